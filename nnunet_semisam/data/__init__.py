@@ -1,0 +1,1 @@
+"""Unlabeled cases: splits, data set, views and loader."""

@@ -1,0 +1,1 @@
+"""The SAM stage: network opinion to prompts to SAM to a label with trust, stored in rounds."""

@@ -1,0 +1,70 @@
+"""Package metadata. Tool settings live in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).resolve().parent
+
+
+def version() -> str:
+    """Read the version without importing the package."""
+    text = (HERE / "nnunet_semisam" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'__version__ = "(.+)"', text).group(1)
+
+
+TEST = ["pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1"]
+
+if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet_extTrainer, this file included
+    setup(
+        name="nnunet-semisam",
+        version=version(),
+        description="Semi-supervised nnU-Net v2 training with unlabeled cases and Segment Anything pseudo-labels",
+        long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+        long_description_content_type="text/markdown",
+        license="Apache-2.0",
+        author="The nnunet-semisam authors",
+        python_requires=">=3.10,<3.14",
+        packages=[
+            "nnunet_semisam",
+            "nnunet_semisam.commands",
+            "nnunet_semisam.data",
+            "nnunet_semisam.dataset_conversion",
+            "nnunet_semisam.methods",
+            "nnunet_semisam.prompts",
+            "nnunet_semisam.pseudo_labels",
+            "nnunet_semisam.sam",
+            "nnunet_semisam.trainers",
+        ],
+        package_dir={
+            "nnunet_semisam": "nnunet_semisam",
+            "nnunet_semisam.dataset_conversion": "dataset_conversion",
+            "nnunet_semisam.trainers": "trainers",
+        },
+        package_data={"nnunet_semisam.sam": ["weights/*.pt", "weights/*.md"]},
+        entry_points={"console_scripts": ["nnunet-semisam = nnunet_semisam.cli:main"]},
+        install_requires=[
+            "nnunetv2>=2.8,<3",
+            "torch>=2.1.2",
+            "segment-anything>=1.0",
+            "SimpleITK>=2.2.1",
+            "batchgenerators>=0.25.1",
+            "batchgeneratorsv2>=0.3.2",
+            "blosc2>=3.0.0b4",
+            "numpy>=1.24",
+            "scipy>=1.10",
+            "connected-components-3d>=3.12",
+            "matplotlib>=3.7",
+            "tqdm>=4.60",
+            "pyyaml>=6",
+        ],
+        extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=3.7"], "la": ["h5py>=3.8"]},
+        classifiers=[
+            "Development Status :: 3 - Alpha",
+            "Intended Audience :: Science/Research",
+            "Intended Audience :: Healthcare Industry",
+            "Programming Language :: Python :: 3",
+            "Topic :: Scientific/Engineering :: Medical Science Apps.",
+        ],
+    )
