@@ -1,0 +1,25 @@
+"""``nnunet-semisam register``: make our trainers findable in this environment, once and without a variable."""
+
+from __future__ import annotations
+
+import argparse
+
+from nnunet_semisam.commands import _pth
+from nnunet_semisam.commands.trainers_path import trainers_folder
+
+HELP = "make our trainers findable for every nnU-Net command of this environment, without setting a variable"
+EXAMPLE = "nnunet-semisam register"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: the command has no option."""
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the start-up file and say where it is."""
+    trainers = trainers_folder()
+    path = _pth.write_startup_files(trainers, _pth.site_packages())
+    print(
+        f"Wrote {path}\nFrom now on every Python of this environment appends {trainers} to {_pth.VARIABLE} when it "
+        "starts.\nUndo it before uninstalling the package: nnunet-semisam unregister"
+    )
