@@ -46,7 +46,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
         entry_points={"console_scripts": ["nnunet-semisam = nnunet_semisam.cli:main"]},
         install_requires=[
             "nnunetv2>=2.8,<3",
-            "torch>=2.1.2",
+            "torch>=2.6",
             "segment-anything>=1.0",
             "SimpleITK>=2.2.1",
             "batchgenerators>=0.25.1",
