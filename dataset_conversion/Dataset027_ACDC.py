@@ -1,0 +1,166 @@
+"""ACDC (cardiac cine MRI, end-diastole and end-systole) from the official download.
+
+Layout: ``{training,testing}/patientXXX/{Info.cfg,patientXXX_frameYY.nii.gz,patientXXX_frameYY_gt.nii.gz}``; ``_4d``
+files are not used. A case is a frame; everything is split by patient. Labels: 1 right ventricle (RV), 2 myocardium
+(MYO), 3 left ventricle cavity (LV). nnU-Net's own converter calls the same values RV, MLV and LVC. The channel name
+``cineMRI`` is none of nnU-Net's special names, so images are normalised by z-score.
+
+Source:
+    Bernard et al., IEEE TMI 2018, https://doi.org/10.1109/TMI.2018.2837502; order of labels and split of
+    ``--split ssl4mis``: the lists of https://github.com/HiLab-git/SSL4MIS, whose patients are all from ``training``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__" and not __package__:  # run as a script: make the relative imports below work
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "dataset_conversion"
+
+from nnunet_semisam.data.splits import default_group, make_splits
+
+from .acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
+from .acdc_splits import Roles, roles_5fold, roles_ssl4mis
+from .common import Case, Conversion, DatasetConverter, fold_of_budget
+
+
+class AcdcConverter(DatasetConverter):
+    """Converts ACDC; see the module's text for layout, labels and sources."""
+
+    dataset_name = "ACDC"
+    default_id = 27
+    help = "ACDC, cardiac cine MRI (the folder that holds training/ and testing/)"
+    example = "nnunet-semisam convert acdc -i database -d 27 --labeled 3"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the general options, ``--split`` and ``--seed``."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--split",
+            choices=("ssl4mis", "5fold"),
+            default="ssl4mis",
+            help="ssl4mis: the field's 70 training, 10 validation, 20 test patients, labels in its published order; "
+            "5fold: cross-validation by patient among the labeled ones, chosen by --seed (default: %(default)s)",
+        )
+        parser.add_argument("--seed", type=int, default=12345, help="seed of --split 5fold (default: %(default)s)")
+
+    def plan(self, args: argparse.Namespace) -> Conversion:
+        """Return the cases, folds and notes for ``args.input``, ``labeled``, ``split`` and ``seed``."""
+        source = find_source(args.input)
+        findings: list[str] = []
+        patients = read_patients(source / "training")
+        if args.split == "ssl4mis":
+            roles = roles_ssl4mis(args.labeled, patients)
+        else:
+            roles = roles_5fold(args.labeled, patients, args.seed)
+        official = read_patients(source / "testing") if (source / "testing").is_dir() else {}
+        used = [*roles.train, *roles.val, *roles.test]
+        findings += [text for name in used for text in check_patient(patients[name])]
+        findings += [text for patient in official.values() for text in check_patient(patient)]
+        cases = training_cases(roles, patients, findings) + test_cases(roles, patients, official, findings)
+        splits, budgets = make_folds(roles, patients)
+        seed = {"seed": args.seed} if args.split == "5fold" else {}
+        return Conversion(
+            source=source,
+            cases=cases,
+            channel_names={"0": "cineMRI"},
+            labels={"background": 0, "RV": 1, "MYO": 2, "LV": 3},
+            splits=splits,
+            budgets=budgets,
+            test_sets=name_test_sets(roles, patients, official),
+            settings={"split": args.split, "labeled_patients": roles.labeled, **seed},
+            notes=roles.notes,
+            findings=findings,
+        )
+
+
+def training_cases(roles: Roles, patients: Mapping[str, Patient], findings: list[str]) -> list[Case]:
+    """Return the cases of imagesTr and imagesUl.
+
+    With one budget, only labeled and validation patients keep their labels. With several, all do, and the folds'
+    ``"unlabeled"`` lists hide them.
+
+    Args:
+        roles: Who plays which part.
+        patients: All patients of ``training``.
+        findings: Labels that are needed and missing are added here.
+    """
+    several = len(roles.labeled) > 1
+    with_labels = [*(roles.train if several else roles.labeled[0]), *roles.val]
+    findings += [text for name in with_labels for text in missing_labels(patients[name])]
+    unlabeled = [name for name in roles.train if name not in with_labels]
+    return [
+        *(case for name in with_labels for case in patients[name].cases("Tr", with_labels=True)),
+        *(case for name in unlabeled for case in patients[name].cases("Ul", with_labels=False)),
+    ]
+
+
+def test_cases(
+    roles: Roles, patients: Mapping[str, Patient], official: Mapping[str, Patient], findings: list[str]
+) -> list[Case]:
+    """Return the cases of imagesTs: the split's own test patients, and all of the official ``testing`` folder.
+
+    Official test patients may come without labels, as they did for years, but not with half of them.
+
+    Args:
+        roles: Who plays which part.
+        patients: All patients of ``training``.
+        official: All patients of ``testing``.
+        findings: Labels that are needed and missing are added here.
+    """
+    labeled = [patients[name] for name in roles.test] + [patient for patient in official.values() if patient.labels]
+    bare = [patient for patient in official.values() if not patient.labels]
+    findings += [text for patient in labeled for text in missing_labels(patient)]
+    return [
+        *(case for patient in labeled for case in patient.cases("Ts", with_labels=True)),
+        *(case for patient in bare for case in patient.cases("Ts", with_labels=False)),
+    ]
+
+
+def name_test_sets(
+    roles: Roles, patients: Mapping[str, Patient], official: Mapping[str, Patient]
+) -> dict[str, list[str]]:
+    """Return the cases of each test set in imagesTs: published numbers are for one of them, never for both."""
+    members = {"ssl4mis": [patients[name] for name in roles.test], "official": list(official.values())}
+    return {
+        name: sorted(case for patient in test_patients for case in patient.identifiers())
+        for name, test_patients in members.items()
+        if test_patients
+    }
+
+
+def make_folds(
+    roles: Roles, patients: Mapping[str, Patient]
+) -> tuple[list[dict[str, list[str]]], list[dict[str, Any]]]:
+    """Return the folds, and for each how many and which patients it trains on.
+
+    Without validation patients (``5fold``), the labeled ones are cut into ``min(5, n)`` folds.
+    """
+
+    def cases_of(name: str) -> list[str]:
+        return patients[name].identifiers()
+
+    if roles.val:
+        several = len(roles.labeled) > 1
+        folds = [
+            fold_of_budget(
+                labeled, [name for name in roles.train if several and name not in labeled], roles.val, cases_of
+            )
+            for labeled in roles.labeled
+        ]
+    else:
+        folds = make_splits([case for name in roles.labeled[0] for case in cases_of(name)], default_group)
+    order = max(roles.labeled, key=len)
+    trained = [[name for name in order if set(cases_of(name)) & set(fold["train"])] for fold in folds]
+    return folds, [{"budget": len(names), "labeled_patients": names} for names in trained]
+
+
+if __name__ == "__main__":
+    from nnunet_semisam.commands.convert import run_script
+
+    sys.exit(run_script(AcdcConverter()))

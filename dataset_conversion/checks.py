@@ -1,0 +1,134 @@
+"""Checks of images and labels before anything is written; every finding names a file and a remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_semisam.errors import UserError
+
+from .common import Case, Conversion, DatasetConverter
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813
+
+GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, no unit for the direction: headers hold float32
+MOST_FINDINGS_SHOWN = 50
+
+
+def check_conversion(conversion: Conversion, converter: DatasetConverter) -> None:
+    """Read every file that will be written, and report all that is wrong at once.
+
+    The label of an unlabeled case is not even known here: :class:`Case` has no place for it.
+
+    Raises:
+        UserError: If there is any finding, those of the plan included.
+    """
+    from tqdm import tqdm
+
+    findings = list(conversion.findings)
+    for case in tqdm(conversion.cases, desc="checking", unit="case", leave=False):
+        findings += check_case(case, converter.read, set(conversion.labels.values()))
+    raise_findings(findings, conversion.source)
+
+
+def raise_findings(findings: Collection[str], source: Path) -> None:
+    """Raise one error for all findings, if there are any.
+
+    Raises:
+        UserError: If ``findings`` is not empty.
+    """
+    if not findings:
+        return
+    shown = "\n".join(f"  - {finding}" for finding in list(findings)[:MOST_FINDINGS_SHOWN])
+    more = len(findings) - MOST_FINDINGS_SHOWN
+    rest = f"\n  ... and {more} more" if more > 0 else ""
+    count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
+    raise UserError(f"Nothing was written: {count} in {source}.\n{shown}{rest}\nMend or remove these files.")
+
+
+def check_case(case: Case, read: Callable[[Path], sitk.Image], allowed_labels: Collection[int]) -> list[str]:
+    """Return what is wrong with the files of one case; an empty list if nothing is.
+
+    Args:
+        case: The case.
+        read: Reads one source file.
+        allowed_labels: Values that a label may have.
+    """
+    findings: list[str] = []
+    images = [_read(path, read, findings) for path in case.images]
+    label = None if case.label is None else _read(case.label, read, findings)
+    for path, image in zip(case.images, images, strict=True):
+        if image is not None:
+            findings += _check_intensities(path, image)
+    if label is not None:
+        findings += _check_values(case.label, label, allowed_labels)
+    reference = images[0]
+    for path, other in zip(case.sources[1:], [*images[1:], label], strict=False):
+        if reference is not None and other is not None:
+            findings += _check_geometry(path, other, case.images[0], reference)
+    return findings
+
+
+def _read(path: Path, read: Callable[[Path], sitk.Image], findings: list[str]) -> sitk.Image | None:
+    try:
+        image = read(path)
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        findings.append(f"{path}: cannot be read ({reason}). Download or export it again.")
+        return None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        shape = f"{image.GetDimension()} axes, {image.GetNumberOfComponentsPerPixel()} values per voxel"
+        findings.append(
+            f"{path}: must be a 3D image with one value per voxel, has {shape}. Export one volume per file."
+        )
+        return None
+    return image
+
+
+def _check_intensities(path: Path, image: sitk.Image) -> list[str]:
+    import numpy as np
+    import SimpleITK as sitk  # noqa: N813
+
+    voxels = sitk.GetArrayViewFromImage(image)
+    if not np.isfinite(voxels).all():
+        bad = int(voxels.size - np.isfinite(voxels).sum())
+        return [f"{path}: {bad} of {voxels.size} voxels are NaN or infinite. Replace them by a meaningful intensity."]
+    if voxels.min() == voxels.max():
+        return [
+            f"{path}: every voxel is {voxels.min()}; such an image shows nothing. Export it again or remove the case."
+        ]
+    return []
+
+
+def _check_values(path: Path, label: sitk.Image, allowed: Collection[int]) -> list[str]:
+    import numpy as np
+    import SimpleITK as sitk  # noqa: N813
+
+    values = np.unique(sitk.GetArrayViewFromImage(label))
+    unexpected = [f"{value:g}" for value in values if value not in allowed]
+    if not unexpected:
+        return []
+    return [
+        f"{path}: has label values {', '.join(unexpected[:10])}; allowed are {', '.join(map(str, sorted(allowed)))}. "
+        "Correct the segmentation."
+    ]
+
+
+def _check_geometry(path: Path, image: sitk.Image, reference_path: Path, reference: sitk.Image) -> list[str]:
+    import numpy as np
+
+    remedy = f"as in {reference_path.name}. Image and label must share one grid: resample, or copy the right header."
+    if image.GetSize() != reference.GetSize():
+        return [f"{path}: size is {image.GetSize()}, must be {reference.GetSize()} {remedy}"]
+    findings = []
+    for name in ("Spacing", "Origin", "Direction"):
+        ours, theirs = (np.array(getattr(each, f"Get{name}")()) for each in (image, reference))
+        if not np.allclose(ours, theirs, rtol=0, atol=GEOMETRY_TOLERANCE):
+            findings.append(f"{path}: {name.lower()} is {_text(ours)}, must be {_text(theirs)} {remedy}")
+    return findings
+
+
+def _text(numbers: Collection[float]) -> str:
+    return "(" + ", ".join(f"{number:.6g}" for number in numbers) + ")"
