@@ -1,0 +1,57 @@
+"""``nnunet-semisam export``: a stock nnU-Net model folder of a model that our trainers trained."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_semisam.errors import UserError
+
+HELP = "write a stock nnU-Net model folder that predicts on machines without this package"
+EXAMPLE = "nnunet-semisam export -d 27 -c 3d_fullres -tr nnUNetTrainerSemiSAM -f 0 -o acdc_model"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; the short ones are those of nnUNetv2_predict."""
+    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
+    parser.add_argument("-c", dest="configuration", required=True, help="configuration, for example 3d_fullres")
+    parser.add_argument("-tr", dest="trainer", default="nnUNetTrainerSemiSAM", help="trainer (default: %(default)s)")
+    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    parser.add_argument(
+        "-f", dest="folds", nargs="+", type=fold, default=[], metavar="FOLD", help="folds (default: all that are there)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="checkpoint_final.pth", metavar="FILE", help="file to take (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--keep-optimizer", action="store_true", help="keep the optimizer's state, which nobody needs for prediction"
+    )
+    parser.add_argument("-o", dest="output", required=True, type=Path, metavar="FOLDER", help="model folder to make")
+
+
+def fold(text: str) -> str:
+    """Return a fold as it is in folder names: a number, or ``all``."""
+    if text != "all" and not text.isdigit():
+        raise argparse.ArgumentTypeError(f"a fold is a number or 'all', got {text!r}")
+    return text if text == "all" else str(int(text))
+
+
+def run(args: argparse.Namespace) -> None:
+    """Export, and say how to use the result."""
+    if Path(args.checkpoint).name != args.checkpoint:
+        raise UserError(
+            f"--checkpoint is the name of a file in the fold's folder, not a path: {args.checkpoint}."
+        )
+    from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
+    from nnunet_semisam.model_export import STOCK_TRAINER, export_model
+
+    results = environment_folder("nnUNet_results")
+    dataset = find_dataset_name(results, args.dataset)
+    model = results / dataset / f"{args.trainer}__{args.plans}__{args.configuration}"
+    folds = export_model(model, args.output, args.folds, args.checkpoint, args.keep_optimizer)
+    home = f"$nnUNet_results/{dataset}/{STOCK_TRAINER}__{args.plans}__{args.configuration}"
+    print(
+        f"Wrote {args.output} with fold(s) {', '.join(folds)}; the weights load into stock nnU-Net's network.\n"
+        f"Predict:  nnUNetv2_predict_from_modelfolder -i IMAGES -o SEGMENTATIONS -m {args.output} -f {' '.join(folds)}"
+        f"\nor move it to {home} and use nnUNetv2_predict -tr {STOCK_TRAINER}."
+    )

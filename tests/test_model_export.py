@@ -1,0 +1,256 @@
+"""Export on checkpoints that nnU-Net's own trainer wrote after a real step."""
+
+import json
+import os
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_semisam import cli
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.model_export import export_model, read_checkpoint
+
+DATASET_JSON = {
+    "channel_names": {"0": "MRI"},
+    "labels": {"background": 0, "RV": 1, "MYO": 2},
+    "numTraining": 2,
+    "file_ending": ".nii.gz",
+}
+
+
+def small_plans():
+    """Plans of a three-stage 2D network, with the fields that nnU-Net 2.8.1 reads for training and prediction."""
+    network = {
+        "n_stages": 3,
+        "features_per_stage": [4, 8, 8],
+        "conv_op": "torch.nn.modules.conv.Conv2d",
+        "kernel_sizes": [[3, 3]] * 3,
+        "strides": [[1, 1], [2, 2], [2, 2]],
+        "n_conv_per_stage": [1, 1, 1],
+        "n_conv_per_stage_decoder": [1, 1],
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    configuration = {
+        "data_identifier": "nnUNetPlans_2d",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [16, 16],
+        "median_image_size_in_voxels": [16, 16],
+        "spacing": [1.0, 1.0],
+        "normalization_schemes": ["ZScoreNormalization"],
+        "use_mask_for_norm": [False],
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": resampling,
+        "resampling_fn_seg_kwargs": resampling | {"is_seg": True},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": resampling,
+        "batch_dice": True,
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": network,
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+    }
+    return {
+        "dataset_name": "Dataset999_Tiny",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
+        "original_median_shape_after_transp": [1, 16, 16],
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {"2d": configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {},
+    }
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """A results folder with one stock checkpoint: a real step, a real validation, nnU-Net's own log and writer."""
+    results = tmp_path_factory.mktemp("results")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("nnUNet_results", "nnUNet_preprocessed", "nnUNet_raw"):
+            patch.setenv(name, str(results))
+        patch.setenv("nnUNet_compile", "0")
+        from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+        plans = small_plans() | {"continue_training": False}
+        trainer = nnUNetTrainer(plans, "2d", 0, DATASET_JSON, torch.device("cpu"))
+        preprocessed = results / "Dataset999_Tiny" / "nnUNetPlans_2d"
+        preprocessed.mkdir()
+        (preprocessed / "case.b2nd").touch()  # nnU-Net reads off the files' names how they are stored
+        trainer.initialize()
+        target = torch.randint(0, 3, (2, 1, 16, 16)).float()
+        batch = {"data": torch.randn(2, 1, 16, 16), "target": [target, target[..., ::2, ::2]]}
+        trainer.on_epoch_start()
+        trainer.on_train_epoch_start()
+        trainer.on_train_epoch_end([trainer.train_step(batch)])
+        trainer.on_validation_epoch_start()
+        trainer.on_validation_epoch_end([trainer.validation_step(batch)])
+        trainer.on_epoch_end()
+        trainer.save_checkpoint(os.path.join(trainer.output_folder, "checkpoint_final.pth"))
+    model = results / "Dataset999_Tiny" / "nnUNetTrainer__nnUNetPlans__2d"
+    (model / "plans.json").write_text(json.dumps(small_plans()))
+    (model / "dataset.json").write_text(json.dumps(DATASET_JSON))
+    return results
+
+
+@pytest.fixture
+def results(trained_once, tmp_path, monkeypatch):
+    """A copy to change, in which the checkpoint is one of our trainer's, with two folds."""
+    shutil.copytree(trained_once, tmp_path / "results")
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    dataset = tmp_path / "results" / "Dataset999_Tiny"
+    model = (dataset / "nnUNetTrainer__nnUNetPlans__2d").rename(dataset / "nnUNetTrainerSemiSAM__nnUNetPlans__2d")
+    change(
+        model / "fold_0" / "checkpoint_final.pth",
+        trainer_name="nnUNetTrainerSemiSAM",
+        semisam={"config": {"method": "mean_teacher"}, "student": {"weight": torch.ones(1000)}},
+    )
+    shutil.copytree(model / "fold_0", model / "fold_1")
+    return tmp_path / "results"
+
+
+@pytest.fixture
+def model(results):
+    return results / "Dataset999_Tiny" / "nnUNetTrainerSemiSAM__nnUNetPlans__2d"
+
+
+def change(path, **entries):
+    torch.save(read_checkpoint(path) | entries, path)
+
+
+def test_a_checkpoint_of_nnunet_is_read_without_running_code(trained_once):
+    path = trained_once / "Dataset999_Tiny/nnUNetTrainer__nnUNetPlans__2d/fold_0/checkpoint_final.pth"
+    checkpoint = read_checkpoint(path)
+    with pytest.raises(pickle.UnpicklingError):  # else the list of allowed types would be for nothing
+        torch.load(path, weights_only=True)
+    assert isinstance(checkpoint["logging"]["mean_fg_dice"][0], np.floating)
+    assert checkpoint["init_args"]["configuration"] == "2d"
+    assert checkpoint["optimizer_state"]["state"]
+
+
+def test_a_checkpoint_of_numpy_1_is_read(tmp_path):
+    content = {"network_weights": {}, "init_args": {}, "trainer_name": "x", "logging": [np.float32(0.5)]}
+    torch.save(content, tmp_path / "new.pth", _use_new_zipfile_serialization=False)
+    old = (tmp_path / "new.pth").read_bytes().replace(b"numpy._core.multiarray\n", b"numpy.core.multiarray\n")
+    (tmp_path / "old.pth").write_bytes(old)
+    assert b"numpy.core.multiarray\n" in old
+    assert read_checkpoint(tmp_path / "old.pth")["logging"] == [0.5]
+
+
+def test_export_is_a_stock_model_that_predicts_as_ours(model, tmp_path, monkeypatch):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    assert export_model(model, tmp_path / "out") == ["0", "1"]
+    predictor = nnUNetPredictor(device=torch.device("cpu"), verbose=False)
+    predictor.initialize_from_trained_model_folder(str(tmp_path / "out"), (0, 1))
+    assert predictor.trainer_name == "nnUNetTrainer"
+    weights = read_checkpoint(model / "fold_0" / "checkpoint_final.pth")["network_weights"]
+    for parameters in predictor.list_of_parameters:
+        assert all(torch.equal(parameters[name], value) for name, value in weights.items())
+
+
+def test_export_keeps_provenance_and_drops_what_nobody_reads(model, tmp_path):
+    export_model(model, tmp_path / "out", ["0"])
+    checkpoint = read_checkpoint(tmp_path / "out" / "fold_0" / "checkpoint_final.pth")
+    assert "optimizer_state" not in checkpoint
+    assert set(checkpoint["semisam"]) == {"trainer_name", "config", "exported_by"}
+    assert checkpoint["semisam"]["trainer_name"] == "nnUNetTrainerSemiSAM"
+    assert checkpoint["semisam"]["config"] == {"method": "mean_teacher"}
+    assert checkpoint["logging"]["train_losses"]
+    assert not (tmp_path / "out" / "fold_1").exists()
+    assert (tmp_path / "out" / "fold_0" / "progress.png").is_file()
+
+
+def test_optimizer_stays_on_request(model, tmp_path):
+    export_model(model, tmp_path / "out", ["0"], keep_optimizer=True)
+    assert read_checkpoint(tmp_path / "out/fold_0/checkpoint_final.pth")["optimizer_state"]["state"]
+
+
+def test_weights_of_another_network_are_refused_and_nothing_is_left(model, tmp_path):
+    change(model / "fold_1" / "checkpoint_final.pth", network_weights={"foreign": torch.ones(1)})
+    with pytest.raises(UserError, match="do not fit the network that stock nnU-Net builds"):
+        export_model(model, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_checkpoint_with_code_in_it_is_refused_and_not_run(model, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "was_run"),))
+
+    path = model / "fold_0" / "checkpoint_final.pth"
+    torch.save(read_checkpoint(path) | {"extra": Evil()}, path)
+    with pytest.raises(UserError, match=r"Cannot read .*could run code is refused"):
+        export_model(model, tmp_path / "out")
+    assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize("size", [0, 100, 5000])
+def test_a_torn_checkpoint_is_refused(model, tmp_path, size):
+    path = model / "fold_0" / "checkpoint_final.pth"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(UserError, match="Cannot read"):
+        export_model(model, tmp_path / "out")
+
+
+def test_another_file_of_torch_is_no_checkpoint(tmp_path):
+    torch.save({"weights": torch.ones(1)}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match="lacks init_args, network_weights, trainer_name"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_missing_things_are_named_with_what_is_there(model, tmp_path):
+    with pytest.raises(UserError, match="Trained models of this data set: nnUNetTrainerSemiSAM__nnUNetPlans__2d"):
+        export_model(model.with_name("nnUNetTrainerOther__nnUNetPlans__2d"), tmp_path / "out")
+    with pytest.raises(UserError, match="No fold in .* has a checkpoint_other.pth"):
+        export_model(model, tmp_path / "out", checkpoint_name="checkpoint_other.pth")
+    with pytest.raises(UserError, match="no checkpoint .*fold_4"):
+        export_model(model, tmp_path / "out", ["0", "4"])
+    (model / "plans.json").unlink()
+    with pytest.raises(UserError, match=r"lacks plans\.json"):
+        export_model(model, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_existing_output_is_never_overwritten(model, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(UserError, match="exists already"):
+        export_model(model, tmp_path / "out")
+    (tmp_path / "out" / "mine.txt").unlink()
+    export_model(model, tmp_path / "out", ["0"])  # an empty folder is fine
+    assert (tmp_path / "out" / "plans.json").is_file()
+
+
+def test_command_takes_the_named_checkpoint_and_says_how_to_predict(model, tmp_path, capsys):
+    change(model / "fold_1" / "checkpoint_best.pth", current_epoch=77)
+    arguments = ["-d", "999", "-c", "2d", "-f", "1", "--checkpoint", "checkpoint_best.pth", "-o", str(tmp_path / "out")]
+    assert cli.main(["export", *arguments]) == 0
+    assert f"-m {tmp_path / 'out'} -f 1" in capsys.readouterr().out
+    assert read_checkpoint(tmp_path / "out" / "fold_1" / "checkpoint_final.pth")["current_epoch"] == 77
+
+
+def test_command_reports_mistakes_without_a_traceback(results, tmp_path, capsys):
+    assert cli.main(["export", "-d", "4", "-c", "2d", "-o", str(tmp_path / "out")]) == 2
+    assert "found none" in capsys.readouterr().err
+    arguments = ["-d", "999", "-c", "2d", "-o", str(tmp_path / "out"), "--checkpoint", "fold_0/checkpoint_final.pth"]
+    assert cli.main(["export", *arguments]) == 2
+    assert "not a path" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["export", "-d", "999", "-c", "2d", "-o", str(tmp_path / "out"), "-f", "first"])
