@@ -218,9 +218,9 @@ def test_another_file_of_torch_is_no_checkpoint(tmp_path):
 def test_missing_things_are_named_with_what_is_there(model, tmp_path):
     with pytest.raises(UserError, match="Trained models of this data set: nnUNetTrainerSemiSAM__nnUNetPlans__2d"):
         export_model(model.with_name("nnUNetTrainerOther__nnUNetPlans__2d"), tmp_path / "out")
-    with pytest.raises(UserError, match="No fold in .* has a checkpoint_other.pth"):
+    with pytest.raises(UserError, match=r"No fold in .* has a checkpoint_other\.pth"):
         export_model(model, tmp_path / "out", checkpoint_name="checkpoint_other.pth")
-    with pytest.raises(UserError, match="no checkpoint .*fold_4"):
+    with pytest.raises(UserError, match=r"no checkpoint .*fold_4"):
         export_model(model, tmp_path / "out", ["0", "4"])
     (model / "plans.json").unlink()
     with pytest.raises(UserError, match=r"lacks plans\.json"):
