@@ -31,6 +31,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "nnunet_semisam.commands",
             "nnunet_semisam.data",
             "nnunet_semisam.dataset_conversion",
+            "nnunet_semisam.demo",
             "nnunet_semisam.methods",
             "nnunet_semisam.prompts",
             "nnunet_semisam.pseudo_labels",

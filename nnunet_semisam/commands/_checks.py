@@ -197,19 +197,15 @@ def check_settings() -> list[Finding]:
     value = os.environ.get("nnUNet_semisam_config")
     if not value:
         return [Finding(OK, "nnUNet_semisam_config", "not set: trainers use their own settings")]
-    import yaml
-
     from nnunet_semisam.config import SemiSAMConfig
+    from nnunet_semisam.settings_file import from_environment
 
     try:
-        overrides = yaml.safe_load(Path(value).read_text(encoding="utf-8")) or {}
-        if not isinstance(overrides, dict):
-            raise UserError(f"{value} must hold lines such as `num_epochs: 200`, got {overrides!r}.")
-        SemiSAMConfig().replace(overrides, source=value)
-    except (OSError, UserError, yaml.YAMLError) as error:
+        different = SemiSAMConfig().differences(from_environment(SemiSAMConfig()))
+    except UserError as error:
         mend = "mend the file, or unset the variable; docs/settings.md lists the settings"
         return [Finding(MISSING, "nnUNet_semisam_config", str(error), mend)]
-    changed = ", ".join(f"{name}={text!r}" for name, text in overrides.items()) or "changes nothing"
+    changed = ", ".join(f"{name}={theirs!r}" for name, (_, theirs) in different.items()) or "changes no default"
     return [Finding(OK, "nnUNet_semisam_config", f"{value}: {changed}")]
 
 

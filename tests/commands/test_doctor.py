@@ -111,10 +111,10 @@ def test_workers_must_be_a_number(monkeypatch, value, level):
     ("text", "level", "words"),
     [
         ("num_epochs: 20", OK, "num_epochs=20"),
-        ("", OK, "changes nothing"),
+        ("", OK, "changes no default"),
         ("num_epoch: 20", MISSING, "Did you mean 'num_epochs'"),
-        ("- 20", MISSING, "got [20]"),
-        ("num_epochs: [", MISSING, "while parsing"),
+        ("- 20", MISSING, "got a list"),
+        ("num_epochs: [", MISSING, "no valid yaml"),
     ],
 )
 def test_settings_file_is_read_as_the_trainer_will(tmp_path, monkeypatch, text, level, words):

@@ -1,0 +1,54 @@
+"""``nnunet-semisam demo``: the whole way from images to a table, in minutes and without a network."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from nnunet_semisam.errors import UserError
+
+HELP = "run everything once on a small invented data set: convert, plan, train with and without SAM, predict, compare"
+EXAMPLE = "nnunet-semisam demo --folder demo"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--folder", type=Path, default=Path("nnunet_semisam_demo"), help="where to write (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--acdc", type=Path, metavar="FOLDER", help="use real ACDC data: the official folder that holds training/"
+    )
+    parser.add_argument(
+        "--steps", type=positive, default=200, help="optimizer steps of each training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda", "mps"),
+        help="for nnU-Net's -device (default: cuda if there is one, else cpu)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="delete an earlier demo in the folder")
+
+
+def positive(text: str) -> int:
+    """Return a whole number that is at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the demo."""
+    from nnunet_semisam.demo.pipeline import Demo, claim_folder
+
+    acdc = args.acdc and args.acdc.resolve()
+    if acdc and not (acdc / "training").is_dir():
+        raise UserError(f"--acdc {acdc} must be the official folder that holds training/patient001, patient002, ...")
+    Demo(claim_folder(args.folder, args.overwrite), acdc, args.steps, args.device or default_device()).run()
+
+
+def default_device() -> str:
+    """Return ``cuda`` if torch sees such a device, else ``cpu``."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,70 @@
+"""Run the commands that a user types, show them, and keep what they say in log files."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nnunet_semisam.errors import UserError
+
+OWN_COMMAND = "nnunet-semisam"
+SHOWN_LINES = 30
+
+
+class Shell:
+    """Runs commands one after the other; the first that fails ends the demo.
+
+    Args:
+        folder: Working folder; logs go to ``folder/logs``.
+        variables: Environment variables on top of the caller's; they are shown as ``export`` lines.
+    """
+
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+        self.logs = folder / "logs"
+        self.logs.mkdir(parents=True)
+        self.environment = {**os.environ, **variables}
+        for name, value in variables.items():
+            print(f"$ export {name}={shlex.quote(value)}")
+
+    def run(self, *command: str | Path) -> None:
+        """Run one command line.
+
+        Raises:
+            UserError: If it fails; the message holds the end of its output and names the log.
+        """
+        words = [str(word) for word in command]
+        print(f"$ {shlex.join(words)}", flush=True)
+        log = self.logs / f"{len(list(self.logs.iterdir())) + 1:02d}_{words[0]}.log"
+        start = time.perf_counter()
+        with log.open("w", encoding="utf-8") as file:
+            status = subprocess.run(
+                executable(words), env=self.environment, stdout=file, stderr=subprocess.STDOUT, check=False
+            ).returncode
+        if status != 0:
+            end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN_LINES:])
+            raise UserError(
+                f"The command above ended with status {status}. Its last lines:\n{end}\nAll of them are in {log}. Run "
+                "`nnunet-semisam doctor` to see what is missing."
+            )
+        print(f"  done in {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def executable(words: Sequence[str]) -> list[str]:
+    """Return a command line with the program's full path, preferring the environment of this interpreter.
+
+    Raises:
+        UserError: If there is no such program.
+    """
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    program = shutil.which(words[0], path=path)
+    if words[0] == OWN_COMMAND:  # also in a checkout that is only on PYTHONPATH, and never another installation's
+        return [sys.executable, "-m", "nnunet_semisam.cli", *words[1:]]
+    if program is None:
+        raise UserError(f"There is no program {words[0]}; nnU-Net brings it. Install: pip install 'nnunetv2>=2.8,<3'")
+    return [program, *words[1:]]
