@@ -1,0 +1,192 @@
+"""Two witnesses, one label: fuse the opinions of network and SAM into a label map and how far to trust each voxel.
+
+Trust reads as "how likely is this label to be right". In one foreground channel it is
+
+========================================  ==============================================================================
+both witnesses, they agree by ``a``       ``(a + (1 - a) * d) * r``: ``d`` measured accuracy where they disagree, ``r``
+                                          the SAM's reliability (several readings of the prompt, its own quality)
+SAM not asked, network says no            the network's certainty ``|2 p - 1|``
+only the network: SAM is off for the      ``0.4`` times the certainty: below the default threshold of 0.5, a lone
+class, or not asked (tiny component)      witness never passes
+SAM's answer collapsed                    ``0.2`` times the certainty
+========================================  ==============================================================================
+
+and then scaled down by the class's maturity and by its area prior. A voxel of a class has that class's trust; a voxel
+of the background is only as sure as the least sure of all channels, and so is every voxel of overlapping regions.
+
+Shapes in this file: ``K`` output channels of the network, ``F`` foreground classes or regions, ``*S`` spatial axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nnunet_semisam.pseudo_labels.layout import LabelLayout
+from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
+
+ONE_WITNESS = 0.4
+COLLAPSED = 0.2
+
+
+@dataclass(frozen=True)
+class SAMWeights:
+    """How far the SAM may speak, per foreground channel.
+
+    Attributes:
+        weight: Share of the SAM in the fused probability where it answered, in [0, 1]; 0 switches the class off.
+        disagreement: Accuracy of the fused label where network and SAM disagree, in [0, 1]; 0 if not measured.
+    """
+
+    weight: tuple[float, ...]
+    disagreement: tuple[float, ...]
+
+    @classmethod
+    def unmeasured(cls, channels: int) -> SAMWeights:
+        """Return equal say for both, and no trust where they disagree: what is fair before any calibration."""
+        return cls((0.5,) * channels, (0.0,) * channels)
+
+
+@dataclass(frozen=True)
+class FusedLabel:
+    """A pseudo-label.
+
+    Attributes:
+        label: Label map, ``(*S)``, int16; never the ignore label.
+        trust: ``(*S)``, float32, in [0, 1].
+    """
+
+    label: np.ndarray
+    trust: np.ndarray
+
+
+def fuse(
+    network: np.ndarray,
+    opinion: SAMOpinion,
+    layout: LabelLayout,
+    weights: SAMWeights,
+    class_trust: Sequence[float] | None = None,
+    area_bounds: Sequence[tuple[float, float]] | None = None,
+    area_factor: float = 2.0,
+) -> FusedLabel:
+    """Fuse the two opinions on one case.
+
+    Args:
+        network: The network's probabilities, ``(K, *S)``, in [0, 1].
+        opinion: The SAM's, with arrays ``(F, *S)``.
+        layout: Which channel means what.
+        weights: How far the SAM may speak.
+        class_trust: Maturity of each output channel of the network, ``K`` numbers in [0, 1]; ``None`` trusts all.
+        area_bounds: Smallest and largest share of a case's voxels per foreground channel among labeled cases.
+        area_factor: A class that claims more than this times the largest share, or less than the smallest share
+            divided by it, loses trust in proportion.
+
+    Raises:
+        ValueError: If the network's probabilities are not finite, or the numbers per channel do not fit.
+    """
+    _check(network, layout, weights, class_trust, area_bounds)
+    own = layout.foreground(network).astype(np.float32)
+    claims = np.stack([_claim(own[f], opinion, f, weights) for f in range(layout.channels)])
+    label = layout.label_map(claims)
+    trust = _trust(own, claims, label, opinion, layout, weights, class_trust)
+    trust = _apply_area_prior(trust, label, layout, area_bounds, area_factor)
+    return FusedLabel(label, _per_voxel(trust, label, layout, claims, class_trust))
+
+
+def _check(
+    network: np.ndarray,
+    layout: LabelLayout,
+    weights: SAMWeights,
+    class_trust: Sequence[float] | None,
+    area_bounds: Sequence[tuple[float, float]] | None,
+) -> None:
+    if not np.isfinite(network).all():
+        raise ValueError("The network's probabilities hold NaN or infinity; has the training diverged?")
+    outputs = layout.channels + (not layout.has_regions)
+    for name, got, wanted in (
+        ("channels of network", len(network), outputs),
+        ("weights", len(weights.weight), layout.channels),
+        ("class_trust", outputs if class_trust is None else len(class_trust), outputs),
+        ("area_bounds", layout.channels if area_bounds is None else len(area_bounds), layout.channels),
+    ):
+        if got != wanted:
+            raise ValueError(f"{name}: expected {wanted} entries for the labels {layout.names}, got {got}.")
+
+
+def _claim(own: np.ndarray, opinion: SAMOpinion, f: int, weights: SAMWeights) -> np.ndarray:
+    """Return the fused probability of one channel, ``(*S)``."""
+    share = weights.weight[f] * _speaking(opinion, f, weights)
+    return own + share * (opinion.probs[f] - own)
+
+
+def _speaking(opinion: SAMOpinion, f: int, weights: SAMWeights) -> np.ndarray:
+    """Return where the SAM's answer counts for one channel, ``(*S)``, bool."""
+    return opinion.asked[f] & ~opinion.collapsed[f] & (weights.weight[f] > 0)
+
+
+def _trust(
+    own: np.ndarray,
+    claims: np.ndarray,
+    label: np.ndarray,
+    opinion: SAMOpinion,
+    layout: LabelLayout,
+    weights: SAMWeights,
+    class_trust: Sequence[float] | None,
+) -> np.ndarray:
+    """Return the trust in "this voxel is, or is not, in channel f", ``(F, *S)``."""
+    trust = np.empty_like(own)
+    for f in range(layout.channels):
+        member = layout.members(label, f)
+        certainty = np.abs(2 * own[f] - 1)
+        agreement = 1 - np.abs(own[f] - opinion.probs[f])
+        both = (agreement + (1 - agreement) * weights.disagreement[f]) * opinion.reliability[f]
+        alone = np.where(member | opinion.asked[f], ONE_WITNESS, 1.0) * certainty
+        trust[f] = np.where(_speaking(opinion, f, weights), both, alone)
+        trust[f] = np.where(opinion.collapsed[f], COLLAPSED * certainty, trust[f])
+        if layout.has_regions:  # nnU-Net's order of regions overrules this channel's own claim: nobody knows
+            trust[f][(claims[f] > 0.5) != member] = 0.0
+        if class_trust is not None:
+            maturity = class_trust[f + (not layout.has_regions)]
+            trust[f][member | opinion.asked[f] | opinion.collapsed[f]] *= maturity
+    return trust
+
+
+def _apply_area_prior(
+    trust: np.ndarray,
+    label: np.ndarray,
+    layout: LabelLayout,
+    area_bounds: Sequence[tuple[float, float]] | None,
+    area_factor: float,
+) -> np.ndarray:
+    """Scale trust ``(F, *S)`` down where a class claims too much; elsewhere, where it claims too little.
+
+    A class that is too small must have lost its voxels to what is called something else by now.
+    """
+    for f, (low, high) in enumerate(area_bounds or ()):
+        member = layout.members(label, f)
+        share = float(member.mean())
+        if share > high * area_factor:
+            trust[f][member] *= high * area_factor / share
+        elif share < low / area_factor:
+            trust[f][~member] *= share / (low / area_factor)
+    return trust
+
+
+def _per_voxel(
+    trust: np.ndarray,
+    label: np.ndarray,
+    layout: LabelLayout,
+    claims: np.ndarray,
+    class_trust: Sequence[float] | None,
+) -> np.ndarray:
+    """Return one trust per voxel, ``(*S)``, float32, from the trust per channel ``(F, *S)``."""
+    combined = trust.min(axis=0)
+    if not layout.has_regions:
+        if class_trust is not None:
+            combined = combined * class_trust[0]
+        for f in range(layout.channels):
+            combined = np.where(layout.members(label, f), trust[f], combined)
+        combined = combined * (1 - np.clip(claims.sum(axis=0) - 1, 0, 1))  # two classes cannot own one voxel
+    return np.clip(combined, 0, 1).astype(np.float32)

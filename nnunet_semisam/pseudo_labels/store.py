@@ -1,0 +1,246 @@
+"""Pseudo-labels on disk, in rounds: a round is complete by itself, and is either there or not there.
+
+``root/round_003/`` holds ``label/CASE.b2nd`` and ``trust/CASE.b2nd`` (``(1, *S)``, as nnU-Net's ``_seg`` files),
+``locations/CASE.npz``, ``stats/CASE.json`` and ``provenance.json``. While it is written it is called
+``round_003.partial``, which nobody reads; a kill leaves at most such a folder, and the next round removes it.
+
+Several processes may write cases of one round: one of them calls :meth:`PseudoLabelStore.begin`, all call ``write``,
+and, when all are done, one calls ``commit``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+
+from nnunet_semisam.errors import UserError
+
+TRUST_LEVELS = 255
+MAX_LOCATIONS = 2000  # per label and case: enough to centre patches on, small enough to load each time
+MAX_BLOCK_VOXELS = 2**17  # at one byte per voxel nnU-Net's own block size of 128 KiB
+FILES = (("label", ".b2nd"), ("trust", ".b2nd"), ("locations", ".npz"), ("stats", ".json"))
+ROUND = re.compile(r"round_(\d{3,})")
+
+
+class PseudoLabelStore:
+    """The rounds of one training run.
+
+    Args:
+        root: Folder of the store; made when the first round begins.
+        patch_size: Size of the training patches, two or three axes: arrays are cut into blocks that suit it.
+    """
+
+    def __init__(self, root: str | Path, patch_size: Sequence[int] = (64, 64, 64)) -> None:
+        self.root = Path(root)
+        self.patch_size = (1,) * (3 - len(patch_size)) + tuple(patch_size)
+
+    # --- reading ---
+
+    def rounds(self) -> list[int]:
+        """Return the complete rounds, ascending."""
+        if not self.root.is_dir():
+            return []
+        matches = (ROUND.fullmatch(folder.name) for folder in self.root.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def latest_round(self) -> int | None:
+        """Return the newest complete round, or ``None`` if there is none."""
+        return max(self.rounds(), default=None)
+
+    def folder(self, round_index: int) -> Path:
+        """Return where a complete round lies."""
+        return self.root / f"round_{round_index:03d}"
+
+    def cases(self, round_index: int | None = None) -> list[str]:
+        """Return the cases of a round (default: the latest), sorted; empty if there is no round."""
+        round_index = self.latest_round() if round_index is None else round_index
+        if round_index is None:
+            return []
+        return sorted(file.name.removesuffix(".b2nd") for file in (self.folder(round_index) / "label").glob("*.b2nd"))
+
+    def open(self, case: str, round_index: int | None = None) -> tuple[blosc2.NDArray, blosc2.NDArray]:
+        """Open label and trust for partial reads.
+
+        Args:
+            case: Name of the case.
+            round_index: Which round; ``None`` takes the latest.
+
+        Returns:
+            Label ``(1, *S)``, int8 or int16, and trust ``(1, *S)``, uint8: divide by 255 for [0, 1].
+
+        Raises:
+            UserError: If the round has no such case.
+        """
+        folder = self._existing(case, round_index)
+        return _open(folder / "label" / f"{case}.b2nd"), _open(folder / "trust" / f"{case}.b2nd")
+
+    def locations(self, case: str, round_index: int | None = None) -> dict[int, np.ndarray]:
+        """Return trusted voxels of each label, ``(n, 4)``, int32: 0, z, y, x, as nnU-Net's ``class_locations``."""
+        with np.load(self._existing(case, round_index) / "locations" / f"{case}.npz", allow_pickle=False) as file:
+            return {int(label): file[label] for label in file.files}
+
+    def provenance(self, round_index: int) -> dict[str, Any]:
+        """Return what is known about how a round was made; ``cases`` holds the figures of each case."""
+        return json.loads((self.folder(round_index) / "provenance.json").read_text(encoding="utf-8"))
+
+    def _existing(self, case: str, round_index: int | None) -> Path:
+        round_index = self.latest_round() if round_index is None else round_index
+        folder = None if round_index is None else self.folder(round_index)
+        if folder is None or not (folder / "label" / f"{case}.b2nd").is_file():
+            raise UserError(
+                f"No pseudo-label of case {case!r} in round {round_index} of {self.root}; there are the rounds "
+                f"{self.rounds()}. Let a refresh of the SAM stage come before."
+            )
+        return folder
+
+    # --- writing ---
+
+    def begin(self, round_index: int) -> None:
+        """Start a round: remove what killed runs left, make its temporary folder."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        for leftover in (*self.root.glob("round_*.partial"), *self.root.glob("round_*.old")):
+            shutil.rmtree(leftover)
+        for name, _ in FILES:
+            (self._partial(round_index) / name).mkdir(parents=True)
+
+    def write(
+        self,
+        round_index: int,
+        case: str,
+        label: np.ndarray,
+        trust: np.ndarray,
+        stats: Mapping[str, Any] | None = None,
+        min_trust: float = 0.0,
+    ) -> None:
+        """Write one case of a round that has begun.
+
+        Args:
+            round_index: The round.
+            case: Name of the case.
+            label: Label map, ``(Z, Y, X)``, integer, within int16.
+            trust: ``(Z, Y, X)``, in [0, 1]; kept in steps of 1 / 255.
+            stats: Figures about the case, ready for json.
+            min_trust: Only voxels that are trusted at least so far count as foreground locations.
+
+        Raises:
+            ValueError: If the shapes differ, or trust is not in [0, 1].
+        """
+        if label.shape != trust.shape or label.ndim != 3:
+            raise ValueError(f"label and trust must both be (Z, Y, X), got {label.shape} and {trust.shape}.")
+        if not (trust.min() >= 0 and trust.max() <= 1):  # also catches NaN
+            raise ValueError(f"trust of case {case!r} must be in [0, 1], got [{trust.min()}, {trust.max()}].")
+        folder = self._partial(round_index)
+        label = label.astype(np.int8 if np.abs(label).max(initial=0) < 128 else np.int16)
+        self._save(folder / "label" / f"{case}.b2nd", label)
+        self._save(folder / "trust" / f"{case}.b2nd", np.round(trust * TRUST_LEVELS).astype(np.uint8))
+        found = foreground_locations(label, trust >= min_trust, case)
+        np.savez_compressed(folder / "locations" / f"{case}.npz", **{str(k): v for k, v in found.items()})
+        text = json.dumps({"round": round_index, **(stats or {})}, indent=1)
+        (folder / "stats" / f"{case}.json").write_text(text, encoding="utf-8")
+
+    def commit(self, round_index: int, provenance: Mapping[str, Any]) -> None:
+        """Finish a round: carry over the cases it did not refresh, write its provenance, make it visible.
+
+        Rounds with a higher index are removed: they belong to a future that a resumed run has left.
+        """
+        partial, target = self._partial(round_index), self.folder(round_index)
+        earlier = [r for r in self.rounds() if r < round_index]
+        if earlier:
+            self._carry_over(self.folder(earlier[-1]), partial)
+        stats = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted((partial / "stats").glob("*.json"))}
+        with open(partial / "provenance.json", "w", encoding="utf-8") as file:
+            json.dump({"round": round_index, **provenance, "cases": stats}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        for abandoned in self.rounds():
+            if abandoned >= round_index:
+                self._remove(abandoned)
+        partial.rename(target)
+
+    def prune(self, keep: set[int]) -> None:
+        """Remove all rounds but those in ``keep`` (named by checkpoints) and the latest one."""
+        for round_index in self.rounds():
+            if round_index not in keep and round_index != self.latest_round():
+                self._remove(round_index)
+
+    def _partial(self, round_index: int) -> Path:
+        return self.root / f"round_{round_index:03d}.partial"
+
+    def _remove(self, round_index: int) -> None:
+        """Remove a round: first its name, so that a kill half-way leaves no torn round."""
+        hidden = self.root / f"round_{round_index:03d}.old"
+        shutil.rmtree(hidden, ignore_errors=True)
+        self.folder(round_index).rename(hidden)
+        shutil.rmtree(hidden)
+
+    @staticmethod
+    def _carry_over(source: Path, target: Path) -> None:
+        for name, suffix in FILES:
+            for file in (source / name).glob(f"*{suffix}"):
+                if not (target / name / file.name).exists():
+                    _link_or_copy(file, target / name / file.name)
+
+    def _save(self, file: Path, array: np.ndarray) -> None:
+        array = np.ascontiguousarray(array[None])
+        blocks = _block_shape(array.shape[1:], self.patch_size)
+        chunks = [min(2 * b, s) if b > 1 else 1 for b, s in zip(blocks, array.shape[1:], strict=True)]
+        blosc2.asarray(
+            array,
+            urlpath=str(file),
+            chunks=(1, *chunks),
+            blocks=(1, *blocks),
+            cparams={"codec": blosc2.Codec.ZSTD, "clevel": 5, "nthreads": 1},
+        )
+
+
+def foreground_locations(label: np.ndarray, usable: np.ndarray, seed_text: str) -> dict[int, np.ndarray]:
+    """Return up to 2000 random usable voxels of each label but 0.
+
+    Args:
+        label: ``(Z, Y, X)``, integer.
+        usable: ``(Z, Y, X)``, bool.
+        seed_text: Names the draw: the same text and arrays give the same voxels.
+
+    Returns:
+        For each label in ``label``: ``(n, 4)``, int32, columns 0, z, y, x; ``n`` may be 0.
+    """
+    rng = np.random.default_rng(zlib.crc32(seed_text.encode()))
+    found = {}
+    for value in np.unique(label[label > 0]):
+        places = np.argwhere((label == value) & usable)
+        if len(places) > MAX_LOCATIONS:
+            places = places[np.sort(rng.choice(len(places), MAX_LOCATIONS, replace=False))]
+        found[int(value)] = np.pad(places, ((0, 0), (1, 0))).astype(np.int32)
+    return found
+
+
+def _block_shape(shape: Sequence[int], patch_size: Sequence[int]) -> list[int]:
+    """Return a block within array and patch of at most 128 Ki voxels: the longest axis is halved until it fits."""
+    blocks = [min(s, p) for s, p in zip(shape, patch_size, strict=True)]
+    while np.prod(blocks) > MAX_BLOCK_VOXELS:
+        longest = int(np.argmax(blocks))
+        blocks[longest] = -(-blocks[longest] // 2)
+    return blocks
+
+
+def _open(file: Path) -> blosc2.NDArray:
+    """Open an array as nnU-Net does: one thread; memory-mapped, but not on Windows (nnU-Net issue 2723)."""
+    mmap = {} if os.name == "nt" else {"mmap_mode": "r"}
+    return blosc2.open(urlpath=str(file), mode="r", dparams={"nthreads": 1}, **mmap)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link a file; copy it where the file system cannot link."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
