@@ -57,7 +57,11 @@ def find_source(folder: Path) -> Path:
         return folder
     candidates = (folder / "database", folder / "ACDC" / "database", folder.parent)
     near = [each for each in candidates if (each / "training").is_dir()]
-    hint = f" Did you mean -i {near[0]}?" if near else " Download: https://www.creatis.insa-lyon.fr/Challenge/acdc/"
+    hint = (
+        f" Did you mean -i {near[0]}?"
+        if near
+        else " Download: https://humanheart-project.creatis.insa-lyon.fr/database/"
+    )
     raise UserError(f"-i {folder} must hold the official folder training/ with patient001, patient002, ...{hint}")
 
 
@@ -103,17 +107,20 @@ def check_patient(patient: Patient) -> list[str]:
     frames = {key: f"{int(value):02d}" for key, value in numbers.items()}
     if frames["ED"] == frames["ES"]:
         return [f"{info}: ED and ES are both frame {frames['ED']}. Correct it."]
-    findings = []
-    for key, frame in frames.items():
-        if frame not in patient.images:
-            missing = patient.folder / f"{patient.case(frame)}.nii.gz"
-            findings.append(
-                f"{missing}: is missing, but Info.cfg says `{key}: {int(frame)}`. Add it or correct Info.cfg."
-            )
+    findings = [text for key, frame in frames.items() for text in _check_frame(patient, key, frame)]
     for frame in sorted({*patient.images, *patient.labels} - set(frames.values())):
         extra = patient.images.get(frame) or patient.labels[frame]
         findings.append(f"{extra}: is neither the ED nor the ES frame of Info.cfg. Remove it or correct Info.cfg.")
     return findings
+
+
+def _check_frame(patient: Patient, key: str, frame: str) -> list[str]:
+    if frame in patient.images:
+        return []
+    missing = patient.folder / f"{patient.case(frame)}.nii.gz"
+    if missing.with_suffix("").is_file():
+        return [f"{missing}: is missing, but {missing.stem} is there. Compress it with gzip."]
+    return [f"{missing}: is missing, but Info.cfg says `{key}: {int(frame)}`. Add it or correct Info.cfg."]
 
 
 def missing_labels(patient: Patient) -> list[str]:

@@ -50,11 +50,12 @@ def convert(converter: DatasetConverter, conversion: Conversion, dataset_id: int
     """
     raw = raw_folder()
     target = raw / dataset_folder_name(dataset_id, converter.dataset_name)
+    shutil.rmtree(unfinished(target), ignore_errors=True)
     refuse_other_names(dataset_id, target.name)
-    raise_findings(conversion.findings, conversion.source)
+    raise_findings([*conversion.findings, *repeated_identifiers(conversion)], conversion.source)
     refuse_other_folds(conversion, target.name)
     manifest = plan_manifest(conversion, converter)
-    if target.is_dir() and any(target.iterdir()):
+    if target.exists():
         compare_existing(target, manifest)
         return Result(target, conversion, already_there=True)
     check_free_space(conversion, raw)
@@ -67,7 +68,7 @@ def raw_folder() -> Path:
     """Return ``nnUNet_raw``, made if it is not there yet.
 
     Raises:
-        UserError: If the variable is not set.
+        UserError: If the variable is not set, or does not name a folder that can be made.
     """
     value = os.environ.get("nnUNet_raw")
     if not value:
@@ -75,8 +76,11 @@ def raw_folder() -> Path:
             "The environment variable nnUNet_raw is not set. Say where raw datasets shall be kept, for example "
             '`export nnUNet_raw="$HOME/nnunet/raw"` (and likewise nnUNet_preprocessed and nnUNet_results).'
         )
-    folder = Path(value).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(value)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"nnUNet_raw={value} cannot be used as a folder ({error}). Let it point to one.") from error
     return folder
 
 
@@ -126,6 +130,11 @@ def refuse_other_folds(conversion: Conversion, name: str) -> None:
         )
 
 
+def unfinished(target: Path) -> Path:
+    """Return the hidden folder in which a dataset is built: next to its place, so that a rename is enough."""
+    return target.with_name(f".{target.name}.unfinished")
+
+
 def targets(case: Case, file_ending: str) -> list[tuple[Path, str]]:
     """Return the source file and the relative target of everything that is written for a case."""
     pairs = [
@@ -155,7 +164,7 @@ def plan_manifest(conversion: Conversion, converter: DatasetConverter) -> dict[s
     sources = {}
     for case in tqdm(conversion.cases, desc="hashing", unit="case", leave=False):
         for source, target in targets(case, conversion.file_ending):
-            sources[target] = {"source": str(source.relative_to(conversion.source)), "sha256": sha256(source)}
+            sources[target] = {"source": source.relative_to(conversion.source).as_posix(), "sha256": sha256(source)}
     return {
         "converter": type(converter).__name__,
         "settings": conversion.settings,
@@ -207,20 +216,38 @@ def check_free_space(conversion: Conversion, folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content as hexadecimal digits."""
+    """Return the SHA-256 of a file's content as hexadecimal digits.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read ({error}). Mend its link or permissions, and run this again."
+        ) from error
     return digest.hexdigest()
+
+
+def repeated_identifiers(conversion: Conversion) -> list[str]:
+    """Return a finding for every case identifier that comes twice, for example a patient in training and testing."""
+    first: dict[str, Case] = {}
+    findings = []
+    for case in conversion.cases:
+        other = first.setdefault(case.identifier, case)
+        if other is not case:
+            findings.append(f"{case.images[0]}: is the same case as {other.images[0]}. Remove or rename one of them.")
+    return findings
 
 
 def _build(converter: DatasetConverter, conversion: Conversion, manifest: dict[str, Any], target: Path) -> None:
     from tqdm import tqdm
 
-    temporary = target.with_name(f".{target.name}.unfinished")
-    if temporary.exists():
-        shutil.rmtree(temporary)
+    temporary = unfinished(target)
     try:
         for kind in {f"images{part}" for part in PARTS if conversion.of_part(part)} | {"imagesTr", "labelsTr"}:
             (temporary / kind).mkdir(parents=True)
@@ -233,6 +260,10 @@ def _build(converter: DatasetConverter, conversion: Conversion, manifest: dict[s
         files = {name: sha256(temporary / name) for name in names}
         write_json(temporary / MANIFEST, {**manifest, "files": files, "nnunet_semisam": __version__})
         os.replace(temporary, target)
+    except OSError as error:
+        raise UserError(
+            f"{target} could not be written ({error}). Nothing was left behind; mend that and retry."
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -78,7 +78,7 @@ def report(result: Result, dataset_id: int) -> list[str]:
     for fold, (split, budget) in enumerate(zip(conversion.splits, conversion.budgets, strict=True)):
         unlabeled = f", {len(split['unlabeled'])} hide their labels" if "unlabeled" in split else ""
         lines.append(
-            f"  fold {fold}: {len(split['train'])} training cases ({budget['budget']} labeled patients), "
+            f"  fold {fold}: {len(split['train'])} training cases (labeled patients: {budget['budget']}), "
             f"{len(split['val'])} validation cases{unlabeled}"
         )
     lines += [f"note: {note}" for note in conversion.notes]
@@ -112,4 +112,5 @@ def load_package() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACKAGE] = module
     spec.loader.exec_module(module)
+    sys.modules["nnunet_semisam"].dataset_conversion = module
     return module

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,9 +134,13 @@ def make_splits(
     from nnunetv2.utilities.crossval_split import generate_crossval_split
 
     folds = generate_crossval_split(groups, seed=seed, n_splits=min(k, len(groups)))
+    val_groups = [set(fold["val"]) for fold in folds]
     return [
-        {name: sorted(case for case in cases if group_of(case) in set(fold[name])) for name in ("train", "val")}
-        for fold in folds
+        {
+            "train": sorted(case for case in cases if group_of(case) not in groups),
+            "val": sorted(case for case in cases if group_of(case) in groups),
+        }
+        for groups in val_groups
     ]
 
 
@@ -260,7 +265,7 @@ def _check_not_empty(fold: Fold, where: str) -> None:
 
 
 def _repeated(cases: Sequence[str]) -> list[str]:
-    return sorted({case for case in cases if list(cases).count(case) > 1})
+    return sorted(case for case, count in Counter(cases).items() if count > 1)
 
 
 def _names(cases: Sequence[str], most: int = 10) -> str:

@@ -1,0 +1,165 @@
+import json
+import os
+import shutil
+from collections import namedtuple
+
+import pytest
+from nnunet_semisam.dataset_conversion import AcdcConverter, writer
+from nnunet_semisam.dataset_conversion.common import Case
+
+from nnunet_semisam.errors import UserError
+
+NAME = "Dataset027_ACDC"
+
+
+def state(folder):
+    """Modification time and size of everything in a folder."""
+    stats = {path: path.stat() for path in sorted(folder.rglob("*"))}
+    return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
+
+
+def test_identical_run_changes_nothing_and_says_so(convert):
+    first = convert("--labeled", "2")
+    before = state(first.folder)
+    again = convert("--labeled", "patient099", "patient038")  # the same two patients by name
+    assert not first.already_there
+    assert again.already_there
+    assert state(first.folder) == before
+
+
+@pytest.mark.parametrize(
+    "options", [("--labeled", "1"), ("--labeled", "2", "3"), ("--labeled", "2", "--split", "5fold")]
+)
+def test_other_settings_under_the_same_id_are_refused(convert, options):
+    before = state(convert("--labeled", "2").folder)
+    with pytest.raises(UserError, match=r"exists with other content: its .* differ.* Choose another id with -d"):
+        convert(*options)
+    assert state(convert("--labeled", "2").folder) == before
+
+
+def test_other_data_under_the_same_id_are_refused(convert, database):
+    convert("--labeled", "2")
+    shutil.copy(
+        database / "training" / "patient050" / "patient050_frame01.nii.gz",
+        database / "training" / "patient050" / "patient050_frame09.nii.gz",
+    )
+    with pytest.raises(UserError, match=r"its sources differ. \(imagesUl/patient050_frame09_0000.nii.gz\)"):
+        convert("--labeled", "2")
+
+
+@pytest.mark.parametrize("damage", ["unlink", "write"])
+def test_dataset_that_was_changed_later_is_noticed(convert, damage):
+    path = convert("--labeled", "2").folder / "labelsTr" / "patient099_frame01.nii.gz"
+    path.unlink() if damage == "unlink" else path.write_bytes(b"other")
+    with pytest.raises(UserError, match=r"was changed after it was made \(1 files: labelsTr/patient099_frame01"):
+        convert("--labeled", "2")
+
+
+@pytest.mark.parametrize("manifest", [None, "{", '{"settings": 1}'])
+def test_folder_of_someone_else_is_not_touched(convert, raw, manifest):
+    (raw / NAME).mkdir()
+    (raw / NAME / "notes.txt").write_text("mine")
+    if manifest is not None:
+        (raw / NAME / writer.MANIFEST).write_text(manifest)
+    before = state(raw)
+    with pytest.raises(UserError, match=r"Choose another id with -d, or move"):
+        convert("--labeled", "2")
+    assert state(raw) == before
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"])
+def test_id_of_another_dataset_is_refused(convert, nnunet_folders, variable):
+    (nnunet_folders[variable] / "Dataset027_Heart").mkdir()
+    with pytest.raises(UserError, match=r"id 27 belongs to .*Dataset027_Heart"):
+        convert("--labeled", "2")
+    assert convert("--labeled", "2", "-d", "28").folder.name == "Dataset028_ACDC"
+
+
+def test_other_preprocessed_folds_are_refused(convert, nnunet_folders):
+    folder = nnunet_folders["nnUNet_preprocessed"] / NAME
+    folder.mkdir()
+    (folder / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
+    with pytest.raises(UserError, match=r"holds other folds.*Move .*Dataset027_ACDC away"):
+        convert("--labeled", "2")
+    assert not (nnunet_folders["nnUNet_raw"] / NAME).exists()
+
+
+def test_equal_preprocessed_folds_are_fine(convert, nnunet_folders):
+    folder = nnunet_folders["nnUNet_preprocessed"] / NAME
+    folder.mkdir()
+    shutil.copy(convert("--labeled", "2").folder / "splits_final.json", folder)
+    assert convert("--labeled", "2").already_there
+
+
+def test_full_disk_is_noticed_before_anything_is_written(convert, raw, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: usage(2**30, 2**30 - 2**20, 2**20))
+    with pytest.raises(UserError, match=r"has 1 MiB free; this dataset needs 64 MiB"):
+        convert("--labeled", "2")
+    assert list(raw.iterdir()) == []
+
+
+class Breaking(AcdcConverter):
+    """Fails at the fifth file."""
+
+    error: BaseException
+    written = 0
+
+    def write(self, source, target):
+        self.written += 1
+        if self.written == 5:
+            raise self.error
+        super().write(source, target)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), UserError)]
+)
+def test_broken_run_leaves_nothing(arguments, raw, error, raised):
+    converter = Breaking()
+    converter.error = error
+    with pytest.raises(raised):
+        converter.convert(arguments("--labeled", "2"))
+    assert converter.written == 5
+    assert list(raw.iterdir()) == []
+
+
+def test_folder_of_a_killed_run_is_removed_by_the_next(convert, raw):
+    left = writer.unfinished(raw / NAME)
+    (left / "imagesTr").mkdir(parents=True)
+    (left / "imagesTr" / "half.nii.gz").write_bytes(b"half")
+    assert os.listdir(convert("--labeled", "2").folder.parent) == [NAME]
+
+
+def test_unfinished_folder_is_no_dataset_for_nnunet(raw):
+    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+    writer.unfinished(raw / NAME).mkdir()
+    assert len(find_candidate_datasets(27)) == 0
+
+
+def test_raw_folder_is_made_if_it_is_not_there(convert, raw):
+    raw.rmdir()
+    assert convert("--labeled", "2").folder.parent == raw
+
+
+def test_raw_folder_that_is_a_file_is_refused(convert, raw):
+    raw.rmdir()
+    raw.write_text("a file")
+    with pytest.raises(UserError, match="cannot be used as a folder"):
+        convert("--labeled", "2")
+
+
+@pytest.mark.parametrize("dataset_id", ["0", "1000"])
+def test_id_must_have_three_digits(convert, dataset_id):
+    with pytest.raises(UserError, match="between 1 and 999"):
+        convert("--labeled", "2", "-d", dataset_id)
+
+
+def test_unlabeled_case_cannot_carry_a_label(tmp_path):
+    with pytest.raises(ValueError, match="Ul cases have none"):
+        Case("a", (tmp_path / "a.nii.gz",), tmp_path / "a_gt.nii.gz", "Ul")
+    with pytest.raises(ValueError, match="Tr cases have a label"):
+        Case("a", (tmp_path / "a.nii.gz",), None, "Tr")
+    with pytest.raises(ValueError, match="must be one of"):
+        Case("a", (tmp_path / "a.nii.gz",), None, "Va")
