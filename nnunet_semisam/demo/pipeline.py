@@ -58,13 +58,15 @@ class Demo:
         folders = {name: str(self.folder / name) for name in names}
         for folder in folders.values():
             Path(folder).mkdir()
+        processes = str(min(2, os.cpu_count() or 1))
         settings = self.folder / "settings.yaml"
         settings.write_text(settings_yaml(self.steps), encoding="utf-8")
         return {
             **folders,
             "nnUNet_extTrainer": str(trainers_folder()),
             "nnUNet_semisam_config": str(settings),
-            "nnUNet_n_proc_DA": str(min(2, os.cpu_count() or 1)),  # so short a run does not pay for more
+            "nnUNet_n_proc_DA": processes,
+            "nnUNet_def_n_proc": processes,  # nnU-Net starts 8 for a validation: on two cores, minutes of imports
         }
 
     def prepare(self, shell: Shell, source: Path) -> None:
