@@ -88,7 +88,7 @@ def fuse(
     """
     _check(network, layout, weights, class_trust, area_bounds)
     own = layout.foreground(network).astype(np.float32)
-    claims = np.stack([_claim(own[f], opinion, f, weights) for f in range(layout.channels)])
+    claims = fused_claims(own, opinion, weights)
     label = layout.label_map(claims)
     trust = _trust(own, claims, label, opinion, layout, weights, class_trust)
     trust = _apply_area_prior(trust, label, layout, area_bounds, area_factor)
@@ -115,13 +115,17 @@ def _check(
             raise ValueError(f"{name}: expected {wanted} entries for the labels {layout.names}, got {got}.")
 
 
-def _claim(own: np.ndarray, opinion: SAMOpinion, f: int, weights: SAMWeights) -> np.ndarray:
-    """Return the fused probability of one channel, ``(*S)``."""
-    share = weights.weight[f] * _speaking(opinion, f, weights)
-    return own + share * (opinion.probs[f] - own)
+def fused_claims(own: np.ndarray, opinion: SAMOpinion, weights: SAMWeights) -> np.ndarray:
+    """Return the fused probabilities, ``(F, *S)``, of the network's foreground channels ``own`` ``(F, *S)``.
+
+    Where the SAM speaks it is ``own + weight * (sam - own)``, elsewhere the network's own. Classes may claim more than
+    1 together.
+    """
+    shares = [weight * speaking(opinion, f, weights) for f, weight in enumerate(weights.weight)]
+    return own + np.stack(shares).astype(np.float32) * (opinion.probs - own)
 
 
-def _speaking(opinion: SAMOpinion, f: int, weights: SAMWeights) -> np.ndarray:
+def speaking(opinion: SAMOpinion, f: int, weights: SAMWeights) -> np.ndarray:
     """Return where the SAM's answer counts for one channel, ``(*S)``, bool."""
     return opinion.asked[f] & ~opinion.collapsed[f] & (weights.weight[f] > 0)
 
@@ -143,7 +147,7 @@ def _trust(
         agreement = 1 - np.abs(own[f] - opinion.probs[f])
         both = (agreement + (1 - agreement) * weights.disagreement[f]) * opinion.reliability[f]
         alone = np.where(member | opinion.asked[f], ONE_WITNESS, 1.0) * certainty
-        trust[f] = np.where(_speaking(opinion, f, weights), both, alone)
+        trust[f] = np.where(speaking(opinion, f, weights), both, alone)
         trust[f] = np.where(opinion.collapsed[f], COLLAPSED * certainty, trust[f])
         if layout.has_regions:  # nnU-Net's order of regions overrules this channel's own claim: nobody knows
             trust[f][(claims[f] > 0.5) != member] = 0.0

@@ -10,7 +10,7 @@ from tiny_world import CASES, SHAPE, ThresholdSAM, classes, disc, load_image, pr
 from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.pseudo_labels.fusion import SAMWeights
-from nnunet_semisam.pseudo_labels.stage import slice_axis
+from nnunet_semisam.pseudo_labels.witness import slice_axis
 
 
 def read(store, case: str) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,220 @@
+"""Measure on labeled cases whether the SAM helps, class by class, and switch it off where it does not.
+
+A network knows its training cases by heart, so a SAM could only spoil its opinion there. Before SAM is asked, the
+network's probabilities are therefore warped by a smooth random field, as strongly as it takes for their Dice to fall to
+what the network reaches on cases it has not seen. That imitates borders in the wrong place. It does not imitate parts
+that are missed altogether or invented, so that the measured gain is about borders: an estimate, not a promise.
+
+Choosing what SAM may do by its measured Dice gain on labeled cases: SAM Carries the Burden,
+https://arxiv.org/abs/2411.12602.
+
+Shapes in this file: ``K`` output channels of the network, ``F`` foreground classes or regions, ``*S`` spatial axes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from nnunet_semisam.pseudo_labels.fusion import SAMWeights, fused_claims, speaking
+from nnunet_semisam.pseudo_labels.layout import LabelLayout
+from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
+from nnunet_semisam.pseudo_labels.summary import dice
+
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of the SAM that are tried; 0 is the network alone
+WARP_SMOOTHNESS = 0.125  # width of the Gaussian that smooths the field, as a share of the foreground's extent
+BISECTIONS = 8  # the Dice is met to within a 256th of its range
+
+
+@dataclass(frozen=True)
+class ClassCalibration:
+    """What was measured for one class or region.
+
+    Attributes:
+        name: The label, or the labels of the region.
+        weight: Share of the SAM in the fused probability; 0: switched off.
+        disagreement: Accuracy of the fused label where network and SAM disagree, in [0, 1].
+        dice_network: Mean Dice of the degraded network; ``None`` if no labeled case shows the class.
+        dice_sam: Mean Dice of SAM's answers (of the network where SAM was not asked).
+        dice_fused: Mean Dice of the fusion with ``weight``.
+        cases: How many labeled cases count.
+        reason: Why the class is on or off, in words.
+    """
+
+    name: str
+    weight: float
+    disagreement: float
+    dice_network: float | None
+    dice_sam: float | None
+    dice_fused: float | None
+    cases: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """The result of a calibration, one entry per foreground class or region."""
+
+    classes: tuple[ClassCalibration, ...]
+
+    @property
+    def weights(self) -> SAMWeights:
+        """Return how far the SAM may speak from now on."""
+        return SAMWeights(tuple(c.weight for c in self.classes), tuple(c.disagreement for c in self.classes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, ready for json."""
+        return dataclasses.asdict(self)
+
+    def log_text(self) -> str:
+        """Return a line for each class that says whether SAM may speak, and why."""
+        lines = ["SAM calibration on labeled cases:"]
+        for c in self.classes:
+            state = f"on with weight {c.weight}" if c.weight > 0 else "OFF"
+            lines.append(f"  class {c.name}: SAM is {state}: {c.reason}")
+        return "\n".join(lines)
+
+
+class Calibration:
+    """Collects measurements case by case; :meth:`table` concludes.
+
+    Args:
+        layout: Which channel means what.
+    """
+
+    def __init__(self, layout: LabelLayout) -> None:
+        self.layout = layout
+        self._dice: list[list[list[float]]] = [[] for _ in range(layout.channels)]  # class, case, weight
+        self._disputed = np.zeros(layout.channels)
+        self._settled = np.zeros((layout.channels, len(WEIGHTS)))
+
+    def add(self, network: np.ndarray, opinion: SAMOpinion, truth: np.ndarray) -> None:
+        """Measure one labeled case.
+
+        Args:
+            network: The degraded opinion that SAM was asked with, ``(K, *S)``.
+            opinion: What SAM said, arrays ``(F, *S)``.
+            truth: Label map, ``(*S)``; voxels of an ignore label do not count.
+        """
+        own, valid = self.layout.foreground(network), self._valid(truth)
+        labels = []
+        for weight in WEIGHTS:
+            uniform = SAMWeights((weight,) * self.layout.channels, (0.0,) * self.layout.channels)
+            labels.append(self.layout.label_map(fused_claims(own, opinion, uniform)))
+        everything = SAMWeights((1.0,) * self.layout.channels, (0.0,) * self.layout.channels)
+        for f in range(self.layout.channels):
+            real = self.layout.members(truth, f) & valid
+            masks = [self.layout.members(label, f) & valid for label in labels]
+            if real.any():
+                self._dice[f].append([dice(mask, real) for mask in masks])
+            disputed = valid & speaking(opinion, f, everything) & (masks[0] != (opinion.probs[f] > 0.5))
+            self._disputed[f] += disputed.sum()
+            self._settled[f] += [((mask == real) & disputed).sum() for mask in masks]
+
+    def _valid(self, truth: np.ndarray) -> np.ndarray:
+        return truth <= max(self.layout.foreground_labels)  # nnU-Net's ignore label is the highest number
+
+    def table(self) -> CalibrationTable:
+        """Return the best weight of each class by mean Dice over cases; 0 where no weight beats the network."""
+        return CalibrationTable(tuple(self._conclude(f) for f in range(self.layout.channels)))
+
+    def _conclude(self, f: int) -> ClassCalibration:
+        name = self.layout.names[f]
+        if not self._dice[f]:
+            return ClassCalibration(name, 0.0, 0.0, None, None, None, 0, "no labeled case shows it")
+        mean = np.mean(self._dice[f], axis=0)
+        best = int(mean.argmax())  # the smallest weight among equals
+        settled = self._settled[f, best] / self._disputed[f] if self._disputed[f] and best else 0.0
+        verdict = "SAM helps" if best else "SAM does not help"
+        reason = f"{verdict}: Dice {mean[0]:.3f} (network), {mean[-1]:.3f} (SAM), {mean[best]:.3f} (chosen fusion)"
+        return ClassCalibration(
+            name=name,
+            weight=WEIGHTS[best],
+            disagreement=float(settled),
+            dice_network=float(mean[0]),
+            dice_sam=float(mean[-1]),
+            dice_fused=float(mean[best]),
+            cases=len(self._dice[f]),
+            reason=f"{reason} over {len(self._dice[f])} cases.",
+        )
+
+
+def degrade(
+    network: np.ndarray,
+    truth: np.ndarray,
+    layout: LabelLayout,
+    expected_dice: float,
+    spacing: Sequence[float],
+    seed_text: str,
+) -> np.ndarray:
+    """Warp the network's opinion until its mean foreground Dice is what it reaches on unseen cases.
+
+    Args:
+        network: Probabilities, ``(K, *S)``.
+        truth: Label map, ``(*S)``.
+        layout: Which channel means what.
+        expected_dice: Mean Dice over foreground classes on unseen cases, in [0, 1].
+        spacing: Voxel size along ``*S`` in mm: the warp is as strong in mm along every axis.
+        seed_text: Names the random field: same text, same field.
+
+    Returns:
+        ``(K, *S)``; ``network`` itself if it is no better than expected already, or if there is nothing to warp.
+    """
+    crop = _foreground_window(truth, layout)
+    if crop is None or _mean_dice(layout.label_map(layout.foreground(network)), truth, layout) <= expected_dice:
+        return network
+    label, real = layout.label_map(layout.foreground(network))[crop], truth[crop]
+    field = _unit_field(label.shape, spacing, seed_text)
+    low, high = 0.0, 0.5 * max(s * mm for s, mm in zip(label.shape, spacing, strict=True))
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        too_good = _mean_dice(_warp(label, middle * field, order=0), real, layout) > expected_dice
+        low, high = (middle, high) if too_good else (low, middle)
+    warped = network.copy()
+    for channel in warped:
+        channel[crop] = _warp(channel[crop], high * field, order=1)
+    return warped
+
+
+def _foreground_window(truth: np.ndarray, layout: LabelLayout) -> tuple[slice, ...] | None:
+    """Return the box around all foreground, half as large again on each side; ``None`` without foreground."""
+    places = np.argwhere((truth > 0) & (truth <= max(layout.foreground_labels)))
+    if len(places) == 0:
+        return None
+    first, last = places.min(axis=0), places.max(axis=0) + 1
+    margin = (last - first) // 2 + 1
+    return tuple(
+        slice(max(0, a), min(size, b)) for a, b, size in zip(first - margin, last + margin, truth.shape, strict=True)
+    )
+
+
+def _unit_field(shape: Sequence[int], spacing: Sequence[float], seed_text: str) -> np.ndarray:
+    """Return a smooth random displacement, ``(axes, *S)``, in voxels; its root mean square is 1 mm along each axis."""
+    rng = np.random.default_rng(zlib.crc32(seed_text.encode()))
+    extent = WARP_SMOOTHNESS * max(s * mm for s, mm in zip(shape, spacing, strict=True)) / 2  # the window is twice
+    field = []
+    for mm in spacing:
+        noise = ndimage.gaussian_filter(rng.standard_normal(shape), [extent / each for each in spacing])
+        field.append(noise / max(1e-12, float(np.sqrt(np.mean(noise**2)))) / mm)
+    return np.stack(field)
+
+
+def _warp(array: np.ndarray, displacement: np.ndarray, order: int) -> np.ndarray:
+    grid = np.indices(array.shape) + displacement
+    return ndimage.map_coordinates(array, grid, order=order, mode="nearest", prefilter=False)
+
+
+def _mean_dice(label: np.ndarray, truth: np.ndarray, layout: LabelLayout) -> float:
+    """Return the mean Dice over the classes that ``truth`` shows."""
+    found = []
+    for f in range(layout.channels):
+        real = layout.members(truth, f)
+        if real.any():
+            found.append(dice(layout.members(label, f), real))
+    return float(np.mean(found)) if found else 0.0
