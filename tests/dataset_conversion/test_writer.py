@@ -1,10 +1,13 @@
 import json
 import os
 import shutil
+import threading
+import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from nnunet_semisam.dataset_conversion import AcdcConverter, writer
+from nnunet_semisam.dataset_conversion import AcdcConverter, guards, writer
 from nnunet_semisam.dataset_conversion.common import Case
 
 from nnunet_semisam.errors import UserError
@@ -55,12 +58,12 @@ def test_dataset_that_was_changed_later_is_noticed(convert, damage):
         convert("--labeled", "2")
 
 
-@pytest.mark.parametrize("manifest", [None, "{", '{"settings": 1}'])
+@pytest.mark.parametrize("manifest", [None, "{", "3", '{"settings": 1}'])
 def test_folder_of_someone_else_is_not_touched(convert, raw, manifest):
     (raw / NAME).mkdir()
     (raw / NAME / "notes.txt").write_text("mine")
     if manifest is not None:
-        (raw / NAME / writer.MANIFEST).write_text(manifest)
+        (raw / NAME / guards.MANIFEST).write_text(manifest)
     before = state(raw)
     with pytest.raises(UserError, match=r"Choose another id with -d, or move"):
         convert("--labeled", "2")
@@ -93,7 +96,7 @@ def test_equal_preprocessed_folds_are_fine(convert, nnunet_folders):
 
 def test_full_disk_is_noticed_before_anything_is_written(convert, raw, monkeypatch):
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: usage(2**30, 2**30 - 2**20, 2**20))
+    monkeypatch.setattr(guards.shutil, "disk_usage", lambda _: usage(2**30, 2**30 - 2**20, 2**20))
     with pytest.raises(UserError, match=r"has 1 MiB free; this dataset needs 64 MiB"):
         convert("--labeled", "2")
     assert list(raw.iterdir()) == []
@@ -125,10 +128,69 @@ def test_broken_run_leaves_nothing(arguments, raw, error, raised):
 
 
 def test_folder_of_a_killed_run_is_removed_by_the_next(convert, raw):
-    left = writer.unfinished(raw / NAME)
+    left = raw / f".{NAME}.unfinished.1"
     (left / "imagesTr").mkdir(parents=True)
     (left / "imagesTr" / "half.nii.gz").write_bytes(b"half")
     assert os.listdir(convert("--labeled", "2").folder.parent) == [NAME]
+
+
+class Slow(AcdcConverter):
+    """Tells when it writes its first file, and goes on when it is told to."""
+
+    def __init__(self):
+        self.started, self.go_on = threading.Event(), threading.Event()
+
+    def write(self, source, target):
+        self.started.set()
+        assert self.go_on.wait(timeout=20)
+        super().write(source, target)
+
+
+def test_second_conversion_waits_for_the_first(arguments, convert, raw, caplog):
+    pytest.importorskip("fcntl")
+    slow = Slow()
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(slow.convert, arguments("--labeled", "2"))
+        assert slow.started.wait(timeout=20)
+        second = pool.submit(convert, "--labeled", "2")
+        while "waiting" not in caplog.text:
+            assert not second.done()
+            time.sleep(0.01)
+        slow.go_on.set()
+        assert not first.result(timeout=20).already_there
+        assert second.result(timeout=20).already_there
+    assert os.listdir(raw) == [NAME]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.unlink(), r"1 files are missing and 0 differ .*\(imagesUl/patient050_frame01_0000.nii.gz\)"),
+        (lambda path: path.write_bytes(b"other"), r"0 files are missing and 1 differ"),
+    ],
+)
+def test_dataset_that_is_not_what_was_planned_is_not_published(convert, raw, monkeypatch, spoil, message):
+    write_json_files = writer._write_json_files
+
+    def spoil_first(conversion, folder):
+        spoil(folder / "imagesUl" / "patient050_frame01_0000.nii.gz")
+        write_json_files(conversion, folder)
+
+    monkeypatch.setattr(writer, "_write_json_files", spoil_first)
+    with pytest.raises(UserError, match=message):
+        convert("--labeled", "2")
+    assert list(raw.iterdir()) == []
+
+
+def test_folder_that_cannot_be_locked_is_used_with_a_warning(convert, monkeypatch, caplog):
+    fcntl = pytest.importorskip("fcntl")
+
+    def unsupported(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    assert not convert("--labeled", "2").already_there
+    assert "run one conversion at a time" in caplog.text
 
 
 def test_unfinished_folder_is_no_dataset_for_nnunet(raw):
