@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -52,12 +53,30 @@ class LabeledBatch:
 
     Attributes:
         data: ``(B, C, *S)``.
-        target: nnU-Net's target, finest deep-supervision level only: labels ``(B, 1, *S)``, or ``(B, K, *S)`` (plus
-            an ignore channel) for regions.
+        target: nnU-Net's target, finest deep-supervision level only: labels ``(B, 1, *S)`` (the ignore label, if
+            there is one, is ``K``), or ``(B, K, *S)`` bool for regions, plus one channel where there is an ignore label.
+        num_random: How many patches, the first of the batch, were drawn at random and not for their foreground.
     """
 
     data: Tensor
     target: Tensor
+    num_random: int
+
+    def truth(self, num_channels: int) -> tuple[Tensor, Tensor]:
+        """Return the annotation in the form of the network's output.
+
+        Returns:
+            One-hot classes or regions ``(B, K, *S)``, and 0 on the ignore label, else 1, ``(B, 1, *S)``; float32.
+        """
+        if self.target.shape[1] > 1 or num_channels == 1:  # regions
+            valid = 1.0 - self.target[:, num_channels : num_channels + 1].float()
+            if valid.shape[1] == 0:
+                valid = torch.ones_like(self.target[:, :1], dtype=torch.float32)
+            return self.target[:, :num_channels].float(), valid
+        labels = self.target.long()
+        valid = (labels < num_channels).float()
+        one_hot = torch.zeros((labels.shape[0], num_channels, *labels.shape[2:]), device=labels.device)
+        return one_hot.scatter_(1, labels.clamp(0, num_channels - 1), 1.0) * valid, valid
 
 
 @dataclass(frozen=True)
@@ -82,11 +101,13 @@ class SSLMethod(ABC):
 
     Args:
         config: The settings of the run.
+        num_channels: ``K``, the output channels of the network.
         has_regions: Whether the output channels are overlapping regions (sigmoid) instead of classes (softmax).
     """
 
-    def __init__(self, config: SemiSAMConfig, has_regions: bool = False) -> None:
+    def __init__(self, config: SemiSAMConfig, num_channels: int, has_regions: bool = False) -> None:
         self.config = config
+        self.num_channels = num_channels
         self.has_regions = has_regions
 
     def setup(self, student: nn.Module, build_network: Callable[[], nn.Module]) -> None:
@@ -100,9 +121,7 @@ class SSLMethod(ABC):
     def on_train_start(self, student: nn.Module) -> None:
         """Synchronise with a student whose weights came after :meth:`setup`. Not called when a run is resumed."""
 
-    def labeled_loss(
-        self, student: nn.Module, labeled: LabeledBatch, supervised: Tensor, progress: float
-    ) -> LossTerms:
+    def labeled_loss(self, student: nn.Module, labeled: LabeledBatch, supervised: Tensor, progress: float) -> LossTerms:
         """Return the loss on labeled patches; by default nnU-Net's own, untouched.
 
         Args:
@@ -142,7 +161,10 @@ class SSLMethod(ABC):
         return self.deployable(student)
 
     def class_trust(self) -> list[float] | None:
-        """Return a weight in [0, 1] for each output channel: how far it may speak in unlabeled terms by now."""
+        """Return a weight in [0, 1] for each output channel: how far it may speak in unlabeled terms by now.
+
+        ``None``: the method does not measure it.
+        """
         return None
 
     def state_dict(self) -> dict:

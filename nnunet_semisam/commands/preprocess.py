@@ -1,0 +1,40 @@
+"""``nnunet-semisam preprocess``: the unlabeled cases, with the plans of the labeled ones."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "Preprocess the images of imagesUl with the dataset's plans, after nnUNetv2_plan_and_preprocess."
+EXAMPLE = "nnunet-semisam preprocess -d 27 -c 2d 3d_fullres"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options; their names are those of nnUNetv2_preprocess."""
+    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
+    parser.add_argument("-c", dest="configurations", nargs="+", help="configurations (default: all of the plans)")
+    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="processes (default: %(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Preprocess every configuration; exit status 1 if a file had to be left out."""
+    from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.data.default_splits import ensure_splits
+    from nnunet_semisam.data.preprocess_unlabeled import preprocess_configuration
+
+    dataset = open_dataset(args.dataset, args.plans)
+    for message in ensure_splits(dataset.preprocessed, dataset.raw):
+        print(message)
+    problems: list[str] = []
+    for configuration in args.configurations or dataset.preprocessable_configurations():
+        dataset.check_configuration(configuration)
+        ready, left_out = preprocess_configuration(
+            dataset.raw, dataset.preprocessed, dataset.plans, dataset.dataset_json, configuration, args.num_processes
+        )
+        print(f"{configuration}: {ready} unlabeled cases ready, {len(left_out)} left out.")
+        problems += [problem for problem in left_out if problem not in problems]
+    for problem in problems:
+        print(f"left out: {problem}")
+    if problems:
+        print(f"{len(problems)} file(s) or case(s) were left out; the others are done. Mend them and run this again.")
+    return 1 if problems else 0

@@ -1,0 +1,49 @@
+"""Make sure that a split exists: nnU-Net's own default of five folds crashes with fewer than five labeled cases."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from nnunet_semisam.data.splits import default_group, make_splits, write_splits
+from nnunet_semisam.errors import UserError
+
+SPLITS_FILE = "splits_final.json"
+
+
+def labeled_cases(raw: Path, file_ending: str) -> list[str]:
+    """Return the cases of ``labelsTr``, sorted."""
+    return sorted(file.name.removesuffix(file_ending) for file in (raw / "labelsTr").glob(f"*{file_ending}"))
+
+
+def ensure_splits(preprocessed: Path, raw: Path) -> list[str]:
+    """Write ``splits_final.json`` into the preprocessed folder if there is none.
+
+    A file of that name in the raw folder is copied; otherwise the labeled cases are divided into min(5, groups) folds.
+
+    Returns:
+        Sentences that tell what was done; none if the file was there.
+
+    Raises:
+        UserError: If there are no labeled cases.
+    """
+    target = preprocessed / SPLITS_FILE
+    if target.is_file():
+        return []
+    if (raw / SPLITS_FILE).is_file():
+        shutil.copyfile(raw / SPLITS_FILE, target)
+        return [f"Copied {SPLITS_FILE} from {raw}."]
+    dataset_json = json.loads((preprocessed / "dataset.json").read_text())
+    cases = labeled_cases(raw, dataset_json["file_ending"])
+    if not cases:
+        raise UserError(f"{raw / 'labelsTr'} holds no labels. Training needs at least one labeled case.")
+    splits = make_splits(cases, default_group)
+    write_splits(target, splits)
+    messages = [f"Wrote {target}: {len(splits)} fold(s) over {len(cases)} labeled cases."]
+    if set(splits[0]["train"]) & set(splits[0]["val"]):
+        messages.append(
+            "WARNING: there is one labeled group only, so fold 0 validates on what it trains on: its validation Dice "
+            "says nothing about new cases."
+        )
+    return messages

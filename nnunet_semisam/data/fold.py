@@ -1,0 +1,71 @@
+"""Which cases a fold trains on, validates on, and uses without labels: all checks in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
+
+from nnunet_semisam.data.default_splits import SPLITS_FILE, ensure_splits
+from nnunet_semisam.data.splits import Fold, read_fold
+from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, collect_pool
+from nnunet_semisam.errors import UserError
+
+LEAKING_NORMALIZATION = "CTNormalization"
+
+
+def cases_of_fold(
+    preprocessed_dataset: Path, folder: Path, fold: int | str, configuration: ConfigurationManager, log: Callable
+) -> Fold:
+    """Return the checked cases of a fold; write a default split first if there is none.
+
+    Args:
+        preprocessed_dataset: ``$nnUNet_preprocessed/DATASET``.
+        folder: Preprocessed cases of the configuration.
+        fold: Index of the fold, or ``all``.
+        configuration: The plans' configuration.
+        log: Receives what was done.
+
+    Raises:
+        UserError: If the fold is not usable (see :func:`~nnunet_semisam.data.splits.read_fold`), or hides labels that
+            the plans were made with.
+    """
+    if not folder.is_dir():
+        raise UserError(f"There is no {folder}. Run nnUNetv2_preprocess for this configuration.")
+    if fold != "all" and not (preprocessed_dataset / SPLITS_FILE).is_file():
+        for message in ensure_splits(preprocessed_dataset, raw_of(preprocessed_dataset)):
+            log(message)
+    cases = infer_dataset_class(str(folder)).get_identifiers(str(folder))
+    result = read_fold(preprocessed_dataset / SPLITS_FILE, fold, cases)
+    if result.unlabeled:
+        _refuse_leaking_plans(configuration)
+    return result
+
+
+def raw_of(preprocessed_dataset: Path) -> Path:
+    """Return the folder that knows the labeled cases of a preprocessed dataset, with ``labelsTr`` in it."""
+    from nnunetv2.paths import nnUNet_raw
+
+    if nnUNet_raw.is_set():
+        return Path(str(nnUNet_raw)) / preprocessed_dataset.name
+    raise UserError(
+        f"There is no {preprocessed_dataset / SPLITS_FILE}, and nnUNet_raw is not set, so none can be made. "
+        "Run 'nnunet-semisam preprocess' where nnUNet_raw is set."
+    )
+
+
+def _refuse_leaking_plans(configuration: ConfigurationManager) -> None:
+    schemes = configuration.normalization_schemes
+    if LEAKING_NORMALIZATION in schemes or any(configuration.use_mask_for_norm):
+        raise UserError(
+            "This fold hides labels ('unlabeled' in splits_final.json), but the plans were made with them: "
+            f"normalization {', '.join(schemes)} with use_mask_for_norm {configuration.use_mask_for_norm} takes its "
+            "numbers from all labels in labelsTr. Move the unlabeled cases to imagesUl and plan again."
+        )
+
+
+def collect_unlabeled(preprocessed_dataset: Path, data_identifier: str, fold: Fold) -> UnlabeledDataset:
+    """Return the pool of a fold: ``imagesUl`` plus the cases whose labels it hides."""
+    return collect_pool(preprocessed_dataset, data_identifier, fold.unlabeled, [*fold.train, *fold.val])

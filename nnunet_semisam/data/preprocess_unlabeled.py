@@ -1,0 +1,246 @@
+"""Preprocess the images of ``imagesUl`` with the plans of the labeled cases.
+
+nnU-Net's own preprocessor does the work, case by case; this file adds what unlabeled pools need: checks that name the
+file, workers, a progress bar, atomic writes and resuming.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import blosc2
+import numpy as np
+from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from tqdm import tqdm
+
+from nnunet_semisam.data.unlabeled_dataset import SUFFIX, unlabeled_folder
+from nnunet_semisam.errors import UserError
+
+RECIPE_FILE = "preprocessing.json"
+RECIPE_KEYS = ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name")
+RECIPE_PREFIXES = ("resampling_fn_data",)
+SPACING_FACTOR = 8.0  # a slice distance of 1 mm where the plans say 10 mm is a lost header, not another scanner
+BYTES_PER_VOXEL = 4
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case for a worker; plain types only, so that it travels to a spawned process.
+
+    Attributes:
+        case: Name of the case.
+        images: One file per channel, in the order of the channels.
+        target: The preprocessed image to write.
+        plans: nnU-Net's plans.
+        configuration: Name of the configuration.
+        dataset_json: nnU-Net's dataset.json.
+    """
+
+    case: str
+    images: tuple[str, ...]
+    target: str
+    plans: dict
+    configuration: str
+    dataset_json: dict
+
+
+def find_images(
+    images_folder: Path, file_ending: str, num_channels: int
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """Group the files of ``imagesUl`` by case.
+
+    Returns:
+        The files of every complete case, and a sentence about every file or case that does not fit.
+
+    Raises:
+        UserError: If the folder does not exist or holds no image of that ending.
+    """
+    if not images_folder.is_dir():
+        raise UserError(
+            f"There is no folder {images_folder}. Put the unlabeled images there, named as in imagesTr "
+            f"(CASE_0000{file_ending}, one file per channel), or use 'unlabeled' lists in splits_final.json."
+        )
+    cases: dict[str, dict[int, str]] = {}
+    problems = []
+    for file in sorted(images_folder.iterdir()):
+        stem, _, channel = file.name.removesuffix(file_ending).rpartition("_")
+        if not file.name.endswith(file_ending) or not stem or len(channel) != 4 or not channel.isdigit():
+            problems.append(f"{file}: not named CASE_XXXX{file_ending} (XXXX: the channel, 0000 first).")
+            continue
+        cases.setdefault(stem, {})[int(channel)] = str(file)
+    for case, files in list(cases.items()):
+        if sorted(files) != list(range(num_channels)):
+            channels = ", ".join(f"{channel:04d}" for channel in sorted(files))
+            problems.append(f"{case}: has channels {channels}, dataset.json asks for 0000 to {num_channels - 1:04d}.")
+            del cases[case]
+    if not cases and not problems:
+        raise UserError(f"{images_folder} holds no image. Put files named CASE_0000{file_ending} there.")
+    return {case: tuple(files[i] for i in range(num_channels)) for case, files in cases.items()}, problems
+
+
+def recipe(plans: dict, configuration: ConfigurationManager) -> str:
+    """Return a digest of all that shapes preprocessed images: data made with another recipe must be made again."""
+    parts = {key: configuration.configuration.get(key) for key in RECIPE_KEYS}
+    parts |= {k: v for k, v in configuration.configuration.items() if k.startswith(RECIPE_PREFIXES)}
+    parts["transpose_forward"] = plans["transpose_forward"]
+    parts["intensities"] = plans["foreground_intensity_properties_per_channel"]
+    parts["reader"] = plans["image_reader_writer"]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def preprocess_case(job: Job) -> str | None:
+    """Preprocess one case.
+
+    Returns:
+        ``None`` if the file was written, otherwise a sentence that names the file and what is wrong with it.
+    """
+    try:
+        _write(job, *_run(job))
+    except UserError as problem:
+        return str(problem)
+    return None
+
+
+def _run(job: Job) -> tuple[np.ndarray, ConfigurationManager]:
+    manager = PlansManager(job.plans)
+    configuration = manager.get_configuration(job.configuration)
+    reader = manager.image_reader_writer_class()
+    names = ", ".join(job.images)
+    try:
+        data, properties = reader.read_images(job.images)
+    except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
+        reason = str(error).strip().splitlines()[-1:] or ["its channels differ in shape, spacing or origin"]
+        raise UserError(f"{names}: cannot be read: {reason[0]}. Mend or remove it.") from error
+    _check_image(names, data)
+    _check_spacing(names, properties["spacing"], job.plans)
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    data, _, _ = preprocessor.run_case_npy(data, None, properties, manager, configuration, job.dataset_json)
+    return data.astype(np.float32, copy=False), configuration
+
+
+def _check_image(names: str, data: np.ndarray) -> None:
+    if not np.isfinite(data).all():
+        count = int((~np.isfinite(data)).sum())
+        raise UserError(
+            f"{names}: holds {count} voxels that are NaN or infinite; all must be finite. Mend or remove it."
+        )
+    for channel, image in enumerate(data):
+        if image.min() == image.max():
+            raise UserError(f"{names}: channel {channel} is constant ({image.min():g}): no image. Mend or remove it.")
+
+
+def _check_spacing(names: str, spacing_mm: Sequence[float], plans: dict) -> None:
+    planned = [0.0] * 3
+    for axis, value in zip(plans["transpose_forward"], plans["original_median_spacing_after_transp"], strict=True):
+        planned[axis] = value
+    for axis, (got, wanted) in enumerate(zip(spacing_mm, planned, strict=True)):
+        if not got > 0 or max(got / wanted, wanted / got) >= SPACING_FACTOR:
+            raise UserError(
+                f"{names}: spacing {got:g} mm along axis {axis}, the labeled cases have about {wanted:g} mm. "
+                "Mend the header (units? lost slice distance?) or remove the case."
+            )
+
+
+def _write(job: Job, data: np.ndarray, configuration: ConfigurationManager) -> None:
+    target = Path(job.target)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp{SUFFIX}")
+    blocks, chunks = comp_blosc2_params(data.shape, tuple(configuration.patch_size), data.itemsize)
+    codec, level = blosc2.Codec.LZ4HC, 5  # as nnU-Net 2.8.1's save_case
+    chosen = nnUNetDatasetBlosc2._select_filter(data, blocks, chunks, codec, level)
+    cparams = {"codec": codec, "filters": [chosen], "nthreads": 1, "clevel": level}
+    try:
+        blosc2.asarray(
+            np.ascontiguousarray(data), urlpath=str(temporary), chunks=chunks, blocks=blocks, cparams=cparams
+        )
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def preprocess_configuration(
+    raw: Path, preprocessed: Path, plans: dict, dataset_json: dict, configuration: str, num_processes: int
+) -> tuple[int, list[str]]:
+    """Preprocess all images of ``imagesUl`` for one configuration; done ones are kept.
+
+    Args:
+        raw: ``$nnUNet_raw/DATASET``.
+        preprocessed: ``$nnUNet_preprocessed/DATASET``.
+        plans: nnU-Net's plans of that dataset.
+        dataset_json: nnU-Net's dataset.json.
+        configuration: Name of the configuration.
+        num_processes: Worker processes.
+
+    Returns:
+        The number of cases now ready, and a sentence for every file that was left out.
+
+    Raises:
+        UserError: If there are no images, or not enough disk space.
+    """
+    manager = PlansManager(plans).get_configuration(configuration)
+    cases, problems = find_images(raw / "imagesUl", dataset_json["file_ending"], len(dataset_json["channel_names"]))
+    folder = unlabeled_folder(preprocessed, manager.data_identifier)
+    _open_folder(folder, recipe(plans, manager))
+    for gone in set(file.name.removesuffix(SUFFIX) for file in folder.glob(f"*{SUFFIX}")) - set(cases):
+        (folder / f"{gone}{SUFFIX}").unlink()
+    targets = {case: folder / f"{case}{SUFFIX}" for case in cases}
+    jobs = [
+        Job(case, images, str(targets[case]), plans, configuration, dataset_json)
+        for case, images in cases.items()
+        if not targets[case].is_file() or _is_older(targets[case], images)
+    ]
+    _check_disk(folder, jobs, plans, manager)
+    problems += _run_jobs(jobs, num_processes, f"{configuration}: {len(cases)} unlabeled cases")
+    return sum(target.is_file() for target in targets.values()), problems
+
+
+def _is_older(target: Path, images: Sequence[str]) -> bool:
+    return target.stat().st_mtime < max(os.stat(image).st_mtime for image in images)
+
+
+def _open_folder(folder: Path, digest: str) -> None:
+    """Make the folder, or empty it if its content was made with another recipe."""
+    record = folder / RECIPE_FILE
+    if folder.is_dir() and (not record.is_file() or json.loads(record.read_text())["recipe"] != digest):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".*.tmp*"):
+        leftover.unlink()
+    record.write_text(json.dumps({"recipe": digest}))
+
+
+def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: ConfigurationManager) -> None:
+    shape = configuration.configuration.get("median_image_size_in_voxels", [])
+    size = [*plans["original_median_shape_after_transp"][: 3 - len(shape)], *shape]
+    wanted = len(jobs) * int(np.prod(size)) * BYTES_PER_VOXEL
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise UserError(
+            f"{len(jobs)} unlabeled cases may need {wanted / 1e9:.1f} GB below {folder}, {free / 1e9:.1f} GB are free. "
+            "Make room or let nnUNet_preprocessed point to a larger disk."
+        )
+
+
+def _run_jobs(jobs: Sequence[Job], num_processes: int, title: str) -> list[str]:
+    with tqdm(total=len(jobs), desc=title, unit="case") as bar:
+        if num_processes <= 1 or len(jobs) <= 1:
+            results = map(preprocess_case, jobs)
+            return _collect(results, bar)
+        with multiprocessing.get_context("spawn").Pool(min(num_processes, len(jobs))) as pool:
+            return _collect(pool.imap_unordered(preprocess_case, jobs), bar)
+
+
+def _collect(results: object, bar: tqdm) -> list[str]:
+    problems = []
+    for problem in results:
+        bar.update()
+        if problem is not None:
+            problems.append(problem)
+    return sorted(problems)

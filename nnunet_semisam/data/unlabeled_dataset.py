@@ -1,0 +1,129 @@
+"""The pool of unlabeled cases: preprocessed images, and nothing else.
+
+Shapes in this file: ``C`` image channels, ``Z, Y, X`` the axes of nnU-Net's preprocessed arrays (after
+``transpose_forward``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import blosc2
+import numpy as np
+
+from nnunet_semisam.errors import UserError
+
+SUFFIX = ".b2nd"
+
+
+def unlabeled_folder(preprocessed_dataset: Path, data_identifier: str) -> Path:
+    """Return where the images of ``imagesUl`` are preprocessed to.
+
+    Not nnU-Net's own folder: every extra file there becomes a case or an assertion, and ``nnUNetv2_preprocess``
+    deletes the folder.
+    """
+    return preprocessed_dataset / f"{data_identifier}_unlabeled"
+
+
+def cases_in(folder: Path) -> list[str]:
+    """Return the preprocessed cases in a folder, sorted; none if the folder does not exist."""
+    if not folder.is_dir():
+        return []
+    names = (file.name.removesuffix(SUFFIX) for file in folder.glob(f"*{SUFFIX}"))
+    return sorted(name for name in names if not name.endswith("_seg"))
+
+
+class UnlabeledDataset:
+    """Preprocessed images of unlabeled cases.
+
+    This class never opens a ``_seg`` file nor the ``.pkl`` beside a case, which holds ``class_locations``: the labels
+    of a case whose labels are hidden cannot reach the training through it.
+
+    Args:
+        files: The preprocessed image of each case.
+    """
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self.files = dict(sorted(files.items()))
+        self.identifiers = list(self.files)
+        self._mmap = {} if os.name == "nt" else {"mmap_mode": "r"}  # as nnU-Net 2.8.1: mmap does not work on Windows
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def open_image(self, case: str) -> blosc2.NDArray:
+        """Open a case for partial reads.
+
+        Returns:
+            ``(C, Z, Y, X)``, float32, normalised intensities. Slicing it reads the touched blocks only.
+        """
+        path = str(self.files[case])
+        try:
+            return blosc2.open(urlpath=path, mode="r", dparams={"nthreads": 1}, **self._mmap)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UserError(
+                f"Cannot read the preprocessed unlabeled image {path}: {error}. Delete it and preprocess it again: "
+                "nnunet-semisam preprocess for imagesUl, nnUNetv2_preprocess for cases in labelsTr."
+            ) from error
+
+    def load_image(self, case: str) -> np.ndarray:
+        """Read a whole case, ``(C, Z, Y, X)``, float32."""
+        return self.open_image(case)[:]
+
+
+def collect_pool(
+    preprocessed_dataset: Path, data_identifier: str, hidden: Iterable[str], used: Iterable[str]
+) -> UnlabeledDataset:
+    """Gather all unlabeled cases of one fold: those of ``imagesUl`` and those whose labels the fold hides.
+
+    Args:
+        preprocessed_dataset: ``$nnUNet_preprocessed/DATASET``.
+        data_identifier: Folder name of the configuration, from the plans.
+        hidden: The fold's ``"unlabeled"`` list.
+        used: The fold's train and val cases.
+
+    Raises:
+        UserError: If there is no unlabeled case, one is also labeled, or one is not preprocessed.
+    """
+    own_folder, stock_folder = (
+        unlabeled_folder(preprocessed_dataset, data_identifier),
+        preprocessed_dataset / data_identifier,
+    )
+    files = {case: own_folder / f"{case}{SUFFIX}" for case in cases_in(own_folder)}
+    hidden = list(hidden)
+    _refuse_overlap(files, [*hidden, *used], own_folder)
+    files |= {case: stock_folder / f"{case}{SUFFIX}" for case in hidden}
+    missing = [case for case in hidden if not files[case].is_file()]
+    if missing:
+        raise UserError(_explain_missing(missing, stock_folder))
+    if not files:
+        raise UserError(
+            f"There are no unlabeled cases in {own_folder}, and the fold has no 'unlabeled' list. Put images into "
+            "imagesUl of the raw dataset and run 'nnunet-semisam preprocess -d DATASET_ID -c CONFIGURATION', or train "
+            "with -tr nnUNetTrainerSupervised, which needs none."
+        )
+    return UnlabeledDataset(files)
+
+
+def _refuse_overlap(files: Mapping[str, Path], labeled: Iterable[str], folder: Path) -> None:
+    both = sorted(set(files) & set(labeled))
+    if both:
+        raise UserError(
+            f"{len(both)} case(s) are both unlabeled (in {folder}) and in the fold: {', '.join(both[:5])}. A case may "
+            "be in one place only: remove it from imagesUl and from that folder, or from the fold."
+        )
+
+
+def _explain_missing(missing: list[str], folder: Path) -> str:
+    names = ", ".join(missing[:5])
+    if any((folder / f"{case}.npz").is_file() for case in missing):
+        return (
+            f"The cases {names} in {folder} were preprocessed by an old nnU-Net (npz files), which cannot be read in "
+            "parts. Run nnUNetv2_preprocess again with nnU-Net 2.8 or newer."
+        )
+    return (
+        f"{len(missing)} unlabeled case(s) of the fold are not preprocessed in {folder}: {names}. "
+        "Run 'nnUNetv2_preprocess -d DATASET_ID -c CONFIGURATION', or mend splits_final.json."
+    )

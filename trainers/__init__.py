@@ -1,0 +1,1 @@
+"""Names for configurations. ``nnUNet_extTrainer`` points at this folder."""

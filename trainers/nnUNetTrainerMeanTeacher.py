@@ -1,0 +1,10 @@
+"""Mean Teacher without SAM. nnU-Net writes to <class>__<plans>__<configuration>."""
+
+from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.trainer import SemiSupervisedTrainer
+
+
+class nnUNetTrainerMeanTeacher(SemiSupervisedTrainer):
+    """Gated Mean Teacher on labeled and unlabeled cases."""
+
+    config = SemiSAMConfig(method="mean_teacher")
