@@ -1,6 +1,7 @@
 """A refresh from image to stored pseudo-label."""
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -194,3 +195,35 @@ def test_a_strategy_that_the_sam_does_not_understand_is_refused_early(make_stage
 def test_a_channel_that_the_image_lacks_is_refused(make_stage):
     with pytest.raises(UserError, match="sam_channel is 2"):
         make_stage(config=SemiSAMConfig(sam_channel=2)).refresh(0, ["case_a"], None, epoch=0)
+
+
+def test_two_processes_share_a_round(make_stage, store):
+    """Threads stand in for processes: everything they share are files and a barrier."""
+    barrier, summaries = threading.Barrier(2, timeout=30), {}
+
+    def run(rank: int) -> None:
+        summaries[rank] = make_stage().refresh(
+            0, list(CASES), None, epoch=0, rank=rank, world_size=2, barrier=barrier.wait
+        )
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.cases(0) == sorted(CASES)
+    assert summaries[0] == summaries[1]
+    alone = make_stage().refresh(1, list(CASES), None, epoch=0)
+    assert (alone.prompts, alone.agreement, alone.trust) == (
+        summaries[0].prompts,
+        summaries[0].agreement,
+        summaries[0].trust,
+    )
+
+
+def test_the_log_says_what_happened(make_stage):
+    lines: list[str] = []
+    make_stage(log=lines.append).refresh(2, ["case_a"], None, epoch=5)
+    (text,) = lines
+    assert text.startswith("SAM round 2 (network of epoch 5): 1 cases in ")
+    assert "class 1: 3 prompts, 0 collapsed (0 empty), network/SAM Dice 0." in text
