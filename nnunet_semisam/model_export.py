@@ -19,7 +19,7 @@ from nnunet_semisam.errors import UserError
 STOCK_TRAINER = "nnUNetTrainer"
 MODEL_FILES = ("plans.json", "dataset.json")  # what nnU-Net's predictor reads
 OPTIONAL_MODEL_FILES = ("dataset_fingerprint.json",)
-OPTIONAL_FOLD_FILES = ("progress.png", "validation/summary.json")  # for people, and for `nnUNetv2_export_model_to_zip`
+OPTIONAL_FOLD_FILES = ("progress.png",)  # not validation/summary.json: it names cases and local paths
 TRAINING_STATE = ("optimizer_state", "grad_scaler_state")
 
 
@@ -179,5 +179,4 @@ def _export_fold(fold: Path, target: Path, checkpoint_name: str, keep_optimizer:
     torch.save(checkpoint, target / fold.name / "checkpoint_final.pth")
     for name in OPTIONAL_FOLD_FILES:
         if (fold / name).is_file():
-            (target / fold.name / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(fold / name, target / fold.name / name)

@@ -166,6 +166,8 @@ def test_export_is_a_stock_model_that_predicts_as_ours(model, tmp_path, monkeypa
 
 
 def test_export_keeps_provenance_and_drops_what_nobody_reads(model, tmp_path):
+    (model / "fold_0" / "validation").mkdir()
+    (model / "fold_0" / "validation" / "summary.json").touch()
     export_model(model, tmp_path / "out", ["0"])
     checkpoint = read_checkpoint(tmp_path / "out" / "fold_0" / "checkpoint_final.pth")
     assert "optimizer_state" not in checkpoint
@@ -174,7 +176,8 @@ def test_export_keeps_provenance_and_drops_what_nobody_reads(model, tmp_path):
     assert checkpoint["semisam"]["config"] == {"method": "mean_teacher"}
     assert checkpoint["logging"]["train_losses"]
     assert not (tmp_path / "out" / "fold_1").exists()
-    assert (tmp_path / "out" / "fold_0" / "progress.png").is_file()
+    files = {path.name for path in (tmp_path / "out" / "fold_0").rglob("*") if path.is_file()}
+    assert files == {"checkpoint_final.pth", "progress.png"}  # no summary.json, which names cases and paths
 
 
 def test_optimizer_stays_on_request(model, tmp_path):
