@@ -28,6 +28,7 @@ from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
 from nnunet_semisam.pseudo_labels.summary import dice
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of the SAM that are tried; 0 is the network alone
+MIN_GAIN = 0.005  # Dice: a smaller gain on a handful of cases is as good as none
 WARP_SMOOTHNESS = 0.125  # width of the Gaussian that smooths the field, as a share of the foreground's extent
 BISECTIONS = 8  # the Dice is met to within a 256th of its range
 
@@ -121,7 +122,7 @@ class Calibration:
         return truth <= max(self.layout.foreground_labels)  # nnU-Net's ignore label is the highest number
 
     def table(self) -> CalibrationTable:
-        """Return the best weight of each class by mean Dice over cases; 0 where no weight beats the network."""
+        """Return the best weight of each class by mean Dice over cases; 0 where none beats the network by 0.005."""
         return CalibrationTable(tuple(self._conclude(f) for f in range(self.layout.channels)))
 
     def _conclude(self, f: int) -> ClassCalibration:
@@ -130,6 +131,7 @@ class Calibration:
             return ClassCalibration(name, 0.0, 0.0, None, None, None, 0, "no labeled case shows it")
         mean = np.mean(self._dice[f], axis=0)
         best = int(mean.argmax())  # the smallest weight among equals
+        best = best if mean[best] - mean[0] >= MIN_GAIN else 0
         settled = self._settled[f, best] / self._disputed[f] if self._disputed[f] and best else 0.0
         verdict = "SAM helps" if best else "SAM does not help"
         reason = f"{verdict}: Dice {mean[0]:.3f} (network), {mean[-1]:.3f} (SAM), {mean[best]:.3f} (chosen fusion)"

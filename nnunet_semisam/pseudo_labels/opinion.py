@@ -58,6 +58,15 @@ class AskCounts:
     collapsed: tuple[int, ...]
     empty: tuple[int, ...]
 
+    @classmethod
+    def none(cls, channels: int) -> AskCounts:
+        """Return the counts of a SAM that was not asked anything."""
+        return cls(*((0,) * channels for _ in range(3)))
+
+    def __add__(self, other: AskCounts) -> AskCounts:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return AskCounts(*(tuple(a + b for a, b in zip(*pair, strict=True)) for pair in pairs))
+
 
 def ask(
     backend: SAMBackend,

@@ -22,6 +22,7 @@ from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
 from nnunet_semisam.sam.base import FOREGROUND, PADDING, PromptBatch
 
 COLORS = matplotlib.colormaps["tab10"].colors
+ZOOM_MARGIN = 8  # voxels
 MARKERS = {True: "+", False: "x"}  # inside, outside
 
 
@@ -36,9 +37,10 @@ def write_preview(
     fused: FusedLabel,
     layout: LabelLayout,
     axis: int,
+    index: int,
     spacing: Sequence[float],
 ) -> None:
-    """Write a PNG of the slice that shows most classes.
+    """Write a PNG of one slice: the first panel shows all of it, the others what SAM was asked about.
 
     Args:
         file: Where to; the folder is made.
@@ -46,13 +48,13 @@ def write_preview(
         shown: The image channel that SAM saw, ``(Z, Y, X)``.
         network_label: The network's label map, ``(Z, Y, X)``.
         opinion: SAM's, arrays ``(F, Z, Y, X)``.
-        prompts: What SAM was asked, about slices along ``axis`` or about the volume.
+        prompts: What SAM was asked about this slice, or about the volume.
         fused: The pseudo-label.
         layout: Which channel means what.
         axis: Axis along which slices are taken.
+        index: Which slice.
         spacing: Voxel size in mm, three axes; two are those within a slice.
     """
-    index = informative_slice(np.maximum(network_label, fused.label), axis)
     within = [mm for i, mm in enumerate(spacing) if i != axis] if len(spacing) == 3 else list(spacing)
     background, network = (np.take(volume, index, axis) for volume in (shown, network_label))
     sam = [np.take(probs, index, axis) > 0.5 for probs in opinion.probs]
@@ -71,6 +73,7 @@ def write_preview(
     _overlay(axes[3], sam)
     _overlay(axes[4], [layout.members(label, f) for f in range(layout.channels)])
     axes[5].imshow(trust, cmap="gray", vmin=0, vmax=1, aspect=within[0] / within[1])
+    _zoom(axes[1:], (network > 0) | (label > 0) | np.take(opinion.asked, index, axis + 1).any(axis=0))
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=80)
 
@@ -81,6 +84,17 @@ def informative_slice(label: np.ndarray, axis: int) -> int:
     variety = np.array([len(np.unique(each[each > 0])) for each in slices])
     best = np.flatnonzero(variety == variety.max())
     return int(best[len(best) // 2])
+
+
+def _zoom(axes: Sequence[Axes], interesting: np.ndarray) -> None:
+    """Show the part of the slice around ``interesting`` ``(H, W)``, if there is any."""
+    if not interesting.any():
+        return
+    places = np.argwhere(interesting)
+    (top, left), (bottom, right) = places.min(axis=0) - ZOOM_MARGIN, places.max(axis=0) + ZOOM_MARGIN
+    for ax in axes:
+        ax.set_xlim(max(left, -0.5), min(right, interesting.shape[1] - 0.5))
+        ax.set_ylim(min(bottom, interesting.shape[0] - 0.5), max(top, -0.5))
 
 
 def color(f: int) -> tuple[float, float, float]:
@@ -100,19 +114,13 @@ def _draw_prompts(ax: Axes, prompts: PromptBatch, layout: LabelLayout, index: in
     """Draw boxes, points (+ inside, x outside) and first guesses that touch the slice."""
     for m in range(len(prompts)):
         hue = color(layout.prompt_labels.index(int(prompts.label[m])))
-        is_volume = any(
-            field is not None and field.shape[position] == 3
-            for field, position in ((prompts.boxes, 1), (prompts.points, 2))
-        ) or (prompts.mask_logits is not None and prompts.mask_logits.ndim == 4)
-        if not is_volume and int(prompts.image[m]) != index:
-            continue
         if prompts.boxes is not None:
             _draw_box(ax, prompts.boxes[m].cpu().numpy(), hue, index, axis)
         if prompts.points is not None:
             _draw_points(ax, prompts.points[m].cpu().numpy(), prompts.point_labels[m].cpu().numpy(), hue, index, axis)
         if prompts.mask_logits is not None:
             guess = prompts.mask_logits[m].cpu().numpy()
-            guess = np.take(guess, index, axis) if is_volume else guess
+            guess = np.take(guess, index, axis) if guess.ndim == 3 else guess
             if guess.max() > 0 > guess.min():
                 ax.contour(guess, levels=[0.0], colors=[hue], linewidths=0.8, linestyles="dotted")
 

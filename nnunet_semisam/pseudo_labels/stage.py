@@ -19,7 +19,7 @@ from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTab
 from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel, SAMWeights, fuse
 from nnunet_semisam.pseudo_labels.layout import LabelLayout
-from nnunet_semisam.pseudo_labels.preview import write_preview
+from nnunet_semisam.pseudo_labels.preview import informative_slice, write_preview
 from nnunet_semisam.pseudo_labels.provenance import provenance
 from nnunet_semisam.pseudo_labels.selection import shard
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
@@ -188,15 +188,18 @@ class PseudoLabelStage:
     def _write_preview(
         self, round_index: int, case: str, image: np.ndarray, network: np.ndarray, answer: CaseAnswer, fused: FusedLabel
     ) -> None:
+        network_label = self.layout.label_map(self.layout.foreground(network))
+        index = informative_slice(np.maximum(network_label, fused.label), self.witness.axis)
         write_preview(
             self.preview_folder / f"round_{round_index:03d}_{case}.png",
             title=f"{case}, round {round_index}",
             shown=image[self.config.sam_channel],
-            network_label=self.layout.label_map(self.layout.foreground(network)),
+            network_label=network_label,
             opinion=answer.opinion,
-            prompts=answer.prompts,
+            prompts=self.witness.questions(network, index),
             fused=fused,
             layout=self.layout,
             axis=self.witness.axis,
+            index=index,
             spacing=self.spacing,
         )

@@ -7,6 +7,7 @@ of nnU-Net's preprocessed arrays.
 
 from __future__ import annotations
 
+import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from nnunet_semisam.pseudo_labels.layout import LabelLayout
 from nnunet_semisam.pseudo_labels.opinion import AskCounts, SAMOpinion, ask
 from nnunet_semisam.sam.base import Embedding, PromptBatch, SAMBackend
 
+DECODED_VOXELS = 2**26  # of the masks decoded at once: 256 MiB in float32
 KIND_OF_FIELD = {"boxes": "box", "points": "points", "mask_logits": "mask"}
 
 
@@ -36,14 +38,12 @@ class CaseAnswer:
     Attributes:
         opinion: Arrays ``(F, Z, Y, X)``.
         counts: How the asking went.
-        prompts: What was asked; ``image`` is the slice along the stage's axis.
         seconds: Time of ``encode`` and ``decode`` (prompts included).
         cache_hit: Whether the embedding was cached; ``None`` if none was needed.
     """
 
     opinion: SAMOpinion
     counts: AskCounts
-    prompts: PromptBatch
     seconds: dict[str, float]
     cache_hit: bool | None
 
@@ -83,29 +83,47 @@ class SAMWitness:
     def ask(self, case: str, image: np.ndarray, network: np.ndarray) -> CaseAnswer:
         """Return SAM's opinion on one case.
 
+        Slices are asked about in groups of ``sam_batch_size``: mask prompts of all slices could fill the memory.
+
         Args:
             case: Name of the case, for the cache.
             image: ``(C, Z, Y, X)``, as nnU-Net preprocessed it.
             network: Whose components SAM is asked about: probabilities ``(K, Z, Y, X)``.
         """
-        seconds = {"encode": 0.0, "decode": 0.0}
-        probs = torch.from_numpy(np.ascontiguousarray(self._to_sam(self.layout.foreground(network))))
-        with stopwatch(seconds, "decode"):
-            prompts = self.strategy(probs, self.layout.prompt_labels, self.layout.has_regions)
-            components = find_components(probs, self.layout.has_regions)
-        if len(prompts) == 0:
-            none = (0,) * self.layout.channels
-            silence = SAMOpinion.silence(tuple(probs.shape[1:2]) + network.shape[1:])
-            return CaseAnswer(silence, AskCounts(none, none, none), prompts, seconds, None)
-        hits = self.cache.hits
-        with stopwatch(seconds, "encode"):
-            embedding = self._embedding(case, image)
-        with stopwatch(seconds, "decode"):
-            opinion, counts = ask(
-                self.backend, embedding, prompts, components, self.layout.channels, 4 * self.config.sam_batch_size
-            )
+        seconds, hits, embedding = {"encode": 0.0, "decode": 0.0}, self.cache.hits, None
+        probs = self._probs(network)
+        opinion, counts = SAMOpinion.silence(tuple(probs.shape)), AskCounts.none(self.layout.channels)
+        for start in range(0, len(probs), self.config.sam_batch_size):
+            group = slice(start, start + self.config.sam_batch_size)
+            with stopwatch(seconds, "decode"):
+                components = find_components(probs[group], self.layout.has_regions)
+            if not components:
+                continue
+            with stopwatch(seconds, "encode"):
+                embedding = embedding or self._embedding(case, image)
+            with stopwatch(seconds, "decode"):
+                prompts = self.strategy(probs[group], self.layout.prompt_labels, self.layout.has_regions)
+                few = Embedding({name: f[group] for name, f in embedding.features.items()}, embedding.image_shape)
+                part, count = ask(self.backend, few, prompts, components, self.layout.channels, self._chunk(few))
+            for name, array in vars(part).items():
+                getattr(opinion, name)[group] = array
+            counts = counts + count
         opinion = SAMOpinion(**{name: self._from_sam(array) for name, array in vars(opinion).items()})
-        return CaseAnswer(opinion, counts, prompts, seconds, self.cache.hits > hits)
+        return CaseAnswer(opinion, counts, seconds, None if embedding is None else self.cache.hits > hits)
+
+    def _chunk(self, embedding: Embedding) -> int:
+        """Return how many prompts to decode at once: four per encoded slice, fewer where masks are very large."""
+        return max(1, min(4 * self.config.sam_batch_size, DECODED_VOXELS // math.prod(embedding.image_shape)))
+
+    def questions(self, network: np.ndarray, index: int) -> PromptBatch:
+        """Return the prompts about slice ``index`` (or about the volume), for pictures."""
+        probs = self._probs(network)
+        probs = probs[index : index + 1] if self.backend.spatial_dims == 2 else probs
+        return self.strategy(probs, self.layout.prompt_labels, self.layout.has_regions)
+
+    def _probs(self, network: np.ndarray) -> Tensor:
+        """Return the foreground channels of the network's output as SAM sees them, ``(N, F, *S)``."""
+        return torch.from_numpy(np.ascontiguousarray(self._to_sam(self.layout.foreground(network))))
 
     def _embedding(self, case: str, image: np.ndarray) -> Embedding:
         """Return the embedding of all slices of a case (or of its volume)."""
