@@ -55,6 +55,7 @@ class SemiSAMConfig:
         seed: Seed of python, numpy and torch at the start of training. ``None`` leaves them as they are. Workers of
             nnU-Net's augmenter seed themselves from the operating system: for bit-identical runs also set
             ``nnUNet_n_proc_DA=0`` and train on the CPU.
+        cpu_bfloat16: Whether training on a CPU computes in bfloat16, which pays on CPUs with instructions for it.
 
         deploy: Whose weights are validated, written as ``network_weights`` and used by ``nnUNetv2_predict``.
         unlabeled_batch_size: Unlabeled patches in a step; ``None`` takes the batch size of the plans.
@@ -77,14 +78,15 @@ class SemiSAMConfig:
 
         use_sam: Whether the SAM stage runs.
         sam_model: Name of the SAM backend's model: ``nano`` (in this package), ``vit_b``, ``vit_l`` or ``vit_h``.
-        sam_checkpoint: File with the weights of ``sam_model``; ``None`` looks in ``$nnUNet_sam`` (nano: in the package).
+        sam_checkpoint: Weights of ``sam_model``; ``None`` looks in ``$nnUNet_sam`` (nano: in the package).
         sam_prompt: Name of the prompt strategy (``PROMPTS.names()``).
         sam_weight: Weight of the SAM term when it starts.
         sam_start: Fraction of the training before which SAM is not asked.
         sam_decay: Exponent ``k`` of the decay ``exp(-k * t**2)`` of the SAM term, ``t`` the time since ``sam_start``
             as a fraction of what is left. SemiSAM lowers its SAM term from 0.1 to 0.1 * exp(-5).
         sam_refresh_epochs: Epochs between two rounds of the stage; ``None`` is a twentieth of the training.
-        sam_cases_per_refresh: Unlabeled cases per round, rolling over the pool; ``None`` takes all.
+        sam_cases_per_refresh: Unlabeled cases per round, rolling over the pool; ``None`` takes as many as cost about
+            a twentieth of the training between two rounds.
         sam_batch_size: Slices that are encoded, and quarters of prompts that are decoded, at once.
         sam_axis: Spatial axis along which a 2D SAM sees slices; ``None`` takes the axis of the largest spacing.
         sam_channel: Image channel that SAM sees.
@@ -101,6 +103,7 @@ class SemiSAMConfig:
     initial_lr: float = 1e-2  # nnU-Net 2.8.1
     save_every: int = 50  # nnU-Net 2.8.1
     seed: int | None = None
+    cpu_bfloat16: bool = False
 
     deploy: str = "teacher"
     unlabeled_batch_size: int | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from nnunet_semisam import __version__, settings_file
 from nnunet_semisam import checkpoint as checkpoints
 from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.data import augmenters
 from nnunet_semisam.data.fold import cases_of_fold, collect_unlabeled
 from nnunet_semisam.data.splits import Fold
@@ -24,10 +25,12 @@ from nnunet_semisam.deployment import DeployedWeights
 from nnunet_semisam.ema import unwrap
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.methods import METHODS, SSLMethod
-from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
 from nnunet_semisam.seeding import seed_everything
 from nnunet_semisam.step import semi_supervised_step
 from nnunet_semisam.training_log import TrainingLog
+
+if TYPE_CHECKING:
+    from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
 
 NO_METHOD = "none"
 
@@ -81,6 +84,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             )
         seed_everything(self.config.seed, rank=self.local_rank)
         super().initialize()
+        if self._computes_in_bfloat16:
+            use_bfloat16_on_cpu(self.network)
         if semi_supervised:
             heads = self.label_manager.num_segmentation_heads
             self.method = METHODS.get(self.config.method)(self.config, heads, self.label_manager.has_regions)
@@ -97,7 +102,13 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         ).to(self.device)
         if self._do_i_compile():
             network.compile()
+        if self._computes_in_bfloat16:
+            use_bfloat16_on_cpu(network)
         return network
+
+    @property
+    def _computes_in_bfloat16(self) -> bool:
+        return self.config.cpu_bfloat16 and self.device.type == "cpu"
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
         """Return nnU-Net's augmentation; reproducible if the run is seeded."""
@@ -155,7 +166,10 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         regions = manager.foreground_regions if manager.has_regions else None
         views = UnlabeledViews(transforms, self.config.strong_intensity_scale, masked, regions)
         if self.config.use_sam:
+            from nnunet_semisam.pseudo_labels.session import PseudoLabelSession  # loads segment-anything
+
             self.pseudo_labels = PseudoLabelSession(self, pool)
+            self.pseudo_labels.resume(self._resumed_round)
         return UnlabeledLoader(
             pool,
             self.config.unlabeled_batch_size or self.batch_size,

@@ -188,7 +188,7 @@ def preprocess_configuration(
     cases, problems = find_images(raw / "imagesUl", dataset_json["file_ending"], len(dataset_json["channel_names"]))
     folder = unlabeled_folder(preprocessed, manager.data_identifier)
     _open_folder(folder, recipe(plans, manager))
-    for gone in set(file.name.removesuffix(SUFFIX) for file in folder.glob(f"*{SUFFIX}")) - set(cases):
+    for gone in {file.name.removesuffix(SUFFIX) for file in folder.glob(f"*{SUFFIX}")} - set(cases):
         (folder / f"{gone}{SUFFIX}").unlink()
     targets = {case: folder / f"{case}{SUFFIX}" for case in cases}
     jobs = [

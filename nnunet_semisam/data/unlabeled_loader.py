@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.data.views import UnlabeledViews
+from nnunet_semisam.pseudo_labels.store import TRUST_LEVELS
 
 NO_OPINION = -1
 
@@ -39,7 +40,7 @@ class UnlabeledLoader(nnUNetDataLoader):
         patch_size: Patch that the network sees.
         label_manager: nnU-Net's, for the superclass.
         views: Makes the two views.
-        oversample_pseudo_foreground: Share of the batch that is centred on a pseudo-label's foreground, if there is one.
+        oversample_pseudo_foreground: Share of the batch that is centred on a pseudo-label's foreground.
         source: Where pseudo-labels come from; ``None`` leaves them out of the batches.
     """
 
@@ -101,7 +102,7 @@ class UnlabeledLoader(nnUNetDataLoader):
         if stored is None:
             return torch.full((1, *size), NO_OPINION, dtype=torch.int16), torch.zeros((1, *size))
         label, trust = (crop_and_pad_nd(x, box, pad) for x, pad in zip(stored, (NO_OPINION, 0), strict=True))
-        return torch.from_numpy(label.astype(np.int16))[None], torch.from_numpy(trust.astype(np.float32))[None] / 255.0
+        return torch.from_numpy(label.astype(np.int16)), torch.from_numpy(trust.astype(np.float32)) / TRUST_LEVELS
 
     def _drop_slice_axis(self, x: Tensor) -> Tensor:
         return x[:, 0] if self.patch_size_was_2d else x

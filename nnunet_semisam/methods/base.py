@@ -54,7 +54,7 @@ class LabeledBatch:
     Attributes:
         data: ``(B, C, *S)``.
         target: nnU-Net's target, finest deep-supervision level only: labels ``(B, 1, *S)`` (the ignore label, if
-            there is one, is ``K``), or ``(B, K, *S)`` bool for regions, plus one channel where there is an ignore label.
+            there is one, is ``K``), or ``(B, K, *S)`` bool for regions, plus one channel for an ignore label.
         num_random: How many patches, the first of the batch, were drawn at random and not for their foreground.
     """
 
@@ -110,7 +110,7 @@ class SSLMethod(ABC):
         self.num_channels = num_channels
         self.has_regions = has_regions
 
-    def setup(self, student: nn.Module, build_network: Callable[[], nn.Module]) -> None:
+    def setup(self, student: nn.Module, build_network: Callable[[], nn.Module]) -> None:  # noqa: B027
         """Build what the method owns. Called once, after nnU-Net built the student.
 
         Args:
@@ -118,7 +118,7 @@ class SSLMethod(ABC):
             build_network: Returns a fresh network of the same plans on the same device, deep supervision off.
         """
 
-    def on_train_start(self, student: nn.Module) -> None:
+    def on_train_start(self, student: nn.Module) -> None:  # noqa: B027
         """Synchronise with a student whose weights came after :meth:`setup`. Not called when a run is resumed."""
 
     def labeled_loss(self, student: nn.Module, labeled: LabeledBatch, supervised: Tensor, progress: float) -> LossTerms:
@@ -149,7 +149,7 @@ class SSLMethod(ABC):
         """Return the optimisers of networks that the method trains by itself (discriminators, second networks)."""
         return []
 
-    def after_step(self, student: nn.Module) -> None:
+    def after_step(self, student: nn.Module) -> None:  # noqa: B027
         """Follow the student. Called once after every optimiser step."""
 
     def deployable(self, student: nn.Module) -> nn.Module:
@@ -167,11 +167,18 @@ class SSLMethod(ABC):
         """
         return None
 
+    def expected_dice(self) -> float:
+        """Return an estimate of the network's mean foreground Dice on cases it has not seen, without their labels.
+
+        1 where the method has none: the SAM stage then compares SAM with the network as it is.
+        """
+        return 1.0
+
     def state_dict(self) -> dict:
         """Return what a checkpoint needs so that training resumes bit-identically: tensors and plain types only."""
         return {}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict) -> None:  # noqa: B027
         """Restore what :meth:`state_dict` returned."""
 
 

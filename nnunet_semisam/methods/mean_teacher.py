@@ -38,6 +38,7 @@ class MeanTeacher(SSLMethod):
         self.loss = CONSISTENCY_LOSSES.get(config.consistency_loss)
         self.gate = MaturityGate(num_channels, config.maturity_dice, has_regions)
         self.area = AreaPrior(num_channels, config.area_prior_factor, has_regions)
+        self.agreement = MaturityGate(num_channels, 0.0, has_regions)  # of student and teacher, on unlabeled patches
 
     def setup(self, student: nn.Module, build_network: Callable[[], nn.Module]) -> None:
         """Build the teacher as a copy of the student."""
@@ -66,6 +67,7 @@ class MeanTeacher(SSLMethod):
         class_trust = self._class_trust(target)
         strong, target, pseudo = self._mix(unlabeled, target)
         logits = finest(student(strong))
+        self._compare(logits, target)
         if not speaks:
             return LossTerms(None, self._log(0.0, weight, 0.0), logits, pseudo)
         trust = self._trust(target, class_trust)
@@ -80,6 +82,23 @@ class MeanTeacher(SSLMethod):
         self.gate.measure(prediction, truth, valid)
         random = slice(0, max(1, labeled.num_random))
         self.area.count("labeled", truth[random])
+
+    @torch.no_grad()
+    def _compare(self, logits: Tensor, target: Tensor) -> None:
+        student, teacher = (
+            hard_target(x.float(), self.has_regions) for x in (probabilities(logits, self.has_regions), target)
+        )
+        self.agreement.measure(student, teacher, torch.ones_like(teacher[:, :1]))
+
+    def expected_dice(self) -> float:
+        """Return how far student (strong view) and teacher (weak view) agree on unlabeled patches: mean Dice.
+
+        Two views of one case disagree where a network is unsure of new cases; no label is needed to see it. Before
+        anything was compared, the teacher's Dice on labeled patches, which is too optimistic, stands in.
+        """
+        measured = self.agreement if self.agreement.size.sum() > 0 else self.gate
+        dice = measured.dice()
+        return float(dice.mean() if self.has_regions else dice[1:].mean())
 
     @torch.no_grad()
     def _teacher_probs(self, data: Tensor) -> Tensor:
@@ -109,7 +128,12 @@ class MeanTeacher(SSLMethod):
     def _log(self, raw: float, weight: float, trusted: float) -> dict[str, float]:
         dice = {f"teacher_dice_{k}": float(value) for k, value in enumerate(self.gate.dice())}
         speaks = {f"class_trust_{k}": float(value) for k, value in enumerate(self.class_trust())}
-        terms = {"consistency": raw, "consistency_weight": weight, "consistency_weighted": weight * raw}
+        terms = {
+            "expected_dice": self.expected_dice(),
+            "consistency": raw,
+            "consistency_weight": weight,
+            "consistency_weighted": weight * raw,
+        }
         return terms | {"consistency_trusted": trusted} | dice | speaks
 
     def after_step(self, student: nn.Module) -> None:
@@ -130,10 +154,12 @@ class MeanTeacher(SSLMethod):
 
     def state_dict(self) -> dict:
         """Return the teacher and what was measured."""
-        parts = {"teacher": self.teacher, "gate": self.gate, "area": self.area}
-        return {name: part.state_dict() for name, part in parts.items()}
+        return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict) -> None:
         """Restore the teacher and what was measured."""
-        for name, part in {"teacher": self.teacher, "gate": self.gate, "area": self.area}.items():
+        for name, part in self._parts().items():
             part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, MovingAverage | MaturityGate | AreaPrior]:
+        return {"teacher": self.teacher, "gate": self.gate, "area": self.area, "agreement": self.agreement}

@@ -35,12 +35,13 @@ BISECTIONS = 8  # the Dice is met to within a 256th of its range
 
 @dataclass(frozen=True)
 class ClassCalibration:
-    """What was measured for one class or region.
+    """What was measured for one class or region, with SAM asked about this one only.
 
     Attributes:
         name: The label, or the labels of the region.
         weight: Share of the SAM in the fused probability; 0: switched off.
-        disagreement: Accuracy of the fused label where network and SAM disagree, in [0, 1].
+        disagreement: Accuracy of the fused label where network and SAM disagree, in [0, 1]: where it says "in the
+            class", and where it says "not in the class".
         dice_network: Mean Dice of the degraded network; ``None`` if no labeled case shows the class.
         dice_sam: Mean Dice of SAM's answers (of the network where SAM was not asked).
         dice_fused: Mean Dice of the fusion with ``weight``.
@@ -50,7 +51,7 @@ class ClassCalibration:
 
     name: str
     weight: float
-    disagreement: float
+    disagreement: tuple[float, float]
     dice_network: float | None
     dice_sam: float | None
     dice_fused: float | None
@@ -85,15 +86,18 @@ class CalibrationTable:
 class Calibration:
     """Collects measurements case by case; :meth:`table` concludes.
 
+    Each class is tried alone: SAM speaks about it with every weight, the network about all others. What a class wins at
+    the cost of the others is then no gain.
+
     Args:
         layout: Which channel means what.
     """
 
     def __init__(self, layout: LabelLayout) -> None:
         self.layout = layout
-        self._dice: list[list[list[float]]] = [[] for _ in range(layout.channels)]  # class, case, weight
-        self._disputed = np.zeros(layout.channels)
-        self._settled = np.zeros((layout.channels, len(WEIGHTS)))
+        self._dice: list[list[np.ndarray]] = [[] for _ in range(layout.channels)]  # per class and case: (F, weights)
+        self._disputed = np.zeros((layout.channels, len(WEIGHTS), 2))  # the fused label says yes, and no
+        self._right = np.zeros_like(self._disputed)
 
     def add(self, network: np.ndarray, opinion: SAMOpinion, truth: np.ndarray) -> None:
         """Measure one labeled case.
@@ -103,48 +107,60 @@ class Calibration:
             opinion: What SAM said, arrays ``(F, *S)``.
             truth: Label map, ``(*S)``; voxels of an ignore label do not count.
         """
-        own, valid = self.layout.foreground(network), self._valid(truth)
-        labels = []
-        for weight in WEIGHTS:
-            uniform = SAMWeights((weight,) * self.layout.channels, (0.0,) * self.layout.channels)
-            labels.append(self.layout.label_map(fused_claims(own, opinion, uniform)))
-        everything = SAMWeights((1.0,) * self.layout.channels, (0.0,) * self.layout.channels)
-        for f in range(self.layout.channels):
-            real = self.layout.members(truth, f) & valid
-            masks = [self.layout.members(label, f) & valid for label in labels]
-            if real.any():
-                self._dice[f].append([dice(mask, real) for mask in masks])
-            disputed = valid & speaking(opinion, f, everything) & (masks[0] != (opinion.probs[f] > 0.5))
-            self._disputed[f] += disputed.sum()
-            self._settled[f] += [((mask == real) & disputed).sum() for mask in masks]
+        channels, own = self.layout.channels, self.layout.foreground(network)
+        valid = truth <= max(self.layout.foreground_labels)  # nnU-Net's ignore label is the highest number
+        real = [self.layout.members(truth, f) & valid for f in range(channels)]
+        for f in range(channels):
+            labels = [self.layout.label_map(fused_claims(own, opinion, _only(f, w, channels))) for w in WEIGHTS]
+            if real[f].any():
+                self._dice[f].append(self._all_dice(labels, real, valid))
+            masks = [self.layout.members(label, f) for label in labels]
+            heard = valid & speaking(opinion, f, _only(f, 1.0, channels))
+            disputed = heard & (masks[0] != (opinion.probs[f] > 0.5))
+            for w, mask in enumerate(masks):
+                for i, says in enumerate((disputed & mask, disputed & ~mask)):
+                    self._disputed[f, w, i] += says.sum()
+                    self._right[f, w, i] += (says & (real[f] == mask)).sum()
 
-    def _valid(self, truth: np.ndarray) -> np.ndarray:
-        return truth <= max(self.layout.foreground_labels)  # nnU-Net's ignore label is the highest number
+    def _all_dice(self, labels: Sequence[np.ndarray], real: Sequence[np.ndarray], valid: np.ndarray) -> np.ndarray:
+        """Return the Dice of every class that the case shows (NaN: not shown) for each label map, ``(F, weights)``."""
+        found = np.full((len(real), len(labels)), np.nan)
+        for f, wanted in enumerate(real):
+            if wanted.any():
+                found[f] = [dice(self.layout.members(label, f) & valid, wanted) for label in labels]
+        return found
 
     def table(self) -> CalibrationTable:
-        """Return the best weight of each class by mean Dice over cases; 0 where none beats the network by 0.005."""
+        """Return the best weight of each class; 0 where none wins 0.005 Dice."""
         return CalibrationTable(tuple(self._conclude(f) for f in range(self.layout.channels)))
 
     def _conclude(self, f: int) -> ClassCalibration:
-        name = self.layout.names[f]
-        if not self._dice[f]:
-            return ClassCalibration(name, 0.0, 0.0, None, None, None, 0, "no labeled case shows it")
-        mean = np.mean(self._dice[f], axis=0)
-        best = int(mean.argmax())  # the smallest weight among equals
-        best = best if mean[best] - mean[0] >= MIN_GAIN else 0
-        settled = self._settled[f, best] / self._disputed[f] if self._disputed[f] and best else 0.0
+        name, cases = self.layout.names[f], len(self._dice[f])
+        if not cases:
+            return ClassCalibration(name, 0.0, (0.0, 0.0), None, None, None, 0, "no labeled case shows it")
+        by_case = np.stack(self._dice[f])
+        own = by_case[:, f].mean(axis=0)
+        gain = np.nansum(by_case - by_case[..., :1], axis=1).mean(axis=0)  # of this class, and of its neighbours
+        best = int(gain.argmax())  # the smallest weight among equals
+        best = best if min(gain[best], own[best] - own[0]) >= MIN_GAIN else 0
+        right = self._right[f, best] / np.maximum(1, self._disputed[f, best])
         verdict = "SAM helps" if best else "SAM does not help"
-        reason = f"{verdict}: Dice {mean[0]:.3f} (network), {mean[-1]:.3f} (SAM), {mean[best]:.3f} (chosen fusion)"
         return ClassCalibration(
             name=name,
             weight=WEIGHTS[best],
-            disagreement=float(settled),
-            dice_network=float(mean[0]),
-            dice_sam=float(mean[-1]),
-            dice_fused=float(mean[best]),
-            cases=len(self._dice[f]),
-            reason=f"{reason} over {len(self._dice[f])} cases.",
+            disagreement=(float(right[0]), float(right[1])) if best else (0.0, 0.0),
+            dice_network=float(own[0]),
+            dice_sam=float(own[-1]),
+            dice_fused=float(own[best]),
+            cases=cases,
+            reason=f"{verdict}: Dice {own[0]:.3f} (network), {own[-1]:.3f} (SAM), {own[best]:.3f} (chosen fusion) "
+            f"over {cases} cases",
         )
+
+
+def _only(f: int, weight: float, channels: int) -> SAMWeights:
+    """Return weights that let the SAM speak about one channel only."""
+    return SAMWeights(tuple(weight if i == f else 0.0 for i in range(channels)), ((0.0, 0.0),) * channels)
 
 
 def degrade(

@@ -37,16 +37,17 @@ class SAMWeights:
 
     Attributes:
         weight: Share of the SAM in the fused probability where it answered, in [0, 1]; 0 switches the class off.
-        disagreement: Accuracy of the fused label where network and SAM disagree, in [0, 1]; 0 if not measured.
+        disagreement: Accuracy of the fused label where network and SAM disagree, in [0, 1], where it says "in the
+            class" and where it says "not in the class"; 0 if not measured.
     """
 
     weight: tuple[float, ...]
-    disagreement: tuple[float, ...]
+    disagreement: tuple[tuple[float, float], ...]
 
     @classmethod
     def unmeasured(cls, channels: int) -> SAMWeights:
         """Return equal say for both, and no trust where they disagree: what is fair before any calibration."""
-        return cls((0.5,) * channels, (0.0,) * channels)
+        return cls((0.5,) * channels, ((0.0, 0.0),) * channels)
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,8 @@ def _trust(
         member = layout.members(label, f)
         certainty = np.abs(2 * own[f] - 1)
         agreement = 1 - np.abs(own[f] - opinion.probs[f])
-        both = (agreement + (1 - agreement) * weights.disagreement[f]) * opinion.reliability[f]
+        accuracy = np.where(member, *weights.disagreement[f])
+        both = (agreement + (1 - agreement) * accuracy) * opinion.reliability[f]
         alone = np.where(member | opinion.asked[f], ONE_WITNESS, 1.0) * certainty
         trust[f] = np.where(speaking(opinion, f, weights), both, alone)
         trust[f] = np.where(opinion.collapsed[f], COLLAPSED * certainty, trust[f])

@@ -1,0 +1,187 @@
+"""The SAM stage as the trainer sees it: when to refresh, which round to read, and the loss of the SAM term."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nnunet_semisam.checkpoint import read_entry
+from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
+from nnunet_semisam.ema import unwrap
+from nnunet_semisam.losses import dice_and_cross_entropy
+from nnunet_semisam.methods import PseudoLabel
+from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
+from nnunet_semisam.pseudo_labels.labeled_evidence import LabeledCases
+from nnunet_semisam.pseudo_labels.layout import LabelLayout
+from nnunet_semisam.pseudo_labels.predict import CasePredictor, count_windows
+from nnunet_semisam.pseudo_labels.rounds import RoundReader
+from nnunet_semisam.pseudo_labels.selection import cases_for_round
+from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage
+from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
+from nnunet_semisam.sam import build_backend
+from nnunet_semisam.schedules import decay
+
+if TYPE_CHECKING:
+    from nnunet_semisam.trainer import SemiSupervisedTrainer
+
+ROUNDS_PER_TRAINING = 20
+STAGE_SHARE = 0.05  # windows that the stage predicts, as a share of what the training computes meanwhile
+FORWARDS_PER_PATCH = 7  # labeled and unlabeled student, forward and backward (3 each), and one teacher forward
+CHECKPOINTS = ("checkpoint_latest.pth", "checkpoint_best.pth", "checkpoint_final.pth")
+
+
+class PseudoLabelSession:
+    """Owns SAM, store and stage of one training.
+
+    Args:
+        trainer: The training; its network is not asked before the first refresh.
+        pool: The unlabeled cases.
+
+    Raises:
+        UserError: If the SAM cannot be loaded.
+    """
+
+    def __init__(self, trainer: SemiSupervisedTrainer, pool: UnlabeledDataset) -> None:
+        self.trainer, self.pool, self.config = trainer, pool, trainer.config
+        self.layout = LabelLayout.from_label_manager(trainer.label_manager)
+        self.labeled = LabeledCases(
+            trainer.dataset_class(trainer.preprocessed_dataset_folder, trainer.fold_cases().train), self.layout
+        )
+        folder, patch_size = Path(trainer.output_folder), list(trainer.configuration_manager.patch_size)
+        self.store = PseudoLabelStore(folder / "semisam_store", patch_size)
+        self.reader = RoundReader(self.store.root, patch_size)
+        self.stage = self._build_stage(folder)
+        self.refresh_epochs = self.config.sam_refresh_epochs or max(1, self.config.num_epochs // ROUNDS_PER_TRAINING)
+        self.cases_per_refresh = self.config.sam_cases_per_refresh or self._affordable_cases(patch_size)
+        self.current_round: int | None = None
+        self._last_refresh: int | None = None
+
+    def _build_stage(self, folder: Path) -> PseudoLabelStage:
+        trainer = self.trainer
+        backend = build_backend(self.config, trainer.device)
+        cache = EmbeddingCache(
+            Path(trainer.preprocessed_dataset_folder_base) / "semisam_embeddings",
+            trainer.configuration_manager.data_identifier,
+            backend.fingerprint,
+            self.config.sam_cache_gb,
+        )
+        predict = CasePredictor(trainer, trainer.method.opinion(unwrap(trainer.network)))
+        return PseudoLabelStage(
+            self.config,
+            backend,
+            self.store,
+            cache,
+            load_image=self._load_image,
+            predict=predict,
+            layout=self.layout,
+            spacing=trainer.configuration_manager.spacing,
+            area_bounds=self.labeled.area_bounds(),
+            log=trainer.print_to_log_file,
+            preview_folder=folder / "semisam_previews",
+        )
+
+    def _load_image(self, case: str) -> np.ndarray:
+        return self.pool.load_image(case) if case in self.pool.files else self.labeled.load_image(case)
+
+    def _affordable_cases(self, patch_size: list[int]) -> int:
+        """Return how many cases a round may take so that predicting them costs about a twentieth of the training."""
+        windows = np.mean([count_windows(self.pool.open_image(case).shape[1:], patch_size) for case in self.pool.files])
+        patches = self.refresh_epochs * self.config.num_iterations_per_epoch * self.trainer.batch_size
+        return max(1, int(STAGE_SHARE * FORWARDS_PER_PATCH * patches / windows))
+
+    # --------------------------------------------------------------------------------------------- between epochs
+
+    def resume(self, round_index: int | None) -> None:
+        """Go on with the round that a checkpoint names; a round that is gone is made again at the next epoch."""
+        if round_index in self.store.rounds():
+            self._use(round_index)
+        elif round_index is not None:
+            self.trainer.print_to_log_file(f"Round {round_index} of pseudo-labels is gone; a new one will be made.")
+
+    def maybe_refresh(self, epoch: int) -> None:
+        """Make a new round if one is due, SAM may speak by the schedule, and the network has something to ask."""
+        if self.weight_by_schedule(epoch / self.config.num_epochs) == 0:
+            return
+        if self._last_refresh is not None and epoch - self._last_refresh < self.refresh_epochs:
+            return
+        class_trust = self.trainer.method.class_trust()
+        if class_trust is not None and max(class_trust) == 0:
+            self.trainer.print_to_log_file(
+                "SAM is not asked yet: the network has not learned any class (maturity_dice)."
+            )
+            return
+        self._refresh(epoch, class_trust)
+
+    def _refresh(self, epoch: int, class_trust: list[float] | None) -> None:
+        if self.stage.calibration is None:
+            self.stage.calibrate(self.labeled.cases, self.labeled.load_truth, self.trainer.method.expected_dice())
+        round_index = 0 if self.current_round is None else self.current_round + 1
+        cases = cases_for_round(list(self.pool.files), round_index, self.cases_per_refresh)
+        ranks = {"rank": dist.get_rank(), "world_size": dist.get_world_size()} if self.trainer.is_ddp else {}
+        barrier = dist.barrier if self.trainer.is_ddp else (lambda: None)
+        self.stage.refresh(round_index, cases, class_trust, epoch, barrier=barrier, **ranks)
+        self._use(round_index)
+        self._last_refresh = epoch
+
+    def _use(self, round_index: int) -> None:
+        self.current_round = round_index
+        self.reader.point_to(round_index)
+
+    def keep_rounds_of_checkpoints(self) -> None:
+        """Remove all rounds that no checkpoint names and no worker may still read."""
+        folder = Path(self.trainer.output_folder)
+        entries = [read_entry(folder / name, torch.device("cpu")) for name in CHECKPOINTS if (folder / name).is_file()]
+        named = {entry["round"] for entry in entries if entry is not None and entry["round"] is not None}
+        recent = set() if self.current_round is None else {self.current_round, self.current_round - 1}
+        self.store.prune(named | recent)
+
+    # -------------------------------------------------------------------------------------------------- in the step
+
+    def weight_by_schedule(self, progress: float) -> float:
+        """Return the weight of the SAM term at this time of the training."""
+        return self.config.sam_weight * decay(progress, self.config.sam_start, self.config.sam_decay)
+
+    def weight(self, progress: float) -> float:
+        """Return the weight of the SAM term: 0 before the first round."""
+        return 0.0 if self.current_round is None else self.weight_by_schedule(progress)
+
+    def to_pseudo_label(self, label: Tensor, trust: Tensor) -> PseudoLabel:
+        """Turn what the loader gives into a target.
+
+        Args:
+            label: ``(B, 1, *S)`` int16 with -1 for no opinion, or ``(B, R, *S)`` bool for regions.
+            trust: ``(B, 1, *S)`` in [0, 1]; below ``sam_trust_threshold`` a voxel is ignored.
+        """
+        trust = trust * (trust >= self.config.sam_trust_threshold)
+        if self.layout.has_regions:
+            return PseudoLabel(label.float(), trust)
+        classes = self.trainer.label_manager.num_segmentation_heads
+        one_hot = torch.zeros((label.shape[0], classes, *label.shape[2:]), device=label.device)
+        return PseudoLabel(one_hot.scatter_(1, label.clamp(min=0).long(), 1.0), trust)
+
+    def loss(
+        self, logits: Tensor | None, pseudo: PseudoLabel | None, progress: float
+    ) -> tuple[Tensor | None, dict[str, float]]:
+        """Return the weighted SAM term and its log; ``None`` where SAM has nothing to say.
+
+        Args:
+            logits: The student's logits on the strong view, ``(B, K, *S)``.
+            pseudo: The pseudo-label of the same voxels.
+            progress: Fraction of the training done.
+        """
+        weight = self.weight(progress)
+        if logits is None or pseudo is None or weight == 0:
+            return None, {"sam": 0.0, "sam_weight": weight, "sam_weighted": 0.0, "sam_trusted": 0.0}
+        class_trust = torch.ones(logits.shape[1], device=logits.device)  # maturity is in the stored trust
+        raw = dice_and_cross_entropy(logits, pseudo.target, pseudo.trust, class_trust, self.layout.has_regions)
+        log = {
+            "sam": float(raw.detach()),
+            "sam_weight": weight,
+            "sam_trusted": float((pseudo.trust > 0).float().mean()),
+        }
+        return weight * raw, log | {"sam_weighted": weight * log["sam"]}
