@@ -61,10 +61,11 @@ def executable(words: Sequence[str]) -> list[str]:
     Raises:
         UserError: If there is no such program.
     """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    program = shutil.which(words[0], path=path)
-    if words[0] == OWN_COMMAND:  # also in a checkout that is only on PYTHONPATH, and never another installation's
+    here = str(Path(sys.executable).parent)
+    program = shutil.which(words[0], path=here)
+    if program is None and words[0] == OWN_COMMAND:  # a checkout on PYTHONPATH: never another installation's program
         return [sys.executable, "-m", "nnunet_semisam.cli", *words[1:]]
+    program = program or shutil.which(words[0])
     if program is None:
         raise UserError(f"There is no program {words[0]}; nnU-Net brings it. Install: pip install 'nnunetv2>=2.8,<3'")
     return [program, *words[1:]]

@@ -94,8 +94,13 @@ def test_a_failing_command_ends_the_demo_with_the_end_of_its_output(tmp_path):
         shell.run("nnunet-semisam", "nonsense")
 
 
-def test_programs_come_from_this_environment_or_are_reported():
-    assert executable(["nnunet-semisam", "doctor"]) == [sys.executable, "-m", "nnunet_semisam.cli", "doctor"]
+def test_programs_come_from_this_environment_or_are_reported(tmp_path, monkeypatch):
+    bare, python = ["nnunet-semisam", "doctor"], tmp_path / "python"
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert executable(bare) == [str(python), "-m", "nnunet_semisam.cli", "doctor"]  # a checkout, nothing installed
+    script = tmp_path / "nnunet-semisam"
+    script.touch(mode=0o755)
+    assert executable(bare) == [str(script), "doctor"]
     with pytest.raises(UserError, match="no program nnUNetv2_nonsense"):
         executable(["nnUNetv2_nonsense"])
 
