@@ -1,0 +1,96 @@
+"""The console command's public surface, frozen: scripts of users depend on names and options."""
+
+import argparse
+
+import pytest
+
+from nnunet_semisam import __version__, cli
+from nnunet_semisam.errors import UserError
+
+SURFACE = {
+    "convert acdc": ["--dataset-id", "--input", "--labeled", "--seed", "--split", "-d", "-i"],
+    "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps"],
+    "doctor": [],
+    "export": ["--checkpoint", "--keep-optimizer", "-c", "-d", "-f", "-o", "-p", "-tr"],
+    "preprocess": ["-c", "-d", "-np", "-p"],
+    "register": [],
+    "trainers-path": [],
+    "unregister": [],
+}
+
+
+def surface(parser, prefix=""):
+    """Return sub-command -> its options, without --help, for every parser that has no sub-commands."""
+    found = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                found |= surface(child, f"{prefix} {name}".strip())
+    if not found:
+        options = [text for action in parser._actions for text in action.option_strings if text not in ("-h", "--help")]
+        found[prefix] = sorted(options)
+    return found
+
+
+def test_names_and_options_are_the_published_ones():
+    assert surface(cli.build_parser()) == SURFACE, "a changed name breaks scripts: say so in CHANGELOG.md"
+
+
+def parsers(parser, prefix="nnunet-semisam"):
+    yield prefix, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, child in action.choices.items():
+                yield from parsers(child, f"{prefix} {name}")
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_help_and_an_example_that_is_understood(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([name, "--help"])
+    assert stopped.value.code == 0
+    (example,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("example: ")]
+    command = example.removeprefix("example: ").replace('"', "").split("$(")[-1].rstrip(")").split()
+    assert command[:2] == ["nnunet-semisam", name]
+    cli.build_parser().parse_args(command[1:])
+
+
+def test_every_option_has_a_help_text():
+    silent = [
+        f"{name} {action.option_strings or action.dest}"
+        for name, parser in parsers(cli.build_parser())
+        for action in parser._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction)
+    ]
+    assert silent == []
+
+
+def test_version_is_printed(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status"), [(None, 0), (1, 1), (UserError("Mend this."), 2), (KeyboardInterrupt(), 130)]
+)
+def test_exit_status_tells_what_happened(outcome, status, monkeypatch, capsys):
+    def run(args):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    monkeypatch.setattr("nnunet_semisam.commands.doctor.run", run)
+    assert cli.main(["doctor"]) == status
+    message = capsys.readouterr().err
+    assert (message.startswith("nnunet-semisam doctor: ")) == (status > 1)
+    assert "Traceback" not in message
+
+
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
+    def run(args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("nnunet_semisam.commands.doctor.run", run)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor"])
