@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 import uuid
 import zipfile
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import torch
 from nnunet_semisam.sam.base import Embedding
 
 LOGGER = logging.getLogger(__name__)
+LEFTOVER_SECONDS = 3600
 HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -95,6 +97,10 @@ class EmbeddingCache:
 
     def _evict(self) -> None:
         """Remove the least recently used files until the limit holds."""
+        for leftover in self.root.rglob("*.partial"):  # of killed processes; a living one writes for seconds
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+                    leftover.unlink()
         files = []
         for file in self.root.rglob("*.npz"):
             with contextlib.suppress(FileNotFoundError):  # another process may have removed it

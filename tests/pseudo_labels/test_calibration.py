@@ -43,14 +43,14 @@ def test_a_sam_that_is_right_gets_the_say():
     assert entry.dice_network == pytest.approx(dice(shifted(4), TRUTH == 1))
     assert entry.dice_sam == entry.dice_fused == 1.0
     assert entry.weight == 0.5, "the smallest of the weights that already overrule a network that is 90 % sure"
-    assert entry.disagreement == 1.0
-    assert table.weights == SAMWeights((0.5,), (1.0,))
+    assert entry.disagreement == (1.0, 1.0)
+    assert table.weights == SAMWeights((0.5,), ((1.0, 1.0),))
 
 
 def test_a_sam_that_is_wrong_is_switched_off_and_the_log_says_why():
     table = calibrated((network_of(shifted(1)), sam_says(shifted(5)), TRUTH))
     (entry,) = table.classes
-    assert (entry.weight, entry.disagreement) == (0.0, 0.0)
+    assert (entry.weight, entry.disagreement) == (0.0, (0.0, 0.0))
     assert entry.dice_fused == entry.dice_network > entry.dice_sam
     assert "class 1: SAM is OFF: SAM does not help: Dice" in table.log_text()
 
@@ -86,12 +86,30 @@ def test_voxels_of_the_ignore_label_do_not_count():
 
 
 def test_accuracy_in_disagreement_by_hand():
-    wide = disc((20, 30), 12)
-    entry = calibrated((network_of(TRUTH == 1, sure=0.6), sam_says(shifted(2)), TRUTH)).classes[0]
-    assert entry.weight == 0.0
-    disputed = wide ^ (shifted(4))
+    wide, truth = disc((20, 30), 12), TRUTH == 1
     entry = calibrated((network_of(shifted(4)), sam_says(wide), TRUTH)).classes[0]
-    assert entry.disagreement == pytest.approx((disputed & (wide == (TRUTH == 1))).sum() / disputed.sum())
+    assert entry.weight > 0, "then SAM overrules the network"
+    yes, no = wide & ~shifted(4), shifted(4) & ~wide
+    assert entry.disagreement == pytest.approx(((yes & truth).sum() / yes.sum(), (no & ~truth).sum() / no.sum()))
+    assert 0 < entry.disagreement[0] < 1
+
+
+def test_what_a_class_wins_at_the_cost_of_its_neighbour_is_no_gain():
+    ring, inner = disc((20, 30), 10) & ~disc((20, 30), 5), disc((20, 30), 5)
+    truth = ring.astype(np.int16) + 2 * inner.astype(np.int16)
+    thin = ring & ~disc((20, 30), 9)  # the network sees the outer voxels of the wall only
+    probs = np.stack([np.where(thin | inner, 0.05, 0.9), np.where(thin, 0.9, 0.05), np.where(inner, 0.9, 0.05)])
+    filled = SAMOpinion(
+        np.stack([ring | inner, inner]).astype(np.float32),
+        np.ones((2, *truth.shape), dtype=np.float32),
+        np.ones((2, *truth.shape), dtype=bool),
+        np.zeros((2, *truth.shape), dtype=bool),
+    )
+    calibration = Calibration(classes(2))
+    calibration.add((probs / probs.sum(axis=0)).astype(np.float32), filled, truth)
+    first = calibration.table().classes[0]
+    assert 0 < first.weight < 1.0, "with weight 1 the disc would swallow the inner class"
+    assert first.dice_fused > first.dice_sam
 
 
 def test_the_table_is_plain_json():

@@ -112,3 +112,13 @@ def test_values_beyond_half_precision_are_clipped_and_nan_is_refused(cache):
     assert cache.get("a", "1", lambda: large).features["low"].tolist() == [[65504.0, -65504.0]]
     with pytest.raises(ValueError, match="case 'b' holds NaN"):
         cache.get("b", "1", lambda: Embedding({"low": torch.tensor([[float("nan")]])}, (4, 4)))
+
+
+def test_leftovers_of_killed_processes_are_removed_and_those_of_living_ones_are_not(cache):
+    cache.folder.mkdir(parents=True)
+    old, new = cache.folder / "a.npz.1.partial", cache.folder / "a.npz.2.partial"
+    for file in (old, new):
+        file.write_bytes(b"half")
+    os.utime(old, (1000, 1000))
+    cache.get("a", "1", embedding)
+    assert (old.exists(), new.exists()) == (False, True)

@@ -24,7 +24,8 @@ def of_voxel(fused) -> tuple[int, float]:
     return int(fused.label[0, 0]), pytest.approx(float(fused.trust[0, 0]), abs=1e-5)
 
 
-HALF = SAMWeights((0.5,), (0.0,))
+NEVER = (0.0, 0.0)
+HALF = SAMWeights((0.5,), (NEVER,))
 
 
 def test_agreement_is_trusted_by_its_degree():
@@ -41,12 +42,13 @@ def test_unmeasured_disagreement_is_hardly_trusted():
 
 
 def test_measured_accuracy_lifts_trust_in_disagreement():
-    sure = SAMWeights((1.0,), (0.9,))
+    sure = SAMWeights((1.0,), ((0.9, 0.6),))
     assert of_voxel(fuse(softmax(0.1), says(0.9), classes(), sure)) == (1, 0.2 + 0.8 * 0.9)
+    assert of_voxel(fuse(softmax(0.9), says(0.1), classes(), sure)) == (0, 0.2 + 0.8 * 0.6)
 
 
 def test_a_class_that_is_off_keeps_the_networks_opinion_with_the_trust_of_one_witness():
-    off = SAMWeights((0.0,), (0.0,))
+    off = SAMWeights((0.0,), (NEVER,))
     assert of_voxel(fuse(softmax(0.9), says(0.0), classes(), off)) == (1, ONE_WITNESS * 0.8)
     assert of_voxel(fuse(softmax(0.1), says(1.0), classes(), off)) == (0, ONE_WITNESS * 0.8)
 
@@ -62,17 +64,17 @@ def test_where_nobody_was_asked_background_is_trusted_and_foreground_is_not():
 
 
 def test_background_is_only_as_sure_as_its_least_sure_class():
-    two = SAMWeights((0.5, 0.5), (0.0, 0.0))
+    two = SAMWeights((0.5, 0.5), (NEVER, NEVER))
     assert of_voxel(fuse(softmax(0.0, 0.3), says(0.0, 0.0), classes(2), two)) == (0, 0.7)
 
 
 def test_doubt_about_another_class_does_not_touch_a_voxel_of_a_sure_one():
-    weights = SAMWeights((0.5, 0.0), (0.0, 0.0))
+    weights = SAMWeights((0.5, 0.0), (NEVER, NEVER))
     assert of_voxel(fuse(softmax(0.95, 0.03), says(0.95, 0.0), classes(2), weights)) == (1, 1.0)
 
 
 def test_two_classes_that_claim_one_voxel_get_no_trust():
-    two = SAMWeights((1.0, 1.0), (0.0, 0.0))
+    two = SAMWeights((1.0, 1.0), (NEVER, NEVER))
     assert of_voxel(fuse(softmax(0.5, 0.5), says(1.0, 1.0), classes(2), two)) == (1, 0.0)
 
 
@@ -103,7 +105,7 @@ def test_a_class_that_claims_too_little_takes_trust_from_everything_else():
 
 
 def test_regions_need_every_region_to_be_sure_and_follow_the_order_of_the_label_manager():
-    both = SAMWeights((0.5, 0.5), (0.0, 0.0))
+    both = SAMWeights((0.5, 0.5), (NEVER, NEVER))
     network = np.array([0.9, 0.2], dtype=np.float32).reshape(2, 1, 1)
     assert of_voxel(fuse(network, says(0.9, 0.0), regions(), both)) == (1, 0.8)
     core_only = np.array([0.1, 0.9], dtype=np.float32).reshape(2, 1, 1)
@@ -115,7 +117,7 @@ def test_trust_is_finite_in_range_and_the_label_known_for_random_opinions():
     for layout, outputs in ((classes(2), 3), (regions(), 2)):
         network = rng.dirichlet(np.ones(outputs), size=(4, 5)).transpose(2, 0, 1).astype(np.float32)
         opinion = SAMOpinion(*rng.random((2, 2, 4, 5), dtype=np.float32), *(rng.random((2, 2, 4, 5)) > 0.5))
-        weights = SAMWeights(tuple(rng.random(2)), tuple(rng.random(2)))
+        weights = SAMWeights(tuple(rng.random(2)), tuple(rng.random((2, 2))))
         fused = fuse(network, opinion, layout, weights, rng.random(outputs), [(0.1, 0.2), (0.0, 0.0)])
         assert fused.label.dtype == np.int16
         assert fused.trust.dtype == np.float32
@@ -131,7 +133,7 @@ def test_trust_is_finite_in_range_and_the_label_known_for_random_opinions():
         ({"network": softmax(float("nan"))}, "diverged"),
         ({"class_trust": [1.0]}, "class_trust"),
         ({"area_bounds": [(0, 1), (0, 1)]}, "area_bounds"),
-        ({"weights": SAMWeights((1.0, 1.0), (0.0, 0.0))}, "weights"),
+        ({"weights": SAMWeights((1.0, 1.0), (NEVER, NEVER))}, "weights"),
     ],
 )
 def test_refuses_what_does_not_fit(changes, message):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -63,6 +65,29 @@ def test_an_unfinished_round_is_invisible_and_removed_by_the_next(store):
     write_round(PseudoLabelStore(store.root), 1, {"b": 0})
     assert store.rounds() == [1]
     assert sorted(folder.name for folder in store.root.iterdir()) == ["round_001"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is Unix")
+def test_kill_minus_nine_in_the_middle_of_a_round_leaves_the_previous_one(store):
+    write_round(store, 0, {"a": 1})
+    writer = f"""
+import numpy as np
+from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
+store = PseudoLabelStore({str(store.root)!r})
+store.begin(1)
+for i in range(10**6):
+    store.write(1, f"case_{{i}}", np.ones((6, 50, 70), dtype=np.int16), np.ones((6, 50, 70)))
+    print(i, flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", writer], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.kill()
+    process.wait()
+    assert (store.root / "round_001.partial").is_dir(), "it was killed in the middle"
+    assert store.rounds() == [0]
+    assert np.array_equal(store.open("a")[0][0], opinion(1)[0])
+    write_round(store, 1, {"b": 2})
+    assert store.cases(1) == ["a", "b"]
 
 
 def test_cases_that_were_not_refreshed_are_carried_over_without_a_copy(store):

@@ -22,7 +22,7 @@ def read(store, case: str) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("dims", [2, 3])
 def test_sam_corrects_the_network_where_it_is_given_the_say(make_stage, store, dims):
     stage = make_stage(ThresholdSAM(spatial_dims=dims), SemiSAMConfig(sam_prompt="points"))
-    stage.weights = SAMWeights((1.0,), (1.0,))
+    stage.weights = SAMWeights((1.0,), ((1.0, 1.0),))
     summary = stage.refresh(0, list(CASES), None, epoch=7)
     for case, center in CASES.items():
         label, trust = read(store, case)
@@ -88,7 +88,9 @@ def test_regions_are_asked_about_one_by_one_and_stored_as_a_label_map(make_stage
         return torch.from_numpy(np.stack([np.where(whole, 0.9, 0.05), np.where(core, 0.9, 0.05)]))
 
     stage = make_stage(predict=both, layout=regions())
-    stage.weights = SAMWeights((0.5, 0.0), (0.0, 0.0))  # this SAM takes all that is bright in the core's box
+    stage.weights = SAMWeights(
+        (0.5, 0.0), ((0.0, 0.0), (0.0, 0.0))
+    )  # this SAM takes all that is bright in the core's box
     summary = stage.refresh(0, ["case_a"], None, epoch=0)
     label, trust = read(store, "case_a")
     assert np.array_equal(label, whole.astype(np.int16) + core)
