@@ -126,18 +126,18 @@ def _decode(backend: SAMBackend, embedding: Embedding, prompts: PromptBatch) -> 
 
     The variance of answers in [0, 1] is at most 1 / 4, so that ``1 - 4 * variance`` is in [0, 1].
     """
-    total = square = quality = torch.zeros(1)
     readings = variants(prompts, embedding.image_shape)
+    total = square = quality = 0.0
     for reading in readings:
         prediction = backend.decode(embedding, reading)
         # an answer that is no number is no answer: it counts as empty
-        probs = torch.nan_to_num(prediction.logits.float(), nan=-100.0).sigmoid().cpu()
+        probs = torch.nan_to_num(prediction.logits.float(), nan=-100.0).sigmoid()
         total, square = total + probs, square + probs.square()
-        quality = quality + torch.nan_to_num(prediction.quality.float(), nan=0.0).clamp(0, 1).cpu()
+        quality = quality + torch.nan_to_num(prediction.quality.float(), nan=0.0).clamp(0, 1)
     mean = total / len(readings)
     alike = 1 - 4 * (square / len(readings) - mean.square()).clamp(0, 0.25)
     own = (1 + quality / len(readings)) / 2
-    return mean, alike * own.reshape(-1, *[1] * (mean.ndim - 1))
+    return mean.cpu(), (alike * own.reshape(-1, *[1] * (mean.ndim - 1))).cpu()
 
 
 def _merge(opinion: SAMOpinion, component: Component, probs: np.ndarray | None, reliability: np.ndarray) -> None:
