@@ -1,0 +1,76 @@
+"""segment-anything's mask decoder for prompts about many images at once.
+
+``MaskDecoder.forward`` repeats the embedding of *one* image for all prompts. Its parts are called here instead, with
+an embedding per prompt. Shapes: ``M`` prompts, ``C`` channels, ``h, w`` of the embedding, ``T`` mask tokens (4).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from segment_anything.modeling import MaskDecoder
+
+
+def predict_masks(
+    decoder: MaskDecoder, features: Tensor, position: Tensor, sparse: Tensor, dense: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Decode every prompt against its own image embedding.
+
+    Args:
+        decoder: segment-anything's decoder.
+        features: Image embedding of each prompt, ``(M, C, h, w)``.
+        position: Positional encoding of the embedding's grid, ``(1, C, h, w)``.
+        sparse: Embedded points and boxes, ``(M, tokens, C)``.
+        dense: Embedded masks, ``(M, C, h, w)``.
+
+    Returns:
+        Mask logits ``(M, T, 4h, 4w)`` and estimated IoU ``(M, T)`` for all mask tokens: the first is the answer to an
+        unambiguous prompt, the others are the candidates for an ambiguous one.
+
+    Source:
+        ``segment_anything/modeling/mask_decoder.py``, ``MaskDecoder.predict_masks``; equal to it prompt by prompt.
+    """
+    count = len(features)
+    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(count, -1, -1)
+    hidden, mixed = decoder.transformer(
+        features + dense, position.expand(count, -1, -1, -1), torch.cat([tokens, sparse], dim=1)
+    )
+    upscaled = decoder.output_upscaling(mixed.transpose(1, 2).reshape(features.shape))
+    weights = [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)]
+    logits = torch.stack(weights, dim=1) @ upscaled.flatten(2)
+    return logits.unflatten(2, upscaled.shape[2:]), decoder.iou_prediction_head(hidden[:, 0])
+
+
+def choose_masks(logits: Tensor, quality: Tensor, ambiguous: Tensor) -> tuple[Tensor, Tensor]:
+    """Take one of the masks that the decoder offers for each prompt, as segment-anything advises.
+
+    Args:
+        logits: ``(M, T, 4h, 4w)``.
+        quality: ``(M, T)``.
+        ambiguous: Prompts of a single point, ``(M,)``, bool: for them the candidate of the highest estimated IoU is
+            taken; for all others the first mask.
+
+    Returns:
+        ``(M, 4h, 4w)`` and ``(M,)``.
+    """
+    best = torch.where(ambiguous, 1 + quality[:, 1:].argmax(1), torch.zeros_like(ambiguous, dtype=torch.int64))
+    rows = torch.arange(len(logits), device=logits.device)
+    return logits[rows, best], quality[rows, best]
+
+
+def single_points(point_labels: Tensor | None, count: int, others: bool, device: torch.device) -> Tensor:
+    """Return which prompts are one single point and nothing else, ``(M,)``, bool.
+
+    Args:
+        point_labels: ``(M, P)``, or ``None`` where no points are asked with.
+        count: ``M``.
+        others: Whether a box or mask is asked with, too.
+        device: Where the answer is wanted.
+    """
+    if point_labels is None or others:
+        return torch.zeros(count, dtype=torch.bool, device=device)
+    return (point_labels >= 0).sum(1) == 1
