@@ -48,8 +48,10 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
         install_requires=[
             "nnunetv2>=2.8,<3",
             "torch>=2.6",
+            "torchvision>=0.21",  # segment-anything imports it and does not say so
             "segment-anything>=1.0",
             "SimpleITK>=2.2.1",
+            "acvl-utils>=0.2.6",
             "batchgenerators>=0.25.1",
             "batchgeneratorsv2>=0.3.2",
             "blosc2>=3.0.0b4",
@@ -57,6 +59,8 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "scipy>=1.10",
             "connected-components-3d>=3.12",
             "matplotlib>=3.7",
+            "nibabel>=4",
+            "threadpoolctl>=3",
             "tqdm>=4.60",
             "pyyaml>=6",
         ],
@@ -65,7 +69,12 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "Development Status :: 3 - Alpha",
             "Intended Audience :: Science/Research",
             "Intended Audience :: Healthcare Industry",
+            "Operating System :: POSIX :: Linux",
             "Programming Language :: Python :: 3",
+            "Programming Language :: Python :: 3.10",
+            "Programming Language :: Python :: 3.11",
+            "Programming Language :: Python :: 3.12",
+            "Programming Language :: Python :: 3.13",
             "Topic :: Scientific/Engineering :: Medical Science Apps.",
         ],
     )

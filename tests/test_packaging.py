@@ -1,5 +1,6 @@
 """What pip installs: nothing outside our package, trainers findable, and a light import."""
 
+import ast
 import os
 import re
 import shutil
@@ -87,6 +88,20 @@ def test_metadata_name_version_dependencies_and_licence(wheel):
     assert set(metadata.get_all("Provides-Extra")) >= {"test", "dev"}
     assert any(name.endswith("LICENSE") for name in wheel.namelist())
     assert metadata.get_payload().startswith("# ")  # the README is the long description
+
+
+def test_every_imported_package_is_a_declared_dependency(wheel):
+    files = [name for name in wheel.namelist() if name.endswith(".py")]
+    trees = [ast.parse(wheel.read(name)) for name in files]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    imported = {alias.name.split(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {n.module.split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom) and n.level == 0}
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    requirements = Parser().parsestr(wheel.read(name).decode()).get_all("Requires-Dist")
+    declared = {re.match(r"[\w.-]+", text).group() for text in requirements}  # extras too: data sets may need one
+    names = {"cc3d": "connected-components-3d", "yaml": "pyyaml"}
+    third_party = {names.get(n, n) for n in imported - set(sys.stdlib_module_names) - {"nnunet_semisam"}}
+    assert {n.replace("_", "-").lower() for n in third_party} <= {n.replace("_", "-").lower() for n in declared}
 
 
 def test_installed_wheel_finds_its_own_trainers(wheel, bare_environment):
