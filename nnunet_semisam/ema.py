@@ -42,11 +42,22 @@ class MovingAverage:
         """Move one step towards the student."""
         alpha = min(1.0 - 1.0 / (self.step + 1), self.decay)
         old, new = self.network.state_dict(), unwrap(student).state_dict()
-        averaged = [name for name, value in old.items() if value.is_floating_point()]
+        names = self._distinct_names()
+        averaged = [name for name in names if old[name].is_floating_point()]
         torch._foreach_lerp_([old[name] for name in averaged], [new[name] for name in averaged], 1.0 - alpha)
-        for name in old.keys() - set(averaged):
+        for name in set(names) - set(averaged):
             old[name].copy_(new[name])  # counters
         self.step += 1
+
+    def _distinct_names(self) -> list[str]:
+        """Return one name for each tensor of the state dict.
+
+        nnU-Net's networks list the weights of their encoder four times (the decoder knows the encoder, and each block
+        knows its convolution by two names). An average that follows names would move them four times a step.
+        """
+        entries = self.network.state_dict().keys()
+        distinct = (*self.network.named_parameters(), *self.network.named_buffers())
+        return [name for name, _ in distinct if name in entries]
 
     def state_dict(self) -> dict:
         """Return the average and the number of steps."""
