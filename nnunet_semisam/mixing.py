@@ -19,7 +19,9 @@ def cutmix_mask(
         generator: Source of randomness on the CPU; ``None`` is torch's own.
 
     Returns:
-        ``(B, 1, *S)``, bool, true where the other image is pasted. The box covers 0.1 to 0.5 of the image.
+        ``(B, 1, *S)``, bool, true where the other image is pasted. The box covers 0.1 to 0.5 of the image (up to
+        rounding to voxels) and is up to about three times as long, relative to the image, along one axis as along
+        another.
 
     Source:
         CutMix, https://arxiv.org/abs/1905.04899, as used on segmentation by UniMatch, https://arxiv.org/abs/2208.09910
@@ -29,14 +31,18 @@ def cutmix_mask(
     mask = torch.zeros((batch, 1, *spatial), dtype=torch.bool)
     for b in range(batch):
         share = 0.1 + 0.4 * torch.rand(1, generator=generator).item()
-        sides = [max(1, round(s * share ** (1 / len(spatial)) * _stretch(generator))) for s in spatial]
+        scale = share ** (1 / len(spatial))
+        stretches = _stretches(len(spatial), generator)
+        sides = [max(1, round(s * scale * stretch)) for s, stretch in zip(spatial, stretches, strict=True)]
         box = [slice(None), *(_place(side, s, generator) for side, s in zip(sides, spatial, strict=True))]
         mask[b][tuple(box)] = True
     return mask.to(device)
 
 
-def _stretch(generator: torch.Generator | None) -> float:
-    return math.exp(0.3 * torch.randn(1, generator=generator).clamp(-2, 2).item())
+def _stretches(count: int, generator: torch.Generator | None) -> list[float]:
+    """Draw one factor for each axis; their product is 1, so that they change the shape of a box and not its size."""
+    logs = [0.3 * torch.randn(1, generator=generator).clamp(-2, 2).item() for _ in range(count)]
+    return [math.exp(log - sum(logs) / count) for log in logs]
 
 
 def _place(side: int, size: int, generator: torch.Generator | None) -> slice:
