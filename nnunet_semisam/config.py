@@ -24,7 +24,15 @@ FRACTIONS = (
     "sam_trust_threshold",
     "oversample_pseudo_foreground",
 )
-NOT_NEGATIVE = ("consistency_weight", "sam_weight", "strong_intensity_scale", "sam_cache_gb")
+NOT_NEGATIVE = (
+    "consistency_weight",
+    "strong_intensity_scale",
+    "sam_weight",
+    "sam_decay",
+    "sam_channel",
+    "sam_cache_gb",
+    "sam_preview_cases",
+)
 AT_LEAST_ONE = (
     "num_epochs",
     "num_iterations_per_epoch",
@@ -146,10 +154,10 @@ class SemiSAMConfig:
             self._check(name, lambda v: v is None or v >= 1, "at least 1")
         for name, allowed in CHOICES.items():
             self._check(name, lambda v, allowed=allowed: v in allowed, " or ".join(allowed))
-        self._check("initial_lr", lambda v: v > 0, "greater than 0")
+        self._check("initial_lr", lambda v: v > 0 and math.isfinite(v), "a finite number greater than 0")
         self._check("ema_decay", lambda v: 0.0 <= v < 1.0, "in [0, 1)")
-        self._check("area_prior_factor", lambda v: v >= 1.0, "at least 1")
-        self._check("sam_decay", lambda v: v >= 0.0, "at least 0")
+        self._check("area_prior_factor", lambda v: v >= 1.0 and math.isfinite(v), "a finite number >= 1")
+        self._check("sam_axis", lambda v: v is None or v in (0, 1, 2), "0, 1 or 2")
 
     def _check(self, name: str, allowed: Any, what: str) -> None:
         if not allowed(getattr(self, name)):
@@ -163,8 +171,12 @@ class SemiSAMConfig:
             if wanted == "float" and isinstance(value, int) and not isinstance(value, bool):
                 continue  # yaml writes 1.0 as 1
             if type(value).__name__ != wanted:
+                hint = (
+                    " Write a number with a point, as in 1.0e-3: yaml takes 1e-3 for text." if wanted == "float" else ""
+                )
                 raise UserError(
                     f"The setting {field.name} must be of type {field.type}, got {value!r} ({type(value).__name__})."
+                    + hint
                 )
 
     def to_dict(self) -> dict[str, Any]:

@@ -28,8 +28,8 @@ def from_environment(config: SemiSAMConfig) -> SemiSAMConfig:
         raise UserError(f"There is no file {source}. Write one, or unset the variable.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{source} is no valid yaml: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{source} is no valid yaml: {error}. Write lines 'setting: value'.") from error
     if content is None:
         return config
     if not isinstance(content, dict):
