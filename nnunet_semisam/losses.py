@@ -67,7 +67,7 @@ def _check(logits: Tensor, target: Tensor, trust: Tensor, class_trust: Tensor) -
 
 
 def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
-    """Average over the voxels with any trust: half the trust is half the loss, and no trust is none."""
+    """Average over the entries with any weight: half the weight is half the loss, and no weight is none."""
     return (weight * error).sum() / (weight > 0).sum().clamp(min=1)
 
 
@@ -104,8 +104,8 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, trust: Tensor, class_trus
 def masked_dice(logits: Tensor, target: Tensor, trust: Tensor, class_trust: Tensor, has_regions: bool) -> Tensor:
     """One minus soft Dice over the batch, averaged over foreground channels by ``class_trust``; in [0, 1].
 
-    A channel that neither target nor prediction trusts anywhere has nothing to say and is left out, so is everything
-    when no voxel is trusted.
+    A channel that the target claims on no trusted voxel is left out. Dice is a ratio: it is proportional to
+    ``class_trust``, while trust that is lower everywhere alike does not change it.
     """
     probs, target = probabilities(logits, has_regions) * trust, target.detach().float() * trust
     axes = [0, *range(2, logits.ndim)]
