@@ -1,0 +1,69 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_nnunet
+import torch
+
+from nnunet_semisam.config import SemiSAMConfig
+
+SHORT = {"num_epochs": 2, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "save_every": 1, "seed": 3}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def prepared_dataset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The tiny dataset, preprocessed for 2d and 3d_fullres. Never change it: copy it."""
+    root = tmp_path_factory.mktemp("tiny_nnunet")
+    before = dict(os.environ)
+    os.environ.update(tiny_nnunet.environment(root) | {"nnUNet_n_proc_DA": "1"})  # the planner refuses 0
+    try:
+        yield tiny_nnunet.make(root, ("2d", "3d_fullres"))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def tiny_dataset(prepared_dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the tiny dataset that a test may change, with nnU-Net's variables pointing at it."""
+    root = tiny_nnunet.copy_of(prepared_dataset, tmp_path / "nnunet")
+    for name, value in tiny_nnunet.environment(root).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("nnUNet_semisam_config", raising=False)
+    return root
+
+
+@pytest.fixture
+def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return a function that builds a trainer on the tiny dataset, on the CPU."""
+    # nnU-Net's own picture takes a second per epoch, most of a tiny epoch
+    monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *args: None)
+
+    def build(
+        configuration: str = "2d", fold: int | str = 0, resume: bool = False, base: type | None = None, **settings: Any
+    ) -> Any:
+        from nnunet_semisam.trainer import SemiSupervisedTrainer
+
+        class nnUNetTrainerTest(base or SemiSupervisedTrainer):  # noqa: N801
+            config = replace(SemiSAMConfig(), **{**SHORT, "maturity_dice": 0.0, "consistency_start": 0.0, **settings})
+
+        folder = Path(os.environ["nnUNet_preprocessed"]) / tiny_nnunet.DATASET
+        plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text())
+        plans["continue_training"] = resume
+        dataset_json = json.loads((folder / "dataset.json").read_text())
+        return nnUNetTrainerTest(plans, configuration, fold, dataset_json, torch.device("cpu"))
+
+    return build

@@ -1,0 +1,71 @@
+"""The proof that no hidden label is touched: training cannot tell whether they were overwritten with noise."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import blosc2
+import numpy as np
+import pytest
+import tiny_nnunet
+import torch
+
+HIDDEN = tiny_nnunet.SPLITS[0]["unlabeled"]
+
+
+def overwrite(path: Path, array: np.ndarray) -> None:
+    path.unlink()
+    blosc2.asarray(np.ascontiguousarray(array), urlpath=str(path))
+
+
+def fill_hidden_labels_with_noise(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    for case in HIDDEN:
+        _, label = tiny_nnunet.volume(0)
+        noise = rng.integers(0, 3, label.shape).astype(np.uint8)
+        tiny_nnunet.write(noise, root / "raw" / tiny_nnunet.DATASET / "labelsTr" / f"{case}.nii.gz")
+        preprocessed = root / "preprocessed" / tiny_nnunet.DATASET
+        tiny_nnunet.write(noise, preprocessed / "gt_segmentations" / f"{case}.nii.gz")
+        folder = preprocessed / "nnUNetPlans_2d"
+        seg = blosc2.open(str(folder / f"{case}_seg.b2nd"))[:]
+        overwrite(folder / f"{case}_seg.b2nd", rng.integers(0, 3, seg.shape).astype(seg.dtype))
+        properties = pickle.loads((folder / f"{case}.pkl").read_bytes())
+        properties["class_locations"] = {1: np.argwhere(noise[None] == 1), 2: np.argwhere(noise[None] == 2)}
+        (folder / f"{case}.pkl").write_bytes(pickle.dumps(properties))
+
+
+def change_hidden_images(root: Path) -> None:
+    for case in HIDDEN:
+        path = root / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlans_2d" / f"{case}.b2nd"
+        image = blosc2.open(str(path))[:]
+        overwrite(path, image[..., ::-1] * 1.5)
+
+
+def train(build_trainer, **settings) -> tuple[dict, list]:
+    trainer = build_trainer(**{"method": "mean_teacher", **settings})
+    trainer.run_training()
+    return trainer.network.state_dict(), trainer.semisam_log.rows
+
+
+SETTINGS = [
+    pytest.param({}, id="mean_teacher"),
+    pytest.param({"use_sam": True, "sam_start": 0.0, "sam_trust_threshold": 0.0, "sam_preview_cases": 0}, id="sam"),
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_hidden_labels_do_not_change_a_single_bit_of_the_training(build_trainer, tiny_dataset, settings):
+    before, log_before = train(build_trainer, **settings)
+    fill_hidden_labels_with_noise(tiny_dataset)
+    after, log_after = train(build_trainer, **settings)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert log_before == log_after
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_hidden_images_do_change_the_training(build_trainer, tiny_dataset, settings):
+    before, _ = train(build_trainer, **settings)
+    change_hidden_images(tiny_dataset)
+    after, _ = train(build_trainer, **settings)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
