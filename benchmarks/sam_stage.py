@@ -1,0 +1,191 @@
+"""Seconds per case of the SAM stage, cold and with cached embeddings, and its share of the training time.
+
+A real trainer's stage runs its real parts: nnU-Net's sliding window with the (untrained) network of the plans, SAM,
+fusion, the store. An untrained network would give SAM nothing to be asked about, so the stage is handed a blurred truth
+of the invented cases in place of what the window predicted: as many components as a trained network finds.
+
+The share of the training time at the default refresh period is ``S / (S + T)``, with
+``S = cases_per_refresh * (seconds per case)`` and
+``T = sam_refresh_epochs * num_iterations_per_epoch * (seconds per SemiSAM step)``, the step on random patches measured
+here too. It counts periods in which the stage runs; before ``sam_start`` it costs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import shutil
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from _measure import describe_machine, interleave, table, verdict
+from _tiny import CLASSES, add_arguments, on_machine, random_batches, world
+from scipy import ndimage
+from torch import Tensor
+
+from nnunet_semisam.trainer import SemiSupervisedTrainer
+
+BOUND = 0.1
+COLD, CACHED = "cold", "embeddings cached"
+PARTS = ("load", "predict", "encode", "decode", "fuse")
+
+
+class KnownOpinion:
+    """Takes as long as the trainer's prediction, and answers with a blurred truth.
+
+    Args:
+        stage: Its ``predict`` and ``load_image`` are replaced.
+        truth: Label map of each case, ``(Z, Y, X)``.
+    """
+
+    def __init__(self, stage: Any, truth: dict[str, np.ndarray]) -> None:
+        self.predict, self.load, self.case = stage.predict, stage.load_image, ""
+        self.answers = {case: torch.from_numpy(blur(label)) for case, label in truth.items()}
+        stage.predict, stage.load_image = self, self.load_image
+
+    def load_image(self, case: str) -> np.ndarray:
+        """Load a case, and remember which."""
+        self.case = case
+        return self.load(case)
+
+    def __call__(self, image: np.ndarray) -> Tensor:
+        """Predict, and return the known answer, ``(K, Z, Y, X)``."""
+        self.predict(image)
+        return self.answers[self.case]
+
+
+def blur(label: np.ndarray) -> np.ndarray:
+    """Return probabilities ``(K, Z, Y, X)`` of a label map, unsure at the borders."""
+    channels = [ndimage.gaussian_filter((label == k).astype(np.float32), (0, 2, 2)) for k in range(CLASSES + 1)]
+    return np.stack(channels) / np.sum(channels, axis=0)
+
+
+@dataclass
+class Rounds:
+    """What rounds of one kind took.
+
+    Attributes:
+        whole: Seconds per case of each round, everything included.
+        parts: Seconds per case of each part of the work, of each round.
+        prompts: Prompts per case.
+        hit_rate: Share of embeddings found in the cache, of each round.
+    """
+
+    whole: list[float] = field(default_factory=list)
+    parts: list[dict[str, float]] = field(default_factory=list)
+    prompts: list[float] = field(default_factory=list)
+    hit_rate: list[float] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """Median seconds per case."""
+        return statistics.median(self.whole)
+
+    def part(self, name: str) -> float:
+        """Median seconds per case of one part."""
+        return statistics.median(parts[name] for parts in self.parts)
+
+    def run(self, stage: Any, index: int, cases: list[str], device: torch.device) -> None:
+        """Make one round and note it."""
+        start = time.perf_counter()
+        summary = stage.refresh(index, cases, None, 0)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self.whole.append((time.perf_counter() - start) / len(cases))
+        self.parts.append({name: summary.seconds[name] / len(cases) for name in PARTS})
+        self.prompts.append(sum(summary.prompts) / len(cases))
+        self.hit_rate.append(summary.cache_hit_rate)
+
+
+def measure_rounds(trainer: SemiSupervisedTrainer, repeats: int) -> dict[str, Rounds]:
+    """Make rounds over all unlabeled cases, in turns without and with cached embeddings."""
+    session, found = trainer.pseudo_labels, {COLD: Rounds(), CACHED: Rounds()}
+    cases = list(session.pool.files)
+    session.stage.refresh(1, cases[:1], None, 0)  # warm-up
+    for i in range(repeats):
+        shutil.rmtree(session.stage.witness.cache.root, ignore_errors=True)
+        found[COLD].run(session.stage, 2 + 2 * i, cases, trainer.device)
+        found[CACHED].run(session.stage, 3 + 2 * i, cases, trainer.device)
+    return found
+
+
+def measure_calibration(trainer: SemiSupervisedTrainer) -> float:
+    """Return seconds per labeled case of the calibration, which happens once."""
+    session = trainer.pseudo_labels
+    start = time.perf_counter()
+    session.stage.calibrate(session.labeled.cases, session.labeled.load_truth, 0.8)
+    return (time.perf_counter() - start) / len(session.labeled.cases)
+
+
+def measure_step(trainer: SemiSupervisedTrainer, repeats: int) -> float:
+    """Return the median seconds of a SemiSAM step on random patches."""
+    batch, unlabeled = random_batches(trainer)
+    trainer.dataloader_unlabeled = itertools.repeat(unlabeled)
+    trainer.network.train()
+    return interleave({"": lambda: trainer.train_step(batch)}, repeats, trainer.device)[""].median
+
+
+def share(seconds_per_case: float, cases: int, trainer: SemiSupervisedTrainer, step: float) -> float:
+    """Return the stage's share of the training time; the formula is in the module's text."""
+    stage = cases * seconds_per_case
+    return stage / (stage + trainer.pseudo_labels.refresh_epochs * trainer.num_iterations_per_epoch * step)
+
+
+def report(trainer: SemiSupervisedTrainer, found: dict[str, Rounds], slices: int, step: float, pool: int) -> str:
+    """Return tables and verdict."""
+    cold, cached = found[COLD], found[CACHED]
+    rows = [
+        [name, f"{r.seconds:.3g}", *(f"{r.part(part):.3g}" for part in PARTS), f"{statistics.mean(r.hit_rate):.0%}"]
+        for name, r in found.items()
+    ]
+    session, cases = trainer.pseudo_labels, trainer.pseudo_labels.cases_per_refresh
+    lines = [
+        table(["round", "s / case", *PARTS, "cache hits"], rows),
+        "",
+        f"cached : cold {cached.seconds / cold.seconds:.3g} x; encoded {slices / cold.part('encode'):.4g} slices / s; "
+        f"decoded {cached.prompts[0] / cached.part('decode'):.4g} prompts / s, {cached.prompts[0]:.0f} a case "
+        "(finding components and every reading of a prompt included)",
+        f"SemiSAM step {step:.4g} s; every {session.refresh_epochs} epochs of {trainer.num_iterations_per_epoch} "
+        f"iterations at most {cases} cases",
+    ]
+    for name, r in found.items():
+        small = min(pool, cases)
+        lines.append(
+            f"share of the training, {name}: {share(r.seconds, cases, trainer, step):.3g} with {cases} cases a round, "
+            f"{share(r.seconds, small, trainer, step):.3g} with {small}"
+        )
+    worst = share(cached.seconds, cases, trainer, step)
+    return "\n".join([*lines, f"Stage : training, cached: {verdict(worst, BOUND, at_most=True)}"])
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, repeats=3)
+    parser.add_argument("--model", default="nano", help="the setting sam_model")
+    parser.add_argument("--pool", type=int, default=100, help="also tell the share for a pool of so many cases")
+    args = parser.parse_args(argv)
+    with on_machine(args) as device, world(args, device) as here:
+        print(describe_machine(device, args.threads))
+        print(here.describe())
+        trainer, _ = here.semi_supervised("Stage", use_sam=True, sam_model=args.model, sam_preview_cases=0)
+        stage = trainer.pseudo_labels.stage
+        labeled = trainer.pseudo_labels.labeled.cases
+        KnownOpinion(stage, {case: here.truth(case) for case in [*trainer.pseudo_labels.pool.files, *labeled]})
+        print(f"SAM: {args.model}, cases of {here.shape[stage.witness.axis]} slices\n")
+        with contextlib.redirect_stdout(io.StringIO()):  # the training log
+            calibration = measure_calibration(trainer)
+            found = measure_rounds(trainer, args.repeats)
+            step = measure_step(trainer, args.repeats + 2)
+        print(report(trainer, found, here.shape[stage.witness.axis], step, args.pool))
+        print(f"Calibration, once: {calibration:.3g} s per labeled case")
+
+
+if __name__ == "__main__":
+    main()
