@@ -102,15 +102,17 @@ def soft_cross_entropy(logits: Tensor, target: Tensor, trust: Tensor, class_trus
 
 
 def masked_dice(logits: Tensor, target: Tensor, trust: Tensor, class_trust: Tensor, has_regions: bool) -> Tensor:
-    """One minus soft Dice over the batch, averaged over foreground channels by ``class_trust``; in [0, 1].
+    """One minus soft Dice over the batch, averaged over foreground channels; in [0, 1].
 
-    A channel that the target claims on no trusted voxel is left out. Dice is a ratio: it is proportional to
-    ``class_trust``, while trust that is lower everywhere alike does not change it.
+    A channel weighs as much as it is trusted: ``class_trust`` times the mean trust of those trusted voxels that the
+    target claims. One that the target claims on no trusted voxel is left out. Trust enters overlap and size once each,
+    so a perfect prediction costs nothing however little it is trusted.
     """
-    probs, target = probabilities(logits, has_regions) * trust, target.detach().float() * trust
+    probs, target = probabilities(logits, has_regions), target.detach().float()
     axes = [0, *range(2, logits.ndim)]
-    overlap, size = (probs * target).sum(axes), probs.sum(axes) + target.sum(axes)
-    spoken = class_trust * (target.sum(axes) > 0)
+    claimed = (target * trust).sum(axes)
+    overlap, size = (probs * target * trust).sum(axes), (probs * trust).sum(axes) + claimed
+    spoken = class_trust * claimed / (target * (trust > 0)).sum(axes).clamp(min=EPSILON)
     if not has_regions:
         spoken = torch.cat([torch.zeros_like(spoken[:1]), spoken[1:]])  # as nnU-Net: no background in the Dice
     dice = (2 * overlap + EPSILON) / (size + EPSILON)
