@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import TracebackType
 
 import torch
@@ -28,8 +29,8 @@ class DeployedWeights:
 
     def put(self) -> None:
         """Keep the student's weights aside and load the deployed ones."""
-        if self.deployed is not self.network:
-            self._student = {name: value.clone() for name, value in self.network.state_dict().items()}
+        if self.deployed is not self.network and not self._student:
+            self._student = copy.deepcopy(self.network.state_dict())  # nnU-Net lists weights repeatedly: copied once
             self.network.load_state_dict(self.deployed.state_dict())
 
     def restore(self) -> None:
