@@ -36,15 +36,16 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise UserError(
             f"{path} is not a file of plain weights: {reason} Only tensors and plain types are read, because a pickle "
             "can run any code. Get the weights from their official source, or save a bare state dict."
         ) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0]
         raise UserError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read: {str(error).splitlines()[0]} It is likely truncated "
-            "or damaged: delete it and get it again."
+            f"{path} ({path.stat().st_size} bytes) cannot be read ({reason or type(error).__name__}). It is likely "
+            "truncated or damaged: delete it and get it again."
         ) from error
     if not isinstance(state, dict):
         raise UserError(f"{path} holds a {type(state).__name__}; a state dict (name -> tensor) is needed.")
@@ -59,10 +60,18 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~current_umask())  # mkstemp makes files that only their owner may read
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def current_umask() -> int:
+    """Return the process's umask (it can only be read by setting it)."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path:

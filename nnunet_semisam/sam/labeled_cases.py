@@ -71,11 +71,12 @@ def class_names(folder: Path) -> dict[int, str]:
     return {value: names[value] for value in sorted(names) if value > 0 and names[value] != "ignore"}
 
 
-def labeled_cases(folder: Path) -> Iterator[LabeledCase]:
+def labeled_cases(folder: Path, most: int | None = None) -> Iterator[LabeledCase]:
     """Yield the labeled cases of a raw data set, in order of their names.
 
     Args:
         folder: Folder with dataset.json, imagesTr and labelsTr.
+        most: Stop after so many cases; ``None`` reads all.
 
     Raises:
         UserError: If there is no case.
@@ -89,7 +90,7 @@ def labeled_cases(folder: Path) -> Iterator[LabeledCase]:
         raise UserError(f"{folder} holds no labeled case in imagesTr and labelsTr.")
     example = next(iter(cases.values()))["images"][0]
     reader = determine_reader_writer_from_dataset_json(description, example, verbose=False)()
-    for name in sorted(cases):
+    for name in sorted(cases)[:most]:
         image, properties = reader.read_images(cases[name]["images"])
         label, _ = reader.read_seg(cases[name]["label"])
         spacing = tuple(float(s) for s in properties["spacing"])

@@ -50,6 +50,8 @@ class PretrainSettings:
         validate_every: Steps between validations and exports.
         save_every: Steps between checkpoints.
         workers: Processes that make batches; 0 makes them in the training process.
+        data: Folders of the labeled data sets that were trained with, for the record.
+        synthetic_share: Share of procedural images, for the record.
     """
 
     steps: int = 20_000
@@ -60,11 +62,20 @@ class PretrainSettings:
     weight_decay: float = 0.02
     warmup: int = 200
     cooldown: float = 0.3
-    curriculum: int = 1500
+    curriculum: int = 1200
     ema_decay: float = 0.998
     validate_every: int = 500
     save_every: int = 100
     workers: int = 1
+    data: tuple[str, ...] = ()
+    synthetic_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "images", "prompts", "warmup", "validate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"The setting {name} must be at least 1, got {getattr(self, name)}.")
+        if self.learning_rate <= 0:
+            raise UserError(f"The learning rate must be greater than 0, got {self.learning_rate}.")
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of optimiser step ``step``: warm-up, plateau, cosine cool-down."""

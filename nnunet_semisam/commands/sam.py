@@ -1,0 +1,183 @@
+"""``nnunet-semisam sam``: list, fetch, train and measure the SAM models that can be asked for pseudo-labels."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_semisam.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+HELP = "List, download, pretrain and evaluate the SAM models."
+EXAMPLE = "nnunet-semisam sam evaluate --data 27 --model nano"
+MODELS = ("nano", "vit_b", "vit_l", "vit_h")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the sub-commands."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add in (_add_list, _add_download, _add_pretrain, _add_evaluate):
+        add(verbs)
+
+
+def run(args: argparse.Namespace) -> int | None:
+    """Run the chosen sub-command."""
+    return args.verb_run(args)
+
+
+def _verb(verbs: argparse._SubParsersAction, name: str, text: str, example: str) -> argparse.ArgumentParser:
+    return verbs.add_parser(name, help=text, description=text, epilog=f"example: nnunet-semisam sam {example}")
+
+
+def _add_list(verbs: argparse._SubParsersAction) -> None:
+    parser = _verb(verbs, "list", "Show every model, where its weights come from and whether they are here.", "list")
+    parser.set_defaults(verb_run=run_list)
+
+
+def _add_download(verbs: argparse._SubParsersAction) -> None:
+    text = "Fetch published weights into $nnUNet_sam; run again to go on after an interruption."
+    parser = _verb(verbs, "download", text, "download vit_b")
+    parser.add_argument("model", choices=MODELS[1:], help="model whose weights to fetch")
+    parser.set_defaults(verb_run=run_download)
+
+
+def _add_pretrain(verbs: argparse._SubParsersAction) -> None:
+    text = "Train a nano SAM on procedural images, and on labeled data sets if some are named; resumes."
+    parser = _verb(verbs, "pretrain", text, "pretrain --out my_nano --steps 20000 --data 27")
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights (nano_sam.pt)")
+    parser.add_argument("--steps", type=int, default=20_000, help="optimiser steps in all (default: %(default)s)")
+    parser.add_argument("--data", nargs="+", default=[], metavar="DATASET", help="labeled nnU-Net raw data sets")
+    parser.add_argument(
+        "--synthetic-share", type=float, default=0.5, help="share of procedural images beside --data (default: 0.5)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches (default: %(default)s)")
+    parser.add_argument("--images", type=int, default=4, help="images in a batch (default: %(default)s)")
+    parser.add_argument("--prompts", type=int, default=2, help="prompts per image and kind (default: %(default)s)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest (default: %(default)s)")
+    parser.add_argument("--curriculum", type=int, default=1200, help="steps until all is hard (default: %(default)s)")
+    parser.add_argument("--validate-every", type=int, default=500, help="steps (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that make batches (default: %(default)s)")
+    parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    parser.set_defaults(verb_run=run_pretrain)
+
+
+def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
+    text = "Measure how well a SAM follows prompts made from the ground truth of a labeled data set."
+    parser = _verb(verbs, "evaluate", text, "evaluate --data 27 --model vit_b --csv vit_b.csv")
+    parser.add_argument("--data", required=True, metavar="DATASET", help="raw folder, name or number of a data set")
+    parser.add_argument("--model", default="nano", choices=MODELS, help="model to ask (default: %(default)s)")
+    parser.add_argument("--checkpoint", default=None, help="file with its weights (default: where the model has them)")
+    parser.add_argument("--axis", type=int, default=None, help="axis of slices (default: that of the largest spacing)")
+    parser.add_argument("--channel", type=int, default=0, help="image channel to show (default: %(default)s)")
+    parser.add_argument("--cases", type=int, default=None, help="only the first so many cases (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of points and degraded masks (default: %(default)s)")
+    parser.add_argument("--csv", type=Path, default=None, help="file for the Dice of every case")
+    parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    parser.set_defaults(verb_run=run_evaluate)
+
+
+def run_list(args: argparse.Namespace) -> None:
+    """Print one block per model."""
+    from nnunet_semisam.sam.families import FAMILIES
+
+    folder = os.environ.get("nnUNet_sam")
+    packaged = Path(__file__).resolve().parents[1] / "sam" / "weights"
+    print(f"nnUNet_sam: {folder or 'not set (needed for all models but nano)'}")
+    for family in FAMILIES.values():
+        where = packaged if family.url is None else Path(folder).expanduser() if folder else None
+        path = where / family.file if where else None
+        here = path is not None and path.is_file()
+        size = family.size if family.size is not None else (path.stat().st_size if here else None)
+        print(f"\n{family.name}: {family.file}{f' ({size / 1e6:.0f} MB)' if size else ''}")
+        print(f"  prompts: {', '.join(family.prompts)}; licence: {family.licence}")
+        print(f"  source:  {family.url or 'in this package'}")
+        print(f"  weights: {'present' if here else 'not here'}{f': {path}' if path else ''}")
+
+
+def run_download(args: argparse.Namespace) -> None:
+    """Fetch weights and print where they are."""
+    from nnunet_semisam.sam.checkpoints import find_weights
+
+    print(f"{args.model}: {find_weights(args.model, None)}")
+
+
+def _device(name: str | None) -> torch.device:
+    import torch
+
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: this machine has no CUDA device that torch can use. Use --device cpu.")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"--device {name!r} is no device. Allowed: cpu, cuda, cuda:N.") from error
+
+
+def run_pretrain(args: argparse.Namespace) -> None:
+    """Train to the end, or go on with a run that was interrupted, and say where the weights are."""
+    import logging
+
+    from nnunet_semisam.sam.labeled_cases import find_dataset
+    from nnunet_semisam.sam.labeled_source import LabeledSource
+    from nnunet_semisam.sam.pretrain import Pretraining, PretrainSettings
+    from nnunet_semisam.sam.synthetic_batches import synthetic_source
+
+    if not 0 <= args.synthetic_share <= 1:
+        raise UserError(f"--synthetic-share must be in [0, 1], got {args.synthetic_share}.")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    folders = [find_dataset(name) for name in args.data]
+    settings = PretrainSettings(
+        steps=args.steps,
+        seed=args.seed,
+        images=args.images,
+        prompts=args.prompts,
+        learning_rate=args.learning_rate,
+        curriculum=args.curriculum,
+        validate_every=args.validate_every,
+        workers=args.workers,
+        data=tuple(str(folder.resolve()) for folder in folders),
+        synthetic_share=args.synthetic_share if folders else 1.0,
+    )
+    source = LabeledSource(folders, args.synthetic_share) if folders else synthetic_source
+    weights = Pretraining(args.out, settings, _device(args.device), source).run()
+    print(f"Trained {args.steps} steps. Use the weights with the settings sam_model: nano, sam_checkpoint: {weights}")
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Ask the model about every case and print the mean Dice per class and kind of prompt, controls first."""
+    from tqdm import tqdm
+
+    from nnunet_semisam.config import SemiSAMConfig
+    from nnunet_semisam.sam import build_backend
+    from nnunet_semisam.sam.evaluate import as_text, evaluate_volume, summarise
+    from nnunet_semisam.sam.labeled_cases import class_names, find_dataset, labeled_cases, to_slices
+
+    folder = find_dataset(args.data)
+    names = class_names(folder)
+    config = SemiSAMConfig(sam_model=args.model, sam_checkpoint=args.checkpoint)
+    backend = build_backend(config, _device(args.device))
+    volumes = {}
+    for case in tqdm(labeled_cases(folder, args.cases), unit="case"):
+        images, labels = to_slices(case, args.axis)
+        if args.channel >= images.shape[1]:
+            raise UserError(f"--channel {args.channel}: {case.name} has channels 0 to {images.shape[1] - 1}.")
+        chosen = images[:, args.channel : args.channel + 1]
+        volumes[case.name] = evaluate_volume(backend, chosen, labels, names, args.seed)
+    print(f"{args.model}, {folder.name}, {len(volumes)} cases, mean Dice over cases; prompts from the ground truth\n")
+    print(as_text(summarise(volumes.values(), names)))
+    if args.csv is not None:
+        _write_csv(args.csv, volumes, names)
+
+
+def _write_csv(path: Path, volumes: dict[str, dict[tuple[str, int], float]], names: dict[int, str]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("case", "prompt", "class", "dice"))
+        for case, scores in volumes.items():
+            writer.writerows((case, kind, names[label], f"{dice:.4f}") for (kind, label), dice in scores.items())

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+
+from nnunet_semisam import cli
+from nnunet_semisam.sam import pretrain
+from nnunet_semisam.sam.checkpoints import read_state
+from nnunet_semisam.sam.evaluate import CONTROLS, KINDS
+from nnunet_semisam.sam.labeled_source import LabeledSource
+from nnunet_semisam.sam.nano import build_nano_sam
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """Two cases of three slices: a disc (2) in a ring (1) that are easy to see, with 3 as ignore label."""
+    folder = tmp_path / "raw" / "Dataset031_Rings"
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True)
+    rows, columns = np.mgrid[:40, :48]
+    for number in range(2):
+        distance = np.hypot(rows - 18 - number, columns - 22)
+        label = np.where(distance < 6, 2, np.where(distance < 11, 1, 0)).astype(np.uint8)
+        label[0, 0] = 3
+        volume = np.stack([label] * 3)
+        image = np.choose(volume, (10, 60, 200, 10)).astype(np.float32)
+        for array, name in ((image, f"imagesTr/case{number}_0000"), (volume, f"labelsTr/case{number}")):
+            file = sitk.GetImageFromArray(array)
+            file.SetSpacing((1.0, 1.0, 5.0))
+            sitk.WriteImage(file, str(folder / f"{name}.nii.gz"))
+    labels = {"background": 0, "ring": 1, "disc": 2, "ignore": 3}
+    description = {"channel_names": {"0": "MR"}, "labels": labels, "numTraining": 2, "file_ending": ".nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
+def run(*words: str) -> int:
+    return cli.main(["sam", *words])
+
+
+def test_list_shows_every_model_and_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("nnUNet_sam", str(tmp_path))
+    (tmp_path / "sam_vit_l_0b3195.pth").touch()
+    assert run("list") == 0
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert [block.split(":")[0] for block in blocks[1:]] == ["nano", "vit_b", "vit_l", "vit_h"]
+    assert ["present" in block for block in blocks[1:]] == [True, False, True, False]
+    assert all("Apache-2.0" in block and "box, points, mask" in block for block in blocks[1:])
+
+
+def test_evaluate_reports_every_kind_beside_the_controls(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_raw", str(dataset.parent))
+    assert run("evaluate", "--data", "31", "--csv", str(tmp_path / "out.csv"), "--device", "cpu") == 0
+    rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [cell.strip() for cell in rows[0]] == ["prompt", "ring", "disc", "mean"]
+    table = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[1:]}
+    assert list(table) == [*CONTROLS, *KINDS]
+    assert table[CONTROLS[0]][1] > 0.9  # a disc is the ellipse in its box
+    # 21 pixels across: the ellipse has radius 10.5, the ring radii 6 and 11: Dice 2 (110 - 36) / (110 + 121 - 36) = 0.76
+    assert table[CONTROLS[0]][0] == pytest.approx(0.76, abs=0.04)
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 2 * 2 * (len(KINDS) + len(CONTROLS))
+
+
+def test_evaluate_explains_what_it_was_not_given(
+    dataset: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_raw", str(dataset.parent))
+    assert run("evaluate", "--data", "77") == 2
+    assert "neither a folder" in capsys.readouterr().err
+    assert run("evaluate", "--data", str(dataset), "--channel", "4") == 2
+    assert "channels 0 to 0" in capsys.readouterr().err
+    assert run("evaluate", "--data", str(dataset), "--device", "toaster") == 2
+    assert "no device" in capsys.readouterr().err
+
+
+def test_pretrain_on_own_data_makes_weights_that_the_backend_loads(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrain, "validation_dice", lambda *a, **k: {"box": 0.0})
+    words = ("--steps", "2", "--images", "1", "--prompts", "1", "--workers", "0", "--device", "cpu")
+    out = tmp_path / "nano"
+    assert run("pretrain", "--out", str(out), "--data", str(dataset), "--synthetic-share", "0", *words) == 0
+    assert read_state(out / "nano_sam.pt").keys() == build_nano_sam().state_dict().keys()
+    assert run("evaluate", "--data", str(dataset), "--checkpoint", str(out / "nano_sam.pt"), "--cases", "1") == 0
+
+
+def test_own_data_is_shown_in_the_prompted_frame(dataset: Path) -> None:
+    source = LabeledSource([dataset], synthetic_share=0.0)
+    assert len(source.slices) == 6
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        image, masks = source(rng, 64, 3, 0.0)
+        assert image.shape == masks.shape[1:]
+        assert max(image.shape) <= 64
+        assert masks.dtype == torch.bool
+        assert masks.flatten(1).any(1).all()
+
+
+def test_folder_without_labels_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "dataset.json").write_text("{}")
+    assert run("evaluate", "--data", str(tmp_path)) == 2
+    assert "labelsTr" in capsys.readouterr().err
+
+
+def test_importing_the_command_and_the_package_loads_no_torch() -> None:
+    code = "import sys, nnunet_semisam.commands.sam, nnunet_semisam.sam; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
