@@ -14,6 +14,13 @@ SURFACE = {
     "export": ["--checkpoint", "--keep-optimizer", "-c", "-d", "-f", "-o", "-p", "-tr"],
     "preprocess": ["-c", "-d", "-np", "-p"],
     "register": [],
+    "sam download": [],
+    "sam evaluate": "--axis --cases --channel --checkpoint --csv --data --device --model --seed".split(),
+    "sam list": [],
+    "sam pretrain": [
+        *("--curriculum", "--data", "--device", "--images", "--learning-rate", "--out", "--prompts"),
+        *("--seed", "--steps", "--synthetic-share", "--validate-every", "--workers"),
+    ],
     "trainers-path": [],
     "unregister": [],
 }
