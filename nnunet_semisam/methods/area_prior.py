@@ -28,11 +28,18 @@ class AreaPrior:
         self.sums = {name: torch.zeros(num_channels + 1, dtype=torch.float64) for name in ("labeled", "unlabeled")}
 
     @torch.no_grad()
-    def count(self, name: str, one_hot: Tensor) -> None:
-        """Add a batch, ``(B, K, *S)``, of ``labeled`` truth or of ``unlabeled`` pseudo-labels."""
-        voxels = one_hot.sum([0, *range(2, one_hot.ndim)]).double()
-        total = torch.tensor([one_hot.numel() / one_hot.shape[1]], dtype=torch.float64, device=voxels.device)
-        sums = torch.cat([voxels, total])
+    def count(self, name: str, one_hot: Tensor, valid: Tensor | None = None) -> None:
+        """Add a batch.
+
+        Args:
+            name: ``labeled`` truth or ``unlabeled`` pseudo-labels.
+            one_hot: Classes or regions, ``(B, K, *S)``.
+            valid: 0 on the ignore label, else 1, ``(B, 1, *S)``; ``None`` counts every voxel. Shares are shares of
+                what was annotated, or sparse annotation would make every class look small.
+        """
+        valid = torch.ones_like(one_hot[:, :1]) if valid is None else valid
+        voxels = (one_hot * valid).sum([0, *range(2, one_hot.ndim)])
+        sums = torch.cat([voxels, valid.sum()[None]]).double()
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
         self.sums[name] = MEMORY * self.sums[name] + sums.cpu()

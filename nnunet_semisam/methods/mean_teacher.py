@@ -81,7 +81,7 @@ class MeanTeacher(SSLMethod):
         prediction = hard_target(self._teacher_probs(labeled.data), self.has_regions)
         self.gate.measure(prediction, truth, valid)
         random = slice(0, max(1, labeled.num_random))
-        self.area.count("labeled", truth[random])
+        self.area.count("labeled", truth[random], valid[random])
 
     @torch.no_grad()
     def _compare(self, logits: Tensor, target: Tensor) -> None:
