@@ -59,21 +59,23 @@ def jittered_boxes(boxes: Tensor, shape: tuple[int, int], jitter: float, generat
     return torch.stack([start, stop], dim=2)
 
 
-def pick_voxels(eligible: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Return one random voxel of each map, weighed by its values.
+def pick_voxels(eligible: Tensor, count: int, generator: Generator) -> tuple[Tensor, Tensor]:
+    """Draw random voxels of each map, weighed by its values, with replacement.
 
     Args:
         eligible: ``(M, H, W)``, float, not negative.
+        count: Voxels per map.
         generator: Source of randomness.
 
     Returns:
-        Voxel indices ``(M, 2)``, float, and whether the map had any voxel, ``(M,)``, bool.
+        Voxel indices ``(M, count, 2)``, float, and whether the map had any voxel, ``(M,)``, bool.
     """
-    weights = eligible.flatten(1)
-    race = torch.rand(weights.shape, generator=generator).clamp_min(1e-6).log() / weights.clamp_min(1e-9)
-    best = race.argmax(1)  # the exponential race: index i wins with probability weights[i] / sum
-    index = torch.stack([best // eligible.shape[2], best % eligible.shape[2]], dim=1)
-    return index.float(), weights.amax(1) > 0
+    shares = eligible.flatten(1).double().cumsum(1)
+    total = shares[:, -1:]
+    wanted = torch.rand((len(eligible), count), generator=generator, dtype=torch.float64) * total
+    best = torch.searchsorted(shares, wanted, right=True).clamp_max(shares.shape[1] - 1)
+    index = torch.stack([best // eligible.shape[2], best % eligible.shape[2]], dim=2)
+    return index.float(), total[:, 0] > 0
 
 
 def interior(masks: Tensor, depth: float) -> Tensor:
@@ -87,9 +89,11 @@ def interior(masks: Tensor, depth: float) -> Tensor:
         ``(M, H, W)``, in [0, 1], 0 outside the mask.
     """
     values = masks.float()[:, None]
-    half = F.avg_pool2d(values, 2, ceil_mode=True)  # large windows are dear; half the resolution is enough for them
-    support = sum(F.avg_pool2d(half, k, 1, k // 2) for k in (3, 7, 15)) / 3
-    support = F.interpolate(support, scale_factor=2.0)[:, :, : values.shape[2], : values.shape[3]] * values
+    support = torch.zeros_like(values)
+    for shrink, window in ((2, 3), (4, 3), (4, 7)):  # large windows are dear, so they slide over smaller maps
+        small = F.avg_pool2d(F.avg_pool2d(values, shrink, ceil_mode=True), window, 1, window // 2)
+        support += F.interpolate(small, scale_factor=float(shrink))[:, :, : values.shape[2], : values.shape[3]]
+    support = support * values
     return ((support / support.amax((2, 3), keepdim=True).clamp_min(1e-6)) ** depth * values)[:, 0]
 
 
@@ -108,14 +112,11 @@ def random_points(
     Returns:
         Voxel indices ``(M, P, 2)`` and labels ``(M, P)``; background points that fit nowhere are padding.
     """
-    inside, near = interior(masks, depth), background_weights(masks, boxes)
-    coords, labels = [], []
-    for index in range(sum(count)):
-        positive = index < count[0]
-        where, found = pick_voxels(inside if positive else near, generator)
-        coords.append(where)
-        labels.append(torch.where(found, FOREGROUND if positive else BACKGROUND, PADDING))
-    return torch.stack(coords, dim=1), torch.stack(labels, dim=1)
+    inside, found_inside = pick_voxels(interior(masks, depth), count[0], generator)
+    near, found_near = pick_voxels(background_weights(masks, boxes), count[1], generator)
+    foreground = torch.where(found_inside, FOREGROUND, PADDING)[:, None].expand(-1, count[0])
+    background = torch.where(found_near, BACKGROUND, PADDING)[:, None].expand(-1, count[1])
+    return torch.cat([inside, near], dim=1), torch.cat([foreground, background], dim=1)
 
 
 def background_weights(masks: Tensor, boxes: Tensor) -> Tensor:
@@ -125,8 +126,7 @@ def background_weights(masks: Tensor, boxes: Tensor) -> Tensor:
     low, high = boxes[:, :, 0] - margin, boxes[:, :, 1] + margin
     in_rows = (rows >= low[:, :1]) & (rows < high[:, :1])
     in_columns = (columns >= low[:, 1:]) & (columns < high[:, 1:])
-    far = F.max_pool2d(masks.float()[:, None], 3, 1, 1)[:, 0] == 0  # not on the very border
-    return (far & in_rows[:, :, None] & in_columns[:, None, :]).float()
+    return (~masks & in_rows[:, :, None] & in_columns[:, None, :]).float()
 
 
 def drop_points(labels: Tensor, keep: float, generator: Generator) -> Tensor:
@@ -181,9 +181,9 @@ def _spoil(values: Tensor, scale: Tensor, probability: Tensor, generator: Genera
         rows = torch.arange(height)[None, :, None] - uniform((count, 1, 1), 0, height, generator)
         columns = torch.arange(width)[None, None] - uniform((count, 1, 1), 0, width, generator)
         if sign < 0:  # cuts are made where something is
-            middle, _ = pick_voxels((values > 0).float(), generator)
-            rows = torch.arange(height)[None, :, None] - middle[:, :1, None]
-            columns = torch.arange(width)[None, None] - middle[:, None, 1:]
+            middle, _ = pick_voxels((values > 0).float(), 1, generator)
+            rows = torch.arange(height)[None, :, None] - middle[:, :, :1]
+            columns = torch.arange(width)[None, None] - middle[:, :, 1:]
         radius = scale * uniform((count, 1, 1), 0.1, 0.45, generator)
         island = (0.5 - torch.sqrt(rows**2 + columns**2) / radius.clamp_min(1) / 2).clamp(-0.5, 0.5)
         there = (torch.rand(count, generator=generator) < probability)[:, None, None]

@@ -67,7 +67,7 @@ def test_evaluate_reports_every_kind_beside_the_controls(
     table = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[1:]}
     assert list(table) == [*CONTROLS, *KINDS]
     assert table[CONTROLS[0]][1] > 0.9  # a disc is the ellipse in its box
-    # 21 pixels across: the ellipse has radius 10.5, the ring radii 6 and 11: Dice 2 (110 - 36) / (110 + 121 - 36) = 0.76
+    # 21 pixels across: ellipse of radius 10.5, ring of radii 6 and 11: Dice 2 (110 - 36) / (110 + 121 - 36) = 0.76
     assert table[CONTROLS[0]][0] == pytest.approx(0.76, abs=0.04)
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 2 * 2 * (len(KINDS) + len(CONTROLS))
 
