@@ -67,6 +67,8 @@ class UnlabeledLoader(nnUNetDataLoader):
         self.has_ignore = False  # nnU-Net would look for annotated voxels, and there are none
         self.views = views
         self.source = source
+        self._opinion: Any | None = None
+        self._locations: dict[str, dict[int, np.ndarray]] = {}  # of that opinion; up to 100 KB a case
 
     def generate_train_batch(self) -> dict[str, Any]:
         """Return one batch; every entry but ``keys`` has the batch axis first."""
@@ -80,7 +82,7 @@ class UnlabeledLoader(nnUNetDataLoader):
     def _sample(self, case: str, wants_foreground: bool, opinion: Any | None) -> dict[str, Tensor]:
         image = self._data.open_image(case)
         shape = image.shape[1:]
-        locations = opinion.foreground_locations(case) if opinion is not None and wants_foreground else {}
+        locations = self._foreground(case, opinion) if opinion is not None and wants_foreground else {}
         wants_foreground = any(len(voxels) > 0 for voxels in locations.values())
         lower, upper = self.get_bbox(shape, wants_foreground, locations)
         box = [[low, high] for low, high in zip(lower, upper, strict=True)]
@@ -90,6 +92,14 @@ class UnlabeledLoader(nnUNetDataLoader):
         if self.source is not None:
             label, trust = self._pseudo(case, box, opinion)
         return self.views(*(x if x is None else self._drop_slice_axis(x) for x in (cropped, inside, label, trust)))
+
+    def _foreground(self, case: str, opinion: Any) -> dict[int, np.ndarray]:
+        """Return the trusted voxels of a case, read once a round: reading them costs as much as cropping a patch."""
+        if opinion != self._opinion:
+            self._opinion, self._locations = opinion, {}
+        if case not in self._locations:
+            self._locations[case] = opinion.foreground_locations(case)
+        return self._locations[case]
 
     def _inside(self, image: Tensor) -> Tensor:
         """Return 0 inside and -1 outside the nonzero mask, ``(1, *S)``: outside, nnU-Net set masked channels to 0."""
