@@ -15,7 +15,17 @@ SURFACE = {
     "preprocess": ["-c", "-d", "-np", "-p"],
     "register": [],
     "sam download": [],
-    "sam evaluate": "--axis --cases --channel --checkpoint --csv --data --device --model --seed".split(),
+    "sam evaluate": [
+        "--axis",
+        "--cases",
+        "--channel",
+        "--checkpoint",
+        "--csv",
+        "--data",
+        "--device",
+        "--model",
+        "--seed",
+    ],
     "sam list": [],
     "sam pretrain": [
         *("--curriculum", "--data", "--device", "--images", "--learning-rate", "--out", "--prompts"),
