@@ -154,7 +154,8 @@ class World:
             label = self.truth(case)
             session.store.write(0, case, label, np.ones(label.shape, np.float32))
         session.store.commit(0, {})
-        session.resume(0)
+        session.current_round = 0
+        session.reader.point_to(0)
 
 
 def random_sam(model: str) -> torch.nn.Module:
@@ -188,17 +189,18 @@ def world(args: argparse.Namespace, device: torch.device) -> Iterator[World]:
 
 @contextlib.contextmanager
 def _environment(root: Path) -> Iterator[None]:
-    before = dict(os.environ)
-    for name in ("raw", "preprocessed", "results"):
-        (root / name).mkdir()
-        os.environ[f"nnUNet_{name}"] = str(root / name)
+    names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_n_proc_DA", SETTINGS_VARIABLE)
+    before = {name: os.environ.pop(name, None) for name in names}
+    for name in names[:3]:
+        (root / name.removeprefix("nnUNet_")).mkdir()
+        os.environ[name] = str(root / name.removeprefix("nnUNet_"))
     os.environ["nnUNet_n_proc_DA"] = "0"  # loaders run in this process
-    os.environ.pop(SETTINGS_VARIABLE, None)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def _write_dataset(folder: Path, plans: dict, settings: dict, shape: tuple[int, ...], cases: int) -> None:

@@ -5,7 +5,7 @@ fusion, the store. An untrained network would give SAM nothing to be asked about
 of the invented cases in place of what the window predicted: as many components as a trained network finds.
 
 The share of the training time at the default refresh period is ``S / (S + T)``, with
-``S = cases_per_refresh * (seconds per case)`` and
+``S = cases_per_refresh * (seconds per case) + CALIBRATION_CASES * (seconds per labeled case)`` and
 ``T = sam_refresh_epochs * num_iterations_per_epoch * (seconds per SemiSAM step)``, the step on random patches measured
 here too. It counts periods in which the stage runs; before ``sam_start`` it costs nothing.
 """
@@ -24,11 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from _measure import describe_machine, interleave, table, verdict
+from _measure import Timing, clock, describe_machine, interleave, table, verdict
 from _tiny import CLASSES, add_arguments, on_machine, random_batches, world
 from scipy import ndimage
 from torch import Tensor
 
+from nnunet_semisam.pseudo_labels.session import CALIBRATION_CASES
 from nnunet_semisam.trainer import SemiSupervisedTrainer
 
 BOUND = 0.1
@@ -115,12 +116,12 @@ def measure_rounds(trainer: SemiSupervisedTrainer, repeats: int) -> dict[str, Ro
     return found
 
 
-def measure_calibration(trainer: SemiSupervisedTrainer) -> float:
-    """Return seconds per labeled case of the calibration, which happens once."""
-    session = trainer.pseudo_labels
-    start = time.perf_counter()
-    session.stage.calibrate(session.labeled.cases, session.labeled.load_truth, 0.8)
-    return (time.perf_counter() - start) / len(session.labeled.cases)
+def measure_calibration(trainer: SemiSupervisedTrainer, device: torch.device) -> float:
+    """Return seconds per labeled case of the calibration, embeddings cached."""
+    session, timing = trainer.pseudo_labels, Timing()
+    for _ in range(2):  # the first encodes
+        clock(lambda: session.stage.calibrate(session.labeled.cases, session.labeled.load_truth, 0.8), device, timing)
+    return timing.wall[-1] / len(session.labeled.cases)
 
 
 def measure_step(trainer: SemiSupervisedTrainer, repeats: int) -> float:
@@ -131,37 +132,52 @@ def measure_step(trainer: SemiSupervisedTrainer, repeats: int) -> float:
     return interleave({"": lambda: trainer.train_step(batch)}, repeats, trainer.device)[""].median
 
 
-def share(seconds_per_case: float, cases: int, trainer: SemiSupervisedTrainer, step: float) -> float:
-    """Return the stage's share of the training time; the formula is in the module's text."""
-    stage = cases * seconds_per_case
-    return stage / (stage + trainer.pseudo_labels.refresh_epochs * trainer.num_iterations_per_epoch * step)
+@dataclass(frozen=True)
+class Costs:
+    """What the share of the training time is made of; the formula is in the module's text.
+
+    Attributes:
+        step: Seconds of a SemiSAM step.
+        calibration: Seconds per labeled case of a round's calibration.
+        steps: Optimiser steps between two rounds.
+    """
+
+    step: float
+    calibration: float
+    steps: int
+
+    def share(self, seconds_per_case: float, cases: int) -> float:
+        """Return the stage's share of the training time, in [0, 1]."""
+        stage = cases * seconds_per_case + CALIBRATION_CASES * self.calibration
+        return stage / (stage + self.steps * self.step)
 
 
-def report(trainer: SemiSupervisedTrainer, found: dict[str, Rounds], slices: int, step: float, pool: int) -> str:
+def report(session: Any, found: dict[str, Rounds], slices: int, costs: Costs, pool: int) -> str:
     """Return tables and verdict."""
-    cold, cached = found[COLD], found[CACHED]
+    cold, cached, cases = found[COLD], found[CACHED], session.cases_per_refresh
     rows = [
         [name, f"{r.seconds:.3g}", *(f"{r.part(part):.3g}" for part in PARTS), f"{statistics.mean(r.hit_rate):.0%}"]
         for name, r in found.items()
     ]
-    session, cases = trainer.pseudo_labels, trainer.pseudo_labels.cases_per_refresh
-    lines = [
-        table(["round", "s / case", *PARTS, "cache hits"], rows),
-        "",
-        f"cached : cold {cached.seconds / cold.seconds:.3g} x; encoded {slices / cold.part('encode'):.4g} slices / s; "
-        f"decoded {cached.prompts[0] / cached.part('decode'):.4g} prompts / s, {cached.prompts[0]:.0f} a case "
-        "(finding components and every reading of a prompt included)",
-        f"SemiSAM step {step:.4g} s; every {session.refresh_epochs} epochs of {trainer.num_iterations_per_epoch} "
-        f"iterations at most {cases} cases",
+    shares = [
+        [name, *(f"{costs.share(r.seconds, count):.3g}" for count in (cases, min(pool, cases)))]
+        for name, r in found.items()
     ]
-    for name, r in found.items():
-        small = min(pool, cases)
-        lines.append(
-            f"share of the training, {name}: {share(r.seconds, cases, trainer, step):.3g} with {cases} cases a round, "
-            f"{share(r.seconds, small, trainer, step):.3g} with {small}"
-        )
-    worst = share(cached.seconds, cases, trainer, step)
-    return "\n".join([*lines, f"Stage : training, cached: {verdict(worst, BOUND, at_most=True)}"])
+    return "\n".join(
+        [
+            table(["round", "s / case", *PARTS, "cache hits"], rows),
+            "",
+            f"cached : cold {cached.seconds / cold.seconds:.3g} x; encoded {slices / cold.part('encode'):.4g} slices / "
+            f"s; decoded {cached.prompts[0] / cached.part('decode'):.4g} prompts / s, {cached.prompts[0]:.0f} a case "
+            "(finding components and every reading of a prompt included)",
+            f"SemiSAM step {costs.step:.4g} s, {costs.steps} steps between two rounds; calibration "
+            f"{costs.calibration:.3g} s per labeled case, {CALIBRATION_CASES} cases a round",
+            "",
+            table(["share of the training", f"{cases} cases a round", f"a pool of {pool}"], shares),
+            "",
+            f"Stage : training, cached: {verdict(costs.share(cached.seconds, cases), BOUND, at_most=True)}",
+        ]
+    )
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -180,11 +196,11 @@ def main(argv: list[str] | None = None) -> None:
         KnownOpinion(stage, {case: here.truth(case) for case in [*trainer.pseudo_labels.pool.files, *labeled]})
         print(f"SAM: {args.model}, cases of {here.shape[stage.witness.axis]} slices\n")
         with contextlib.redirect_stdout(io.StringIO()):  # the training log
-            calibration = measure_calibration(trainer)
+            calibration = measure_calibration(trainer, device)
             found = measure_rounds(trainer, args.repeats)
             step = measure_step(trainer, args.repeats + 2)
-        print(report(trainer, found, here.shape[stage.witness.axis], step, args.pool))
-        print(f"Calibration, once: {calibration:.3g} s per labeled case")
+        costs = Costs(step, calibration, trainer.pseudo_labels.refresh_epochs * trainer.num_iterations_per_epoch)
+        print(report(trainer.pseudo_labels, found, here.shape[stage.witness.axis], costs, args.pool))
 
 
 if __name__ == "__main__":
