@@ -60,7 +60,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.semisam_log = TrainingLog()
         self._conflict: dict[str, tuple[Any, Any]] = {}
         self._resumed = False
-        self._resumed_round: int | None = None
+        self._resumed_pseudo_labels: dict[str, Any] | None = None
         self._step = 0
 
     def _use_config(self, config: SemiSAMConfig) -> None:
@@ -169,7 +169,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             from nnunet_semisam.pseudo_labels.session import PseudoLabelSession  # loads segment-anything
 
             self.pseudo_labels = PseudoLabelSession(self, pool)
-            self.pseudo_labels.resume(self._resumed_round)
+            if self._resumed_pseudo_labels is not None:
+                self.pseudo_labels.load_state_dict(self._resumed_pseudo_labels)
         return UnlabeledLoader(
             pool,
             self.config.unlabeled_batch_size or self.batch_size,
@@ -313,7 +314,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             "method": {} if self.method is None else self.method.state_dict(),
             "optimizers": [] if self.method is None else [o.state_dict() for o in self.method.optimizers()],
             "log": self.semisam_log.state_dict(),
-            "round": None if self.pseudo_labels is None else self.pseudo_labels.current_round,
+            "pseudo_labels": None if self.pseudo_labels is None else self.pseudo_labels.state_dict(),
         }
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
@@ -334,7 +335,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self._use_config(stored)
         super().load_checkpoint(str(path))
         self.semisam_log.load_state_dict(entry["log"])
-        self._resumed, self._resumed_round = True, entry["round"]
+        self._resumed, self._resumed_pseudo_labels = True, entry["pseudo_labels"]
         if self.method is not None:
             unwrap(self.network).load_state_dict(entry["student"])
             self.method.load_state_dict(entry["method"])

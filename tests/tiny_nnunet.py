@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 
 DATASET_ID, DATASET = 901, "Dataset901_Tiny"
 PLANS = "nnUNetPlans"
@@ -35,10 +35,10 @@ def volume(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(array: np.ndarray, path: Path) -> None:
-    image = sitk.GetImageFromArray(array)
+    image = SimpleITK.GetImageFromArray(array)
     image.SetSpacing(SPACING)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(image, str(path))
+    SimpleITK.WriteImage(image, str(path))
 
 
 def write_raw(raw: Path, channels: int = 1, labels: dict | None = None, **more: object) -> None:

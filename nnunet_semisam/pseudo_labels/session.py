@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 ROUNDS_PER_TRAINING = 20
 STAGE_SHARE = 0.05  # windows that the stage predicts, as a share of what the training computes meanwhile
+CALIBRATION_CASES = 6  # labeled cases that a round measures SAM on: rolling, so that all have their turn
 FORWARDS_PER_PATCH = 7  # labeled and unlabeled student, forward and backward (3 each), and one teacher forward
 CHECKPOINTS = ("checkpoint_latest.pth", "checkpoint_best.pth", "checkpoint_final.pth")
 
@@ -59,6 +60,7 @@ class PseudoLabelSession:
         self.refresh_epochs = self.config.sam_refresh_epochs or max(1, self.config.num_epochs // ROUNDS_PER_TRAINING)
         self.cases_per_refresh = self.config.sam_cases_per_refresh or self._affordable_cases(patch_size)
         self.current_round: int | None = None
+        self._next_round = 0
         self._last_refresh: int | None = None
 
     def _build_stage(self, folder: Path) -> PseudoLabelStage:
@@ -96,12 +98,18 @@ class PseudoLabelSession:
 
     # --------------------------------------------------------------------------------------------- between epochs
 
-    def resume(self, round_index: int | None) -> None:
+    def state_dict(self) -> dict[str, int | None]:
+        """Return the round in use, the number of the next one, and the epoch of the last refresh."""
+        return {"round": self.current_round, "next_round": self._next_round, "last_refresh": self._last_refresh}
+
+    def load_state_dict(self, state: dict[str, int | None]) -> None:
         """Go on with the round that a checkpoint names; a round that is gone is made again at the next epoch."""
-        if round_index in self.store.rounds():
-            self._use(round_index)
-        elif round_index is not None:
-            self.trainer.print_to_log_file(f"Round {round_index} of pseudo-labels is gone; a new one will be made.")
+        self._next_round, self._last_refresh = state["next_round"], state["last_refresh"]
+        if state["round"] is None or state["round"] in self.store.rounds():
+            self._use(state["round"])
+            return
+        self._last_refresh = None
+        self.trainer.print_to_log_file(f"Round {state['round']} of pseudo-labels is gone; a new one will be made.")
 
     def maybe_refresh(self, epoch: int) -> None:
         """Make a new round if one is due, SAM may speak by the schedule, and the network has something to ask."""
@@ -118,17 +126,22 @@ class PseudoLabelSession:
         self._refresh(epoch, class_trust)
 
     def _refresh(self, epoch: int, class_trust: list[float] | None) -> None:
-        if self.stage.calibration is None:
-            self.stage.calibrate(self.labeled.cases, self.labeled.load_truth, self.trainer.method.expected_dice())
-        round_index = 0 if self.current_round is None else self.current_round + 1
+        self._last_refresh = epoch
+        round_index = self._next_round
+        evidence = cases_for_round(self.labeled.cases, round_index, CALIBRATION_CASES)
+        self._next_round += 1
+        table = self.stage.calibrate(evidence, self.labeled.load_truth, self.trainer.method.expected_dice())
+        if max(table.weights.weight) == 0:
+            self.trainer.print_to_log_file("SAM helps in no class by now: its term is off until the next round.")
+            self._use(None)
+            return
         cases = cases_for_round(list(self.pool.files), round_index, self.cases_per_refresh)
         ranks = {"rank": dist.get_rank(), "world_size": dist.get_world_size()} if self.trainer.is_ddp else {}
         barrier = dist.barrier if self.trainer.is_ddp else (lambda: None)
         self.stage.refresh(round_index, cases, class_trust, epoch, barrier=barrier, **ranks)
         self._use(round_index)
-        self._last_refresh = epoch
 
-    def _use(self, round_index: int) -> None:
+    def _use(self, round_index: int | None) -> None:
         self.current_round = round_index
         self.reader.point_to(round_index)
 
@@ -136,9 +149,9 @@ class PseudoLabelSession:
         """Remove all rounds that no checkpoint names and no worker may still read."""
         folder = Path(self.trainer.output_folder)
         entries = [read_entry(folder / name, torch.device("cpu")) for name in CHECKPOINTS if (folder / name).is_file()]
-        named = {entry["round"] for entry in entries if entry is not None and entry["round"] is not None}
-        recent = set() if self.current_round is None else {self.current_round, self.current_round - 1}
-        self.store.prune(named | recent)
+        named = {entry["pseudo_labels"]["round"] for entry in entries if entry and entry["pseudo_labels"]}
+        previous = [r for r in self.store.rounds() if self.current_round is not None and r < self.current_round]
+        self.store.prune({*named, self.current_round, *previous[-1:]} - {None})  # a worker may still read the previous
 
     # -------------------------------------------------------------------------------------------------- in the step
 
