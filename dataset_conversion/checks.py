@@ -11,7 +11,6 @@ from nnunet_semisam.errors import UserError
 from .common import Case, Conversion, DatasetConverter
 
 if TYPE_CHECKING:
-    import numpy as np
     import SimpleITK as sitk  # noqa: N813
 
 GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, no unit for the direction: headers hold float32
@@ -90,8 +89,11 @@ def _read(path: Path, read: Callable[[Path], sitk.Image], findings: list[str]) -
 
 def _check_intensities(path: Path, image: sitk.Image) -> list[str]:
     import numpy as np
+    import SimpleITK as sitk  # noqa: N813
 
-    voxels = _voxels_as_stored(path, image)
+    from nnunet_semisam.data.stored_voxels import voxels_as_stored
+
+    voxels = voxels_as_stored(path, sitk.GetArrayViewFromImage(image))
     if not np.isfinite(voxels).all():
         bad = int(voxels.size - np.isfinite(voxels).sum())
         return [f"{path}: {bad} of {voxels.size} voxels are NaN or infinite. Replace them by a meaningful intensity."]
@@ -102,25 +104,13 @@ def _check_intensities(path: Path, image: sitk.Image) -> list[str]:
     return []
 
 
-def _voxels_as_stored(path: Path, image: sitk.Image) -> np.ndarray:
-    """Return the voxels of an image, NaN and infinity included.
-
-    ITK's NIfTI reader turns both into 0 without a word (SimpleITK 2.5.7), so NIfTI files of floats are read again.
-    """
-    import nibabel
+def _check_values(path: Path, label: sitk.Image, allowed: Collection[int]) -> list[str]:
     import numpy as np
     import SimpleITK as sitk  # noqa: N813
 
-    voxels = sitk.GetArrayViewFromImage(image)
-    if np.issubdtype(voxels.dtype, np.floating) and path.name.endswith((".nii", ".nii.gz")):
-        return np.asanyarray(nibabel.load(path).dataobj)
-    return voxels
+    from nnunet_semisam.data.stored_voxels import voxels_as_stored
 
-
-def _check_values(path: Path, label: sitk.Image, allowed: Collection[int]) -> list[str]:
-    import numpy as np
-
-    values = np.unique(_voxels_as_stored(path, label))
+    values = np.unique(voxels_as_stored(path, sitk.GetArrayViewFromImage(label)))
     unexpected = [f"{value:g}" for value in values if value not in allowed]
     if not unexpected:
         return []

@@ -11,7 +11,9 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnU
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
+from nnunet_semisam.data.stored_voxels import voxels_as_stored
 from nnunet_semisam.data.unlabeled_dataset import SUFFIX, unlabeled_folder
 from nnunet_semisam.errors import UserError
 
@@ -71,19 +74,22 @@ def find_images(
     cases: dict[str, dict[int, str]] = {}
     problems = []
     for file in sorted(images_folder.iterdir()):
+        if file.name.startswith("."):
+            continue  # what file managers leave behind
         stem, _, channel = file.name.removesuffix(file_ending).rpartition("_")
         if not file.name.endswith(file_ending) or not stem or len(channel) != 4 or not channel.isdigit():
             problems.append(f"{file}: not named CASE_XXXX{file_ending} (XXXX: the channel, 0000 first).")
             continue
         cases.setdefault(stem, {})[int(channel)] = str(file)
     for case, files in list(cases.items()):
-        if sorted(files) != list(range(num_channels)):
+        one_file_with_all = list(files) == [0]  # a colour picture, say: counted when it is read
+        if sorted(files) != list(range(num_channels)) and not one_file_with_all:
             channels = ", ".join(f"{channel:04d}" for channel in sorted(files))
             problems.append(f"{case}: has channels {channels}, dataset.json asks for 0000 to {num_channels - 1:04d}.")
             del cases[case]
     if not cases and not problems:
         raise UserError(f"{images_folder} holds no image. Put files named CASE_0000{file_ending} there.")
-    return {case: tuple(files[i] for i in range(num_channels)) for case, files in cases.items()}, problems
+    return {case: tuple(files[channel] for channel in sorted(files)) for case, files in cases.items()}, problems
 
 
 def recipe(plans: dict, configuration: ConfigurationManager) -> str:
@@ -116,21 +122,31 @@ def _run(job: Job) -> tuple[np.ndarray, ConfigurationManager]:
     names = ", ".join(job.images)
     try:
         data, properties = reader.read_images(job.images)
+        not_finite = _count_not_finite(job.images, data)
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
         reason = str(error).strip().splitlines()[-1:] or ["its channels differ in shape, spacing or origin"]
         raise UserError(f"{names}: cannot be read: {reason[0]}. Mend or remove it.") from error
-    _check_image(names, data)
+    _check_image(names, data, not_finite, len(job.dataset_json["channel_names"]))
     _check_spacing(names, properties["spacing"], job.plans)
     preprocessor = configuration.preprocessor_class(verbose=False)
     data, _, _ = preprocessor.run_case_npy(data, None, properties, manager, configuration, job.dataset_json)
     return data.astype(np.float32, copy=False), configuration
 
 
-def _check_image(names: str, data: np.ndarray) -> None:
-    if not np.isfinite(data).all():
-        count = int((~np.isfinite(data)).sum())
+def _count_not_finite(images: Sequence[str], data: np.ndarray) -> int:
+    parts = data if len(images) == len(data) else [data] * len(images)
+    stored = (voxels_as_stored(Path(image), part) for image, part in zip(images, parts, strict=True))
+    return sum(int(voxels.size - np.isfinite(voxels).sum()) for voxels in stored)
+
+
+def _check_image(names: str, data: np.ndarray, not_finite: int, num_channels: int) -> None:
+    if len(data) != num_channels:
         raise UserError(
-            f"{names}: holds {count} voxels that are NaN or infinite; all must be finite. Mend or remove it."
+            f"{names}: holds {len(data)} channel(s), dataset.json asks for {num_channels}. Mend or remove it."
+        )
+    if not_finite:
+        raise UserError(
+            f"{names}: holds {not_finite} voxels that are NaN or infinite; all must be finite. Mend or remove it."
         )
     for channel, image in enumerate(data):
         if image.min() == image.max():
@@ -219,7 +235,8 @@ def _open_folder(folder: Path, digest: str) -> None:
 def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: ConfigurationManager) -> None:
     shape = configuration.configuration.get("median_image_size_in_voxels", [])
     size = [*plans["original_median_shape_after_transp"][: 3 - len(shape)], *shape]
-    wanted = len(jobs) * int(np.prod(size)) * BYTES_PER_VOXEL
+    channels = max((len(job.dataset_json["channel_names"]) for job in jobs), default=0)
+    wanted = len(jobs) * channels * int(np.prod(size)) * BYTES_PER_VOXEL
     free = shutil.disk_usage(folder).free
     if wanted > free:
         raise UserError(
@@ -231,13 +248,23 @@ def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: C
 def _run_jobs(jobs: Sequence[Job], num_processes: int, title: str) -> list[str]:
     with tqdm(total=len(jobs), desc=title, unit="case") as bar:
         if num_processes <= 1 or len(jobs) <= 1:
-            results = map(preprocess_case, jobs)
+            return _collect(map(preprocess_case, jobs), bar)
+        workers = ProcessPoolExecutor(min(num_processes, len(jobs)), multiprocessing.get_context("spawn"))
+        try:
+            results = (
+                future.result() for future in as_completed([workers.submit(preprocess_case, job) for job in jobs])
+            )
             return _collect(results, bar)
-        with multiprocessing.get_context("spawn").Pool(min(num_processes, len(jobs))) as pool:
-            return _collect(pool.imap_unordered(preprocess_case, jobs), bar)
+        except BrokenProcessPool as error:  # a multiprocessing.Pool would wait for the dead worker for ever
+            raise UserError(
+                "A worker process was killed, most likely for lack of memory. What is done is kept: run the command "
+                f"again with fewer processes (-np; {num_processes} now)."
+            ) from error
+        finally:
+            workers.shutdown(cancel_futures=True)
 
 
-def _collect(results: object, bar: tqdm) -> list[str]:
+def _collect(results: Iterable[str | None], bar: tqdm) -> list[str]:
     problems = []
     for problem in results:
         bar.update()

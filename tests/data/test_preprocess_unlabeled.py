@@ -1,0 +1,270 @@
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import blosc2
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import tiny_nnunet
+
+from nnunet_semisam.data import preprocess_unlabeled as module
+from nnunet_semisam.data.preprocess_unlabeled import RECIPE_FILE, find_images, preprocess_configuration
+from nnunet_semisam.errors import UserError
+
+
+class World:
+    """The tiny dataset: its unlabeled images, and one call that preprocesses them."""
+
+    def __init__(self, root: Path) -> None:
+        self.raw = root / "raw" / tiny_nnunet.DATASET
+        self.preprocessed = root / "preprocessed" / tiny_nnunet.DATASET
+        self.images = self.raw / "imagesUl"
+        self.plans = json.loads((self.preprocessed / f"{tiny_nnunet.PLANS}.json").read_text())
+        self.dataset_json = json.loads((self.preprocessed / "dataset.json").read_text())
+
+    def folder(self, configuration: str = "2d") -> Path:
+        return self.preprocessed / f"{tiny_nnunet.PLANS}_{configuration}_unlabeled"
+
+    def files(self) -> list[str]:
+        return sorted(file.name for file in self.folder().iterdir())
+
+    def run(self, configuration: str = "2d", num_processes: int = 1) -> tuple[int, list[str]]:
+        return preprocess_configuration(
+            self.raw, self.preprocessed, self.plans, self.dataset_json, configuration, num_processes
+        )
+
+    def put(self, name: str, array: np.ndarray, spacing=tiny_nnunet.SPACING) -> Path:
+        image = sitk.GetImageFromArray(array.astype(np.float32))
+        image.SetSpacing(spacing)
+        sitk.WriteImage(image, str(self.images / name))
+        return self.images / name
+
+
+@pytest.fixture
+def world(tiny_dataset) -> World:
+    made = World(tiny_dataset)
+    shutil.rmtree(made.folder())
+    return made
+
+
+def noise(seed: int = 0, shape: tuple[int, ...] = tiny_nnunet.SHAPE) -> np.ndarray:
+    return np.random.default_rng(seed).normal(100, 20, shape)
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_result_is_nnunets_own_bit_for_bit(world, configuration):
+    """A labeled image, put among the unlabeled ones, comes out as nnU-Net's preprocessing wrote it."""
+    shutil.copy(world.raw / "imagesTr" / "case0_0000.nii.gz", world.images / "twin_0000.nii.gz")
+    assert world.run(configuration) == (3, [])
+    ours = blosc2.open(str(world.folder(configuration) / "twin.b2nd"), mode="r")
+    stock = world.preprocessed / f"{tiny_nnunet.PLANS}_{configuration}" / "case0.b2nd"
+    theirs = blosc2.open(str(stock), mode="r")
+    assert np.array_equal(ours[:], theirs[:])
+    assert (ours.dtype, ours.shape) == (np.float32, theirs.shape)
+    assert (ours.chunks, ours.blocks) == (theirs.chunks, theirs.blocks)
+
+
+def test_only_images_are_written(world):
+    world.run()
+    assert world.files() == ["free0.b2nd", "free1.b2nd", RECIPE_FILE]
+
+
+def test_two_processes_do_the_same_as_one(world):
+    world.run()
+    alone = {file.name: file.read_bytes() for file in world.folder().glob("*.b2nd")}
+    shutil.rmtree(world.folder())
+    world.put("broken_0000.nii.gz", np.zeros(tiny_nnunet.SHAPE))
+    ready, problems = world.run(num_processes=2)
+    assert (ready, len(problems)) == (2, 1)
+    assert alone == {file.name: file.read_bytes() for file in world.folder().glob("*.b2nd")}
+
+
+def test_finished_cases_are_kept_and_new_ones_added(world):
+    world.run()
+    stamp = (world.folder() / "free0.b2nd").stat().st_mtime_ns
+    world.put("late_0000.nii.gz", noise())
+    assert world.run() == (3, [])
+    assert (world.folder() / "free0.b2nd").stat().st_mtime_ns == stamp
+
+
+def test_changed_image_is_done_again(world):
+    world.run()
+    before = (world.folder() / "free0.b2nd").read_bytes()
+    path = world.put("free0_0000.nii.gz", noise(7))
+    later = (world.folder() / "free0.b2nd").stat().st_mtime + 5
+    os.utime(path, (later, later))
+    world.run()
+    assert (world.folder() / "free0.b2nd").read_bytes() != before
+
+
+def test_removed_image_is_removed_here_too(world):
+    world.run()
+    (world.images / "free0_0000.nii.gz").unlink()
+    assert world.run() == (1, [])
+    assert world.files() == ["free1.b2nd", RECIPE_FILE]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("spacing", [3.0, 3.0]), ("normalization_schemes", ["NoNormalization"])],
+)
+def test_changed_plans_make_everything_again(world, key, value):
+    world.run()
+    before = {file.name: blosc2.open(str(file), mode="r")[:] for file in world.folder().glob("*.b2nd")}
+    world.plans["configurations"]["2d"][key] = value
+    assert world.run() == (2, [])
+    for name, old in before.items():
+        assert not np.array_equal(blosc2.open(str(world.folder() / name), mode="r")[:], old)
+
+
+def test_plans_that_change_only_the_network_keep_what_is_done(world):
+    world.run()
+    stamp = (world.folder() / "free0.b2nd").stat().st_mtime_ns
+    world.plans["configurations"]["2d"]["batch_size"] = 7
+    world.run()
+    assert (world.folder() / "free0.b2nd").stat().st_mtime_ns == stamp
+
+
+def test_torn_file_of_a_killed_run_is_removed(world):
+    world.run()
+    (world.folder() / ".free0.b2nd.17.tmp.b2nd").write_bytes(b"torn")
+    assert world.run() == (2, [])
+    assert world.files() == ["free0.b2nd", "free1.b2nd", RECIPE_FILE]
+
+
+def test_file_appears_only_when_it_is_complete(world, monkeypatch):
+    seen = []
+
+    def fail(source, target):
+        seen.append((Path(target).exists(), blosc2.open(str(source), mode="r").shape))
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        world.run()
+    assert seen == [(False, (1, *tiny_nnunet.SHAPE))]
+    assert world.files() == [RECIPE_FILE]  # nothing half-written is left
+
+
+# ------------------------------------------------------------------------------- bad input: named, the rest is done
+
+
+def one_problem(world: World) -> str:
+    ready, problems = world.run()
+    assert ready == 2
+    assert {"free0.b2nd", "free1.b2nd"} <= set(world.files())
+    assert len(problems) == 1
+    return problems[0]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_voxels_that_are_no_numbers(world, value, ending):
+    for case in ("free0", "free1") if ending == ".mha" else ():
+        image = sitk.ReadImage(str(world.images / f"{case}_0000.nii.gz"))
+        (world.images / f"{case}_0000.nii.gz").unlink()
+        sitk.WriteImage(image, str(world.images / f"{case}_0000.mha"))
+    world.dataset_json["file_ending"] = ending
+    array = noise()
+    array[2, 3, 4:6] = value
+    path = world.put(f"bad_0000{ending}", array)
+    assert one_problem(world) == (
+        f"{path}: holds 2 voxels that are NaN or infinite; all must be finite. Mend or remove it."
+    )
+
+
+def test_constant_image(world):
+    path = world.put("bad_0000.nii.gz", np.full(tiny_nnunet.SHAPE, 7.0))
+    assert one_problem(world) == f"{path}: channel 0 is constant (7): no image. Mend or remove it."
+
+
+def test_truncated_file(world):
+    path = world.put("bad_0000.nii.gz", noise())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert f"{path}: cannot be read: " in one_problem(world)
+
+
+def test_file_that_is_no_image(world):
+    path = world.images / "bad_0000.nii.gz"
+    path.write_text("a picture of a heart")
+    assert f"{path}: cannot be read: " in one_problem(world)
+
+
+@pytest.mark.parametrize("spacing", [(1.5, 1.5, 60.0), (0.0015, 0.0015, 0.006), (1.5, 13.0, 6.0)])
+def test_spacing_that_cannot_be_right(world, spacing):
+    path = world.put("bad_0000.nii.gz", noise(), spacing)
+    problem = one_problem(world)
+    assert str(path) in problem
+    assert "mm along axis" in problem
+    assert "Mend the header" in problem
+
+
+def test_wrong_number_of_channel_files(world):
+    world.put("bad_0000.nii.gz", noise())
+    world.put("bad_0001.nii.gz", noise(1))
+    assert one_problem(world) == "bad: has channels 0000, 0001, dataset.json asks for 0000 to 0000."
+
+
+def test_wrong_number_of_channels_in_a_file(world):
+    image = sitk.JoinSeries([sitk.GetImageFromArray(noise(i).astype(np.float32)) for i in range(2)])
+    image.SetSpacing((*tiny_nnunet.SPACING, 1.0))
+    sitk.WriteImage(image, str(world.images / "bad_0000.nii.gz"))
+    assert "bad_0000.nii.gz: holds 2 channel(s), dataset.json asks for 1." in one_problem(world)
+
+
+def test_misnamed_file(world):
+    (world.images / "heart.nii.gz").touch()
+    assert one_problem(world) == (
+        f"{world.images / 'heart.nii.gz'}: not named CASE_XXXX.nii.gz (XXXX: the channel, 0000 first)."
+    )
+
+
+def test_all_problems_are_told_at_once(world):
+    world.put("flat_0000.nii.gz", np.zeros(tiny_nnunet.SHAPE))
+    world.put("far_0000.nii.gz", noise(), (1.5, 1.5, 600.0))
+    (world.images / "notes.txt").touch()
+    (world.images / ".DS_Store").touch()  # not worth a word
+    ready, problems = world.run()
+    assert (ready, len(problems)) == (2, 3)
+
+
+def test_too_little_disk_space_is_told_before_any_work(world, monkeypatch):
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 8 * 40 * 40 * 4 - 1))
+    with pytest.raises(UserError, match=r"2 unlabeled cases may need 0\.0 GB below .*are free\. Make room"):
+        world.run()
+    assert world.files() == [RECIPE_FILE]
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2 * 8 * 40 * 40 * 4))
+    assert world.run() == (2, [])
+
+
+def killed(job) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_worker_ends_the_run_with_advice(world, monkeypatch):
+    monkeypatch.setattr(module, "preprocess_case", killed)
+    with pytest.raises(UserError, match=r"worker process was killed.*fewer processes \(-np; 2 now\)"):
+        world.run(num_processes=2)
+
+
+def test_folder_without_images_says_what_to_put_there(world):
+    for file in world.images.iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match=r"holds no image\. Put files named CASE_0000\.nii\.gz there"):
+        world.run()
+    world.images.rmdir()
+    with pytest.raises(UserError, match=r"There is no folder .*imagesUl\. Put the unlabeled images there"):
+        world.run()
+
+
+def test_channels_come_in_order_and_one_file_may_hold_all(tmp_path):
+    for name in ("b_0001.png", "a_0000.png", "b_0000.png", "x_y_0000.png", "c_0002.png"):
+        (tmp_path / name).touch()
+    cases, problems = find_images(tmp_path, ".png", 2)
+    paths = {case: tuple(Path(file).name for file in files) for case, files in cases.items()}
+    assert paths == {"a": ("a_0000.png",), "b": ("b_0000.png", "b_0001.png"), "x_y": ("x_y_0000.png",)}
+    assert problems == ["c: has channels 0002, dataset.json asks for 0000 to 0001."]
