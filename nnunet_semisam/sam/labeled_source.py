@@ -58,24 +58,26 @@ class LabeledSource:
             for grey in rescale_intensity(torch.from_numpy(np.ascontiguousarray(image))).numpy():
                 self.slices.append((grey.round().astype(np.uint8), label.astype(np.int16)))
 
-    def __call__(self, rng: np.random.Generator, size: int, count: int, easy: float) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, rng: np.random.Generator, size: int, count: int, easy: float, frame: int
+    ) -> tuple[Tensor, Tensor]:
         """Return an image and masks of things in it; see ``synthetic_batches.Source``."""
         if rng.random() < self.synthetic_share:
-            return synthetic_source(rng, size, count, easy)
+            return synthetic_source(rng, size, count, easy, frame)
         for _ in range(20):
             grey, label = self.slices[int(rng.integers(len(self.slices)))]
-            image, regions = zoomed(rng, grey, label, size)
+            image, regions = zoomed(rng, grey, label, size, frame)
             masks = random_things(rng, regions.numpy(), count)
             if masks is not None:
                 return torch.from_numpy(recoloured(rng, image.numpy())), torch.from_numpy(masks)
-        return synthetic_source(rng, size, count, easy)  # this data set's things vanish at the size of the input
+        return synthetic_source(rng, size, count, easy, frame)  # this data set's things vanish at the size of the input
 
 
 def zoomed(
-    rng: np.random.Generator, grey: NDArray[np.uint8], label: NDArray[np.integer], size: int
+    rng: np.random.Generator, grey: NDArray[np.uint8], label: NDArray[np.integer], size: int, frame: int
 ) -> tuple[Tensor, Tensor]:
     """Return a random crop of a slice, resized so that its longest side is at most ``size``: image and regions."""
-    share = rng.uniform(0.6, 1.0)
+    share = rng.uniform(0.6, 1.0) * size / frame
     height, width = (max(8, round(s * share)) for s in grey.shape)
     top, left = (int(rng.integers(0, max(1, s - c + 1))) for s, c in zip(grey.shape, (height, width), strict=True))
     window = (slice(top, top + height), slice(left, left + width))

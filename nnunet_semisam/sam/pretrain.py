@@ -23,7 +23,7 @@ from tqdm import tqdm
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam.checkpoints import read_state, save_atomically
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
-from nnunet_semisam.sam.nano import build_nano_sam
+from nnunet_semisam.sam.nano import build_nano_sam, half_frame
 from nnunet_semisam.sam.pretrain_loss import prompt_loss
 from nnunet_semisam.sam.synthetic_batches import KIND_SHARES, Source, SyntheticBatches, TrainingBatch, synthetic_source
 
@@ -47,6 +47,8 @@ class PretrainSettings:
         cooldown: Share of the steps, at the end, in which the learning rate falls to 0 along a cosine.
         curriculum: Steps in which sizes, jitter and kinds of prompts widen to their full range.
         ema_decay: Share of the averaged weights kept per step; the average is what is validated and exported.
+        window_steps: Steps at the start that train on windows of half the frame's side, twice as many: things that are
+            prompted for are mostly small, and a window costs a quarter.
         validate_every: Steps between validations and exports.
         save_every: Steps between checkpoints.
         workers: Processes that make batches; 0 makes them in the training process.
@@ -64,6 +66,7 @@ class PretrainSettings:
     cooldown: float = 0.3
     curriculum: int = 1200
     ema_decay: float = 0.998
+    window_steps: int = 14_000
     validate_every: int = 500
     save_every: int = 100
     workers: int = 1
@@ -146,6 +149,7 @@ class Pretraining:
         self.step = 0
         if (folder / CHECKPOINT).exists():
             self._resume(read_state(folder / CHECKPOINT))
+        self.window = half_frame(self.sam)
 
     def _resume(self, state: dict[str, Any]) -> None:
         theirs, mine = state["settings"], asdict(self.settings)
@@ -157,6 +161,7 @@ class Pretraining:
                 f"({', '.join(self.FREE_TO_CHANGE)} may change): give those, or another --out."
             )
         self.sam.load_state_dict(state["model"])
+        self.window = half_frame(self.sam)
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
@@ -165,9 +170,14 @@ class Pretraining:
         """Train to the end and return the file with the averaged weights."""
         settings = self.settings
         data = SyntheticBatches(
-            settings.steps, settings.seed, settings.curriculum, images=settings.images, prompts=settings.prompts,
+            settings.steps,
+            settings.seed,
+            settings.curriculum,
+            settings.window_steps,
+            images=settings.images,
+            prompts=settings.prompts,
             source=self.source,
-        )  # fmt: skip
+        )
         order = range(self.step, settings.steps)
         loader = DataLoader(data, batch_size=None, sampler=order, num_workers=settings.workers)
         bar = tqdm(loader, initial=self.step, total=settings.steps, unit="step", mininterval=5)
@@ -184,7 +194,8 @@ class Pretraining:
     def _train_step(self, batch: TrainingBatch) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate_at(self.step)
-        losses = [prompt_loss(*answer) for answer in answers(self.sam, batch, self.device)]
+        sam = self.window if self.step < self.settings.window_steps else self.sam
+        losses = [prompt_loss(*answer) for answer in answers(sam, batch, self.device)]
         loss = torch.stack(losses).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -80,10 +80,10 @@ def away_from(rng: np.random.Generator, other: float, gap: float = 0.15) -> floa
     return float(position if position < below else position - below + other + gap)
 
 
-def random_radius(rng: np.random.Generator, size: int, easy: float) -> float:
+def random_radius(rng: np.random.Generator, size: int, easy: float, frame: int) -> float:
     """Return a radius in pixels; ``easy`` in [0, 1] moves small things out of the distribution."""
-    low = 0.016 + 0.05 * easy
-    return float(size * np.exp(rng.uniform(np.log(low), np.log(0.27))))
+    low, high = (0.016 + 0.05 * easy) * frame, min(0.27 * frame, 0.36 * size)
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def add_heart(rng: np.random.Generator, scene: Scene, y: Array, x: Array, radius: float, palette: Array) -> None:
@@ -174,23 +174,26 @@ def add_oval(rng: np.random.Generator, scene: Scene, y: Array, x: Array, radius:
     scene.objects.append((scene.paint(mask, pick(rng, palette)),))
 
 
-def random_scene(rng: np.random.Generator, size: int, easy: float = 0.0) -> Scene:
+def random_scene(rng: np.random.Generator, size: int, easy: float = 0.0, frame: int | None = None) -> Scene:
     """Return a scene of several objects; later ones cover earlier ones.
 
     Args:
         rng: Source of randomness.
         size: ``S``.
         easy: In [0, 1]: 1 asks for large things only.
+        frame: Side of the SAM's input, which things are scaled to; ``None`` if that is ``size``.
     """
+    frame = size if frame is None else frame
     palette = rng.uniform(0, 1, int(rng.integers(3, 9))).astype(np.float32)
     scene = background(rng, size, palette)
     y, x = warped_grid(rng, size, rng.uniform(0.02, 0.2))
     makers = [add_oval] * int(rng.integers(1, 7)) + [add_ring] * int(rng.integers(0, 3))
     makers = [makers[i] for i in rng.permutation(len(makers))]
     for maker in makers:
-        maker(rng, scene, y, x, random_radius(rng, size, easy), palette)
+        maker(rng, scene, y, x, random_radius(rng, size, easy, frame), palette)
     for _ in range(int(rng.choice(3, p=(0.25, 0.6, 0.15)))):
-        heart = size * np.exp(rng.uniform(np.log(0.03 + 0.04 * easy), np.log(0.22)))
+        low, high = (0.03 + 0.04 * easy) * frame, min(0.22 * frame, 0.3 * size)
+        heart = np.exp(rng.uniform(np.log(low), np.log(high)))
         add_heart(rng, scene, *warped_grid(rng, size, rng.uniform(0.01, 0.15)), float(heart), palette)
     return scene
 

@@ -57,14 +57,14 @@ class TrainingBatch:
     targets: list[Tensor]
 
 
-Source = Callable[[np.random.Generator, int, int, float], tuple[Tensor, Tensor]]
-"""``(rng, size, count, easy) -> image (H, W) float and masks (count, H, W) bool``, ``H, W <= size``."""
+Source = Callable[[np.random.Generator, int, int, float, int], tuple[Tensor, Tensor]]
+"""``(rng, size, count, easy, frame) -> image (H, W) float and masks (count, H, W) bool``, ``H, W <= size``."""
 
 
-def synthetic_source(rng: np.random.Generator, size: int, count: int, easy: float) -> tuple[Tensor, Tensor]:
+def synthetic_source(rng: np.random.Generator, size: int, count: int, easy: float, frame: int) -> tuple[Tensor, Tensor]:
     """Return a procedural image, often cropped to a rectangle, and masks of things in it; see :data:`Source`."""
     for _ in range(50):
-        scene = random_scene(rng, size, easy)
+        scene = random_scene(rng, size, easy, frame)
         height, width = (int(size * rng.uniform(0.65, 1.0)) if rng.random() < 0.4 else size for _ in range(2))
         if rng.random() < 0.8:
             height, width = (size, width) if height > width else (height, size)
@@ -85,6 +85,7 @@ class SyntheticBatches(Dataset):
         steps: Length of the run.
         seed: Seed of the run.
         curriculum: Steps until every batch is as hard as the last; 0 skips the curriculum.
+        windows: Steps at the start whose images are windows of half the frame's side; they hold twice as many.
         size: ``S``.
         images: Images in a batch, ``B``.
         prompts: Prompts per image in each group.
@@ -98,6 +99,7 @@ class SyntheticBatches(Dataset):
         steps: int,
         seed: int,
         curriculum: int = 0,
+        windows: int = 0,
         size: int = 224,
         images: int = 4,
         prompts: int = 2,
@@ -105,7 +107,7 @@ class SyntheticBatches(Dataset):
         source: Source = synthetic_source,
         kinds: tuple[str, ...] = (),
     ) -> None:
-        self.steps, self.seed, self.size = steps, seed, size
+        self.steps, self.seed, self.size, self.windows = steps, seed, size, windows
         self.images, self.prompts, self.groups = images, prompts, groups
         self.source, self.curriculum, self.kinds = source, curriculum, kinds
 
@@ -116,18 +118,20 @@ class SyntheticBatches(Dataset):
         rng = np.random.default_rng([self.seed, index])
         generator = Generator().manual_seed(int(rng.integers(2**62)))
         progress = min(1.0, index / self.curriculum) if self.curriculum else 1.0
-        images = torch.zeros((self.images, self.size, self.size), dtype=torch.uint8)
-        valid = torch.zeros((self.images, 2), dtype=torch.int64)
-        masks = torch.zeros((self.groups, self.images * self.prompts, self.size, self.size), dtype=torch.bool)
-        for i in range(self.images):
-            image, things = self.source(rng, self.size, self.groups * self.prompts, 1.0 - progress)
+        window = index < self.windows
+        size, count = (self.size // 2, 2 * self.images) if window else (self.size, self.images)
+        images = torch.zeros((count, size, size), dtype=torch.uint8)
+        valid = torch.zeros((count, 2), dtype=torch.int64)
+        masks = torch.zeros((self.groups, count * self.prompts, size, size), dtype=torch.bool)
+        for i in range(count):
+            image, things = self.source(rng, size, self.groups * self.prompts, 1.0 - progress, self.size)
             image, things = random_symmetry(rng, image, things)
             height, width = image.shape
             valid[i] = torch.tensor([height, width])
             images[i, :height, :width] = rescale_intensity(image[None])[0].round().to(torch.uint8)
             grouped = things.unflatten(0, (self.prompts, self.groups)).transpose(0, 1)
             masks[:, i * self.prompts : (i + 1) * self.prompts, :height, :width] = grouped
-        about = torch.arange(self.images).repeat_interleave(self.prompts)
+        about = torch.arange(count).repeat_interleave(self.prompts)
         kinds = list(self.kinds) or self._kinds(rng, progress)
         prompts = [self._ask(kind, about, m, progress, generator) for kind, m in zip(kinds, masks, strict=True)]
         targets = [F.avg_pool2d(m.float()[:, None], 2)[:, 0] for m in masks]

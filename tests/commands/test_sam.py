@@ -100,7 +100,7 @@ def test_own_data_is_shown_in_the_prompted_frame(dataset: Path) -> None:
     assert len(source.slices) == 6
     rng = np.random.default_rng(0)
     for _ in range(10):
-        image, masks = source(rng, 64, 3, 0.0)
+        image, masks = source(rng, 64, 3, 0.0, 64)
         assert image.shape == masks.shape[1:]
         assert max(image.shape) <= 64
         assert masks.dtype == torch.bool
