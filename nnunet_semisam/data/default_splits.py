@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-from nnunet_semisam.data.splits import default_group, make_splits, write_splits
+from nnunet_semisam.data.splits import default_group, load_splits, make_splits, write_splits
 from nnunet_semisam.errors import UserError
 
 SPLITS_FILE = "splits_final.json"
@@ -20,19 +19,20 @@ def labeled_cases(raw: Path, file_ending: str) -> list[str]:
 def ensure_splits(preprocessed: Path, raw: Path) -> list[str]:
     """Write ``splits_final.json`` into the preprocessed folder if there is none.
 
-    A file of that name in the raw folder is copied; otherwise the labeled cases are divided into min(5, groups) folds.
+    A file of that name in the raw folder is checked and copied; otherwise the labeled cases are divided into
+    min(5, groups) folds.
 
     Returns:
         Sentences that tell what was done; none if the file was there.
 
     Raises:
-        UserError: If there are no labeled cases.
+        UserError: If there are no labeled cases, or the file in the raw folder is malformed.
     """
     target = preprocessed / SPLITS_FILE
     if target.is_file():
         return []
     if (raw / SPLITS_FILE).is_file():
-        shutil.copyfile(raw / SPLITS_FILE, target)
+        write_splits(target, load_splits(raw / SPLITS_FILE))
         return [f"Copied {SPLITS_FILE} from {raw}."]
     dataset_json = json.loads((preprocessed / "dataset.json").read_text())
     cases = labeled_cases(raw, dataset_json["file_ending"])
