@@ -32,7 +32,8 @@ def cases_in(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     names = (file.name.removesuffix(SUFFIX) for file in folder.glob(f"*{SUFFIX}"))
-    return sorted(name for name in names if not name.endswith("_seg"))
+    # A name with a point in front is a file that is being written, or was when a run was killed.
+    return sorted(name for name in names if not name.endswith("_seg") and not name.startswith("."))
 
 
 class UnlabeledDataset:
