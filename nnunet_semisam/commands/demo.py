@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--acdc", type=Path, metavar="FOLDER", help="use real ACDC data: the official folder that holds training/"
     )
     parser.add_argument(
-        "--steps", type=positive, default=200, help="optimizer steps of each training (default: %(default)s)"
+        "--steps", type=positive, default=400, help="optimizer steps of each training (default: %(default)s)"
     )
     parser.add_argument(
         "--device",

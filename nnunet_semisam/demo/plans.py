@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 PLANS_NAME = "nnUNetPlansDemo"
-PATCH, BATCH, FEATURES = 96, 8, (8, 16, 32, 48)
+PATCH, BATCH, FEATURES = 96, 4, (8, 16, 32, 48)
 
 
 def write_small_plans(dataset: Path, base: str = "nnUNetPlans") -> Path:

@@ -22,7 +22,7 @@ def save(path, array):
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path))
 
 
-@pytest.mark.parametrize(("steps", "length"), [(200, (10, 20)), (25, (10, 3)), (4, (4, 1)), (1, (1, 1))])
+@pytest.mark.parametrize(("steps", "length"), [(400, (10, 40)), (25, (10, 3)), (4, (4, 1)), (1, (1, 1))])
 def test_training_has_at_least_the_steps_that_were_asked_for(steps, length):
     assert pipeline.training_length(steps) == length
     epochs, iterations = length
@@ -54,7 +54,7 @@ def test_plans_shrink_and_keep_the_preprocessed_data(tmp_path):
     assert small["plans_name"] == "nnUNetPlansDemo"
     assert list(small["configurations"]) == ["2d"]
     two_d = small["configurations"]["2d"]
-    assert (two_d["data_identifier"], two_d["patch_size"], two_d["batch_size"]) == ("nnUNetPlans_2d", [96, 80], 8)
+    assert (two_d["data_identifier"], two_d["patch_size"], two_d["batch_size"]) == ("nnUNetPlans_2d", [96, 80], 4)
     kwargs = two_d["architecture"]["arch_kwargs"]
     assert kwargs["features_per_stage"] == [8, 16, 32, 48]
     assert [len(kwargs[key]) for key in ("strides", "kernel_sizes", "n_conv_per_stage")] == [4, 4, 4]
