@@ -37,11 +37,22 @@ def cases_of_fold(
     if fold != "all" and not (preprocessed_dataset / SPLITS_FILE).is_file():
         for message in ensure_splits(preprocessed_dataset, raw_of(preprocessed_dataset)):
             log(message)
-    cases = infer_dataset_class(str(folder)).get_identifiers(str(folder))
+    cases = _preprocessed_cases(folder)
     result = read_fold(preprocessed_dataset / SPLITS_FILE, fold, cases)
     if result.unlabeled:
         _refuse_leaking_plans(configuration)
     return result
+
+
+def _preprocessed_cases(folder: Path) -> list[str]:
+    try:
+        return infer_dataset_class(str(folder)).get_identifiers(str(folder))
+    except (AssertionError, KeyError) as error:  # empty, two formats (an old nnU-Net's npz files), or a foreign file
+        endings = ", ".join(sorted({file.suffix for file in folder.iterdir()})) or "nothing"
+        raise UserError(
+            f"{folder} must hold preprocessed cases of one format (b2nd files with their pkl), got {endings}. Run "
+            "nnUNetv2_preprocess for this configuration again."
+        ) from error
 
 
 def raw_of(preprocessed_dataset: Path) -> Path:
