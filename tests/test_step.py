@@ -131,7 +131,6 @@ def test_method_sees_finest_target_random_patches_and_progress():
     assert method.progress == 0.7
     assert method.unlabeled.pseudo is None
     assert method.followed == [network]
-    semi_supervised_step()
 
 
 def test_networks_of_the_method_are_trained_by_their_own_optimizer():
