@@ -11,6 +11,8 @@ import platform
 import re
 import shutil
 import sys
+import textwrap
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,8 @@ NNUNET_RANGE = ((2, 8), (3, 0))  # setup.py: nnunetv2>=2.8,<3; trainers outside 
 OLDEST_TORCH = (2, 6)  # setup.py: before 2.6 even weights_only=True could run code of a checkpoint (CVE-2025-32434)
 ROOMY_GB = 20.0
 GIB = 1024**3
+MOST_LETTERS = 150  # of an error of somebody else
+TELL = f'export {_pth.VARIABLE}="$(nnunet-semisam trainers-path)", or once: nnunet-semisam register'
 FOLDERS = {
     "nnUNet_raw": "images and labels as nnU-Net names them",
     "nnUNet_preprocessed": "preprocessed cases and plans; best on a fast disk",
@@ -118,25 +122,31 @@ def _check_folder(name: str, purpose: str) -> Finding:
 def check_trainers() -> list[Finding]:
     """Ask nnU-Net itself whether it finds our trainers."""
     try:
-        folder = trainers_folder()
-        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+        names = trainer_names(trainers_folder())
     except UserError as error:
         return [Finding(MISSING, "trainers", str(error))]
-    except ImportError as error:
-        return [Finding(MISSING, "trainers", f"cannot ask nnU-Net: {error}", 'pip install "nnunetv2>=2.8,<3"')]
-    findings = []
-    for name in trainer_names(folder):
-        spoken = io.StringIO()
-        try:
-            with contextlib.redirect_stdout(spoken):
-                recursive_find_trainer_class_by_name(name)
-        except Exception as error:  # a broken module anywhere on nnU-Net's way stops its search: report any cause
-            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-            mend = f'export {_pth.VARIABLE}="$(nnunet-semisam trainers-path)", or once: nnunet-semisam register'
-            findings.append(Finding(MISSING, name, f"nnU-Net does not find it: {cause}", mend))
-        else:
-            findings.append(Finding(OK, name, "found by nnU-Net"))
-    return findings
+    if not os.environ.get(_pth.VARIABLE):
+        return [Finding(MISSING, "trainers", f"nnU-Net does not know where they are: {_pth.VARIABLE} is not set", TELL)]
+    causes = {name: _why_not_found(name) for name in names}
+    findings = [
+        Finding(MISSING, name, f"nnU-Net does not find it: {cause}", TELL) for name, cause in causes.items() if cause
+    ]
+    found = ", ".join(name for name in names if not causes[name])
+    return [*findings, *([Finding(OK, "trainers", f"nnU-Net finds {found}")] if found else [])]
+
+
+def _why_not_found(name: str) -> str:
+    """Return why nnU-Net does not find a trainer; nothing if it does."""
+    try:
+        # What nnU-Net and torch say on the way is theirs, and not about this environment's health.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+            recursive_find_trainer_class_by_name(name)
+    except Exception as error:  # a broken module anywhere on nnU-Net's way stops its search: report any cause
+        return textwrap.shorten(f"{type(error).__name__}: {error}", MOST_LETTERS)
+    return ""
 
 
 def check_registration() -> list[Finding]:
@@ -152,10 +162,7 @@ def check_registration() -> list[Finding]:
         findings.append(Finding(NOTE, "register", f"{path} names another folder than {folder}", mend))
     elif path.exists():
         findings.append(Finding(OK, "register", str(path)))
-    if not value:
-        mend = f'export {_pth.VARIABLE}="$(nnunet-semisam trainers-path)", or once: nnunet-semisam register'
-        findings.append(Finding(MISSING, _pth.VARIABLE, "not set", mend))
-    else:
+    if value:
         gone = [part for part in value.split(os.pathsep) if part and not Path(part).is_dir()]
         mend = f"remove what is not there: {', '.join(gone)}" if gone else ""
         findings.append(Finding(NOTE if gone else OK, _pth.VARIABLE, value, mend))

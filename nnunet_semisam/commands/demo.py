@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_semisam.errors import UserError
 
-HELP = "run everything once on a small invented data set: convert, plan, train with and without SAM, predict, compare"
+HELP = "Run everything once on a small invented data set: convert, train with and without SAM, predict, compare."
 EXAMPLE = "nnunet-semisam demo --folder demo"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from nnunet_semisam.commands._checks import CHECKS, MISSING, NOTE, Finding
 
-HELP = "say what is set, found and missing for training, and how to mend it (exit status 1 if something is missing)"
+HELP = "Say what is set, found and missing, and how to mend it; exit status 1 if something is missing."
 EXAMPLE = "nnunet-semisam doctor"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_semisam.errors import UserError
 
-HELP = "write a stock nnU-Net model folder that predicts on machines without this package"
+HELP = "Write a stock nnU-Net model folder that predicts on machines without this package."
 EXAMPLE = "nnunet-semisam export -d 27 -c 3d_fullres -tr nnUNetTrainerSemiSAM -f 0 -o acdc_model"
 
 

@@ -7,7 +7,7 @@ import argparse
 from nnunet_semisam.commands import _pth
 from nnunet_semisam.commands.trainers_path import trainers_folder
 
-HELP = "make our trainers findable for every nnU-Net command of this environment, without setting a variable"
+HELP = "Make our trainers findable for every nnU-Net command of this environment, without a variable."
 EXAMPLE = "nnunet-semisam register"
 
 

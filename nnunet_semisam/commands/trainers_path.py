@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nnunet_semisam.errors import UserError
 
-HELP = "print the folder with our trainers, for nnU-Net's variable nnUNet_extTrainer"
+HELP = "Print the folder with our trainers, for nnU-Net's variable nnUNet_extTrainer."
 EXAMPLE = 'export nnUNet_extTrainer="$(nnunet-semisam trainers-path)"'
 TRAINER_FILES = "nnUNetTrainer*.py"
 

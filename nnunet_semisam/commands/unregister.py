@@ -6,7 +6,7 @@ import argparse
 
 from nnunet_semisam.commands import _pth
 
-HELP = "remove what `nnunet-semisam register` wrote"
+HELP = "Remove what `nnunet-semisam register` wrote."
 EXAMPLE = "nnunet-semisam unregister"
 
 

@@ -62,18 +62,27 @@ def test_little_room_is_noted(folders, monkeypatch):
     assert "3.0 GiB free" in finding.found
 
 
-def test_trainers_are_found_by_nnunet_itself_if_the_variable_is_set(monkeypatch):
+def test_trainers_are_found_by_nnunet_itself_if_the_variable_is_set(monkeypatch, capsys):
     monkeypatch.setenv("nnUNet_extTrainer", str(trainers_folder()))
-    findings = _checks.check_trainers()
-    assert {finding.subject for finding in findings} == set(trainer_names(trainers_folder()))
-    assert [finding for finding in findings if finding.level != OK] == []
+    (finding,) = _checks.check_trainers()
+    assert finding.level == OK
+    assert all(name in finding.found for name in trainer_names(trainers_folder()))
+    assert capsys.readouterr().out == ""
 
 
 def test_trainers_are_missing_if_the_variable_is_not_set(monkeypatch):
     monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    (finding,) = _checks.check_trainers()
+    assert finding.level == MISSING
+    assert "trainers-path" in finding.mend
+
+
+def test_each_trainer_is_missing_with_nnunets_reason_if_the_variable_leads_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
     findings = _checks.check_trainers()
+    assert [finding.subject for finding in findings] == trainer_names(trainers_folder())
     assert {finding.level for finding in findings} == {MISSING}
-    assert "trainers-path" in findings[0].mend
+    assert "Could not find requested nnunet trainer" in findings[0].found
 
 
 def test_stale_registration_is_noted(tmp_path, monkeypatch):
