@@ -18,7 +18,6 @@ import io
 import itertools
 import shutil
 import statistics
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,21 +71,18 @@ class Rounds:
     """What rounds of one kind took.
 
     Attributes:
-        whole: Seconds per case of each round, everything included.
+        whole: Time of each round, everything included.
         parts: Seconds per case of each part of the work, of each round.
         prompts: Prompts per case.
         hit_rate: Share of embeddings found in the cache, of each round.
+        cases: Cases of a round.
     """
 
-    whole: list[float] = field(default_factory=list)
+    whole: Timing = field(default_factory=Timing)
     parts: list[dict[str, float]] = field(default_factory=list)
     prompts: list[float] = field(default_factory=list)
     hit_rate: list[float] = field(default_factory=list)
-
-    @property
-    def seconds(self) -> float:
-        """Median seconds per case."""
-        return statistics.median(self.whole)
+    cases: int = 0
 
     def part(self, name: str) -> float:
         """Median seconds per case of one part."""
@@ -94,11 +90,9 @@ class Rounds:
 
     def run(self, stage: Any, index: int, cases: list[str], device: torch.device) -> None:
         """Make one round and note it."""
-        start = time.perf_counter()
-        summary = stage.refresh(index, cases, None, 0)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        self.whole.append((time.perf_counter() - start) / len(cases))
+        summaries = []
+        clock(lambda: summaries.append(stage.refresh(index, cases, None, 0)), device, self.whole)
+        summary, self.cases = summaries[0], len(cases)
         self.parts.append({name: summary.seconds[name] / len(cases) for name in PARTS})
         self.prompts.append(sum(summary.prompts) / len(cases))
         self.hit_rate.append(summary.cache_hit_rate)
@@ -116,20 +110,20 @@ def measure_rounds(trainer: SemiSupervisedTrainer, repeats: int) -> dict[str, Ro
     return found
 
 
-def measure_calibration(trainer: SemiSupervisedTrainer, device: torch.device) -> float:
-    """Return seconds per labeled case of the calibration, embeddings cached."""
-    session, timing = trainer.pseudo_labels, Timing()
-    for _ in range(2):  # the first encodes
+def measure_calibration(trainer: SemiSupervisedTrainer, device: torch.device) -> Timing:
+    """Return the time of the calibration on all labeled cases, embeddings cached."""
+    session, timings = trainer.pseudo_labels, (Timing(), Timing())
+    for timing in timings:  # the first encodes
         clock(lambda: session.stage.calibrate(session.labeled.cases, session.labeled.load_truth, 0.8), device, timing)
-    return timing.wall[-1] / len(session.labeled.cases)
+    return timings[1]
 
 
-def measure_step(trainer: SemiSupervisedTrainer, repeats: int) -> float:
-    """Return the median seconds of a SemiSAM step on random patches."""
+def measure_step(trainer: SemiSupervisedTrainer, repeats: int) -> Timing:
+    """Return the time of a SemiSAM step on random patches."""
     batch, unlabeled = random_batches(trainer)
     trainer.dataloader_unlabeled = itertools.repeat(unlabeled)
     trainer.network.train()
-    return interleave({"": lambda: trainer.train_step(batch)}, repeats, trainer.device)[""].median
+    return interleave({"": lambda: trainer.train_step(batch)}, repeats, trainer.device)[""]
 
 
 @dataclass(frozen=True)
@@ -137,45 +131,53 @@ class Costs:
     """What the share of the training time is made of; the formula is in the module's text.
 
     Attributes:
-        step: Seconds of a SemiSAM step.
-        calibration: Seconds per labeled case of a round's calibration.
+        step: Time of a SemiSAM step.
+        calibration: Time of the calibration on as many labeled cases as a round has.
         steps: Optimiser steps between two rounds.
     """
 
-    step: float
-    calibration: float
+    step: Timing
+    calibration: Timing
     steps: int
 
-    def share(self, seconds_per_case: float, cases: int) -> float:
-        """Return the stage's share of the training time, in [0, 1]."""
-        stage = cases * seconds_per_case + CALIBRATION_CASES * self.calibration
-        return stage / (stage + self.steps * self.step)
+    def share(self, rounds: Rounds, cases: int, clock_name: str = "median") -> float:
+        """Return the stage's share of the training time, in [0, 1], by ``median`` (wall) or ``cpu_median``."""
+        step, whole, calibration = (getattr(t, clock_name) for t in (self.step, rounds.whole, self.calibration))
+        stage = (cases * whole + CALIBRATION_CASES * calibration) / rounds.cases
+        return stage / (stage + self.steps * step)
 
 
 def report(session: Any, found: dict[str, Rounds], slices: int, costs: Costs, pool: int) -> str:
     """Return tables and verdict."""
     cold, cached, cases = found[COLD], found[CACHED], session.cases_per_refresh
     rows = [
-        [name, f"{r.seconds:.3g}", *(f"{r.part(part):.3g}" for part in PARTS), f"{statistics.mean(r.hit_rate):.0%}"]
+        [
+            name,
+            f"{r.whole.median / r.cases:.3g}",
+            *(f"{r.part(part):.3g}" for part in PARTS),
+            f"{statistics.mean(r.hit_rate):.0%}",
+        ]
         for name, r in found.items()
     ]
     shares = [
-        [name, *(f"{costs.share(r.seconds, count):.3g}" for count in (cases, min(pool, cases)))]
+        [f"{name}, {how}", *(f"{costs.share(r, count, which):.3g}" for count in (cases, min(pool, cases)))]
         for name, r in found.items()
+        for how, which in (("wall time", "median"), ("processor time", "cpu_median"))
     ]
     return "\n".join(
         [
             table(["round", "s / case", *PARTS, "cache hits"], rows),
             "",
-            f"cached : cold {cached.seconds / cold.seconds:.3g} x; encoded {slices / cold.part('encode'):.4g} slices / "
-            f"s; decoded {cached.prompts[0] / cached.part('decode'):.4g} prompts / s, {cached.prompts[0]:.0f} a case "
+            f"cached : cold {cached.whole.median / cold.whole.median:.3g} x; "
+            f"encoded {slices / cold.part('encode'):.4g} slices / s; "
+            f"decoded {cached.prompts[0] / cached.part('decode'):.4g} prompts / s, {cached.prompts[0]:.0f} a case "
             "(finding components and every reading of a prompt included)",
-            f"SemiSAM step {costs.step:.4g} s, {costs.steps} steps between two rounds; calibration "
-            f"{costs.calibration:.3g} s per labeled case, {CALIBRATION_CASES} cases a round",
+            f"SemiSAM step {costs.step.median:.4g} s, {costs.steps} steps between two rounds; calibration "
+            f"{costs.calibration.median / cached.cases:.3g} s per labeled case, {CALIBRATION_CASES} cases a round",
             "",
             table(["share of the training", f"{cases} cases a round", f"a pool of {pool}"], shares),
             "",
-            f"Stage : training, cached: {verdict(costs.share(cached.seconds, cases), BOUND, at_most=True)}",
+            f"Stage : training, cached: {verdict(costs.share(cached, cases), BOUND, at_most=True)}",
         ]
     )
 

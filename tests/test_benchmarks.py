@@ -48,7 +48,7 @@ def test_step_prints_a_ratio_for_each_trainer_and_leaves_the_environment_alone(r
 
 def test_loader_prints_ratios_with_and_without_pseudo_labels(run):
     text = run("loader", *SMALL)
-    assert text.count("unlabeled, scale") == 4
+    assert text.count("| unlabeled, scale") == 4
     assert len(ratios(text)) >= 10
     assert min(ratios(text)) > 0
 
