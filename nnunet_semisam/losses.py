@@ -75,14 +75,17 @@ def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
 def squared_error(logits: Tensor, target: Tensor, trust: Tensor, class_trust: Tensor, has_regions: bool) -> Tensor:
     """Squared error between probabilities, averaged over trusted voxels and channels; in [0, 1].
 
+    Trust alone weighs voxels here; ``class_trust`` weighs regions, which have an error of their own.
+
     Source:
         Tarvainen & Valpola, NeurIPS 2017, section 2, https://arxiv.org/abs/1703.01780; trust generalises the
         uncertainty mask of Yu et al., MICCAI 2019, https://arxiv.org/abs/1907.07034.
     """
     _check(logits, target, trust, class_trust)
     error = (probabilities(logits, has_regions) - target.detach().float()).square()
-    weights = class_trust.view(1, -1, *[1] * (logits.ndim - 2))
-    return _weighted_mean((weights * error).mean(dim=1, keepdim=True), trust)
+    if has_regions:
+        error = class_trust.view(1, -1, *[1] * (logits.ndim - 2)) * error
+    return _weighted_mean(error.mean(dim=1, keepdim=True), trust)
 
 
 @CONSISTENCY_LOSSES.register("cross_entropy")

@@ -17,10 +17,11 @@ from nnunet_semisam import checkpoint as checkpoints
 from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.data import augmenters
-from nnunet_semisam.data.fold import cases_of_fold, collect_unlabeled
+from nnunet_semisam.data.build_loader import build_unlabeled_loader, collect_unlabeled
+from nnunet_semisam.data.fold import cases_of_fold
 from nnunet_semisam.data.splits import Fold
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
-from nnunet_semisam.data.views import UnlabeledViews, switch_off_benchmarks
+from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.deployment import DeployedWeights
 from nnunet_semisam.ema import unwrap
 from nnunet_semisam.errors import UserError
@@ -153,34 +154,15 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         return labeled, validation
 
     def _build_unlabeled_loader(self) -> UnlabeledLoader:
-        pool = collect_unlabeled(
-            Path(self.preprocessed_dataset_folder_base), self.configuration_manager.data_identifier, self.fold_cases()
-        )
+        pool = collect_unlabeled(self)
         self.print_to_log_file(f"{len(pool)} unlabeled cases.")
-        patch_size, manager = self.configuration_manager.patch_size, self.label_manager
-        rotation, dummy_2d, initial_patch_size, mirror_axes = (
-            self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        )
-        transforms = self.get_training_transforms(patch_size, rotation, None, mirror_axes, dummy_2d)
-        masked = [c for c, masks in enumerate(self.configuration_manager.use_mask_for_norm) if masks]
-        regions = manager.foreground_regions if manager.has_regions else None
-        views = UnlabeledViews(transforms, self.config.strong_intensity_scale, masked, regions)
         if self.config.use_sam:
             from nnunet_semisam.pseudo_labels.session import PseudoLabelSession  # loads segment-anything
 
             self.pseudo_labels = PseudoLabelSession(self, pool)
             if self._resumed_pseudo_labels is not None:
                 self.pseudo_labels.load_state_dict(self._resumed_pseudo_labels)
-        return UnlabeledLoader(
-            pool,
-            self.config.unlabeled_batch_size or self.batch_size,
-            initial_patch_size,
-            patch_size,
-            manager,
-            views,
-            self.config.oversample_pseudo_foreground if self.pseudo_labels else 0.0,
-            self.pseudo_labels.reader if self.pseudo_labels else None,
-        )
+        return build_unlabeled_loader(self, pool)
 
     # ------------------------------------------------------------------------------------------------- the training
 

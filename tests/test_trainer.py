@@ -251,3 +251,12 @@ def test_bfloat16_on_the_cpu_trains_and_keeps_float32_weights(build_trainer):
     trainer.run_training()
     assert {value.dtype for value in trainer.network.state_dict().values()} == {torch.float32}
     assert trainer.semisam_log.rows[0]["consistency"] > 0
+
+
+def test_unlabeled_images_of_older_plans_are_refused(build_trainer, tiny_dataset):
+    file = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["2d"]["spacing"] = [1.0, 1.0]
+    file.write_text(json.dumps(plans))
+    with pytest.raises(UserError, match="other plans"):
+        build_trainer(fold=1).on_train_start()

@@ -10,7 +10,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_semisam.data.default_splits import SPLITS_FILE, ensure_splits
 from nnunet_semisam.data.splits import Fold, read_fold
-from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, collect_pool
 from nnunet_semisam.errors import UserError
 
 LEAKING_NORMALIZATION = "CTNormalization"
@@ -75,8 +74,3 @@ def _refuse_leaking_plans(configuration: ConfigurationManager) -> None:
             f"normalization {', '.join(schemes)} with use_mask_for_norm {configuration.use_mask_for_norm} takes its "
             "numbers from all labels in labelsTr. Move the unlabeled cases to imagesUl and plan again."
         )
-
-
-def collect_unlabeled(preprocessed_dataset: Path, data_identifier: str, fold: Fold) -> UnlabeledDataset:
-    """Return the pool of a fold: ``imagesUl`` plus the cases whose labels it hides."""
-    return collect_pool(preprocessed_dataset, data_identifier, fold.unlabeled, [*fold.train, *fold.val])

@@ -102,6 +102,21 @@ def recipe(plans: dict, configuration: ConfigurationManager) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def refuse_stale(preprocessed: Path, plans: dict, configuration: ConfigurationManager) -> None:
+    """Refuse to train on images of ``imagesUl`` that were preprocessed before the plans changed.
+
+    Raises:
+        UserError: If the folder's recipe is not the one of these plans.
+    """
+    folder = unlabeled_folder(preprocessed, configuration.data_identifier)
+    record = folder / RECIPE_FILE
+    if record.is_file() and json.loads(record.read_text())["recipe"] != recipe(plans, configuration):
+        raise UserError(
+            f"The unlabeled cases in {folder} were preprocessed with other plans (spacing, normalization or resampling "
+            "changed since). Run 'nnunet-semisam preprocess' again for this dataset and configuration."
+        )
+
+
 def preprocess_case(job: Job) -> str | None:
     """Preprocess one case.
 

@@ -105,7 +105,9 @@ class MeanTeacher(SSLMethod):
         return probabilities(finest(self.teacher.network(data)), self.has_regions)
 
     def _class_trust(self, target: Tensor) -> Tensor:
-        self.area.count("unlabeled", hard_target(target, self.has_regions))
+        centred = self.config.oversample_pseudo_foreground if self.config.use_sam else 0.0
+        random = slice(0, max(1, round(len(target) * (1 - centred))))  # the loader puts centred patches last
+        self.area.count("unlabeled", hard_target(target[random], self.has_regions))
         return (self.gate.class_trust() * self.area.class_trust()).to(target.device)
 
     def _mix(self, unlabeled: UnlabeledBatch, target: Tensor) -> tuple[Tensor, Tensor, PseudoLabel | None]:

@@ -50,7 +50,7 @@ class RoundReader:
 
     def __init__(self, root: Path, patch_size: list[int]) -> None:
         self.store = PseudoLabelStore(root, patch_size)
-        self._index = multiprocessing.Value("i", NO_ROUND)
+        self._index = multiprocessing.get_context("spawn").Value("i", NO_ROUND)  # forked workers inherit it as well
 
     def point_to(self, index: int | None) -> None:
         """Let all workers read this round from their next batch on; ``None``: none."""

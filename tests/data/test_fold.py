@@ -6,7 +6,7 @@ import blosc2
 import numpy as np
 import pytest
 
-from nnunet_semisam.data.fold import cases_of_fold, collect_unlabeled, raw_of
+from nnunet_semisam.data.fold import cases_of_fold, raw_of
 from nnunet_semisam.data.splits import Fold
 from nnunet_semisam.errors import UserError
 
@@ -104,12 +104,3 @@ def test_folder_without_cases_or_of_two_formats_is_refused(preprocessed):
         file.unlink()
     with pytest.raises(UserError, match="got nothing"):
         read(preprocessed)
-
-
-def test_unlabeled_pool_excludes_what_the_fold_trains_and_validates_on(preprocessed):
-    assert collect_unlabeled(preprocessed, IDENTIFIER, Fold(["a"], ["b"], ["c"])).identifiers == ["c"]
-    own = preprocessed / f"{IDENTIFIER}_unlabeled"
-    own.mkdir()
-    (own / "a.b2nd").touch()
-    with pytest.raises(UserError, match="both unlabeled"):
-        collect_unlabeled(preprocessed, IDENTIFIER, Fold(["a"], ["b"], ["c"]))
