@@ -15,28 +15,6 @@ def built_in_plans(configuration: str, features: list[int] | None) -> dict:
         raise SystemExit(f"The built-in plans have {', '.join(BUILT_IN)}, not {configuration!r}. Name a file: --plans.")
     patch_size, batch_size, default_features, shape = BUILT_IN[configuration]
     dims, features = len(patch_size), features or default_features
-    stages = len(features)
-    network = {
-        "n_stages": stages,
-        "features_per_stage": features,
-        "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
-        "kernel_sizes": [[3] * dims] * stages,
-        "strides": [[1] * dims] + [[2] * dims] * (stages - 1),
-        "n_conv_per_stage": [2] * stages,
-        "n_conv_per_stage_decoder": [2] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
-        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
-    architecture = {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": network,
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
     resampling = {
         f"resampling_fn_{what}{end}": value
         for what in ("data", "seg", "probabilities")
@@ -65,8 +43,33 @@ def built_in_plans(configuration: str, features: list[int] | None) -> dict:
                 "median_image_size_in_voxels": shape[-dims:],
                 "normalization_schemes": ["ZScoreNormalization"],
                 "use_mask_for_norm": [False],
-                "architecture": architecture,
+                "architecture": _architecture(dims, features),
                 **resampling,
             }
         },
+    }
+
+
+def _architecture(dims: int, features: list[int]) -> dict:
+    stages = len(features)
+    network = {
+        "n_stages": stages,
+        "features_per_stage": features,
+        "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
+        "kernel_sizes": [[3] * dims] * stages,
+        "strides": [[1] * dims] + [[2] * dims] * (stages - 1),
+        "n_conv_per_stage": [2] * stages,
+        "n_conv_per_stage_decoder": [2] * (stages - 1),
+        "conv_bias": True,
+        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    return {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+        "arch_kwargs": network,
+        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
