@@ -80,7 +80,8 @@ class SemiSAMConfig:
         consistency_confidence: Teacher probability below which a voxel's hard pseudo-label is not used.
         cutmix_probability: Probability that the strong views of a batch are mixed by CutMix.
         maturity_dice: Dice that the teacher must reach on labeled training patches before a class may speak in an
-            unlabeled term. The class is weighed in linearly from here to ``maturity_dice + 0.1``.
+            unlabeled term. Its trust rises linearly from 0
+            here to 1 at ``maturity_dice + 0.1``; from 1/2 on it is named, before that it is part of the rest.
         area_prior_factor: A class may claim at most this many times the largest share of voxels, and must claim at
             least the smallest share divided by it, that it has on labeled patches; beyond, its trust falls.
 

@@ -47,6 +47,15 @@ def tiny_dataset(prepared_dataset: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
+def sam_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let SAM speak in every class: on an untrained network the calibration rightly switches it off."""
+    from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+    from nnunet_semisam.pseudo_labels.fusion import SAMWeights
+
+    monkeypatch.setattr(CalibrationTable, "weights", property(lambda t: SAMWeights.unmeasured(len(t.classes))))
+
+
+@pytest.fixture
 def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return a function that builds a trainer on the tiny dataset, on the CPU."""
     # nnU-Net's own picture takes a second per epoch, most of a tiny epoch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,21 +33,21 @@ def test_stock_prediction_needs_nothing_but_the_class_name(build_trainer, tiny_d
     assert set(np.unique(label)) <= {0, 1, 2}
 
 
+@pytest.mark.usefixtures("sam_speaks")
 def test_sam_stage_runs_between_epochs_and_leaves_its_traces(build_trainer):
     trainer = build_trainer(method="mean_teacher", use_sam=True, sam_start=0.0, sam_preview_cases=1, num_epochs=3)
     trainer.run_training()
     log = next(Path(trainer.output_folder).glob("training_log*.txt")).read_text()
     assert "SAM calibration on labeled cases" in log
+    assert trainer.pseudo_labels.current_round == 2
+    assert set(trainer.pseudo_labels.store.rounds()) >= {2}
+    assert list((Path(trainer.output_folder) / "semisam_previews").glob("round_002_*.png"))
     assert {"sam", "sam_weight", "sam_weighted", "sam_trusted"} <= trainer.semisam_log.rows[0].keys()
 
 
-def test_sam_masks_change_the_student(build_trainer, monkeypatch):
+@pytest.mark.usefixtures("sam_speaks")
+def test_sam_masks_change_the_student(build_trainer):
     """The SAM term has a gradient that arrives: the same run with another weight ends elsewhere."""
-    from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
-    from nnunet_semisam.pseudo_labels.fusion import SAMWeights
-
-    half = SAMWeights.unmeasured(2)
-    monkeypatch.setattr(CalibrationTable, "weights", property(lambda table: half))
     ends = []
     for weight in (0.5, 0.0):
         settings = {"use_sam": True, "sam_start": 0.0, "sam_trust_threshold": 0.0, "sam_preview_cases": 0}
@@ -68,18 +69,16 @@ def test_sam_masks_change_the_student(build_trainer, monkeypatch):
         pytest.param({"labels": {"background": 0, "shell": 1, "core": 2, "ignore": 3}}, id="ignore label"),
     ],
 )
-def test_every_kind_of_dataset_trains(prepared_dataset, tmp_path_factory, monkeypatch, options, use_sam, configuration):
-    from conftest import SHORT
-
+@pytest.mark.usefixtures("sam_speaks")
+def test_every_kind_of_dataset_trains(tmp_path_factory, monkeypatch, options, use_sam, configuration):
     from nnunet_semisam.trainer import SemiSupervisedTrainer
 
     root = _special_dataset(tmp_path_factory, options, monkeypatch)
-    settings = SHORT | {"maturity_dice": 0.0, "consistency_start": 0.0, "num_epochs": 1, "sam_start": 0.0}
+    settings = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "seed": 0}
+    settings |= {"maturity_dice": 0.0, "consistency_start": 0.0, "sam_start": 0.0, "sam_cases_per_refresh": 2}
 
     class nnUNetTrainerTest(SemiSupervisedTrainer):  # noqa: N801
         config = replace(SemiSAMConfig(), use_sam=use_sam, sam_preview_cases=0, **settings)
-
-    import json
 
     folder = root / "preprocessed" / tiny_nnunet.DATASET
     plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text()) | {"continue_training": False}

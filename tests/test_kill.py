@@ -58,6 +58,10 @@ if __name__ == "__main__":  # workers of nnU-Net's validation import this file a
     moment, calls = sys.argv.pop(1), int(sys.argv.pop(1))
     if moment != "never":
         arm(moment, calls)
+    # let SAM speak: on an untrained network the calibration rightly switches it off
+    from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+    from nnunet_semisam.pseudo_labels.fusion import SAMWeights
+    CalibrationTable.weights = property(lambda table: SAMWeights.unmeasured(len(table.classes)))
     run_training_entry()
 """
 

@@ -45,6 +45,7 @@ def change_hidden_images(root: Path) -> None:
 def train(build_trainer, **settings) -> tuple[dict, list]:
     trainer = build_trainer(**{"method": "mean_teacher", **settings})
     trainer.run_training()
+    assert trainer.pseudo_labels is None or trainer.pseudo_labels.current_round is not None
     return trainer.network.state_dict(), trainer.semisam_log.rows
 
 
@@ -55,6 +56,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.usefixtures("sam_speaks")
 def test_hidden_labels_do_not_change_a_single_bit_of_the_training(build_trainer, tiny_dataset, settings):
     before, log_before = train(build_trainer, **settings)
     fill_hidden_labels_with_noise(tiny_dataset)
@@ -64,6 +66,7 @@ def test_hidden_labels_do_not_change_a_single_bit_of_the_training(build_trainer,
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.usefixtures("sam_speaks")
 def test_hidden_images_do_change_the_training(build_trainer, tiny_dataset, settings):
     before, _ = train(build_trainer, **settings)
     change_hidden_images(tiny_dataset)

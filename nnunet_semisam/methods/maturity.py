@@ -1,8 +1,8 @@
 """How far each class may speak in unlabeled terms: measured on labeled patches, never assumed from a step count.
 
 A teacher that has not learned a class calls it background, and a student that believes it unlearns the class: a naive
-Mean Teacher can end below plain nnU-Net. So a class is silent until the teacher finds it on labeled training patches,
-and the background is silent until every class has been found.
+Mean Teacher can end below plain nnU-Net. So a class has no name until the teacher finds it on labeled training patches;
+until then it is part of the rest, with the background.
 """
 
 from __future__ import annotations
@@ -11,8 +11,55 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+SPEAKS = 0.5  # trust from which a class is named; below, it is part of the rest
+SILENCED = -1e4  # logit of a class that is part of the rest: probability 0, but no infinity times 0 in a loss
 MEMORY = 0.9  # share of the old counts kept per measurement: about ten measurements count
 WIDTH = 0.1  # Dice from the threshold to full trust
+
+
+def named_classes(class_trust: Tensor) -> Tensor:
+    """Return the trust of the named classes, ``(K,)``; 0 for those that are part of the rest.
+
+    Channel 0 is the rest: background and all classes without a name. "This is none of the named classes" is as sure as
+    the least sure of them. All are 0 if no class has a name.
+
+    Args:
+        class_trust: How far each class may speak, ``(K,)``, in [0, 1]; the background's entry is not used.
+    """
+    named = torch.where(class_trust >= SPEAKS, class_trust, 0.0)
+    named[0] = 0.0
+    if named.max() > 0:
+        named[0] = named[named > 0].min()
+    return named
+
+
+def merge_rest(logits: Tensor, target: Tensor, named: Tensor) -> tuple[Tensor, Tensor]:
+    """Put all classes without a name into channel 0.
+
+    A teacher that knows the left ventricle only can say where it is and where it is not, but not whether the rest is
+    background. Taking its rest for background teaches the student to unlearn the others; leaving the rest out teaches
+    it that everything may be left ventricle. So background and unnamed classes become one.
+
+    Args:
+        logits: The student's logits, ``(B, K, *S)``.
+        target: Class probabilities, ``(B, K, *S)``.
+        named: From :func:`named_classes`, ``(K,)``.
+
+    Returns:
+        Logits whose softmax gives the sum of all unnamed probabilities in channel 0 and nothing in the channels of
+        unnamed classes, and the target in the same form; float32.
+    """
+    unnamed = named == 0
+    if not unnamed.any():
+        return logits, target
+    rest = unnamed.clone()
+    rest[0] = True
+    logits, target = logits.float(), target.float()
+    shape = (1, -1, *[1] * (logits.ndim - 2))
+    merged_logits = logits.masked_fill(unnamed.view(shape), SILENCED)
+    merged_target = target.masked_fill(unnamed.view(shape), 0.0)
+    merged_logits = torch.cat([logits[:, rest].logsumexp(dim=1, keepdim=True), merged_logits[:, 1:]], dim=1)
+    return merged_logits, torch.cat([target[:, rest].sum(dim=1, keepdim=True), merged_target[:, 1:]], dim=1)
 
 
 class MaturityGate:

@@ -17,11 +17,11 @@ from nnunet_semisam.ema import MovingAverage
 from nnunet_semisam.losses import CONSISTENCY_LOSSES, hard_target, probabilities
 from nnunet_semisam.methods.area_prior import AreaPrior
 from nnunet_semisam.methods.base import METHODS, LabeledBatch, LossTerms, PseudoLabel, SSLMethod, UnlabeledBatch
-from nnunet_semisam.methods.maturity import MaturityGate
+from nnunet_semisam.methods.maturity import SPEAKS, MaturityGate, merge_rest, named_classes
 from nnunet_semisam.mixing import cutmix_mask, mix
 from nnunet_semisam.schedules import rampup
 
-MEASURE_EVERY = 10  # steps between two measurements of the teacher on labeled patches: about 3 % of a step
+MEASURE_EVERY = 10  # steps between two measurements of the teacher: on labeled patches, and against the student
 
 
 def finest(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
@@ -60,20 +60,27 @@ class MeanTeacher(SSLMethod):
             self._measure(labeled)
         config = self.config
         weight = config.consistency_weight * rampup(progress, config.consistency_start, config.consistency_rampup)
-        speaks = weight > 0 and bool(self.gate.class_trust().max() > 0)
+        speaks = weight > 0 and bool(self.gate.class_trust().max() >= SPEAKS)
         if not speaks and unlabeled.pseudo is None:
             return LossTerms(None, self._log(0.0, weight, 0.0))
         target = self._teacher_probs(unlabeled.weak)
         class_trust = self._class_trust(target)
         strong, target, pseudo = self._mix(unlabeled, target)
         logits = finest(student(strong))
-        self._compare(logits, target)
+        if self.teacher.step % MEASURE_EVERY == 0:
+            self._compare(logits, target)
         if not speaks:
             return LossTerms(None, self._log(0.0, weight, 0.0), logits, pseudo)
+        raw, trusted = self._consistency(logits, target, class_trust)
+        return LossTerms(weight * raw, self._log(float(raw.detach()), weight, trusted), logits, pseudo)
+
+    def _consistency(self, logits: Tensor, target: Tensor, class_trust: Tensor) -> tuple[Tensor, float]:
+        """Return the raw loss and the mean trust of its voxels."""
+        if not self.has_regions:
+            class_trust = named_classes(class_trust)
+            logits, target = merge_rest(logits, target, class_trust)
         trust = self._trust(target, class_trust)
-        raw = self.loss(logits, target, trust, class_trust, self.has_regions)
-        log = self._log(float(raw.detach()), weight, float(trust.mean()))
-        return LossTerms(weight * raw, log, logits, pseudo)
+        return self.loss(logits, target, trust, class_trust, self.has_regions), float(trust.mean())
 
     @torch.no_grad()
     def _measure(self, labeled: LabeledBatch) -> None:

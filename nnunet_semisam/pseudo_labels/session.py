@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 ROUNDS_PER_TRAINING = 20
 STAGE_SHARE = 0.05  # windows that the stage predicts, as a share of what the training computes meanwhile
-CALIBRATION_CASES = 6  # labeled cases that a round measures SAM on: rolling, so that all have their turn
+CALIBRATE_EVERY = 5  # rounds; the network changes, and with it where SAM can help
+CALIBRATION_CASES = 6  # labeled cases that SAM is measured on: rolling, so that all have their turn
 FORWARDS_PER_PATCH = 7  # labeled and unlabeled student, forward and backward (3 each), and one teacher forward
 CHECKPOINTS = ("checkpoint_latest.pth", "checkpoint_best.pth", "checkpoint_final.pth")
 
@@ -118,9 +119,9 @@ class PseudoLabelSession:
         if self._last_refresh is not None and epoch - self._last_refresh < self.refresh_epochs:
             return
         class_trust = self.trainer.method.class_trust()
-        if class_trust is not None and max(class_trust) == 0:
+        if class_trust is not None and not self._can_prompt(class_trust):
             self.trainer.print_to_log_file(
-                "SAM is not asked yet: the network has not learned any class (maturity_dice)."
+                f"SAM is not asked yet: the network has not learned what to ask for (maturity_dice): {class_trust}"
             )
             return
         self._refresh(epoch, class_trust)
@@ -128,10 +129,8 @@ class PseudoLabelSession:
     def _refresh(self, epoch: int, class_trust: list[float] | None) -> None:
         self._last_refresh = epoch
         round_index = self._next_round
-        evidence = cases_for_round(self.labeled.cases, round_index, CALIBRATION_CASES)
         self._next_round += 1
-        table = self.stage.calibrate(evidence, self.labeled.load_truth, self.trainer.method.expected_dice())
-        if max(table.weights.weight) == 0:
+        if not self._calibrated(round_index):
             self.trainer.print_to_log_file("SAM helps in no class by now: its term is off until the next round.")
             self._use(None)
             return
@@ -140,6 +139,21 @@ class PseudoLabelSession:
         barrier = dist.barrier if self.trainer.is_ddp else (lambda: None)
         self.stage.refresh(round_index, cases, class_trust, epoch, barrier=barrier, **ranks)
         self._use(round_index)
+
+    def _can_prompt(self, class_trust: list[float]) -> bool:
+        """Return whether the network knows all classes, or at least one region.
+
+        Where a class is still unknown, "background" in a pseudo-label could be that class.
+        """
+        return max(class_trust) > 0 if self.layout.has_regions else class_trust[0] > 0
+
+    def _calibrated(self, round_index: int) -> bool:
+        """Measure SAM, if that is due, and return whether it may speak in any class."""
+        table = self.stage.calibration
+        if table is None or max(table.weights.weight) == 0 or round_index % CALIBRATE_EVERY == 0:
+            evidence = cases_for_round(self.labeled.cases, round_index // CALIBRATE_EVERY, CALIBRATION_CASES)
+            table = self.stage.calibrate(evidence, self.labeled.load_truth, self.trainer.method.expected_dice())
+        return max(table.weights.weight) > 0
 
     def _use(self, round_index: int | None) -> None:
         self.current_round = round_index

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nnunet_semisam.methods.maturity import MEMORY, WIDTH, MaturityGate
+from nnunet_semisam.methods.maturity import MEMORY, WIDTH, MaturityGate, merge_rest, named_classes
 
 
 def one_hot(labels: list[int], classes: int = 3) -> torch.Tensor:
@@ -76,3 +76,36 @@ def test_state_is_restored(tmp_path):
     measure(other, [0, 2], [1, 2])
     assert torch.equal(gate.dice(), other.dice())
     assert gate.dice().sum() > 0
+
+
+def test_rest_is_background_and_every_unnamed_class():
+    logits = torch.log(torch.tensor([0.4, 0.3, 0.2, 0.1])).view(1, 4, 1)
+    target = torch.tensor([0.1, 0.6, 0.2, 0.1]).view(1, 4, 1)
+    named = named_classes(torch.tensor([0.0, 0.1, 0.9, 0.6]))
+    torch.testing.assert_close(named, torch.tensor([0.6, 0.0, 0.9, 0.6]))
+    merged, merged_target = merge_rest(logits, target, named)
+    torch.testing.assert_close(merged.softmax(1).view(-1), torch.tensor([0.7, 0.0, 0.2, 0.1]))
+    torch.testing.assert_close(merged_target.view(-1), torch.tensor([0.7, 0.0, 0.2, 0.1]))
+
+
+def test_nothing_is_merged_when_every_class_has_a_name():
+    logits, target = torch.randn(2, 3, 4), torch.rand(2, 3, 4)
+    merged, merged_target = merge_rest(logits, target, named_classes(torch.tensor([0.0, 0.7, 1.0])))
+    assert merged is logits
+    assert merged_target is target
+
+
+def test_without_a_named_class_nothing_is_trusted():
+    assert named_classes(torch.tensor([1.0, 0.4, 0.3])).tolist() == [0, 0, 0]
+
+
+def test_the_rest_does_not_teach_that_an_unnamed_class_is_background():
+    """Background and unnamed class share a gradient: moving probability between them costs nothing."""
+    logits = torch.tensor([2.0, 1.0, 0.5]).view(1, 3, 1).requires_grad_()
+    target = torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1)
+    merged, merged_target = merge_rest(logits, target, named_classes(torch.tensor([0.0, 0.0, 1.0])))
+    (-(merged_target * merged.log_softmax(1)).sum()).backward()
+    gradient = logits.grad.view(-1)
+    share = torch.tensor([2.0, 1.0]).softmax(0)
+    torch.testing.assert_close(gradient[:2] / gradient[:2].sum(), share)  # both rise, each by its own share
+    assert gradient[2] > 0

@@ -90,18 +90,20 @@ def test_gate_opens_for_the_classes_that_the_teacher_finds():
     assert method.class_trust() == [0.0, 1.0, 0.0]
     assert terms.log["teacher_dice_1"] == pytest.approx(1.0)
     assert terms.log["teacher_dice_2"] == 0.0
-    assert terms.log["consistency_trusted"] == pytest.approx(1 / 3)  # the two columns of class 1
+    assert terms.log["consistency_trusted"] == pytest.approx(1.0)  # class 1, and "not class 1" everywhere else
 
 
-def test_only_voxels_of_mature_classes_pull_at_the_student():
+def test_a_class_that_the_teacher_does_not_know_is_not_unlearned():
+    """Where the teacher sees background, a student that sees the unknown class 2 is not pulled to the background."""
     method, student = pixelwise(cutmix_probability=0.0)
     said = stripes().clone()
     said[said == 2] = 0
     labeled = LabeledBatch(logits_of(said), stripes()[:, None], num_random=1)
-    strong = torch.zeros(2, K, 4, 6, requires_grad=True)
+    strong = logits_of(stripes(), strength=3.0).requires_grad_()
     method.unsupervised_loss(student, labeled, UnlabeledBatch(logits_of(said), strong), NOW).total.backward()
-    pulled = strong.grad.abs().sum(dim=1) > 0
-    assert torch.equal(pulled, stripes() == 1)
+    for_class_2 = -strong.grad[:, 2][stripes() == 2]
+    assert (for_class_2 > 0).all()  # away from class 1, to where it already is
+    assert (for_class_2 > -strong.grad[:, 0][stripes() == 2]).all()
 
 
 def test_area_prior_silences_a_class_that_floods_the_unlabeled_image():
