@@ -5,7 +5,7 @@ fusion, the store. An untrained network would give SAM nothing to be asked about
 of the invented cases in place of what the window predicted: as many components as a trained network finds.
 
 The share of the training time at the default refresh period is ``S / (S + T)``, with
-``S = cases_per_refresh * (seconds per case) + CALIBRATION_CASES * (seconds per labeled case)`` and
+``S = cases_per_refresh * (seconds per case) + CALIBRATION_CASES / CALIBRATE_EVERY * (seconds per labeled case)`` and
 ``T = sam_refresh_epochs * num_iterations_per_epoch * (seconds per SemiSAM step)``, the step on random patches measured
 here too. It counts periods in which the stage runs; before ``sam_start`` it costs nothing.
 """
@@ -28,7 +28,7 @@ from _tiny import CLASSES, add_arguments, on_machine, random_batches, world
 from scipy import ndimage
 from torch import Tensor
 
-from nnunet_semisam.pseudo_labels.session import CALIBRATION_CASES
+from nnunet_semisam.pseudo_labels.session import CALIBRATE_EVERY, CALIBRATION_CASES
 from nnunet_semisam.trainer import SemiSupervisedTrainer
 
 BOUND = 0.1
@@ -143,7 +143,7 @@ class Costs:
     def share(self, rounds: Rounds, cases: int, clock_name: str = "median") -> float:
         """Return the stage's share of the training time, in [0, 1], by ``median`` (wall) or ``cpu_median``."""
         step, whole, calibration = (getattr(t, clock_name) for t in (self.step, rounds.whole, self.calibration))
-        stage = (cases * whole + CALIBRATION_CASES * calibration) / rounds.cases
+        stage = (cases * whole + CALIBRATION_CASES / CALIBRATE_EVERY * calibration) / rounds.cases
         return stage / (stage + self.steps * step)
 
 
@@ -173,7 +173,7 @@ def report(session: Any, found: dict[str, Rounds], slices: int, costs: Costs, po
             f"decoded {cached.prompts[0] / cached.part('decode'):.4g} prompts / s, {cached.prompts[0]:.0f} a case "
             "(finding components and every reading of a prompt included)",
             f"SemiSAM step {costs.step.median:.4g} s, {costs.steps} steps between two rounds; calibration "
-            f"{costs.calibration.median / cached.cases:.3g} s per labeled case, {CALIBRATION_CASES} cases a round",
+            f"{costs.calibration.median / cached.cases:.3g} s per labeled case, {CALIBRATION_CASES} cases every {CALIBRATE_EVERY} rounds",
             "",
             table(["share of the training", f"{cases} cases a round", f"a pool of {pool}"], shares),
             "",
