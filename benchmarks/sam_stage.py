@@ -173,7 +173,8 @@ def report(session: Any, found: dict[str, Rounds], slices: int, costs: Costs, po
             f"decoded {cached.prompts[0] / cached.part('decode'):.4g} prompts / s, {cached.prompts[0]:.0f} a case "
             "(finding components and every reading of a prompt included)",
             f"SemiSAM step {costs.step.median:.4g} s, {costs.steps} steps between two rounds; calibration "
-            f"{costs.calibration.median / cached.cases:.3g} s per labeled case, {CALIBRATION_CASES} cases every {CALIBRATE_EVERY} rounds",
+            f"{costs.calibration.median / cached.cases:.3g} s per labeled case, {CALIBRATION_CASES} of them every "
+            f"{CALIBRATE_EVERY} rounds",
             "",
             table(["share of the training", f"{cases} cases a round", f"a pool of {pool}"], shares),
             "",
