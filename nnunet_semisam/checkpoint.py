@@ -1,14 +1,49 @@
-"""Write checkpoints that are never torn, and read our entry of one."""
+"""What a checkpoint holds beside nnU-Net's own entries, written so that it is never torn."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nnunet_semisam import __version__
+from nnunet_semisam.ema import unwrap
+
+if TYPE_CHECKING:
+    from nnunet_semisam.trainer import SemiSupervisedTrainer
+
 ENTRY = "semisam"
+
+
+def contents(trainer: SemiSupervisedTrainer) -> dict[str, Any]:
+    """Return nnU-Net 2.8.1's checkpoint, with the deployed weights as ``network_weights``, and our entry.
+
+    Ours holds plain types and tensors only. Tensors that appear in both (a deployed teacher) are written once.
+    """
+    student, method = unwrap(trainer.network), trainer.method
+    deployed = student if method is None else method.deployable(student)
+    return {
+        "network_weights": deployed.state_dict(),
+        "optimizer_state": trainer.optimizer.state_dict(),
+        "grad_scaler_state": None if trainer.grad_scaler is None else trainer.grad_scaler.state_dict(),
+        "logging": trainer.logger.get_checkpoint(),
+        "_best_ema": trainer._best_ema,
+        "current_epoch": trainer.current_epoch + 1,
+        "init_args": trainer.my_init_kwargs,
+        "trainer_name": type(trainer).__name__,
+        "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
+        ENTRY: {
+            "version": __version__,
+            "config": trainer.config.to_dict(),
+            "student": None if method is None else student.state_dict(),
+            "method": {} if method is None else method.state_dict(),
+            "optimizers": [] if method is None else [optimizer.state_dict() for optimizer in method.optimizers()],
+            "log": trainer.semisam_log.state_dict(),
+            "pseudo_labels": None if trainer.pseudo_labels is None else trainer.pseudo_labels.state_dict(),
+        },
+    }
 
 
 def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:

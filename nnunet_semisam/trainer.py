@@ -12,8 +12,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.collate_outputs import collate_outputs
 from torch import nn
 
-from nnunet_semisam import __version__, settings_file
 from nnunet_semisam import checkpoint as checkpoints
+from nnunet_semisam import settings_file
 from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.data import augmenters
@@ -268,36 +268,9 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self.disable_checkpointing:
             self.print_to_log_file("No checkpoint written, checkpointing is disabled")
             return
-        student = unwrap(self.network)
-        deployed = student if self.method is None else self.method.deployable(student)
-        checkpoints.save_atomically(
-            {
-                "network_weights": deployed.state_dict(),
-                "optimizer_state": self.optimizer.state_dict(),
-                "grad_scaler_state": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
-                "logging": self.logger.get_checkpoint(),
-                "_best_ema": self._best_ema,
-                "current_epoch": self.current_epoch + 1,
-                "init_args": self.my_init_kwargs,
-                "trainer_name": type(self).__name__,
-                "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-                checkpoints.ENTRY: self._entry(student),
-            },
-            Path(filename),
-        )
+        checkpoints.save_atomically(checkpoints.contents(self), Path(filename))
         if self.pseudo_labels is not None:
             self.pseudo_labels.keep_rounds_of_checkpoints()
-
-    def _entry(self, student: nn.Module) -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "config": self.config.to_dict(),
-            "student": None if self.method is None else student.state_dict(),
-            "method": {} if self.method is None else self.method.state_dict(),
-            "optimizers": [] if self.method is None else [o.state_dict() for o in self.method.optimizers()],
-            "log": self.semisam_log.state_dict(),
-            "pseudo_labels": None if self.pseudo_labels is None else self.pseudo_labels.state_dict(),
-        }
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Restore a training: student, teacher, method, log, settings and the round of pseudo-labels.
@@ -311,7 +284,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             raise UserError(
                 f"{path} was not written by {type(self).__name__}. Use it with -pretrained_weights instead."
             )
-        stored = SemiSAMConfig(**entry["config"])
+        stored = SemiSAMConfig().replace(entry["config"], str(path))
         if settings_file.is_given():
             self._conflict = stored.differences(self.config)
         self._use_config(stored)

@@ -18,6 +18,10 @@ from nnunet_semisam.config import SemiSAMConfig
 SHORT = {"num_epochs": 2, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "save_every": 1, "seed": 3}
 
 
+# an untrained network knows no class and claims any area: gates that would rightly keep it silent stay open
+ALWAYS_SPEAKS = {"maturity_dice": 0.0, "area_prior_factor": 1e9, "consistency_start": 0.0}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
@@ -67,7 +71,7 @@ def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         from nnunet_semisam.trainer import SemiSupervisedTrainer
 
         class nnUNetTrainerTest(base or SemiSupervisedTrainer):  # noqa: N801
-            config = replace(SemiSAMConfig(), **{**SHORT, "maturity_dice": 0.0, "consistency_start": 0.0, **settings})
+            config = replace(SemiSAMConfig(), **{**SHORT, **ALWAYS_SPEAKS, **settings})
 
         folder = Path(os.environ["nnUNet_preprocessed"]) / tiny_nnunet.DATASET
         plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text())

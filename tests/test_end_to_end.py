@@ -75,7 +75,7 @@ def test_every_kind_of_dataset_trains(tmp_path_factory, monkeypatch, options, us
 
     root = _special_dataset(tmp_path_factory, options, monkeypatch)
     settings = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "seed": 0}
-    settings |= {"maturity_dice": 0.0, "consistency_start": 0.0, "sam_start": 0.0, "sam_cases_per_refresh": 2}
+    settings |= {"maturity_dice": 0.0, "area_prior_factor": 1e9, "consistency_start": 0.0, "sam_start": 0.0}
 
     class nnUNetTrainerTest(SemiSupervisedTrainer):  # noqa: N801
         config = replace(SemiSAMConfig(), use_sam=use_sam, sam_preview_cases=0, **settings)

@@ -22,6 +22,7 @@ num_val_iterations_per_epoch: 1
 save_every: 1
 seed: 1
 maturity_dice: 0.0
+area_prior_factor: 1.0e+9
 consistency_start: 0.0
 sam_start: 0.0
 sam_refresh_epochs: 1

@@ -100,8 +100,8 @@ def test_own_data_is_shown_in_the_prompted_frame(dataset: Path) -> None:
     assert len(source.slices) == 6
     rng = np.random.default_rng(0)
     for _ in range(10):
-        image, masks = source(rng, 64, 3, 0.0, 64)
-        assert image.shape == masks.shape[1:]
+        image, masks, regions = source(rng, 64, 3, 0.0, 64)
+        assert image.shape == masks.shape[1:] == regions.shape
         assert max(image.shape) <= 64
         assert masks.dtype == torch.bool
         assert masks.flatten(1).any(1).all()
