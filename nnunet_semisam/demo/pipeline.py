@@ -58,7 +58,8 @@ class Demo:
         folders = {name: str(self.folder / name) for name in names}
         for folder in folders.values():
             Path(folder).mkdir()
-        processes = str(min(2, os.cpu_count() or 1))
+        cores = os.cpu_count() or 1
+        processes = str(min(2, cores))
         settings = self.folder / "settings.yaml"
         settings.write_text(settings_yaml(self.steps), encoding="utf-8")
         return {
@@ -66,6 +67,8 @@ class Demo:
             "nnUNet_extTrainer": str(trainers_folder()),
             "nnUNet_semisam_config": str(settings),
             "nnUNet_n_proc_DA": processes,
+            # Threads that wait for each other spin: where workers need the cores, too, fewer threads are faster.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // 2)),
             "nnUNet_def_n_proc": processes,  # nnU-Net starts 8 for a validation: on two cores, minutes of imports
         }
 
@@ -150,7 +153,8 @@ def settings_yaml(steps: int) -> str:
         f"save_every: {epochs}\n"
         "seed: 1\n"
         "maturity_dice: 0.2  # by default the unlabeled terms wait for 0.6, which takes longer than a demo\n"
-        "sam_refresh_epochs: 2\n"
+        "sam_refresh_epochs: 3\n"
+        "sam_cases_per_refresh: 4\n"
     )
 
 
