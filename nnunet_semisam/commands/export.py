@@ -39,9 +39,7 @@ def fold(text: str) -> str:
 def run(args: argparse.Namespace) -> None:
     """Export, and say how to use the result."""
     if Path(args.checkpoint).name != args.checkpoint:
-        raise UserError(
-            f"--checkpoint is the name of a file in the fold's folder, not a path: {args.checkpoint}."
-        )
+        raise UserError(f"--checkpoint is the name of a file in the fold's folder, not a path: {args.checkpoint}.")
     from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
     from nnunet_semisam.model_export import STOCK_TRAINER, export_model
 
