@@ -226,8 +226,23 @@ def test_fold_all_is_refused_where_labels_are_hidden(build_trainer):
 def test_no_unlabeled_cases_is_an_early_error(build_trainer, tiny_dataset):
     for file in (tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlans_2d_unlabeled").glob("*.b2nd"):
         file.unlink()
+    with pytest.raises(UserError, match=r"None of the 2 unlabeled cases .* nnunet-semisam preprocess -d 901 -c 2d"):
+        build_trainer(fold=1).on_train_start()
+    for file in (tiny_dataset / "raw" / tiny_nnunet.DATASET / "imagesUl").iterdir():
+        file.unlink()
     with pytest.raises(UserError, match="no unlabeled cases"):
         build_trainer(fold=1).on_train_start()
+
+
+def test_unlabeled_cases_that_are_not_preprocessed_are_named(build_trainer, tiny_dataset):
+    folder = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlans_2d_unlabeled"
+    (folder / "free1.b2nd").unlink()
+    trainer = build_trainer(method="mean_teacher", fold=1)
+    trainer.initialize()
+    trainer._build_unlabeled_loader()
+    log = next(Path(trainer.output_folder).glob("training_log*.txt")).read_text()
+    assert "1 of 2 unlabeled cases" in log
+    assert "free1" in log
 
 
 def test_hidden_labels_are_refused_where_the_plans_read_them(build_trainer, tiny_dataset):

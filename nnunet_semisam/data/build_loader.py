@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunetv2.paths import nnUNet_raw
+
 from nnunet_semisam.data.preprocess_unlabeled import refuse_stale
-from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, collect_pool
+from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, cases_in, collect_pool, unlabeled_folder
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import UnlabeledViews
+from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
     from nnunet_semisam.trainer import SemiSupervisedTrainer
@@ -22,8 +25,30 @@ def collect_unlabeled(trainer: SemiSupervisedTrainer) -> UnlabeledDataset:
     """
     preprocessed, configuration = Path(trainer.preprocessed_dataset_folder_base), trainer.configuration_manager
     refuse_stale(preprocessed, trainer.plans_manager.plans, configuration)
+    _check_complete(trainer, preprocessed, configuration.data_identifier)
     fold = trainer.fold_cases()
     return collect_pool(preprocessed, configuration.data_identifier, fold.unlabeled, [*fold.train, *fold.val])
+
+
+def _check_complete(trainer: SemiSupervisedTrainer, preprocessed: Path, data_identifier: str) -> None:
+    """Tell of images in ``imagesUl`` that are not preprocessed; refuse if none is. Knows only where nnUNet_raw is."""
+    if not nnUNet_raw.is_set():
+        return
+    ending = trainer.dataset_json["file_ending"]
+    images = Path(str(nnUNet_raw)) / preprocessed.name / "imagesUl"
+    raw = {file.name.removesuffix(ending).rpartition("_")[0] for file in images.glob(f"*{ending}")}
+    missing = sorted(raw - set(cases_in(unlabeled_folder(preprocessed, data_identifier))))
+    if missing and len(missing) == len(raw):
+        raise UserError(
+            f"None of the {len(raw)} unlabeled cases in {images} is preprocessed for {trainer.configuration_name}. "
+            f"Run: nnunet-semisam preprocess -d {int(preprocessed.name[7:10])} -c {trainer.configuration_name} "
+            f"-p {trainer.plans_manager.plans_name}"
+        )
+    if missing:
+        trainer.print_to_log_file(
+            f"WARNING: {len(missing)} of {len(raw)} unlabeled cases in {images} are not preprocessed and are left out: "
+            f"{', '.join(missing[:5])}."
+        )
 
 
 def build_unlabeled_loader(trainer: SemiSupervisedTrainer, pool: UnlabeledDataset) -> UnlabeledLoader:
