@@ -59,7 +59,8 @@ def _add_pretrain(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--images", type=int, default=4, help="images in a batch (default: %(default)s)")
     parser.add_argument("--prompts", type=int, default=2, help="prompts per image and kind (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest (default: %(default)s)")
-    parser.add_argument("--curriculum", type=int, default=1200, help="steps until all is hard (default: %(default)s)")
+    parser.add_argument("--window-steps", type=int, help="first steps on windows of the frame (default: 85 %% of all)")
+    parser.add_argument("--curriculum", type=int, default=500, help="steps until all is hard (default: %(default)s)")
     parser.add_argument("--validate-every", type=int, default=500, help="steps (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that make batches (default: %(default)s)")
     parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
@@ -139,6 +140,7 @@ def run_pretrain(args: argparse.Namespace) -> None:
         prompts=args.prompts,
         learning_rate=args.learning_rate,
         curriculum=args.curriculum,
+        window_steps=round(0.85 * args.steps) if args.window_steps is None else args.window_steps,
         validate_every=args.validate_every,
         workers=args.workers,
         data=tuple(str(folder.resolve()) for folder in folders),

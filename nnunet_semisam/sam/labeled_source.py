@@ -60,8 +60,8 @@ class LabeledSource:
 
     def __call__(
         self, rng: np.random.Generator, size: int, count: int, easy: float, frame: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return an image and masks of things in it; see ``synthetic_batches.Source``."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return an image, masks of things in it and its regions; see ``synthetic_batches.Source``."""
         if rng.random() < self.synthetic_share:
             return synthetic_source(rng, size, count, easy, frame)
         for _ in range(20):
@@ -69,7 +69,7 @@ class LabeledSource:
             image, regions = zoomed(rng, grey, label, size, frame)
             masks = random_things(rng, regions.numpy(), count)
             if masks is not None:
-                return torch.from_numpy(recoloured(rng, image.numpy())), torch.from_numpy(masks)
+                return torch.from_numpy(recoloured(rng, image.numpy())), torch.from_numpy(masks), regions
         return synthetic_source(rng, size, count, easy, frame)  # this data set's things vanish at the size of the input
 
 

@@ -24,7 +24,7 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam.checkpoints import read_state, save_atomically
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
 from nnunet_semisam.sam.nano import build_nano_sam, half_frame
-from nnunet_semisam.sam.pretrain_loss import prompt_loss
+from nnunet_semisam.sam.pretrain_loss import edge_loss, prompt_loss
 from nnunet_semisam.sam.synthetic_batches import KIND_SHARES, Source, SyntheticBatches, TrainingBatch, synthetic_source
 
 logger = logging.getLogger(__name__)
@@ -64,9 +64,9 @@ class PretrainSettings:
     weight_decay: float = 0.02
     warmup: int = 200
     cooldown: float = 0.3
-    curriculum: int = 1200
+    curriculum: int = 500
     ema_decay: float = 0.998
-    window_steps: int = 14_000
+    window_steps: int = 17_000
     validate_every: int = 500
     save_every: int = 100
     workers: int = 1
@@ -97,10 +97,17 @@ def normalised(sam: Sam, batch: TrainingBatch, device: torch.device) -> Tensor:
     return (images * inside[:, None]).contiguous(memory_format=torch.channels_last)
 
 
-def answers(sam: Sam, batch: TrainingBatch, device: torch.device) -> Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]:
+def encode(sam: Sam, batch: TrainingBatch, device: torch.device) -> Tensor:
+    """Return the features of the images, ``(B, C, S / 8, S / 8)``."""
+    with torch.autocast(device.type, torch.bfloat16):
+        return sam.image_encoder(normalised(sam, batch, device))
+
+
+def answers(
+    sam: Sam, features: Tensor, batch: TrainingBatch, device: torch.device
+) -> Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Yield logits ``(M, T, h, w)``, quality ``(M, T)``, targets and ambiguity of every group of prompts."""
     with torch.autocast(device.type, torch.bfloat16):
-        features = sam.image_encoder(normalised(sam, batch, device))
         position = sam.prompt_encoder.get_dense_pe()
         for group, target in zip(batch.prompts, batch.targets, strict=True):
             prompts = group.to(device)
@@ -145,7 +152,9 @@ class Pretraining:
         torch.manual_seed(settings.seed)
         self.sam = build_nano_sam().to(device, memory_format=torch.channels_last)
         self.average = {name: value.detach().clone() for name, value in self.sam.state_dict().items()}
-        self.optimizer = build_optimizer(self.sam, settings)
+        # An image-only task for the encoder, thrown away afterwards: where do regions end?
+        self.edges = nn.Sequential(nn.Conv2d(self.sam.prompt_encoder.embed_dim, 16, 1), nn.PixelShuffle(4)).to(device)
+        self.optimizer = build_optimizer(nn.ModuleList([self.sam, self.edges]), settings)
         self.step = 0
         if (folder / CHECKPOINT).exists():
             self._resume(read_state(folder / CHECKPOINT))
@@ -161,6 +170,7 @@ class Pretraining:
                 f"({', '.join(self.FREE_TO_CHANGE)} may change): give those, or another --out."
             )
         self.sam.load_state_dict(state["model"])
+        self.edges.load_state_dict(state["edges"])
         self.window = half_frame(self.sam)
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
@@ -195,8 +205,11 @@ class Pretraining:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate_at(self.step)
         sam = self.window if self.step < self.settings.window_steps else self.sam
-        losses = [prompt_loss(*answer) for answer in answers(sam, batch, self.device)]
-        loss = torch.stack(losses).mean()
+        features = encode(sam, batch, self.device)
+        losses = [prompt_loss(*answer) for answer in answers(sam, features, batch, self.device)]
+        with torch.autocast(self.device.type, torch.bfloat16):
+            drawn = self.edges(features)
+        loss = torch.stack(losses).mean() + edge_loss(drawn, batch.edges.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.sam.parameters(), 1.0)
@@ -230,6 +243,7 @@ class Pretraining:
             "step": self.step,
             "settings": asdict(self.settings),
             "model": self.sam.state_dict(),
+            "edges": self.edges.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
         }
@@ -258,7 +272,8 @@ def validation_dice(
         data = SyntheticBatches(batches, VALIDATION_SEED, source=source, groups=1, kinds=(kind,))
         values = []
         for index in range(batches):
-            for logits, quality, target, ambiguous in answers(sam, data[index], device):
+            batch = data[index]
+            for logits, quality, target, ambiguous in answers(sam, encode(sam, batch, device), batch, device):
                 guess, _ = choose_masks(logits, quality, ambiguous)
                 inside, truth = guess > 0, target > 0.5
                 values.append(2 * (inside & truth).sum((1, 2)) / (inside.sum((1, 2)) + truth.sum((1, 2))).clamp_min(1))

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FOCAL_WEIGHT, DICE_WEIGHT, QUALITY_WEIGHT = 20.0, 3.0, 1.0
+FOCAL_WEIGHT, DICE_WEIGHT, QUALITY_WEIGHT, EDGE_WEIGHT = 20.0, 3.0, 1.0, 1.0
+EDGE_BALANCE = 4.0  # edges are thin: a pixel of one counts as much as four others
 GAMMA = 2.0  # Lin et al. 2017, https://arxiv.org/abs/1708.02002
 
 
@@ -34,6 +35,20 @@ def mask_losses(logits: Tensor, target: Tensor) -> Tensor:
     overlap = (probability * wanted).sum((2, 3))
     dice = 1 - (2 * overlap + 1) / (probability.sum((2, 3)) + wanted.sum((2, 3)) + 1)
     return FOCAL_WEIGHT * focal + DICE_WEIGHT * dice
+
+
+def edge_loss(logits: Tensor, edges: Tensor) -> Tensor:
+    """Return the cross-entropy of predicted edges, scalar.
+
+    It makes the image encoder see before the decoder asks: without it, the decoder learns to answer from boxes and
+    masks alone long before features of the image are worth listening to.
+
+    Args:
+        logits: ``(B, 1, h, w)``.
+        edges: ``(B, h, w)``, 0 or 1.
+    """
+    balance = torch.tensor(EDGE_BALANCE, device=logits.device)
+    return EDGE_WEIGHT * F.binary_cross_entropy_with_logits(logits[:, 0].float(), edges, pos_weight=balance)
 
 
 def mask_iou(logits: Tensor, target: Tensor) -> Tensor:

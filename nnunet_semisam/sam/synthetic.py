@@ -92,7 +92,7 @@ def add_heart(rng: np.random.Generator, scene: Scene, y: Array, x: Array, radius
     centre = tuple(rng.uniform(0.2, 0.8, 2) * size)
     outer = random_oval(rng, centre, radius, 0.15, 0.05)
     inner = outer.scaled(1 - rng.uniform(0.15, 0.6), tuple(rng.normal(0, 0.04 * radius, 2)))
-    muscle = pick(rng, palette)
+    muscle = float(np.clip(pick(rng, palette), 0, 1))
     blood = away_from(rng, muscle)
     ring, pool = outer.level(y, x), inner.level(y, x)
     angle = rng.uniform(0, 2 * np.pi)
@@ -148,7 +148,7 @@ def add_ring(rng: np.random.Generator, scene: Scene, y: Array, x: Array, radius:
     centre = tuple(rng.uniform(0.1, 0.9, 2) * size)
     outer = random_oval(rng, centre, radius, 0.4, 0.1)
     inner = outer.scaled(1 - rng.uniform(0.15, 0.7), tuple(rng.normal(0, 0.07 * radius, 2)))
-    mean = pick(rng, palette)
+    mean = float(np.clip(pick(rng, palette), 0, 1))
     band = (outer.level(y, x) < 1) & (inner.level(y, x) >= 1)
     if rng.random() < 0.4:
         band &= ~wedge(y, x, centre, rng.uniform(0, 2 * np.pi), rng.uniform(0.4, 3.5))
@@ -171,7 +171,10 @@ def add_oval(rng: np.random.Generator, scene: Scene, y: Array, x: Array, radius:
     elif kind < 0.5:
         rough = smooth_field(rng, size, int(np.clip(size / radius, 4, 40)))[0]
         mask = shape.level(y, x) + 0.3 * rough < 1
-    scene.objects.append((scene.paint(mask, pick(rng, palette)),))
+    behind = np.asarray(scene.means, dtype=np.float32)[scene.regions[mask]]
+    visible = rng.random() < 0.85 and len(behind) > 0
+    mean = away_from(rng, float(np.clip(behind.mean(), 0, 1)), 0.12) if visible else pick(rng, palette)
+    scene.objects.append((scene.paint(mask, mean),))
 
 
 def random_scene(rng: np.random.Generator, size: int, easy: float = 0.0, frame: int | None = None) -> Scene:

@@ -48,6 +48,7 @@ class TrainingBatch:
         kinds: Name of each group's prompt kind.
         prompts: One batch of prompts per group, in pixels of the input; masks at ``S / 2``.
         targets: Coverage of the true masks per group, ``(M, S / 2, S / 2)``, in [0, 1].
+        edges: Where a region of the scene ends, asked for or not, ``(B, S / 2, S / 2)``, 0 or 1.
     """
 
     images: Tensor
@@ -55,14 +56,18 @@ class TrainingBatch:
     kinds: list[str]
     prompts: list[PromptBatch]
     targets: list[Tensor]
+    edges: Tensor
 
 
-Source = Callable[[np.random.Generator, int, int, float, int], tuple[Tensor, Tensor]]
-"""``(rng, size, count, easy, frame) -> image (H, W) float and masks (count, H, W) bool``, ``H, W <= size``."""
+Source = Callable[[np.random.Generator, int, int, float, int], tuple[Tensor, Tensor, Tensor]]
+"""``(rng, size, count, easy, frame) -> image (H, W) float, masks (count, H, W) bool, regions (H, W) int16``, with
+``H, W <= size``."""
 
 
-def synthetic_source(rng: np.random.Generator, size: int, count: int, easy: float, frame: int) -> tuple[Tensor, Tensor]:
-    """Return a procedural image, often cropped to a rectangle, and masks of things in it; see :data:`Source`."""
+def synthetic_source(
+    rng: np.random.Generator, size: int, count: int, easy: float, frame: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a procedural image, often cropped to a rectangle, masks of things in it, regions; see :data:`Source`."""
     for _ in range(50):
         scene = random_scene(rng, size, easy, frame)
         height, width = (int(size * rng.uniform(0.65, 1.0)) if rng.random() < 0.4 else size for _ in range(2))
@@ -74,7 +79,8 @@ def synthetic_source(rng: np.random.Generator, size: int, count: int, easy: floa
             masks = object_masks(scene, count, rng, int(SMALLEST_AREA * (1 + 15 * easy)))
         except LookupError:
             continue
-        return torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(masks)
+        regions = torch.from_numpy(np.ascontiguousarray(scene.regions))
+        return torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(masks), regions
     raise RuntimeError("50 procedural scenes in a row held nothing to ask for; the recipe of scenes is broken.")
 
 
@@ -123,10 +129,12 @@ class SyntheticBatches(Dataset):
         images = torch.zeros((count, size, size), dtype=torch.uint8)
         valid = torch.zeros((count, 2), dtype=torch.int64)
         masks = torch.zeros((self.groups, count * self.prompts, size, size), dtype=torch.bool)
+        edges = torch.zeros((count, size, size), dtype=torch.bool)
         for i in range(count):
-            image, things = self.source(rng, size, self.groups * self.prompts, 1.0 - progress, self.size)
-            image, things = random_symmetry(rng, image, things)
+            image, things, regions = self.source(rng, size, self.groups * self.prompts, 1.0 - progress, self.size)
+            image, things, regions = random_symmetry(rng, image, things, regions)
             height, width = image.shape
+            edges[i, :height, :width] = region_edges(regions)
             valid[i] = torch.tensor([height, width])
             images[i, :height, :width] = rescale_intensity(image[None])[0].round().to(torch.uint8)
             grouped = things.unflatten(0, (self.prompts, self.groups)).transpose(0, 1)
@@ -135,7 +143,7 @@ class SyntheticBatches(Dataset):
         kinds = list(self.kinds) or self._kinds(rng, progress)
         prompts = [self._ask(kind, about, m, progress, generator) for kind, m in zip(kinds, masks, strict=True)]
         targets = [F.avg_pool2d(m.float()[:, None], 2)[:, 0] for m in masks]
-        return TrainingBatch(images, valid, kinds, prompts, targets)
+        return TrainingBatch(images, valid, kinds, prompts, targets, F.max_pool2d(edges.float(), 2))
 
     def _kinds(self, rng: np.random.Generator, progress: float) -> list[str]:
         shares = np.array([(1 - progress) * first + progress * last for first, last in KIND_SHARES.values()])
@@ -158,8 +166,16 @@ class SyntheticBatches(Dataset):
         return PromptBatch(**asked)
 
 
-def random_symmetry(rng: np.random.Generator, image: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Flip and turn image ``(H, W)`` and masks ``(M, H, W)`` by one of the eight symmetries of the square."""
+def random_symmetry(rng: np.random.Generator, *maps: Tensor) -> list[Tensor]:
+    """Flip and turn maps ``(..., H, W)`` alike by one of the eight symmetries of the square."""
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
-    image, masks = (torch.rot90(t, turns, (-2, -1)) for t in (image, masks))
-    return (image.flip(-1), masks.flip(-1)) if flip else (image, masks)
+    turned = [torch.rot90(t, turns, (-2, -1)) for t in maps]
+    return [t.flip(-1) for t in turned] if flip else turned
+
+
+def region_edges(regions: Tensor) -> Tensor:
+    """Return which pixels of ``regions (H, W)`` have a right or lower neighbour of another region, bool."""
+    edges = torch.zeros_like(regions, dtype=torch.bool)
+    edges[:-1] |= regions[:-1] != regions[1:]
+    edges[:, :-1] |= regions[:, :-1] != regions[:, 1:]
+    return edges

@@ -18,6 +18,16 @@ def test_nano_is_segment_anythings_sam_within_its_budget() -> None:
         assert sam.image_encoder(torch.zeros(1, 3, 224, 224)).shape == (1, 128, 28, 28)
 
 
+def test_no_channel_of_the_embedding_is_the_same_everywhere() -> None:
+    torch.manual_seed(0)
+    sam = build_nano_sam(image_size=64, dim=32, widths=(16, 16, 16))
+    for channel_bias in (0.0, 100.0):  # large constants per channel must not drown what varies over the image
+        torch.nn.init.constant_(sam.image_encoder.from_middle.bias, channel_bias)
+        with torch.no_grad():
+            features = sam.image_encoder(torch.randn(2, 1, 64, 64))
+        torch.testing.assert_close(features.std((2, 3), correction=0), torch.ones(2, 32), atol=0.05, rtol=0.05)
+
+
 def test_box_is_drawn_where_it_is(nano_sam: Sam) -> None:
     # The encoder is given edges less half a pixel. Columns 16 to 48 and rows 8 to 24 of 64 are half that on the canvas.
     canvas = nano_sam.prompt_encoder.draw(1, None, torch.tensor([[15.5, 7.5, 47.5, 23.5]]), None)[0]

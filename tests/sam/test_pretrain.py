@@ -13,7 +13,7 @@ from nnunet_semisam.sam import pretrain
 from nnunet_semisam.sam.checkpoints import read_state
 from nnunet_semisam.sam.nano import build_nano_sam
 from nnunet_semisam.sam.pretrain import CHECKPOINT, LOG, Pretraining, PretrainSettings, validation_dice
-from nnunet_semisam.sam.pretrain_loss import mask_iou, mask_losses, prompt_loss
+from nnunet_semisam.sam.pretrain_loss import edge_loss, mask_iou, mask_losses, prompt_loss
 from nnunet_semisam.sam.synthetic_batches import TrainingBatch
 
 CPU = torch.device("cpu")
@@ -36,6 +36,11 @@ def test_focal_and_dice_by_hand() -> None:
     logits, target = torch.tensor([[[[0.0, 0.0]]]]), torch.tensor([[[1.0, 0.0]]])
     # p = 1/2: focal = 1/4 ln 2 in both pixels; Dice = 1 - (2 * 1/2 + 1) / (1 + 1 + 1) = 1/3
     assert float(mask_losses(logits, target)) == pytest.approx(20 * np.log(2) / 4 + 3 / 3)
+
+
+def test_edge_loss_by_hand() -> None:
+    # at logit 0 every pixel costs ln 2, edges four times that: (4 + 1) / 2 ln 2
+    assert float(edge_loss(torch.zeros(1, 1, 1, 2), torch.tensor([[[1.0, 0.0]]]))) == pytest.approx(2.5 * np.log(2))
 
 
 def test_iou_by_hand() -> None:

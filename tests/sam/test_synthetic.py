@@ -6,7 +6,7 @@ import torch
 
 from nnunet_semisam.sam.simulate_prompts import KINDS
 from nnunet_semisam.sam.synthetic import SMALLEST_AREA, Scene, add_heart, object_masks, random_scene, render
-from nnunet_semisam.sam.synthetic_batches import KIND_SHARES, SyntheticBatches
+from nnunet_semisam.sam.synthetic_batches import KIND_SHARES, SyntheticBatches, region_edges
 from nnunet_semisam.sam.synthetic_shapes import Oval, grid, smooth_field, spline_basis, wedge
 
 
@@ -95,7 +95,13 @@ def test_batches_ask_with_the_kind_they_name(kind: str) -> None:
 
 
 def test_curriculum_starts_with_boxes_and_large_things() -> None:
-    data = SyntheticBatches(1000, 0, curriculum=1000, size=64, images=2)
+    data = SyntheticBatches(1000, 0, curriculum=10**6, size=64, images=2)
     first = [kind for i in range(12) for kind in data[i].kinds]
     assert all("box" in kind for kind in first)
     assert min(float(t.flatten(1).sum(1).min()) * 4 for i in range(6) for t in data[i].targets) > 10 * SMALLEST_AREA
+
+
+def test_edges_lie_between_regions() -> None:
+    regions = torch.zeros(4, 4, dtype=torch.int16)
+    regions[2:, 1:] = 5
+    assert region_edges(regions).int().tolist() == [[0, 0, 0, 0], [0, 1, 1, 1], [1, 0, 0, 0], [1, 0, 0, 0]]
