@@ -43,7 +43,7 @@ AT_LEAST_ONE = (
     "sam_cases_per_refresh",
     "sam_batch_size",
 )
-CHOICES = {"deploy": ("teacher", "student")}
+CHOICES = {"deploy": ("teacher", "student"), "maturity_start": ("all", "any")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +82,8 @@ class SemiSAMConfig:
         maturity_dice: Dice that the teacher must reach on labeled training patches before a class may speak in an
             unlabeled term. Its trust rises linearly from 0
             here to 1 at ``maturity_dice + 0.1``; from 1/2 on it is named, before that it is part of the rest.
+        maturity_start: Whether the consistency term waits until ``all`` classes have been named once, or starts with
+            ``any``. After the start a class that is lost again goes back to the rest; the others go on.
         area_prior_factor: A class may claim at most this many times the largest share of voxels, and must claim at
             least the smallest share divided by it, that it has on labeled patches; beyond, its trust falls.
 
@@ -127,6 +129,7 @@ class SemiSAMConfig:
     consistency_confidence: float = 0.0
     cutmix_probability: float = 0.5  # UniMatch, https://arxiv.org/abs/2208.09910
     maturity_dice: float = 0.8  # docs/results.md: at 0.6 a teacher of three ACDC patients speaks too early
+    maturity_start: str = "all"  # docs/results.md: with "any", 1,400 steps of one named class cost more than they gave
     area_prior_factor: float = 2.0
 
     use_sam: bool = False

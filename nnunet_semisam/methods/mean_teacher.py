@@ -38,6 +38,7 @@ class MeanTeacher(SSLMethod):
         self.loss = CONSISTENCY_LOSSES.get(config.consistency_loss)
         self.gate = MaturityGate(num_channels, config.maturity_dice, has_regions)
         self.area = AreaPrior(num_channels, config.area_prior_factor, has_regions)
+        self.started = config.maturity_start == "any"
         self.agreement = MaturityGate(num_channels, 0.0, has_regions)  # of student and teacher, on unlabeled patches
 
     def setup(self, student: nn.Module, build_network: Callable[[], nn.Module]) -> None:
@@ -60,7 +61,7 @@ class MeanTeacher(SSLMethod):
             self._measure(labeled)
         config = self.config
         weight = config.consistency_weight * rampup(progress, config.consistency_start, config.consistency_rampup)
-        speaks = weight > 0 and bool(self.gate.class_trust().max() >= SPEAKS)
+        speaks = weight > 0 and self._has_started() and bool(self.gate.class_trust().max() >= SPEAKS)
         if not speaks and unlabeled.pseudo is None:
             return LossTerms(None, self._log(0.0, weight, 0.0))
         target = self._teacher_probs(unlabeled.weak)
@@ -81,6 +82,12 @@ class MeanTeacher(SSLMethod):
             logits, target = merge_rest(logits, target, class_trust)
         trust = self._trust(target, class_trust)
         return self.loss(logits, target, trust, class_trust, self.has_regions), float(trust.mean())
+
+    def _has_started(self) -> bool:
+        """Return whether every class has been named once (or the settings do not wait for that)."""
+        foreground = self.gate.class_trust()[0 if self.has_regions else 1 :]
+        self.started = self.started or bool((foreground >= SPEAKS).all())
+        return self.started
 
     @torch.no_grad()
     def _measure(self, labeled: LabeledBatch) -> None:
@@ -163,10 +170,11 @@ class MeanTeacher(SSLMethod):
 
     def state_dict(self) -> dict:
         """Return the teacher and what was measured."""
-        return {name: part.state_dict() for name, part in self._parts().items()}
+        return {name: part.state_dict() for name, part in self._parts().items()} | {"started": self.started}
 
     def load_state_dict(self, state: dict) -> None:
         """Restore the teacher and what was measured."""
+        self.started = state["started"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 

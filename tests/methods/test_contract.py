@@ -165,7 +165,11 @@ def train(method, student, optimizer, seeds) -> list:
 
 
 def test_resumed_method_goes_on_bit_for_bit(name, has_regions, tmp_path):
-    settings = {"maturity_dice": 0.05, "area_prior_factor": 2.0}  # gate and prior must be restored too
+    settings = {
+        "maturity_dice": 0.05,
+        "maturity_start": "any",
+        "area_prior_factor": 2.0,
+    }  # gate and prior must be restored too
 
     def begin():
         method, student = make_method(name, 2, K, has_regions, **settings)

@@ -23,7 +23,12 @@ class Pixelwise(nn.Module):
 
 
 def pixelwise(has_regions: bool = False, **settings) -> tuple[MeanTeacher, Pixelwise]:
-    settings = {"maturity_dice": 0.5, "consistency_start": 0.0, "consistency_rampup": 0.0} | settings
+    settings = {
+        "maturity_dice": 0.5,
+        "maturity_start": "any",
+        "consistency_start": 0.0,
+        "consistency_rampup": 0.0,
+    } | settings
     method = MeanTeacher(SemiSAMConfig(**settings), K, has_regions)
     student = Pixelwise()
     method.setup(student, Pixelwise)
@@ -233,3 +238,27 @@ def test_teacher_follows_after_each_step_and_is_what_is_deployed():
     other, student = pixelwise(deploy="student")
     assert other.deployable(student) is student
     assert other.opinion(student) is other.teacher.network
+
+
+def says(labels: torch.Tensor) -> UnlabeledBatch:
+    return UnlabeledBatch(logits_of(labels), logits_of(labels))
+
+
+def test_nothing_is_said_before_every_class_was_named_once():
+    method, student = pixelwise(maturity_start="all")
+    partly = stripes().clone()
+    partly[partly == 2] = 0
+    knows_one = LabeledBatch(logits_of(partly), stripes()[:, None], num_random=1)
+    assert method.unsupervised_loss(student, knows_one, says(stripes()), NOW).total is None
+    assert not method.state_dict()["started"]
+
+
+def test_once_started_a_lost_class_does_not_silence_the_others():
+    method, student = pixelwise(maturity_start="all")
+    assert method.unsupervised_loss(student, labeled_stripes(), says(stripes()), NOW).total is not None
+    method.gate.overlap[2] = 0.0  # the teacher loses class 2
+    method.teacher.step = 1  # no measurement at this step
+    assert method.unsupervised_loss(student, labeled_stripes(), says(stripes()), NOW).total is not None
+    other, _ = pixelwise(maturity_start="all")
+    other.load_state_dict(method.state_dict())
+    assert other.started
