@@ -29,7 +29,7 @@ SURFACE = {
     "sam list": [],
     "sam pretrain": [
         *("--curriculum", "--data", "--device", "--images", "--learning-rate", "--out", "--prompts"),
-        *("--seed", "--steps", "--synthetic-share", "--validate-every", "--workers"),
+        *("--seed", "--steps", "--synthetic-share", "--validate-every", "--window-steps", "--workers"),
     ],
     "trainers-path": [],
     "unregister": [],
