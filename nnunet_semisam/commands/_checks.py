@@ -93,7 +93,10 @@ def check_device() -> list[Finding]:
     elif torch.backends.mps.is_available():
         findings.append(Finding(NOTE, "device", "Apple GPU, no CUDA", "add -device mps to nnUNetv2_train"))
     else:
-        mend = "add -device cpu to nnUNetv2_train and nnUNetv2_predict; nnU-Net's own plans are sized for a GPU"
+        mend = (
+            "add -device cpu to nnUNetv2_train and nnUNetv2_predict; export OMP_WAIT_POLICY=PASSIVE if other programs "
+            "use the cores, too; nnU-Net's own plans are sized for a GPU"
+        )
         findings.append(Finding(NOTE, "device", f"{os.cpu_count()} CPU cores, no CUDA", mend))
     return findings
 

@@ -58,8 +58,7 @@ class Demo:
         folders = {name: str(self.folder / name) for name in names}
         for folder in folders.values():
             Path(folder).mkdir()
-        cores = os.cpu_count() or 1
-        processes = str(min(2, cores))
+        processes = str(min(2, os.cpu_count() or 1))
         settings = self.folder / "settings.yaml"
         settings.write_text(settings_yaml(self.steps), encoding="utf-8")
         return {
@@ -67,8 +66,7 @@ class Demo:
             "nnUNet_extTrainer": str(trainers_folder()),
             "nnUNet_semisam_config": str(settings),
             "nnUNet_n_proc_DA": processes,
-            # Threads that wait for each other spin: where workers need the cores, too, fewer threads are faster.
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // 2)),
+            "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: where cores are shared, spinning ones cost a lot
             "nnUNet_def_n_proc": processes,  # nnU-Net starts 8 for a validation: on two cores, minutes of imports
         }
 
