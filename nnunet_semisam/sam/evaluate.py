@@ -1,15 +1,16 @@
 """How well a SAM follows prompts that come from the ground truth, beside what needs no SAM at all.
 
 Every slice and class is asked for with one prompt set about the whole class in the slice; answers are put together
-and compared per volume. Two controls are reported beside the SAM: the ellipse that fills the box, and the degraded
-ground truth that serves as mask prompt, by itself.
+and compared per volume. Three controls are reported beside the SAM: the ellipse that fills the box; the degraded ground
+truth that serves as mask prompt, by itself; and the SAM asked with all prompts about a blank image, because a model
+that merges box and mask well can score high without ever looking.
 Shapes in this file: ``N`` slices, ``C`` channels, ``H, W`` of a slice, ``M`` prompts.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from nnunet_semisam.sam.simulate_prompts import degraded_logits, random_points, 
 
 KINDS = ("box", "points", "box+points", "box+mask", "box+points+mask")
 CONTROLS = ("ellipse in the box", "mask prompt alone")
+BLANK = "blank image"
 POINTS = (3, 2)  # foreground and background points of a prompt
 SEVERITY = 0.5  # of the degraded mask, see degraded_logits
 
@@ -65,18 +67,18 @@ def ellipses(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
 
 def answers_for_class(
     backend: SAMBackend,
-    embedding: Embedding,
+    embeddings: tuple[Embedding, Embedding],
     slices: Tensor,
     masks: Tensor,
     generator: Generator,
-    kinds: Iterable[str] = KINDS,
+    kinds: Sequence[str] = KINDS,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield each kind's name, controls included, and the answered masks ``(M, H, W)``, bool.
 
     Args:
         backend: A 2D SAM.
-        embedding: Encoded slices.
-        slices: Which of them the masks lie in, ``(M,)``, int64.
+        embeddings: Encoded slices, and one encoded slice with nothing in it.
+        slices: Which of the slices the masks lie in, ``(M,)``, int64.
         masks: True masks ``(M, H, W)``, bool, none empty.
         generator: Source of randomness of the prompts.
         kinds: Kinds to ask with.
@@ -84,8 +86,11 @@ def answers_for_class(
     prompts = replace(prompts_from_truth(masks, generator), image=slices)
     yield CONTROLS[0], ellipses(prompts.boxes, (masks.shape[1], masks.shape[2]))
     yield CONTROLS[1], prompts.mask_logits > 0
+    embedding, blank = embeddings
     for kind in kinds:
         yield kind, backend.decode(embedding, keep_kinds(prompts, kind)).logits.cpu() > 0
+    unseen = replace(keep_kinds(prompts, kinds[-1]), image=torch.zeros_like(slices))
+    yield f"{kinds[-1]}, {BLANK}", backend.decode(blank, unseen).logits.cpu() > 0
 
 
 def evaluate_volume(
@@ -94,7 +99,7 @@ def evaluate_volume(
     labels: NDArray[np.integer],
     classes: Iterable[int],
     seed: int = 0,
-    kinds: Iterable[str] = KINDS,
+    kinds: Sequence[str] = KINDS,
 ) -> dict[tuple[str, int], float]:
     """Return the Dice of a volume for every kind of prompt and class that occurs in it.
 
@@ -104,7 +109,7 @@ def evaluate_volume(
         labels: ``(N, H, W)``.
         classes: Labels to ask for.
         seed: Seed of the prompts.
-        kinds: Kinds to ask with; the controls are always added.
+        kinds: Kinds to ask with; the controls are always added, the blank image with the last kind.
 
     Returns:
         ``{(kind, class): Dice}``, Dice in [0, 1] over all voxels of the volume.
@@ -115,14 +120,15 @@ def evaluate_volume(
     if not used.any():
         return scores
     truth = truth[used]
-    embedding = backend.encode(torch.from_numpy(np.ascontiguousarray(images))[used].float())
+    shown = torch.from_numpy(np.ascontiguousarray(images))[used].float()
+    embeddings = backend.encode(shown), backend.encode(torch.zeros_like(shown[:1]))
     for label in classes:
         slices = (truth == label).flatten(1).any(1).nonzero()[:, 0]
         if len(slices) == 0:
             continue
         masks = truth[slices] == label
         generator = Generator().manual_seed(seed + int(label))
-        for kind, guess in answers_for_class(backend, embedding, slices, masks, generator, kinds):
+        for kind, guess in answers_for_class(backend, embeddings, slices, masks, generator, kinds):
             scores[kind, label] = float(2 * (guess & masks).sum() / (guess.sum() + masks.sum()))
     return scores
 

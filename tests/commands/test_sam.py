@@ -13,7 +13,7 @@ import torch
 from nnunet_semisam import cli
 from nnunet_semisam.sam import pretrain
 from nnunet_semisam.sam.checkpoints import read_state
-from nnunet_semisam.sam.evaluate import CONTROLS, KINDS
+from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, KINDS
 from nnunet_semisam.sam.labeled_source import LabeledSource
 from nnunet_semisam.sam.nano import build_nano_sam
 
@@ -65,11 +65,11 @@ def test_evaluate_reports_every_kind_beside_the_controls(
     rows = [line.split("|")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [cell.strip() for cell in rows[0]] == ["prompt", "ring", "disc", "mean"]
     table = {row[0].strip(): [float(cell) for cell in row[1:]] for row in rows[1:]}
-    assert list(table) == [*CONTROLS, *KINDS]
+    assert list(table) == [*CONTROLS, *KINDS, f"{KINDS[-1]}, {BLANK}"]
     assert table[CONTROLS[0]][1] > 0.9  # a disc is the ellipse in its box
     # 21 pixels across: ellipse of radius 10.5, ring of radii 6 and 11: Dice 2 (110 - 36) / (110 + 121 - 36) = 0.76
     assert table[CONTROLS[0]][0] == pytest.approx(0.76, abs=0.04)
-    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 2 * 2 * (len(KINDS) + len(CONTROLS))
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 1 + 2 * 2 * len(table)
 
 
 def test_evaluate_explains_what_it_was_not_given(
