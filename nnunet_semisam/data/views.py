@@ -114,13 +114,14 @@ class UnlabeledViews:
             ``(R, *S)`` bool for regions) and ``pseudo_trust`` ``(1, *S)``, 0 wherever there is no opinion.
         """
         channels = [channel for channel in (label, inside) if channel is not None]
-        sample = {"image": image}
+        # Trust travels as one more image channel: interpolated alike, and cheaper than a regression target, whose warp
+        # finds every voxel's neighbours again. As a segmentation channel it would be rounded.
+        sample = {"image": image if trust is None else torch.cat([image, trust])}
         if channels:
             sample["segmentation"] = torch.cat(channels)
-        if trust is not None:
-            sample["regression_target"] = trust  # interpolated; as a segmentation channel it would be rounded
         for transform in self.spatial:
             sample = transform(**sample)
+        sample["image"], trust = sample["image"][: len(image)], sample["image"][len(image) :]
         moved = sample.get("segmentation")
         outside = None if inside is None else moved[-1] < 0
         strong = {"image": sample["image"].clone()}
@@ -130,7 +131,7 @@ class UnlabeledViews:
         if outside is not None:
             for view in views.values():
                 view[self.masked_channels] = view[self.masked_channels].masked_fill(outside, 0.0)
-        return views if label is None else views | self._pseudo(moved[:1], sample["regression_target"])
+        return views if label is None else views | self._pseudo(moved[:1], trust)
 
     def _pseudo(self, label: Tensor, trust: Tensor) -> dict[str, Tensor]:
         trust = trust.clamp(0.0, 1.0).masked_fill(label < 0, 0.0)
