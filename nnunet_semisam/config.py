@@ -63,7 +63,7 @@ class SemiSAMConfig:
         seed: Seed of python, numpy and torch at the start of training. ``None`` leaves them as they are. Workers of
             nnU-Net's augmenter seed themselves from the operating system: for bit-identical runs also set
             ``nnUNet_n_proc_DA=0`` and train on the CPU.
-        cpu_bfloat16: Whether training on a CPU computes in bfloat16, which pays on CPUs with instructions for it.
+        cpu_bfloat16: Whether network and SAM compute in bfloat16 on a CPU, which pays where it has instructions for it.
 
         deploy: Whose weights are validated, written as ``network_weights`` and used by ``nnUNetv2_predict``.
         unlabeled_batch_size: Unlabeled patches in a step; ``None`` takes the batch size of the plans.

@@ -39,15 +39,19 @@ class SegmentAnythingBackend(SAMBackend):
 
     Args:
         sam: The model, with weights.
-        device: Where it runs. On CUDA the encoder and the decoder run in bfloat16, the prompt encoder never does:
-            eight bits of mantissa would lose the position of a point.
+        device: Where it runs.
         fingerprint: Identifies the weights; the preprocessing's version is added.
         batch_size: Images that are encoded, and quarters of prompts that are decoded, at once.
+        cpu_bfloat16: Whether encoder and decoder run in bfloat16 on a CPU, too; on CUDA they always do. The prompt
+            encoder never does: eight bits of mantissa would lose the position of a point.
     """
 
-    def __init__(self, sam: Sam, device: torch.device, fingerprint: str, batch_size: int = 16) -> None:
+    def __init__(
+        self, sam: Sam, device: torch.device, fingerprint: str, batch_size: int = 16, cpu_bfloat16: bool = False
+    ) -> None:
         self.sam = sam.to(device).eval().requires_grad_(False)
         self.device = device
+        self.bfloat16 = device.type == "cuda" or (cpu_bfloat16 and device.type == "cpu")
         self.batch_size = batch_size
         self.side = int(sam.image_encoder.img_size)
         self.fingerprint = hashlib.sha256(f"{fingerprint} preprocessing {VERSION} {self.side}".encode()).hexdigest()
@@ -109,7 +113,7 @@ class SegmentAnythingBackend(SAMBackend):
         return choose_masks(logits.float(), quality.float(), ambiguous)
 
     def _autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def _check(self, embedding: Embedding, prompts: PromptBatch) -> None:
         if len(prompts) == 0:
@@ -129,7 +133,8 @@ class SegmentAnythingBackend(SAMBackend):
 def _build(name: str, make: Callable[[], Sam], config: SemiSAMConfig, device: torch.device) -> SegmentAnythingBackend:
     path = find_weights(name, config.sam_checkpoint)
     sam = make()
-    return SegmentAnythingBackend(sam, device, load_weights(sam, path, name), config.sam_batch_size)
+    fingerprint = load_weights(sam, path, name)
+    return SegmentAnythingBackend(sam, device, fingerprint, config.sam_batch_size, config.cpu_bfloat16)
 
 
 @BACKENDS.register("nano")
