@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 import torch
 
 from nnunet_semisam.config import SemiSAMConfig
@@ -35,8 +35,8 @@ def test_on_a_real_heart_trust_tells_right_from_wrong_and_fusion_loses_nothing(t
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     truth_file = min(folder.glob("*_gt.nii.gz"))
-    image = sitk.GetArrayFromImage(sitk.ReadImage(str(truth_file).replace("_gt", ""))).astype(np.float32)
-    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(truth_file))).astype(np.int16)
+    image = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(truth_file).replace("_gt", ""))).astype(np.float32)
+    truth = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(truth_file))).astype(np.int16)
     layout = LabelLayout((1, 2, 3), has_regions=False, regions=(), to_label_map=lambda probs: probs.argmax(0))
     network = degrade(opinion_of(truth), truth, layout, 0.7, SPACING, "patient082")
     config = SemiSAMConfig(use_sam=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+import SimpleITK
 import torch
 
 from nnunet_semisam.config import SemiSAMConfig
@@ -47,7 +47,7 @@ def test_shipped_weights_beat_ellipse_mask_and_blank_image_on_a_real_heart() -> 
         pytest.skip(f"{folder} is not there")
     frame = sorted(file for file in folder.glob("*_frame*.nii.gz") if "_gt" not in file.name)[0]
     truth_file = frame.with_name(frame.name.replace(".nii.gz", "_gt.nii.gz"))
-    image, truth = (sitk.GetArrayFromImage(sitk.ReadImage(str(file))) for file in (frame, truth_file))
+    image, truth = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file))) for file in (frame, truth_file))
     backend = build_backend(SemiSAMConfig(sam_model="nano"), CPU)
     dice = evaluate_volume(backend, image[:, None].astype(np.float32), truth, (RV, MYO), kinds=(ASKED,))
     for label in (RV, MYO):
