@@ -91,7 +91,7 @@ class Rounds:
     def run(self, stage: Any, index: int, cases: list[str], device: torch.device) -> None:
         """Make one round and note it."""
         summaries = []
-        clock(lambda: summaries.append(stage.refresh(index, cases, None, 0)), device, self.whole)
+        clock(lambda: summaries.append(stage.refresh(index, cases, 0)), device, self.whole)
         summary, self.cases = summaries[0], len(cases)
         self.parts.append({name: summary.seconds[name] / len(cases) for name in PARTS})
         self.prompts.append(sum(summary.prompts) / len(cases))
@@ -102,7 +102,7 @@ def measure_rounds(trainer: SemiSupervisedTrainer, repeats: int) -> dict[str, Ro
     """Make rounds over all unlabeled cases, in turns without and with cached embeddings."""
     session, found = trainer.pseudo_labels, {COLD: Rounds(), CACHED: Rounds()}
     cases = list(session.pool.files)
-    session.stage.refresh(1, cases[:1], None, 0)  # warm-up
+    session.stage.refresh(1, cases[:1], 0)  # warm-up
     for i in range(repeats):
         shutil.rmtree(session.stage.witness.cache.root, ignore_errors=True)
         found[COLD].run(session.stage, 2 + 2 * i, cases, trainer.device)

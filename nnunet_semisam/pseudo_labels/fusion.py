@@ -11,8 +11,9 @@ class, or not asked (tiny component)      witness never passes
 SAM's answer collapsed                    ``0.2`` times the certainty
 ========================================  ==============================================================================
 
-and then scaled down by the class's maturity and by its area prior. A voxel of a class has that class's trust; a voxel
-of the background is only as sure as the least sure of all channels, and so is every voxel of overlapping regions.
+and then scaled down by the class's area prior. A voxel of a class has that class's trust; a voxel of the background is
+only as sure as the least sure of all channels, and so is every voxel of overlapping regions. How mature a class is
+changes faster than labels are made, so that weight is added where they are used, see ``session.py``.
 
 Shapes in this file: ``K`` output channels of the network, ``F`` foreground classes or regions, ``*S`` spatial axes.
 """
@@ -68,7 +69,6 @@ def fuse(
     opinion: SAMOpinion,
     layout: LabelLayout,
     weights: SAMWeights,
-    class_trust: Sequence[float] | None = None,
     area_bounds: Sequence[tuple[float, float]] | None = None,
     area_factor: float = 2.0,
 ) -> FusedLabel:
@@ -79,7 +79,6 @@ def fuse(
         opinion: The SAM's, with arrays ``(F, *S)``.
         layout: Which channel means what.
         weights: How far the SAM may speak.
-        class_trust: Maturity of each output channel of the network, ``K`` numbers in [0, 1]; ``None`` trusts all.
         area_bounds: Smallest and largest share of a case's voxels per foreground channel among labeled cases.
         area_factor: A class that claims more than this times the largest share, or less than the smallest share
             divided by it, loses trust in proportion.
@@ -87,20 +86,19 @@ def fuse(
     Raises:
         ValueError: If the network's probabilities are not finite, or the numbers per channel do not fit.
     """
-    _check(network, layout, weights, class_trust, area_bounds)
+    _check(network, layout, weights, area_bounds)
     own = layout.foreground(network).astype(np.float32)
     claims = fused_claims(own, opinion, weights)
     label = layout.label_map(claims)
-    trust = _trust(own, claims, label, opinion, layout, weights, class_trust)
+    trust = _trust(own, claims, label, opinion, layout, weights)
     trust = _apply_area_prior(trust, label, layout, area_bounds, area_factor)
-    return FusedLabel(label, _per_voxel(trust, label, layout, claims, class_trust))
+    return FusedLabel(label, _per_voxel(trust, label, layout, claims))
 
 
 def _check(
     network: np.ndarray,
     layout: LabelLayout,
     weights: SAMWeights,
-    class_trust: Sequence[float] | None,
     area_bounds: Sequence[tuple[float, float]] | None,
 ) -> None:
     if not np.isfinite(network).all():
@@ -109,7 +107,6 @@ def _check(
     for name, got, wanted in (
         ("channels of network", len(network), outputs),
         ("weights", len(weights.weight), layout.channels),
-        ("class_trust", outputs if class_trust is None else len(class_trust), outputs),
         ("area_bounds", layout.channels if area_bounds is None else len(area_bounds), layout.channels),
     ):
         if got != wanted:
@@ -138,7 +135,6 @@ def _trust(
     opinion: SAMOpinion,
     layout: LabelLayout,
     weights: SAMWeights,
-    class_trust: Sequence[float] | None,
 ) -> np.ndarray:
     """Return the trust in "this voxel is, or is not, in channel f", ``(F, *S)``."""
     trust = np.empty_like(own)
@@ -153,9 +149,6 @@ def _trust(
         trust[f] = np.where(opinion.collapsed[f], COLLAPSED * certainty, trust[f])
         if layout.has_regions:  # nnU-Net's order of regions overrules this channel's own claim: nobody knows
             trust[f][(claims[f] > 0.5) != member] = 0.0
-        if class_trust is not None:
-            maturity = class_trust[f + (not layout.has_regions)]
-            trust[f][member | opinion.asked[f] | opinion.collapsed[f]] *= maturity
     return trust
 
 
@@ -185,13 +178,10 @@ def _per_voxel(
     label: np.ndarray,
     layout: LabelLayout,
     claims: np.ndarray,
-    class_trust: Sequence[float] | None,
 ) -> np.ndarray:
     """Return one trust per voxel, ``(*S)``, float32, from the trust per channel ``(F, *S)``."""
     combined = trust.min(axis=0)
     if not layout.has_regions:
-        if class_trust is not None:
-            combined = combined * class_trust[0]
         for f in range(layout.channels):
             combined = np.where(layout.members(label, f), trust[f], combined)
         combined = combined * (1 - np.clip(claims.sum(axis=0) - 1, 0, 1))  # two classes cannot own one voxel

@@ -15,6 +15,7 @@ from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.ema import unwrap
 from nnunet_semisam.losses import dice_and_cross_entropy
 from nnunet_semisam.methods import PseudoLabel
+from nnunet_semisam.methods.maturity import SPEAKS
 from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
 from nnunet_semisam.pseudo_labels.labeled_evidence import LabeledCases
 from nnunet_semisam.pseudo_labels.layout import LabelLayout
@@ -124,9 +125,9 @@ class PseudoLabelSession:
                 f"SAM is not asked yet: the network has not learned what to ask for (maturity_dice): {class_trust}"
             )
             return
-        self._refresh(epoch, class_trust)
+        self._refresh(epoch)
 
-    def _refresh(self, epoch: int, class_trust: list[float] | None) -> None:
+    def _refresh(self, epoch: int) -> None:
         self._last_refresh = epoch
         round_index = self._next_round
         self._next_round += 1
@@ -137,15 +138,15 @@ class PseudoLabelSession:
         cases = cases_for_round(list(self.pool.files), round_index, self.cases_per_refresh)
         ranks = {"rank": dist.get_rank(), "world_size": dist.get_world_size()} if self.trainer.is_ddp else {}
         barrier = dist.barrier if self.trainer.is_ddp else (lambda: None)
-        self.stage.refresh(round_index, cases, class_trust, epoch, barrier=barrier, **ranks)
+        self.stage.refresh(round_index, cases, epoch, barrier=barrier, **ranks)
         self._use(round_index)
 
     def _can_prompt(self, class_trust: list[float]) -> bool:
-        """Return whether the network knows all classes, or at least one region.
+        """Return whether the network can name all classes, or at least one region.
 
         Where a class is still unknown, "background" in a pseudo-label could be that class.
         """
-        return max(class_trust) > 0 if self.layout.has_regions else class_trust[0] > 0
+        return (max(class_trust) if self.layout.has_regions else min(class_trust[1:])) >= SPEAKS
 
     def _calibrated(self, round_index: int) -> bool:
         """Measure SAM, if that is due, and return whether it may speak in any class."""
@@ -183,13 +184,24 @@ class PseudoLabelSession:
         Args:
             label: ``(B, 1, *S)`` int16 with -1 for no opinion, or ``(B, R, *S)`` bool for regions.
             trust: ``(B, 1, *S)`` in [0, 1]; below ``sam_trust_threshold`` a voxel is ignored.
+
+        Returns:
+            Target, and trust times the present maturity of the voxel's class. Regions carry theirs in the loss.
         """
         trust = trust * (trust >= self.config.sam_trust_threshold)
         if self.layout.has_regions:
             return PseudoLabel(label.float(), trust)
         classes = self.trainer.label_manager.num_segmentation_heads
         one_hot = torch.zeros((label.shape[0], classes, *label.shape[2:]), device=label.device)
-        return PseudoLabel(one_hot.scatter_(1, label.clamp(min=0).long(), 1.0), trust)
+        index = label.clamp(min=0).long()
+        return PseudoLabel(one_hot.scatter_(1, index, 1.0), trust * self._maturity(label.device)[index])
+
+    def _maturity(self, device: torch.device) -> Tensor:
+        """Return how far each output channel may speak by now, ``(K,)``; the background waits for all classes."""
+        class_trust = self.trainer.method.class_trust()
+        if class_trust is None:
+            return torch.ones(self.trainer.label_manager.num_segmentation_heads, device=device)
+        return torch.tensor(class_trust, device=device)
 
     def loss(
         self, logits: Tensor | None, pseudo: PseudoLabel | None, progress: float
@@ -204,7 +216,10 @@ class PseudoLabelSession:
         weight = self.weight(progress)
         if logits is None or pseudo is None or weight == 0:
             return None, {"sam": 0.0, "sam_weight": weight, "sam_weighted": 0.0, "sam_trusted": 0.0}
-        class_trust = torch.ones(logits.shape[1], device=logits.device)  # maturity is in the stored trust
+        # A class's maturity is in its voxels' trust; overlapping regions share voxels, so there it weighs channels.
+        class_trust = torch.ones(logits.shape[1], device=logits.device)
+        if self.layout.has_regions:
+            class_trust = self._maturity(logits.device)
         raw = dice_and_cross_entropy(logits, pseudo.target, pseudo.trust, class_trust, self.layout.has_regions)
         log = {
             "sam": float(raw.detach()),

@@ -79,7 +79,6 @@ class PseudoLabelStage:
         self,
         round_index: int,
         cases: Sequence[str],
-        class_trust: Sequence[float] | None,
         epoch: int,
         *,
         rank: int = 0,
@@ -91,7 +90,6 @@ class PseudoLabelStage:
         Args:
             round_index: Number of the round.
             cases: All cases to refresh, the same list in every process.
-            class_trust: Maturity of each output channel of the network, ``K`` numbers in [0, 1].
             epoch: Epoch of the network, for the provenance.
             rank: This process; process 0 opens and closes the round.
             world_size: How many processes share the work.
@@ -106,7 +104,7 @@ class PseudoLabelStage:
         mine = shard(cases, rank, world_size)
         for i in range(len(shard(cases, 0, world_size))):
             if i < len(mine):
-                self.refresh_case(round_index, mine[i], class_trust, preview=mine[i] in self._previewed(cases))
+                self.refresh_case(round_index, mine[i], preview=mine[i] in self._previewed(cases))
             barrier()
         if rank == 0:
             self.store.commit(round_index, self._provenance(epoch))
@@ -119,9 +117,7 @@ class PseudoLabelStage:
     def _previewed(self, cases: Sequence[str]) -> Sequence[str]:
         return cases[: self.config.sam_preview_cases] if self.preview_folder is not None else ()
 
-    def refresh_case(
-        self, round_index: int, case: str, class_trust: Sequence[float] | None, preview: bool = False
-    ) -> None:
+    def refresh_case(self, round_index: int, case: str, preview: bool = False) -> None:
         """Write the pseudo-label of one case into a round that has begun."""
         seconds: dict[str, float] = {}
         with stopwatch(seconds, "load"):
@@ -135,7 +131,6 @@ class PseudoLabelStage:
                 answer.opinion,
                 self.layout,
                 self.weights,
-                class_trust,
                 self.area_bounds,
                 self.config.area_prior_factor,
             )

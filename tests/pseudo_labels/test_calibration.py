@@ -147,7 +147,7 @@ def test_the_stage_calibrates_and_follows(make_stage, store):
     assert table.classes[0].dice_network == pytest.approx(0.8, abs=0.05)
     assert stage.weights.weight[0] > 0
     assert any("SAM calibration" in line for line in lines)
-    stage.refresh(0, list(CASES), None, epoch=0)
+    stage.refresh(0, list(CASES), epoch=0)
     assert store.provenance(0)["calibration"]["classes"][0]["weight"] == stage.weights.weight[0]
 
 
@@ -157,7 +157,7 @@ def test_the_stage_switches_a_harmful_sam_off(make_stage, store):
     stage.predict = lambda image: predict(image).roll(2, dims=2)
     table = stage.calibrate(list(CASES), lambda case: lied_to[case].astype(np.int16), 0.99)
     assert table.classes[0].weight == 0.0
-    stage.refresh(0, ["case_a"], None, epoch=0)
+    stage.refresh(0, ["case_a"], epoch=0)
     label, trust = store.open("case_a")
     assert np.array_equal(label[0] == 1, lied_to["case_a"]), "the network's own opinion"
     assert trust[0][label[0] == 1].max() < 0.5 * 255

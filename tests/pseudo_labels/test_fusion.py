@@ -78,14 +78,6 @@ def test_two_classes_that_claim_one_voxel_get_no_trust():
     assert of_voxel(fuse(softmax(0.5, 0.5), says(1.0, 1.0), classes(2), two)) == (1, 0.0)
 
 
-def test_maturity_scales_a_class_and_the_background():
-    assert of_voxel(fuse(softmax(0.9), says(0.9), classes(), HALF, class_trust=[1.0, 0.3])) == (1, 0.3)
-    away = says(0.0, asked=False)
-    assert of_voxel(fuse(softmax(0.0), away, classes(), HALF, class_trust=[0.6, 0.0])) == (0, 0.6)
-    near = says(0.0)
-    assert of_voxel(fuse(softmax(0.0), near, classes(), HALF, class_trust=[1.0, 0.0])) == (0, 0.0)
-
-
 def test_a_class_that_claims_too_much_loses_trust_in_proportion():
     network = np.repeat(softmax(1.0), 4, axis=2)
     opinion = SAMOpinion(*(np.repeat(a, 4, axis=2) for a in vars(says(1.0)).values()))
@@ -118,7 +110,7 @@ def test_trust_is_finite_in_range_and_the_label_known_for_random_opinions():
         network = rng.dirichlet(np.ones(outputs), size=(4, 5)).transpose(2, 0, 1).astype(np.float32)
         opinion = SAMOpinion(*rng.random((2, 2, 4, 5), dtype=np.float32), *(rng.random((2, 2, 4, 5)) > 0.5))
         weights = SAMWeights(tuple(rng.random(2)), tuple(rng.random((2, 2))))
-        fused = fuse(network, opinion, layout, weights, rng.random(outputs), [(0.1, 0.2), (0.0, 0.0)])
+        fused = fuse(network, opinion, layout, weights, [(0.1, 0.2), (0.0, 0.0)])
         assert fused.label.dtype == np.int16
         assert fused.trust.dtype == np.float32
         assert fused.trust.min() >= 0
@@ -131,7 +123,6 @@ def test_trust_is_finite_in_range_and_the_label_known_for_random_opinions():
     [
         ({"network": softmax(0.3, 0.3)}, "channels of network"),
         ({"network": softmax(float("nan"))}, "diverged"),
-        ({"class_trust": [1.0]}, "class_trust"),
         ({"area_bounds": [(0, 1), (0, 1)]}, "area_bounds"),
         ({"weights": SAMWeights((1.0, 1.0), (NEVER, NEVER))}, "weights"),
     ],

@@ -23,7 +23,7 @@ def test_the_middle_of_the_slices_with_most_labels_is_shown():
 def test_a_refresh_writes_a_picture_of_the_first_cases_only(make_stage, tmp_path, dims, sam_prompt):
     config = SemiSAMConfig(sam_prompt=sam_prompt, sam_preview_cases=1)
     stage = make_stage(ThresholdSAM(spatial_dims=dims), config, preview_folder=tmp_path / "previews")
-    stage.refresh(3, ["case_b", "case_a"], None, epoch=0)
+    stage.refresh(3, ["case_b", "case_a"], epoch=0)
     assert [file.name for file in (tmp_path / "previews").iterdir()] == ["round_003_case_b.png"]
     picture = matplotlib.image.imread(tmp_path / "previews" / "round_003_case_b.png")[..., :3]
     assert (np.ptp(picture, axis=2) > 0.2).mean() > 0.005, "masks and prompts are in color"
@@ -37,10 +37,10 @@ def test_pictures_of_regions_and_of_nothing(make_stage, tmp_path):
         predict=lambda image: torch.full((2, *image.shape[1:]), 0.1),
         preview_folder=tmp_path / "previews",
     )
-    stage.refresh(0, ["case_a"], None, epoch=0)
+    stage.refresh(0, ["case_a"], epoch=0)
     assert (tmp_path / "previews" / "round_000_case_a.png").stat().st_size > 1000
 
 
 def test_no_folder_no_pictures(make_stage, tmp_path):
-    make_stage(config=SemiSAMConfig(sam_preview_cases=2)).refresh(0, ["case_a"], None, epoch=0)
+    make_stage(config=SemiSAMConfig(sam_preview_cases=2)).refresh(0, ["case_a"], epoch=0)
     assert not list(tmp_path.rglob("*.png"))
