@@ -94,7 +94,8 @@ class SemiSAMConfig:
         sam_weight: Weight of the SAM term when it starts.
         sam_start: Fraction of the training before which SAM is not asked.
         sam_decay: Exponent ``k`` of the decay ``exp(-k * t**2)`` of the SAM term, ``t`` the time since ``sam_start``
-            as a fraction of what is left. SemiSAM lowers its SAM term from 0.1 to 0.1 * exp(-5).
+            as a fraction of what is left; 0 keeps it constant. SemiSAM (https://arxiv.org/abs/2312.06316) lowers its
+            term from 0.1 to 0.1 * exp(-5): set 5 for that.
         sam_refresh_epochs: Epochs between two rounds of the stage; ``None`` is a twentieth of the training.
         sam_cases_per_refresh: Unlabeled cases per round, rolling over the pool; ``None`` takes as many as cost about
             a twentieth of the training between two rounds.
@@ -138,7 +139,7 @@ class SemiSAMConfig:
     sam_prompt: str = "box_points_mask"
     sam_weight: float = 0.5
     sam_start: float = 0.4
-    sam_decay: float = 5.0  # SemiSAM, https://arxiv.org/abs/2312.06316
+    sam_decay: float = 0.0  # the calibration, repeated, takes the SAM back where the network has outgrown it
     sam_refresh_epochs: int | None = None
     sam_cases_per_refresh: int | None = None
     sam_batch_size: int = 16

@@ -55,8 +55,8 @@ def test_table_of_settings_is_what_the_configuration_says():
     tools = runpy.run_path(str(CHECKOUT / "docs" / "make_settings.py"))
     text = (CHECKOUT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert tools["page"](text) == text, "run: python docs/make_settings.py"
-    assert "| `sam_decay` | float | `5.0` |" in text
-    assert tools["sources"]()["sam_decay"].startswith("SemiSAM")
+    assert "| `ema_decay` | float | `0.99` |" in text
+    assert tools["sources"]()["ema_decay"].startswith("Tarvainen")
 
 
 def test_every_trainer_has_a_row_in_the_readme():

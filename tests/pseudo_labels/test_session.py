@@ -18,7 +18,7 @@ REGIONS = LabelLayout((1, 2), True, ((1, 2), (2,)), lambda probs: probs)
 def session(layout: LabelLayout, class_trust: list[float] | None) -> PseudoLabelSession:
     """Return a session without SAM, store and network: only what its rules read."""
     made = object.__new__(PseudoLabelSession)
-    made.layout, made.config, made.current_round = layout, SemiSAMConfig(use_sam=True, sam_decay=0.0), 0
+    made.layout, made.config, made.current_round = layout, SemiSAMConfig(use_sam=True), 0
     heads = 2 if layout.has_regions else 3
     made.trainer = SimpleNamespace(
         method=SimpleNamespace(class_trust=lambda: class_trust),
