@@ -3,7 +3,9 @@
 from .case import Case, Conversion, Source
 from .common import CONVERTERS, DatasetConverter
 from .Dataset027_ACDC import AcdcConverter
+from .Dataset080_LA2018 import LAConverter
 
 CONVERTERS.register("acdc")(AcdcConverter)
+CONVERTERS.register("la")(LAConverter)
 
-__all__ = ["CONVERTERS", "AcdcConverter", "Case", "Conversion", "DatasetConverter", "Source"]
+__all__ = ["CONVERTERS", "AcdcConverter", "Case", "Conversion", "DatasetConverter", "LAConverter", "Source"]
