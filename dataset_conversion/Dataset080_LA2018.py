@@ -21,12 +21,10 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.errors import UserError
-
 from .case import Case, Conversion
 from .common import DatasetConverter, add_leave_out, add_val
 from .la_files import find_cases, read_lists, require_h5py, sources_of
-from .roles import make_folds, roles_from_order
+from .roles import check_left_out, make_folds, missing_notes, roles_from_order
 
 CROPPED = (
     "the h5 files were cropped in x and y around the ground truth by their authors, so images give part of the "
@@ -70,6 +68,7 @@ class LAConverter(DatasetConverter):
         ]
         notes = [*roles.notes, f"order of the labels and test cases: {origin}", *([CROPPED] if form == "h5" else [])]
         notes += missing_notes(train, test, here, left_out)
+        notes += [] if test else ["no test case is there: the field's are the last 20 of the 100 identifiers"]
         return Conversion(
             name=self.dataset_name,
             source=folder,
@@ -87,30 +86,6 @@ class LAConverter(DatasetConverter):
     def _case(self, folder: Path, form: str, part: str) -> Case:
         image, label = sources_of(folder, form)
         return Case(folder.name, (image,), None if part == "Ul" else label, part)
-
-
-def check_left_out(names: list[str], known: list[str], folder: Path) -> list[str]:
-    """Return the cases of ``--leave-out``, sorted.
-
-    Raises:
-        UserError: If one of them does not exist: a misspelt name must not go unnoticed.
-    """
-    if unknown := sorted(set(names) - set(known)):
-        raise UserError(f"--leave-out {' '.join(unknown)}: no such case in {folder}. Correct or remove the name.")
-    return sorted(set(names))
-
-
-def missing_notes(train: list[str], test: list[str], here: list[str], left_out: list[str]) -> list[str]:
-    """Return a sentence for each list that is not complete, and one for what was left out on purpose."""
-    notes = [f"left out as asked: {', '.join(left_out)}"] if left_out else []
-    for kind, names in (("training", train), ("test", test)):
-        if absent := [name for name in names if name not in here and name not in left_out]:
-            notes.append(f"{len(absent)} of the {len(names)} {kind} cases are not there: {', '.join(absent)}")
-    if not test:
-        notes.append("no test case is there: the field's are the last 20 of the 100 identifiers")
-    if extra := sorted(set(here) - {*train, *test}):
-        notes.append(f"in none of the lists and left out: {', '.join(extra)}")
-    return notes
 
 
 if __name__ == "__main__":

@@ -4,8 +4,19 @@ from .case import Case, Conversion, Source
 from .common import CONVERTERS, DatasetConverter
 from .Dataset027_ACDC import AcdcConverter
 from .Dataset080_LA2018 import LAConverter
+from .Dataset192_BHSD import BHSDConverter
 
 CONVERTERS.register("acdc")(AcdcConverter)
 CONVERTERS.register("la")(LAConverter)
+CONVERTERS.register("bhsd")(BHSDConverter)
 
-__all__ = ["CONVERTERS", "AcdcConverter", "Case", "Conversion", "DatasetConverter", "LAConverter", "Source"]
+__all__ = [
+    "CONVERTERS",
+    "AcdcConverter",
+    "BHSDConverter",
+    "Case",
+    "Conversion",
+    "DatasetConverter",
+    "LAConverter",
+    "Source",
+]

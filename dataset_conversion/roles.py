@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.data.splits import make_splits
@@ -138,6 +139,33 @@ def choose_labeled(tokens: Sequence[str], order: Sequence[str], missing: Collect
             "name other patients."
         )
     return chosen
+
+
+def check_left_out(names: Sequence[str], known: Collection[str], folder: Path) -> list[str]:
+    """Return the cases of ``--leave-out``, sorted.
+
+    Raises:
+        UserError: If one of them does not exist: a misspelt name must not go unnoticed.
+    """
+    if unknown := sorted(set(names) - set(known)):
+        raise UserError(f"--leave-out {' '.join(unknown)}: no such case in {folder}. Correct or remove the name.")
+    return sorted(set(names))
+
+
+def missing_notes(train: list[str], test: list[str], here: list[str], left_out: list[str]) -> list[str]:
+    """Return a sentence for each list that is not complete, and one for what was left out on purpose."""
+    notes = [f"left out as asked: {', '.join(left_out)}"] if left_out else []
+    for kind, names in (("training", train), ("test", test)):
+        if absent := [name for name in names if name not in here and name not in left_out]:
+            notes.append(f"{len(absent)} of the {len(names)} {kind} cases are not there: {name_some(absent)}")
+    if extra := sorted(set(here) - {*train, *test}):
+        notes.append(f"in none of the lists and left out: {name_some(extra)}")
+    return notes
+
+
+def name_some(names: Sequence[str], most: int = 20) -> str:
+    """Return names in one line, not more of them than can be read."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _count(token: str, available: int) -> int:
