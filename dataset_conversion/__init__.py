@@ -5,10 +5,12 @@ from .common import CONVERTERS, DatasetConverter
 from .Dataset027_ACDC import AcdcConverter
 from .Dataset080_LA2018 import LAConverter
 from .Dataset192_BHSD import BHSDConverter
+from .from_nnunet import NNUNetConverter
 
 CONVERTERS.register("acdc")(AcdcConverter)
 CONVERTERS.register("la")(LAConverter)
 CONVERTERS.register("bhsd")(BHSDConverter)
+CONVERTERS.register("nnunet")(NNUNetConverter)
 
 __all__ = [
     "CONVERTERS",
@@ -18,5 +20,6 @@ __all__ = [
     "Conversion",
     "DatasetConverter",
     "LAConverter",
+    "NNUNetConverter",
     "Source",
 ]

@@ -67,15 +67,15 @@ class DatasetConverter(ABC):
         return write_dataset(self.plan(args), args.dataset_id)
 
 
-def add_val(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add ``--val`` for converters whose data set has no validation cases of its own."""
+def add_val(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Add ``--val`` for converters whose data set has no validation cases of its own; ``None`` stands for a fifth."""
     parser.add_argument(
         "--val",
         nargs="+",
-        default=[default],
+        default=None if default is None else [default],
         metavar="N",
         help="validation: a number (the last ones of the order, the same for every budget), names, or 0 for a "
-        f"cross-validation among the labeled ones (default: {default})",
+        f"cross-validation among the labeled ones (default: {default or 'a fifth'})",
     )
 
 
