@@ -21,11 +21,13 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
+from nnunet_semisam.data.splits import default_group
+
 from .acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
 from .acdc_splits import roles_5fold, roles_ssl4mis
 from .case import Case, Conversion
-from .common import DatasetConverter
-from .roles import Roles, make_folds
+from .common import DatasetConverter, add_leave_out
+from .roles import Roles, check_left_out, make_folds
 
 
 class AcdcConverter(DatasetConverter):
@@ -37,7 +39,7 @@ class AcdcConverter(DatasetConverter):
     example = "nnunet-semisam convert acdc -i database -d 27 --labeled 3"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the general options, ``--split`` and ``--seed``."""
+        """Add the general options, ``--split``, ``--seed`` and ``--leave-out``."""
         super().add_arguments(parser)
         parser.add_argument(
             "--split",
@@ -47,12 +49,15 @@ class AcdcConverter(DatasetConverter):
             "5fold: cross-validation by patient among the labeled ones, chosen by --seed (default: %(default)s)",
         )
         parser.add_argument("--seed", type=int, default=12345, help="seed of --split 5fold (default: %(default)s)")
+        add_leave_out(parser)
 
     def plan(self, args: argparse.Namespace) -> Conversion:
         """Return the cases, folds and notes for ``args.input``, ``labeled``, ``split`` and ``seed``."""
         source = find_source(args.input)
         findings: list[str] = []
         patients = read_patients(source / "training")
+        left_out = check_left_out([default_group(name) for name in args.leave_out], patients, source)
+        patients = {name: patient for name, patient in patients.items() if name not in left_out}
         if args.split == "ssl4mis":
             roles = roles_ssl4mis(args.labeled, patients)
         else:
@@ -63,7 +68,8 @@ class AcdcConverter(DatasetConverter):
         findings += [text for patient in official.values() for text in check_patient(patient)]
         cases = training_cases(roles, patients, findings) + test_cases(roles, patients, official, findings)
         splits, budgets = make_folds(roles, lambda name: patients[name].identifiers())
-        seed = {"seed": args.seed} if args.split == "5fold" else {}
+        more = {"seed": args.seed} if args.split == "5fold" else {}
+        more |= {"left_out": left_out} if left_out else {}
         return Conversion(
             name=self.dataset_name,
             source=source,
@@ -73,9 +79,10 @@ class AcdcConverter(DatasetConverter):
             splits=splits,
             budgets=budgets,
             test_sets=name_test_sets(roles, patients, official),
-            settings={"split": args.split, "labeled_patients": roles.labeled, **seed},
-            notes=roles.notes,
+            settings={"split": args.split, "labeled_patients": roles.labeled, **more},
+            notes=[*roles.notes, *([f"left out as asked: {', '.join(left_out)}"] if left_out else [])],
             findings=findings,
+            can_leave_out=True,
         )
 
 

@@ -30,7 +30,8 @@ def review_duplicates(conversion: Conversion, facts: Mapping[str, Facts]) -> Rev
         if other := next((each for each in same if _leaks(conversion, each, case)), None):
             findings.append(
                 f"{case.images[0].path}: shows the same voxels as {other.images[0].path}, and one of them would be "
-                f"trained on while the other is kept for validation or testing. Remove one of the two."
+                "trained on while the other is kept for validation or testing. Remove one of the two"
+                f"{f', or --leave-out {case.identifier}' if conversion.can_leave_out else ''}."
             )
         elif same:
             notes.append(f"{case.identifier} and {same[0].identifier} show the same voxels")

@@ -120,6 +120,10 @@ def make_cases(
     hidden = [group for group in roles.train if group not in roles.with_labels]
     kept = {*roles.val, *map(group_of, dataset.test)}
     leaking = [name for name in dataset.unlabeled if group_of(name) in kept]
+    if dataset.bare:
+        notes.append(
+            f"{len(dataset.bare)} cases of imagesTr have no label and go to imagesUl: {name_some(dataset.bare)}"
+        )
     if leaking:
         notes.append(f"left out of imagesUl, their patients validate or test: {name_some(leaking)}")
     if shared := sorted(name for name in dataset.test if group_of(name) in {*roles.train, *roles.val}):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -38,7 +38,8 @@ class RawDataset:
         train: Case -> files with a label.
         unlabeled: Case -> files of imagesUl.
         test: Case -> files of imagesTs; with a label where there is one.
-        findings: Files that are missing.
+        bare: Cases of imagesTr without a label file; they are in ``unlabeled``, too.
+        findings: Files that are missing, or belong to nothing.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class RawDataset:
     train: dict[str, Files] = field(default_factory=dict)
     unlabeled: dict[str, Files] = field(default_factory=dict)
     test: dict[str, Files] = field(default_factory=dict)
+    bare: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
 
 
@@ -86,10 +88,11 @@ def read_raw_dataset(folder: Path) -> RawDataset:
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold an object, got {type(content).__name__}. Correct it.")
     dataset = _read_msd(folder, content) if "modality" in content else _read_nnunet(folder, content)
-    if not dataset.train and not dataset.findings:
+    if not dataset.train:
+        found = f" {dataset.findings[0]}" if dataset.findings else ""
         raise UserError(
-            f"{folder} has no training case that ends in {dataset.file_ending}, the file_ending of dataset.json. "
-            "Correct it, or put images in imagesTr and labels in labelsTr."
+            f"{folder} has no training case with a label that ends in {dataset.file_ending}, the file_ending of "
+            f"dataset.json. Correct it, or put images in imagesTr and labels in labelsTr.{found}"
         )
     return dataset
 
@@ -108,8 +111,11 @@ def _read_nnunet(folder: Path, content: Mapping[str, Any]) -> RawDataset:
     if "dataset" in content:
         dataset.train = {case: _listed(folder, path, case, entry, read) for case, entry in content["dataset"].items()}
     else:
-        dataset.train = _in_folders(dataset, "Tr", read, needs_label=True)
-    dataset.unlabeled = {case: (images, None) for case, (images, _) in _in_folders(dataset, "Ul", read).items()}
+        found = _in_folders(dataset, "Tr", read)
+        dataset.train = {case: files for case, files in found.items() if files[1] is not None}
+        dataset.bare = sorted(found.keys() - dataset.train.keys())
+        dataset.unlabeled = {case: found[case] for case in dataset.bare}
+    dataset.unlabeled |= {case: (images, None) for case, (images, _) in _in_folders(dataset, "Ul", read).items()}
     dataset.test = _in_folders(dataset, "Ts", read)
     for files in (dataset.train, dataset.unlabeled, dataset.test):
         _check_files(dataset, files)
@@ -174,9 +180,7 @@ def _reader(content: Mapping[str, Any], file_ending: str) -> Callable[[Path], si
     return None if file_ending in READ_BY_SIMPLEITK else partial(read_as_nnunet_does, dataset_json=content)
 
 
-def _in_folders(
-    dataset: RawDataset, part: str, read: Callable[[Path], sitk.Image] | None, needs_label: bool = False
-) -> dict[str, Files]:
+def _in_folders(dataset: RawDataset, part: str, read: Callable[[Path], sitk.Image] | None) -> dict[str, Files]:
     pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(dataset.file_ending)}")
     images: dict[str, list[Source]] = {}
     folder = dataset.folder / f"images{part}"
@@ -185,11 +189,21 @@ def _in_folders(
             images.setdefault(match["case"], []).append(Source(path, read))
         elif path.name.endswith(dataset.file_ending) and not path.name.startswith("."):
             dataset.findings.append(f"{path}: the name must end in _0000{dataset.file_ending}. Rename it.")
-    labels = {case: dataset.folder / f"labels{part}" / f"{case}{dataset.file_ending}" for case in images}
+    labels = _labels_in(dataset, part, images)
     return {
-        case: (tuple(found), Source(labels[case], read) if needs_label or labels[case].is_file() else None)
-        for case, found in images.items()
+        case: (tuple(found), Source(labels[case], read) if case in labels else None) for case, found in images.items()
     }
+
+
+def _labels_in(dataset: RawDataset, part: str, images: Collection[str]) -> dict[str, Path]:
+    folder = dataset.folder / f"labels{part}"
+    files = sorted(folder.glob(f"*{dataset.file_ending}")) if folder.is_dir() else []
+    labels = {path.name.removesuffix(dataset.file_ending): path for path in files if not path.name.startswith(".")}
+    for case in sorted(labels.keys() - set(images)):
+        dataset.findings.append(
+            f"{labels[case]}: has no image {case}_0000{dataset.file_ending} in images{part}. Rename or remove it."
+        )
+    return labels
 
 
 def _listed(folder: Path, path: Path, case: str, entry: Any, read: Callable[[Path], sitk.Image] | None) -> Files:
