@@ -103,9 +103,12 @@ def check_case(case: Case, conversion: Conversion, facts: dict[str, Facts]) -> l
 
 
 def _read(source: Source, findings: list[str]) -> sitk.Image | None:
+    from nnunet_semisam.data.stored_voxels import refuse_cut_off
+
     path = source.path
     try:
         image = source.read()
+        refuse_cut_off(path)
     except (RuntimeError, OSError, ValueError, EOFError, zlib.error) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         findings.append(f"{path}: cannot be read ({reason}). Download or export it again.")
