@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_semisam.errors import UserError
 
-from .case import Case, Conversion, Source
+from .case import Case, Conversion, Review, Source
 from .duplicates import review_duplicates
 from .facts import Facts, facts_of
 
@@ -51,13 +51,25 @@ def check_conversion(conversion: Conversion) -> Inspection:
         new = check_case(case, conversion, facts)
         findings += new
         faulty += [case.identifier] * bool(new)
-    reviews = [review_duplicates(conversion, facts)]
+    reviews = [review_duplicates(conversion, facts), review_orientations(facts)]
     if conversion.review is not None:
         reviews.append(conversion.review(facts))
     findings += [text for review in reviews for text in review.findings]
     remedy = f" Or leave cases out: --leave-out {' '.join(faulty)}" if conversion.can_leave_out and faulty else ""
     raise_findings(findings, conversion.source, remedy)
     return Inspection(facts, [text for review in reviews for text in review.notes])
+
+
+def review_orientations(facts: Mapping[str, Facts]) -> Review:
+    """Tell if axes lead different ways in different images: nnU-Net takes voxels as they are stored."""
+    found: dict[str, list[str]] = {}
+    for target, each in sorted(facts.items()):
+        if target.startswith("images"):
+            found.setdefault(each.orientation, []).append(target)
+    if len(found) < 2:
+        return Review()
+    kinds = "; ".join(f"{name}: {len(targets)} images, for example {targets[0]}" for name, targets in found.items())
+    return Review([f"the axes of images lead different ways, and nnU-Net does not turn them ({kinds})"])
 
 
 def raise_findings(findings: Collection[str], source: Path, remedy: str = "") -> None:

@@ -114,6 +114,16 @@ def test_dataset_is_found_by_id_and_by_name(convert, raw):
         convert("--labeled", "1", "-d", "8", source="8")
 
 
+def test_images_that_lie_differently_are_reported(convert, data):
+    for channel in (0, 1):
+        path = data / "imagesUl" / f"u01_frame01_{channel:04d}.nii.gz"
+        image = sitk.ReadImage(str(path))
+        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+        sitk.WriteImage(image, str(path))
+    notes = convert("--labeled", "1").notes
+    assert any("lead different ways" in note and "RAS: 2 images, for example imagesUl/u01" in note for note in notes)
+
+
 def test_second_run_changes_nothing(convert):
     first = convert("--labeled", "1", "2")
     again = convert("--labeled", "1", "2")
