@@ -91,15 +91,30 @@ def read_header(path: Path) -> nibabel.Nifti1Header:
             start = file.read(HEADER_BYTES)
         return nibabel.Nifti1Header(start, check=True)
     except (EOFError, zlib.error, nibabel.wrapstruct.WrapStructError, nibabel.spatialimages.HeaderDataError) as error:
-        raise ValueError(f"it is no NIfTI file: {error}") from error
+        raise ValueError(f"its header cannot be read: {error}") from error
+
+
+def affine_of(header: nibabel.Nifti1Header) -> tuple[np.ndarray, np.ndarray]:
+    """Return the header's best affine (RAS) and the millimetres per voxel along each axis.
+
+    Raises:
+        ValueError: If an axis has no length.
+    """
+    import numpy as np
+
+    affine = header.get_best_affine()
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not (spacing > 0).all():
+        raise ValueError(f"its header has no voxel size, the affine's is {_text(spacing)} mm")
+    return affine, spacing
 
 
 def grid_of(header: nibabel.Nifti1Header) -> Grid:
     """Return the grid that the header's affine describes, with its axes turned to right angles."""
     import numpy as np
 
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ header.get_best_affine()  # NIfTI is RAS, SimpleITK is LPS
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    affine, spacing = affine_of(header)
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # NIfTI is RAS, SimpleITK is LPS
     left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
     return Grid(tuple(map(int, header.get_data_shape())), spacing, affine[:3, 3], left @ right)
 
@@ -173,8 +188,7 @@ def header_oddities(header: nibabel.Nifti1Header) -> list[Oddity]:
     """Return in which ways a header contradicts itself; voxel sizes are then taken from its affine."""
     import numpy as np
 
-    affine = header.get_best_affine()
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    affine, spacing = affine_of(header)
     axes = affine[:3, :3] / spacing
     sizes = np.asarray(header.get_zooms()[:3], dtype=float)
     odd = []

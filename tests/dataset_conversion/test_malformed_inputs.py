@@ -3,6 +3,7 @@
 The faults of ACDC are in ``test_malformed_acdc.py``.
 """
 
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -88,6 +89,14 @@ def bhsd_image_with_nan_and_no_ending(data):
     path = data / "label_192" / "images" / f"{TRAIN[0]}.nii.gz"
     path.rename(path.with_name(TRAIN[0]))
     return rf"images/{TRAIN[0]}: cannot be read \(it holds NaN or infinite voxels\)"
+
+
+def bhsd_image_without_voxel_size(data):
+    path = data / "label_192" / "images" / f"{TRAIN[0]}.nii.gz"
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[312:328] = bytes(16)  # srow_z, the last row of the affine
+    path.write_bytes(gzip.compress(bytes(content)))
+    return rf"images/{TRAIN[0]}.nii.gz: cannot be read \(its header has no voxel size, the affine's is \(0.5, 0.5, 0\)"
 
 
 def bhsd_image_with_time(data):
@@ -262,6 +271,7 @@ BHSD_FAULTS = [
     bhsd_image_is_a_web_page,
     bhsd_image_with_nan,
     bhsd_image_with_nan_and_no_ending,
+    bhsd_image_without_voxel_size,
     bhsd_image_with_time,
     bhsd_label_of_a_sixth_class,
     bhsd_label_empty,
