@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -92,3 +93,10 @@ def break_file(folder: Path) -> Path:
     path = folder / "label_192" / "images" / f"{TEST[1]}.nii.gz"
     path.write_bytes(path.read_bytes()[:60])
     return path
+
+
+def change_json(path: Path, change: Callable[[dict], object]) -> None:
+    """Rewrite a json file after ``change`` has changed its content."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
