@@ -16,17 +16,18 @@ import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 if __name__ == "__main__" and not __package__:  # run as a script: make the relative imports below work
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.data.splits import default_group, make_splits
+from nnunet_semisam.data.splits import default_group
 
 from .acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
-from .acdc_splits import Roles, roles_5fold, roles_ssl4mis
-from .common import Case, Conversion, DatasetConverter, fold_of_budget
+from .acdc_splits import roles_5fold, roles_ssl4mis
+from .case import Case, Conversion
+from .common import DatasetConverter, add_leave_out
+from .roles import Roles, check_left_out, make_folds
 
 
 class AcdcConverter(DatasetConverter):
@@ -38,7 +39,7 @@ class AcdcConverter(DatasetConverter):
     example = "nnunet-semisam convert acdc -i database -d 27 --labeled 3"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the general options, ``--split`` and ``--seed``."""
+        """Add the general options, ``--split``, ``--seed`` and ``--leave-out``."""
         super().add_arguments(parser)
         parser.add_argument(
             "--split",
@@ -48,12 +49,15 @@ class AcdcConverter(DatasetConverter):
             "5fold: cross-validation by patient among the labeled ones, chosen by --seed (default: %(default)s)",
         )
         parser.add_argument("--seed", type=int, default=12345, help="seed of --split 5fold (default: %(default)s)")
+        add_leave_out(parser)
 
     def plan(self, args: argparse.Namespace) -> Conversion:
         """Return the cases, folds and notes for ``args.input``, ``labeled``, ``split`` and ``seed``."""
         source = find_source(args.input)
         findings: list[str] = []
         patients = read_patients(source / "training")
+        left_out = check_left_out([default_group(name) for name in args.leave_out], patients, source)
+        patients = {name: patient for name, patient in patients.items() if name not in left_out}
         if args.split == "ssl4mis":
             roles = roles_ssl4mis(args.labeled, patients)
         else:
@@ -63,9 +67,11 @@ class AcdcConverter(DatasetConverter):
         findings += [text for name in used for text in check_patient(patients[name])]
         findings += [text for patient in official.values() for text in check_patient(patient)]
         cases = training_cases(roles, patients, findings) + test_cases(roles, patients, official, findings)
-        splits, budgets = make_folds(roles, patients)
-        seed = {"seed": args.seed} if args.split == "5fold" else {}
+        splits, budgets = make_folds(roles, lambda name: patients[name].identifiers())
+        more = {"seed": args.seed} if args.split == "5fold" else {}
+        more |= {"left_out": left_out} if left_out else {}
         return Conversion(
+            name=self.dataset_name,
             source=source,
             cases=cases,
             channel_names={"0": "cineMRI"},
@@ -73,9 +79,10 @@ class AcdcConverter(DatasetConverter):
             splits=splits,
             budgets=budgets,
             test_sets=name_test_sets(roles, patients, official),
-            settings={"split": args.split, "labeled_patients": roles.labeled, **seed},
-            notes=roles.notes,
+            settings={"split": args.split, "labeled_patients": roles.labeled, **more},
+            notes=[*roles.notes, *([f"left out as asked: {', '.join(left_out)}"] if left_out else [])],
             findings=findings,
+            can_leave_out=True,
         )
 
 
@@ -90,8 +97,7 @@ def training_cases(roles: Roles, patients: Mapping[str, Patient], findings: list
         patients: All patients of ``training``.
         findings: Labels that are needed and missing are added here.
     """
-    several = len(roles.labeled) > 1
-    with_labels = [*(roles.train if several else roles.labeled[0]), *roles.val]
+    with_labels = roles.with_labels
     findings += [text for name in with_labels for text in missing_labels(patients[name])]
     unlabeled = [name for name in roles.train if name not in with_labels]
     return [
@@ -132,32 +138,6 @@ def name_test_sets(
         for name, test_patients in members.items()
         if test_patients
     }
-
-
-def make_folds(
-    roles: Roles, patients: Mapping[str, Patient]
-) -> tuple[list[dict[str, list[str]]], list[dict[str, Any]]]:
-    """Return the folds, and for each how many and which patients it trains on.
-
-    Without validation patients (``5fold``), the labeled ones are cut into ``min(5, n)`` folds.
-    """
-
-    def cases_of(name: str) -> list[str]:
-        return patients[name].identifiers()
-
-    if roles.val:
-        several = len(roles.labeled) > 1
-        folds = [
-            fold_of_budget(
-                labeled, [name for name in roles.train if several and name not in labeled], roles.val, cases_of
-            )
-            for labeled in roles.labeled
-        ]
-    else:
-        folds = make_splits([case for name in roles.labeled[0] for case in cases_of(name)], default_group)
-    order = max(roles.labeled, key=len)
-    trained = [[name for name in order if set(cases_of(name)) & set(fold["train"])] for fold in folds]
-    return folds, [{"budget": len(names), "labeled_patients": names} for names in trained]
 
 
 if __name__ == "__main__":

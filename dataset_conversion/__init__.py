@@ -1,8 +1,25 @@
 """Data sets as nnU-Net raw datasets with labeled and unlabeled cases: one data set per file, all in ``CONVERTERS``."""
 
-from .common import CONVERTERS, Case, Conversion, DatasetConverter
+from .case import Case, Conversion, Source
+from .common import CONVERTERS, DatasetConverter
 from .Dataset027_ACDC import AcdcConverter
+from .Dataset080_LA2018 import LAConverter
+from .Dataset192_BHSD import BHSDConverter
+from .from_nnunet import NNUNetConverter
 
 CONVERTERS.register("acdc")(AcdcConverter)
+CONVERTERS.register("la")(LAConverter)
+CONVERTERS.register("bhsd")(BHSDConverter)
+CONVERTERS.register("nnunet")(NNUNetConverter)
 
-__all__ = ["CONVERTERS", "AcdcConverter", "Case", "Conversion", "DatasetConverter"]
+__all__ = [
+    "CONVERTERS",
+    "AcdcConverter",
+    "BHSDConverter",
+    "Case",
+    "Conversion",
+    "DatasetConverter",
+    "LAConverter",
+    "NNUNetConverter",
+    "Source",
+]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nnunet_semisam.errors import UserError
 
-from .common import Case
+from .case import Case, Source
 
 IMAGE_NAME = re.compile(r"^(?P<patient>patient\d{3})_frame(?P<frame>\d{2})(?P<label>_gt)?\.nii\.gz$")
 
@@ -34,9 +34,11 @@ class Patient:
     def cases(self, part: str, with_labels: bool) -> list[Case]:
         """Return one case per frame; with labels, frames that lack one are left out (a finding names them)."""
         if not with_labels:
-            return [Case(self.case(frame), (image,), None, part) for frame, image in self.images.items()]
+            return [Case(self.case(frame), (Source(image),), None, part) for frame, image in self.images.items()]
         frames = [frame for frame in self.images if frame in self.labels]
-        return [Case(self.case(frame), (self.images[frame],), self.labels[frame], part) for frame in frames]
+        return [
+            Case(self.case(frame), (Source(self.images[frame]),), Source(self.labels[frame]), part) for frame in frames
+        ]
 
     def case(self, frame: str) -> str:
         """Return the case identifier of a frame: the stem of its file."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
 
 from nnunet_semisam.errors import UserError
 
 from .acdc_files import Patient
-from .common import choose_labeled
+from .roles import Roles, choose_labeled
 
 
 def _patients(numbers: str) -> tuple[str, ...]:
@@ -25,25 +24,6 @@ SSL4MIS_TRAIN = _patients(
 )
 SSL4MIS_VAL = _patients("028 085 082 087 019 030 078 045 002 039")
 SSL4MIS_TEST = _patients("011 013 084 033 093 022 068 024 083 081 080 001 007 066 008 065 075 064 059 052")
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which patient plays which part.
-
-    Attributes:
-        labeled: Patients with labels, one list per budget.
-        train: All patients of the training set that are there, labeled or not.
-        val: Validation patients (none with ``5fold``).
-        test: Patients of ``training`` that are kept for testing.
-        notes: What the user should know.
-    """
-
-    labeled: list[list[str]]
-    train: list[str]
-    val: list[str]
-    test: list[str]
-    notes: list[str]
 
 
 def roles_ssl4mis(tokens: Sequence[str], patients: Mapping[str, Patient]) -> Roles:

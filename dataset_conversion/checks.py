@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_semisam.errors import UserError
 
-from .common import Case, Conversion, DatasetConverter
+from .case import Case, Conversion, Review, Source
+from .duplicates import review_duplicates
+from .facts import Facts, facts_of
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
@@ -17,7 +21,20 @@ GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, no unit for the directio
 MOST_FINDINGS_SHOWN = 50
 
 
-def check_conversion(conversion: Conversion, converter: DatasetConverter) -> None:
+@dataclass(frozen=True)
+class Inspection:
+    """What the checks learned from reading every file.
+
+    Attributes:
+        facts: Target -> facts of the file.
+        notes: Sentences the user should read.
+    """
+
+    facts: Mapping[str, Facts]
+    notes: Sequence[str]
+
+
+def check_conversion(conversion: Conversion) -> Inspection:
     """Read every file that will be written, and report all that is wrong at once.
 
     The label of an unlabeled case is not even known here: :class:`Case` has no place for it.
@@ -28,12 +45,34 @@ def check_conversion(conversion: Conversion, converter: DatasetConverter) -> Non
     from tqdm import tqdm
 
     findings = list(conversion.findings)
+    facts: dict[str, Facts] = {}
+    faulty = []
     for case in tqdm(conversion.cases, desc="checking", unit="case", leave=False):
-        findings += check_case(case, converter.read, set(conversion.labels.values()))
-    raise_findings(findings, conversion.source)
+        new = check_case(case, conversion, facts)
+        findings += new
+        faulty += [case.identifier] * bool(new)
+    reviews = [review_duplicates(conversion, facts), review_orientations(facts)]
+    if conversion.review is not None:
+        reviews.append(conversion.review(facts))
+    findings += [text for review in reviews for text in review.findings]
+    remedy = f" Or leave cases out: --leave-out {' '.join(faulty)}" if conversion.can_leave_out and faulty else ""
+    raise_findings(findings, conversion.source, remedy)
+    return Inspection(facts, [text for review in reviews for text in review.notes])
 
 
-def raise_findings(findings: Collection[str], source: Path) -> None:
+def review_orientations(facts: Mapping[str, Facts]) -> Review:
+    """Tell if axes lead different ways in different images: nnU-Net takes voxels as they are stored."""
+    found: dict[str, list[str]] = {}
+    for target, each in sorted(facts.items()):
+        if target.startswith("images"):
+            found.setdefault(each.orientation, []).append(target)
+    if len(found) < 2:
+        return Review()
+    kinds = "; ".join(f"{name}: {len(targets)} images, for example {targets[0]}" for name, targets in found.items())
+    return Review([f"the axes of images lead different ways, and nnU-Net does not turn them ({kinds})"])
+
+
+def raise_findings(findings: Collection[str], source: Path, remedy: str = "") -> None:
     """Raise one error for all findings, if there are any.
 
     Raises:
@@ -45,36 +84,44 @@ def raise_findings(findings: Collection[str], source: Path) -> None:
     more = len(findings) - MOST_FINDINGS_SHOWN
     rest = f"\n  ... and {more} more" if more > 0 else ""
     count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
-    raise UserError(f"Nothing was written: {count} in {source}.\n{shown}{rest}\nMend or remove these files.")
+    raise UserError(f"Nothing was written: {count} in {source}.\n{shown}{rest}\nMend or remove these files.{remedy}")
 
 
-def check_case(case: Case, read: Callable[[Path], sitk.Image], allowed_labels: Collection[int]) -> list[str]:
+def check_case(case: Case, conversion: Conversion, facts: dict[str, Facts]) -> list[str]:
     """Return what is wrong with the files of one case; an empty list if nothing is.
 
     Args:
         case: The case.
-        read: Reads one source file.
-        allowed_labels: Values that a label may have.
+        conversion: Knows the values that a label may have.
+        facts: The facts of every file that can be read are added here.
     """
     findings: list[str] = []
-    images = [_read(path, read, findings) for path in case.images]
-    label = None if case.label is None else _read(case.label, read, findings)
-    for path, image in zip(case.images, images, strict=True):
+    images = [_read(source, findings) for source in case.images]
+    label = None if case.label is None else _read(case.label, findings)
+    everything = [*images, label]
+    for target, image in zip(case.targets(conversion.file_ending), everything, strict=False):
         if image is not None:
-            findings += _check_intensities(path, image)
+            facts[target] = facts_of(image)
+    for source, image in zip(case.images, images, strict=True):
+        if image is not None:
+            findings += _check_intensities(source.path, image)
     if label is not None:
-        findings += _check_values(case.label, label, allowed_labels)
+        findings += _check_values(case.label.path, label, conversion.label_values)
     reference = images[0]
-    for path, other in zip(case.sources[1:], [*images[1:], label], strict=False):
+    for source, other in zip(case.sources[1:], everything[1:], strict=False):
         if reference is not None and other is not None:
-            findings += _check_geometry(path, other, case.images[0], reference)
+            findings += _check_geometry(source.path, other, case.images[0].path, reference)
     return findings
 
 
-def _read(path: Path, read: Callable[[Path], sitk.Image], findings: list[str]) -> sitk.Image | None:
+def _read(source: Source, findings: list[str]) -> sitk.Image | None:
+    from nnunet_semisam.data.stored_voxels import refuse_cut_off
+
+    path = source.path
     try:
-        image = read(path)
-    except (RuntimeError, OSError, ValueError) as error:
+        image = source.read()
+        refuse_cut_off(path)
+    except (RuntimeError, OSError, ValueError, EOFError, zlib.error) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         findings.append(f"{path}: cannot be read ({reason}). Download or export it again.")
         return None

@@ -15,7 +15,7 @@ from typing import Any
 from nnunet_semisam.data.splits import load_splits, same_splits
 from nnunet_semisam.errors import UserError
 
-from .common import Conversion
+from .case import Conversion
 
 MANIFEST = "semisam_manifest.json"
 SPARE_BYTES = 64 * 2**20  # json files, file system overhead
@@ -87,8 +87,25 @@ def refuse_other_folds(conversion: Conversion, name: str) -> None:
         )
 
 
-def compare_existing(folder: Path, manifest: dict[str, Any]) -> None:
+def refuse_hidden_labels_of_ct(conversion: Conversion) -> None:
+    """Refuse ``"unlabeled"`` lists for CT: nnU-Net takes its normalisation from all labels in labelsTr.
+
+    Raises:
+        UserError: If a fold hides labels and a channel is called CT. Training would refuse it later.
+    """
+    channels = [name for name in conversion.channel_names.values() if name.casefold() == "ct"]
+    if channels and any(fold.get("unlabeled") for fold in conversion.splits):
+        raise UserError(
+            f"{conversion.source}: several label budgets in one dataset hide labels, but channel {channels[0]} is "
+            "normalised with numbers from all labels. Give --labeled one number, and one -d per number."
+        )
+
+
+def compare_existing(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Accept a folder that an identical conversion made, and nothing else.
+
+    Returns:
+        The whole manifest of that folder.
 
     Raises:
         UserError: If the folder was made by something else, from other data or settings, or was changed since.
@@ -111,6 +128,7 @@ def compare_existing(folder: Path, manifest: dict[str, Any]) -> None:
     if changed:
         names = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
         raise UserError(f"{folder} was changed after it was made ({len(changed)} files: {names}). {way_out}")
+    return found
 
 
 def check_free_space(conversion: Conversion, folder: Path) -> None:
@@ -119,7 +137,7 @@ def check_free_space(conversion: Conversion, folder: Path) -> None:
     Raises:
         UserError: If the dataset would not fit.
     """
-    needed = sum(path.stat().st_size for case in conversion.cases for path in case.sources) + SPARE_BYTES
+    needed = sum(each.path.stat().st_size for case in conversion.cases for each in case.sources) + SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(

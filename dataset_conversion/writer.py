@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from nnunet_semisam import __version__
 from nnunet_semisam.data.splits import write_json, write_splits
 from nnunet_semisam.errors import UserError
 
-from .checks import check_conversion, raise_findings
-from .common import PARTS, Case, Conversion, DatasetConverter
+from .case import PARTS, Case, Conversion, Source
+from .checks import Inspection, check_conversion, raise_findings
+from .facts import as_json, fingerprint
 from .guards import (
     MANIFEST,
     check_free_space,
@@ -21,6 +23,7 @@ from .guards import (
     dataset_folder_name,
     exclusive,
     raw_folder,
+    refuse_hidden_labels_of_ct,
     refuse_other_folds,
     refuse_other_names,
     sha256,
@@ -38,14 +41,18 @@ class Result:
         folder: The raw dataset.
         conversion: What it holds.
         already_there: Whether an earlier run had made the same, so that nothing was written.
+        notes: Sentences the user should read, also after a run that wrote nothing.
+        fingerprint: One hash of all voxels, labels and folds; empty for datasets of older versions.
     """
 
     folder: Path
     conversion: Conversion
     already_there: bool
+    notes: Sequence[str]
+    fingerprint: str
 
 
-def convert(converter: DatasetConverter, conversion: Conversion, dataset_id: int) -> Result:
+def write_dataset(conversion: Conversion, dataset_id: int) -> Result:
     """Check a planned conversion and write it to ``nnUNet_raw``.
 
     The dataset is built in a hidden folder next to its place and renamed at the end; what a killed run left is removed
@@ -56,25 +63,29 @@ def convert(converter: DatasetConverter, conversion: Conversion, dataset_id: int
             folds differ, or the disk is too full.
     """
     raw = raw_folder()
-    target = raw / dataset_folder_name(dataset_id, converter.dataset_name)
+    target = raw / dataset_folder_name(dataset_id, conversion.name)
     with exclusive(raw):
-        return _convert(converter, conversion, dataset_id, target)
+        return _write(conversion, dataset_id, target)
 
 
-def _convert(converter: DatasetConverter, conversion: Conversion, dataset_id: int, target: Path) -> Result:
+def _write(conversion: Conversion, dataset_id: int, target: Path) -> Result:
     for left in target.parent.glob(f"{unfinished(target).stem}.*"):
         shutil.rmtree(left, ignore_errors=True)
     refuse_other_names(dataset_id, target.name)
     raise_findings([*conversion.findings, *repeated_identifiers(conversion)], conversion.source)
     refuse_other_folds(conversion, target.name)
-    manifest = plan_manifest(conversion, converter)
-    if target.exists():
-        compare_existing(target, manifest)
-        return Result(target, conversion, already_there=True)
-    check_free_space(conversion, target.parent)
-    check_conversion(conversion, converter)
-    _build(converter, conversion, manifest, target)
-    return Result(target, conversion, already_there=False)
+    refuse_hidden_labels_of_ct(conversion)
+    planned = plan_manifest(conversion)
+    already_there = target.exists()
+    if already_there:
+        manifest = compare_existing(target, planned)
+    else:
+        check_free_space(conversion, target.parent)
+        inspection = check_conversion(conversion)
+        manifest = planned | inspected_manifest(conversion, inspection)
+        _build(conversion, manifest, target)
+    notes = manifest.get("notes", conversion.notes)
+    return Result(target, conversion, already_there, notes, manifest.get("fingerprint", ""))
 
 
 def unfinished(target: Path) -> Path:
@@ -82,20 +93,10 @@ def unfinished(target: Path) -> Path:
     return target.with_name(f".{target.name}.unfinished.{os.getpid()}")
 
 
-def targets(case: Case, file_ending: str) -> list[tuple[Path, str]]:
-    """Return the source file and the relative target of everything that is written for a case."""
-    pairs = [
-        (image, f"images{case.part}/{case.identifier}_{channel:04d}{file_ending}")
-        for channel, image in enumerate(case.images)
-    ]
-    if case.label is not None:
-        pairs.append((case.label, f"labels{case.part}/{case.identifier}{file_ending}"))
-    return pairs
-
-
 def dataset_json(conversion: Conversion) -> dict[str, Any]:
     """Return the content of nnU-Net's ``dataset.json``."""
     return {
+        **conversion.more_json,
         "channel_names": conversion.channel_names,
         "labels": conversion.labels,
         "numTraining": len(conversion.of_part("Tr")),
@@ -104,20 +105,30 @@ def dataset_json(conversion: Conversion) -> dict[str, Any]:
     }
 
 
-def plan_manifest(conversion: Conversion, converter: DatasetConverter) -> dict[str, Any]:
+def plan_manifest(conversion: Conversion) -> dict[str, Any]:
     """Return what makes two conversions the same: settings, folds, and the hash of every source file."""
     from tqdm import tqdm
 
     sources = {}
     for case in tqdm(conversion.cases, desc="hashing", unit="case", leave=False):
-        for source, target in targets(case, conversion.file_ending):
-            sources[target] = {"source": source.relative_to(conversion.source).as_posix(), "sha256": sha256(source)}
+        for source, target in zip(case.sources, case.targets(conversion.file_ending), strict=True):
+            name = Path(os.path.relpath(source.path, conversion.source)).as_posix()
+            sources[target] = {"source": name, "sha256": sha256(source.path)}
     return {
-        "converter": converter.dataset_name,
+        "converter": conversion.name,
         "settings": conversion.settings,
         "dataset": dataset_json(conversion),
         "splits": conversion.splits,
         "sources": dict(sorted(sources.items())),
+    }
+
+
+def inspected_manifest(conversion: Conversion, inspection: Inspection) -> dict[str, Any]:
+    """Return what the manifest says beyond the plan: what is in the files, and what the user was told."""
+    return {
+        "fingerprint": fingerprint(inspection.facts, dataset_json(conversion), conversion.splits),
+        "notes": [*conversion.notes, *inspection.notes],
+        "images": as_json(inspection.facts),
     }
 
 
@@ -128,11 +139,13 @@ def repeated_identifiers(conversion: Conversion) -> list[str]:
     for case in conversion.cases:
         other = first.setdefault(case.identifier, case)
         if other is not case:
-            findings.append(f"{case.images[0]}: is the same case as {other.images[0]}. Remove or rename one of them.")
+            findings.append(
+                f"{case.images[0].path}: is the same case as {other.images[0].path}. Remove or rename one of them."
+            )
     return findings
 
 
-def _build(converter: DatasetConverter, conversion: Conversion, manifest: dict[str, Any], target: Path) -> None:
+def _build(conversion: Conversion, manifest: dict[str, Any], target: Path) -> None:
     from tqdm import tqdm
 
     temporary = unfinished(target)
@@ -140,13 +153,13 @@ def _build(converter: DatasetConverter, conversion: Conversion, manifest: dict[s
         for kind in {f"images{part}" for part in PARTS if conversion.of_part(part)} | {"imagesTr", "labelsTr"}:
             (temporary / kind).mkdir(parents=True)
         for case in tqdm(conversion.cases, desc="writing", unit="case", leave=False):
-            for source, name in targets(case, conversion.file_ending):
+            for source, name in zip(case.sources, case.targets(conversion.file_ending), strict=True):
                 (temporary / name).parent.mkdir(exist_ok=True)
-                converter.write(source, temporary / name)
+                _write_file(source, temporary / name)
         _write_json_files(conversion, temporary)
         names = sorted(str(path.relative_to(temporary)) for path in temporary.rglob("*") if path.is_file())
         files = {name: sha256(temporary / name) for name in names}
-        _check_complete(files, manifest, plain_copies=type(converter).write is DatasetConverter.write)
+        _check_complete(files, manifest, copies_of(conversion))
         write_json(temporary / MANIFEST, {**manifest, "files": files, "nnunet_semisam": __version__})
         os.replace(temporary, target)
     except OSError as error:
@@ -157,10 +170,28 @@ def _build(converter: DatasetConverter, conversion: Conversion, manifest: dict[s
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _check_complete(files: dict[str, str], manifest: dict[str, Any], plain_copies: bool) -> None:
+def _write_file(source: Source, target: Path) -> None:
+    try:
+        source.write(target)
+    except RuntimeError as error:  # how SimpleITK says that a disk is full or a file has gone
+        raise UserError(
+            f"{source.path} could not be written to {target} ({error}). Nothing was left behind; mend that and retry."
+        ) from error
+
+
+def copies_of(conversion: Conversion) -> set[str]:
+    """Return the targets that must be equal to their source, byte for byte."""
+    return {
+        target
+        for case in conversion.cases
+        for source, target in zip(case.sources, case.targets(conversion.file_ending), strict=True)
+        if not source.rewrite
+    }
+
+
+def _check_complete(files: dict[str, str], manifest: dict[str, Any], copies: set[str]) -> None:
     missing = manifest["sources"].keys() - files.keys()
-    sources = manifest["sources"].items() if plain_copies else ()
-    altered = {name for name, source in sources if name not in missing and source["sha256"] != files[name]}
+    altered = {name for name in copies - missing if manifest["sources"][name]["sha256"] != files[name]}
     if missing or altered:
         names = ", ".join(sorted({*missing, *altered})[:5])
         raise UserError(

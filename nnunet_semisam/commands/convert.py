@@ -81,7 +81,11 @@ def report(result: Result, dataset_id: int) -> list[str]:
             f"  fold {fold}: {len(split['train'])} training cases (labeled patients: {budget['budget']}), "
             f"{len(split['val'])} validation cases{unlabeled}"
         )
-    lines += [f"note: {note}" for note in conversion.notes]
+    lines += [f"note: {note}" for note in result.notes]
+    if result.fingerprint:
+        lines.append(
+            f"data: {result.fingerprint} (equal for equal voxels, labels and folds; see semisam_manifest.json)"
+        )
     has_unlabeled = bool(conversion.of_part("Ul"))
     can_semisam = has_unlabeled or any(split.get("unlabeled") for split in conversion.splits)
     trainer = "nnUNetTrainerSemiSAM" if can_semisam else "nnUNetTrainerSupervised"

@@ -23,7 +23,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnU
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
-from nnunet_semisam.data.stored_voxels import voxels_as_stored
+from nnunet_semisam.data.stored_voxels import refuse_cut_off, voxels_as_stored
 from nnunet_semisam.data.unlabeled_dataset import SUFFIX, unlabeled_folder
 from nnunet_semisam.errors import UserError
 
@@ -137,6 +137,8 @@ def _run(job: Job) -> tuple[np.ndarray, ConfigurationManager]:
     names = ", ".join(job.images)
     try:
         data, properties = reader.read_images(job.images)
+        for image in job.images:
+            refuse_cut_off(Path(image))
         not_finite = _count_not_finite(job.images, data)
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
         reason = str(error).strip().splitlines()[-1:] or ["its channels differ in shape, spacing or origin"]

@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
+NIFTI_1_BYTES, NIFTI_2_BYTES = 348, 540  # lengths of the headers, and their first number
+BLOCK_BYTES = 2**20
+
+
+def refuse_cut_off(path: Path) -> None:
+    """Refuse a NIfTI file that ends too early.
+
+    ITK's reader fills what is missing with zeros without a word (SimpleITK 2.5.7): half a download looks like an image.
+
+    Raises:
+        ValueError: If the file is shorter than its header says, or its compressed stream is damaged.
+    """
+    if not path.name.endswith(NIFTI_ENDINGS):
+        return
+    from nibabel import Nifti1Header, Nifti2Header
+
+    start, length = b"", 0
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            while block := file.read(BLOCK_BYTES):
+                start = start or block[:NIFTI_2_BYTES]
+                length += len(block)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"it is cut off or damaged: {error}") from error
+    is_2 = NIFTI_2_BYTES in (int.from_bytes(start[:4], order) for order in ("little", "big"))
+    header = Nifti2Header(start, check=False) if is_2 else Nifti1Header(start[:NIFTI_1_BYTES], check=False)
+    expected = int(header["vox_offset"]) + int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize
+    if length < expected:
+        raise ValueError(f"it is cut off: it holds {length} of {expected} bytes")
 
 
 def voxels_as_stored(path: Path, read: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from nnunet_semisam.data.stored_voxels import voxels_as_stored
+from nnunet_semisam.data.stored_voxels import refuse_cut_off, voxels_as_stored
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha"])
@@ -24,3 +24,25 @@ def test_files_of_integers_are_not_read_again(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4)), path)
     read = np.zeros((4, 3, 2), np.float32)
     assert voxels_as_stored(path, read) is read
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+@pytest.mark.parametrize("missing", [1, 2000])
+def test_cut_off_file_is_refused_although_the_reader_takes_it(tmp_path, ending, missing):
+    path = tmp_path / f"image{ending}"
+    array = np.random.default_rng(0).integers(-1000, 1000, (6, 20, 30)).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path), useCompression=ending == ".nii.gz")
+    refuse_cut_off(path)
+    path.write_bytes(path.read_bytes()[:-missing])
+    assert sitk.ReadImage(str(path)).GetSize() == (30, 20, 6)
+    with pytest.raises(ValueError, match="it is cut off"):
+        refuse_cut_off(path)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_file_with_extensions_after_its_header_is_whole(tmp_path, kind):
+    path = tmp_path / "image.nii.gz"
+    image = kind(np.ones((4, 3, 2), np.float32), np.eye(4))
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"scanned twice"))
+    nibabel.save(image, path)
+    refuse_cut_off(path)

@@ -50,3 +50,16 @@ def arguments(database) -> Callable[..., argparse.Namespace]:
 def convert(arguments, nnunet_folders) -> Callable:
     """Convert with some options and return the result."""
     return lambda *options, **others: CONVERTERS.get("acdc")().convert(arguments(*options, **others))
+
+
+@pytest.fixture
+def convert_with(nnunet_folders) -> Callable:
+    """Run a converter by its name, with the words of a command line, and return the result."""
+
+    def run(name: str, *words: str):
+        converter = CONVERTERS.get(name)()
+        parser = argparse.ArgumentParser()
+        converter.add_arguments(parser)
+        return converter.convert(parser.parse_args(words))
+
+    return run

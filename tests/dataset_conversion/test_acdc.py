@@ -126,6 +126,15 @@ def test_patient_outside_the_published_lists_is_left_out_and_reported(convert, d
     assert not list(result.folder.rglob("*patient123*"))
 
 
+def test_patient_is_left_out_by_name_of_patient_or_case(convert, database):
+    (database / "training" / "patient100" / "patient100_frame01.nii.gz").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"cannot be read .*(.|\n)*--leave-out patient100_frame01"):
+        convert("--labeled", "2")
+    result = convert("--labeled", "2", "--leave-out", "patient100_frame01")
+    assert "left out as asked: patient100" in result.notes
+    assert not list(result.folder.rglob("*patient100*"))
+
+
 def test_split_without_any_validation_patient_is_refused(convert, database):
     for number in ("028", "085"):
         shutil.rmtree(database / "training" / f"patient{number}")

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -5,10 +6,11 @@ import threading
 import time
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
-from nnunet_semisam.dataset_conversion import AcdcConverter, guards, writer
-from nnunet_semisam.dataset_conversion.common import Case
+import SimpleITK as sitk  # noqa: N813
+from nnunet_semisam.dataset_conversion import AcdcConverter, Case, Source, guards, writer
 
 from nnunet_semisam.errors import UserError
 
@@ -102,28 +104,22 @@ def test_full_disk_is_noticed_before_anything_is_written(convert, raw, monkeypat
     assert list(raw.iterdir()) == []
 
 
-class Breaking(AcdcConverter):
-    """Fails at the fifth file."""
-
-    error: BaseException
-    written = 0
-
-    def write(self, source, target):
-        self.written += 1
-        if self.written == 5:
-            raise self.error
-        super().write(source, target)
-
-
 @pytest.mark.parametrize(
     ("error", "raised"), [(KeyboardInterrupt(), KeyboardInterrupt), (OSError(28, "No space left on device"), UserError)]
 )
-def test_broken_run_leaves_nothing(arguments, raw, error, raised):
-    converter = Breaking()
-    converter.error = error
+def test_broken_run_leaves_nothing(convert, raw, monkeypatch, error, raised):
+    written = []
+
+    def fail_at_the_fifth_file(source, target):
+        written.append(target)
+        if len(written) == 5:
+            raise error
+        shutil.copyfile(source.path, target)
+
+    monkeypatch.setattr(Source, "write", fail_at_the_fifth_file)
     with pytest.raises(raised):
-        converter.convert(arguments("--labeled", "2"))
-    assert converter.written == 5
+        convert("--labeled", "2")
+    assert len(written) == 5
     assert list(raw.iterdir()) == []
 
 
@@ -134,29 +130,24 @@ def test_folder_of_a_killed_run_is_removed_by_the_next(convert, raw):
     assert os.listdir(convert("--labeled", "2").folder.parent) == [NAME]
 
 
-class Slow(AcdcConverter):
-    """Tells when it writes its first file, and goes on when it is told to."""
-
-    def __init__(self):
-        self.started, self.go_on = threading.Event(), threading.Event()
-
-    def write(self, source, target):
-        self.started.set()
-        assert self.go_on.wait(timeout=20)
-        super().write(source, target)
-
-
-def test_second_conversion_waits_for_the_first(arguments, convert, raw, caplog):
+def test_second_conversion_waits_for_the_first(convert, raw, caplog, monkeypatch):
     pytest.importorskip("fcntl")
-    slow = Slow()
+    started, go_on = threading.Event(), threading.Event()
+
+    def write_when_told_to(source, target):
+        started.set()
+        assert go_on.wait(timeout=20)
+        shutil.copyfile(source.path, target)
+
+    monkeypatch.setattr(Source, "write", write_when_told_to)
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(slow.convert, arguments("--labeled", "2"))
-        assert slow.started.wait(timeout=20)
+        first = pool.submit(convert, "--labeled", "2")
+        assert started.wait(timeout=20)
         second = pool.submit(convert, "--labeled", "2")
         while "waiting" not in caplog.text:
             assert not second.done()
             time.sleep(0.01)
-        slow.go_on.set()
+        go_on.set()
         assert not first.result(timeout=20).already_there
         assert second.result(timeout=20).already_there
     assert os.listdir(raw) == [NAME]
@@ -219,9 +210,68 @@ def test_id_must_have_three_digits(convert, dataset_id):
 
 
 def test_unlabeled_case_cannot_carry_a_label(tmp_path):
+    image, label = Source(tmp_path / "a.nii.gz"), Source(tmp_path / "a_gt.nii.gz")
     with pytest.raises(ValueError, match="Ul cases have none"):
-        Case("a", (tmp_path / "a.nii.gz",), tmp_path / "a_gt.nii.gz", "Ul")
+        Case("a", (image,), label, "Ul")
     with pytest.raises(ValueError, match="Tr cases have a label"):
-        Case("a", (tmp_path / "a.nii.gz",), None, "Tr")
+        Case("a", (image,), None, "Tr")
     with pytest.raises(ValueError, match="must be one of"):
-        Case("a", (tmp_path / "a.nii.gz",), None, "Va")
+        Case("a", (image,), None, "Va")
+
+
+def test_manifest_describes_what_is_in_the_files(convert, database):
+    manifest = json.loads((convert("--labeled", "2").folder / guards.MANIFEST).read_text())
+    source = database / "training" / "patient099" / "patient099_frame01.nii.gz"
+    voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(source)))
+    facts = manifest["images"]["imagesTr/patient099_frame01_0000.nii.gz"]
+    content = repr(voxels.shape).encode() + voxels.astype("<f4").tobytes()
+    assert facts == {
+        "size": [12, 10, 3],
+        "spacing": [1.5, 1.5, 10.0],
+        "orientation": "LPS",
+        "minimum": voxels.min(),
+        "maximum": voxels.max(),
+        "voxels": hashlib.sha256(content).hexdigest(),
+    }
+    assert manifest["sources"].keys() == manifest["images"].keys()
+
+
+def test_fingerprint_is_of_voxels_and_folds_not_of_files(convert, database):
+    first = convert("--labeled", "2")
+    assert convert("--labeled", "2").fingerprint == first.fingerprint  # read from the manifest
+    path = database / "training" / "patient050" / "patient050_frame01.nii.gz"
+    bytes_before = path.read_bytes()
+    sitk.WriteImage(sitk.Cast(sitk.ReadImage(str(path)), sitk.sitkFloat32), str(path))
+    assert path.read_bytes() != bytes_before
+    assert convert("--labeled", "2", "-d", "28").fingerprint == first.fingerprint
+    assert convert("--labeled", "1", "-d", "29").fingerprint != first.fingerprint
+    image = sitk.ReadImage(str(path))
+    image[0, 0, 0] = 2000
+    sitk.WriteImage(image, str(path))
+    assert convert("--labeled", "2", "-d", "30").fingerprint != first.fingerprint
+
+
+def test_same_image_in_training_and_validation_is_a_fault(convert, database, raw):
+    training = database / "training"
+    same = sitk.ReadImage(str(training / "patient050" / "patient050_frame01.nii.gz"))
+    sitk.WriteImage(same, str(training / "patient028" / "patient028_frame01.nii.gz"), useCompression=False)
+    with pytest.raises(UserError, match=r"patient0.._frame01.nii.gz: shows the same voxels as .*patient0.._frame01"):
+        convert("--labeled", "2")
+    assert list(raw.iterdir()) == []
+
+
+def test_same_image_twice_on_one_side_is_a_note(convert, database):
+    training = database / "training"
+    shutil.copy(
+        training / "patient050" / "patient050_frame01.nii.gz", training / "patient050" / "patient050_frame09.nii.gz"
+    )
+    assert "patient050_frame09 and patient050_frame01 show the same voxels" in convert("--labeled", "2").notes
+    assert "patient050_frame09 and patient050_frame01 show the same voxels" in convert("--labeled", "2").notes
+
+
+def test_hidden_labels_of_ct_are_refused_at_once(convert, monkeypatch, raw):
+    plan = AcdcConverter.plan
+    monkeypatch.setattr(AcdcConverter, "plan", lambda *args: replace(plan(*args), channel_names={"0": "CT"}))
+    with pytest.raises(UserError, match="several label budgets in one dataset hide labels, but channel CT"):
+        convert("--labeled", "1", "2")
+    assert list(raw.iterdir()) == []

@@ -1,0 +1,166 @@
+"""BHSD (intracranial hemorrhage in head CT): 192 labeled and 1,980 unlabeled volumes, five classes.
+
+Layout: ``label_192/{images,ground truths}/ID_*_ID_*.nii.gz`` (some copies lack the suffix), ``unlabel_1980/`` and
+``dataset.json`` with the official 96 training and 96 test cases and the names of the labels. The labeled cases are the
+first of the training list, the validation cases its last; the official test cases go to imagesTs. Unlabeled are the
+rest of the training list and unlabel_1980, without patients that are validated or tested on.
+
+Intensities are not documented; they are Hounsfield units in some copies and windowed to 0..255 in others. The channel
+is called ``CT`` for the former (nnU-Net's CT normalisation) and ``windowed_CT`` for the latter (z-score).
+
+Source:
+    Wu et al., MLMI 2023, https://arxiv.org/abs/2308.11298; data: https://huggingface.co/datasets/WuBiao/BHSD; what
+    users found in the files: https://github.com/White65534/BHSD/issues (5 suffix, 10 affines, 1 slices, 9 no labels).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+if __name__ == "__main__" and not __package__:  # run as a script: make the relative imports below work
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    __package__ = "dataset_conversion"
+
+from .bhsd_files import Download, Official, find_download, patient_of, read_official
+from .bhsd_intensities import CHANNELS, detect_intensities, review
+from .case import Case, Conversion
+from .common import DatasetConverter, add_leave_out, add_val
+from .nifti_files import Oddity, label_source_of, source_of, summarise
+from .roles import Roles, check_left_out, make_folds, missing_notes, name_some, roles_from_order
+
+
+class BHSDConverter(DatasetConverter):
+    """Converts BHSD; see the module's text for layout, roles and sources."""
+
+    dataset_name = "BHSD"
+    default_id = 192
+    help = "BHSD, hemorrhage in head CT (the folder that holds label_192/, unlabel_1980/ and dataset.json)"
+    example = "nnunet-semisam convert bhsd -i BHSD -d 192 --labeled 10"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the general options, ``--val``, ``--unlabeled``, ``--intensities`` and ``--leave-out``."""
+        super().add_arguments(parser)
+        add_val(parser, "10")
+        parser.add_argument(
+            "--unlabeled",
+            type=int,
+            metavar="N",
+            help="how many cases of unlabel_1980 to use, in the order of their names (default: all)",
+        )
+        parser.add_argument(
+            "--intensities",
+            choices=("auto", *CHANNELS),
+            default="auto",
+            help="Hounsfield units or windowed to 0..255 (default: look at the labeled images)",
+        )
+        add_leave_out(parser)
+
+    def plan(self, args: argparse.Namespace) -> Conversion:
+        """Return the cases, folds and notes for the parsed options."""
+        download = find_download(args.input)
+        official = read_official(download, args.input)
+        known = [*official.train, *official.test, *download.unlabeled]
+        left_out = check_left_out(args.leave_out, known, args.input)
+        here = [case for case in download.images if case not in left_out]
+        roles = roles_from_order(args.labeled, args.val, official.train, missing=set(official.train) - set(here))
+        test = [case for case in official.test if case in here]
+        findings = list(download.findings)
+        notes = [*roles.notes, *missing_notes(official.train, official.test, here, left_out)]
+        pool = more_unlabeled(download, official, {*roles.val, *test}, left_out, notes)[: args.unlabeled]
+        cases = make_cases(download, roles, test, pool, notes, findings)
+        intensities, text = detect_intensities(args.intensities, cases)
+        splits, budgets = make_folds(roles, lambda case: [case])
+        notes += [text, *shared_patients(roles, test)]
+        return Conversion(
+            name=self.dataset_name,
+            source=args.input,
+            cases=cases,
+            channel_names={"0": CHANNELS[intensities]},
+            labels=official.labels,
+            splits=splits,
+            budgets=budgets,
+            test_sets={"official": sorted(test)} if test else {},
+            settings={
+                "labeled_cases": roles.labeled,
+                "val_cases": roles.val,
+                "intensities": intensities,
+                "left_out": left_out,
+            },
+            notes=notes,
+            findings=findings,
+            review=partial(review, intensities),
+            can_leave_out=True,
+        )
+
+
+def make_cases(
+    download: Download, roles: Roles, test: list[str], pool: list[str], notes: list[str], findings: list[str]
+) -> list[Case]:
+    """Return the cases of all parts.
+
+    Args:
+        download: The files.
+        roles: Who keeps labels, trains and validates.
+        test: Official test cases that are there.
+        pool: Cases of unlabel_1980 to use.
+        notes: What is odd about a file's name or header is added here.
+        findings: Labels that are needed and missing are added here.
+    """
+    odd: dict[str, list[Oddity]] = {}
+
+    def labeled(case: str, part: str) -> Case | None:
+        if case not in download.labels:
+            findings.append(f"{download.images[case]}: has no label in 'ground truths'. Add it, or --leave-out {case}.")
+            return None
+        image, odd[case] = source_of(download.images[case])
+        label, odd[f"{case} (label)"] = label_source_of(download.labels[case], download.images[case])
+        return Case(case, (image,), label, part)
+
+    def unlabeled(case: str, path: Path) -> Case:
+        image, odd[case] = source_of(path)
+        return Case(case, (image,), None, "Ul")
+
+    cases = [labeled(case, part) for part, names in (("Tr", roles.with_labels), ("Ts", test)) for case in names]
+    rest = [case for case in roles.train if case not in roles.with_labels]
+    cases += [unlabeled(case, download.images[case]) for case in rest]
+    cases += [unlabeled(case, download.unlabeled[case]) for case in pool]
+    notes += summarise(odd)
+    return [case for case in cases if case is not None]
+
+
+def more_unlabeled(
+    download: Download, official: Official, kept: set[str], left_out: list[str], notes: list[str]
+) -> list[str]:
+    """Return the cases of unlabel_1980 that may be trained on.
+
+    Args:
+        download: The files.
+        official: Cases of label_192 are not taken twice.
+        kept: Cases kept for validation and testing; their patients must not be trained on.
+        left_out: Cases of ``--leave-out``.
+        notes: What is not used, and why, is added here.
+    """
+    if not download.unlabeled:
+        notes.append("there is no folder unlabel_1980: unlabeled are the rest of the 96 training cases only")
+    patients = {patient_of(case) for case in kept}
+    listed = {*official.train, *official.test}
+    leaking = [case for case in download.unlabeled if case in listed or patient_of(case) in patients]
+    if leaking:
+        notes.append(f"left out of unlabel_1980, patients of label_192 that validate or test: {name_some(leaking)}")
+    return [case for case in sorted(download.unlabeled) if case not in {*leaking, *left_out}]
+
+
+def shared_patients(roles: Roles, test: list[str]) -> list[str]:
+    """Return a sentence for patients that are on both sides of the official split."""
+    trained = {patient_of(case) for case in roles.train}
+    shared = sorted(case for case in [*roles.val, *test] if patient_of(case) in trained)
+    return [f"patients that train and also validate or test: {name_some(shared)}"] if shared else []
+
+
+if __name__ == "__main__":
+    from nnunet_semisam.commands.convert import run_script
+
+    sys.exit(run_script(BHSDConverter()))

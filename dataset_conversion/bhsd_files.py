@@ -1,0 +1,134 @@
+"""The BHSD download: where its folders are, which file belongs to which case, and what ``dataset.json`` says."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_semisam.errors import UserError
+
+HOME = "https://huggingface.co/datasets/WuBiao/BHSD"
+LABELED, LABELS = "images", ("ground truths", "ground_truths")
+PATIENT = re.compile(r"^(ID_[0-9a-f]+)_ID_[0-9a-f]+$")
+
+
+@dataclass(frozen=True)
+class Download:
+    """The files of one download.
+
+    Attributes:
+        home: The folder label_192.
+        images: Case -> image of label_192.
+        labels: Case -> label of label_192. Names only: whether a label is read depends on the case's part.
+        unlabeled: Case -> image of unlabel_1980.
+        findings: Files that are there twice.
+    """
+
+    home: Path
+    images: dict[str, Path]
+    labels: dict[str, Path]
+    unlabeled: dict[str, Path]
+    findings: list[str]
+
+
+@dataclass(frozen=True)
+class Official:
+    """What ``dataset.json`` says: label names with values, and the cases of both halves in their order."""
+
+    labels: dict[str, int]
+    train: list[str]
+    test: list[str]
+
+
+def patient_of(case: str) -> str:
+    """Return the patient of a case: the first of its two identifiers (``ID_2db7ee14`` has two studies)."""
+    match = PATIENT.match(case)
+    return match[1] if match else case
+
+
+def find_download(folder: Path) -> Download:
+    """List the files of ``label_192`` and, if it is there, ``unlabel_1980``.
+
+    Raises:
+        UserError: If there is no ``label_192`` with its two folders.
+    """
+    choices = (folder, folder / "label_192", folder / "label_192" / "label_192")
+    home = next((each for each in choices if (each / LABELED).is_dir() and _labels_folder(each)), None)
+    if home is None:
+        packed = folder / "label_192.zip"
+        hint = f"Unpack {packed} there." if packed.is_file() else f"Get label_192.zip from {HOME} and unpack it there."
+        raise UserError(f"-i {folder} must hold label_192/images and 'label_192/ground truths'. {hint}")
+    findings: list[str] = []
+    more = [path for base in (folder, home.parent) for path in sorted(base.glob("unlabel_*")) if path.is_dir()]
+    return Download(
+        home=home,
+        images=_files(home / LABELED, findings),
+        labels=_files(_labels_folder(home), findings),
+        unlabeled=_files(more[0], findings) if more else {},
+        findings=findings,
+    )
+
+
+def read_official(download: Download, folder: Path) -> Official:
+    """Read ``dataset.json``: the official split and the names of the labels.
+
+    Args:
+        download: Where to look for it, too.
+        folder: ``-i``.
+
+    Raises:
+        UserError: If the file is missing, cannot be read, or does not hold labels and two lists.
+    """
+    choices = [each / "dataset.json" for each in (folder, download.home, download.home.parent)]
+    path = next((each for each in choices if each.is_file()), None)
+    if path is None:
+        raise UserError(
+            f"{choices[0]} is missing. It holds the official split and the names of the labels, and is not in the zip "
+            f"files: get it from {HOME} or https://github.com/White65534/BHSD and put it there."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        labels = {str(name): int(value) for value, name in content["labels"].items()}
+        train, test = ([_case_of(entry) for entry in content[key]] for key in ("training", "test"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f'{path} must hold "labels" like {{"0": "background", "1": "epidural"}} and the lists "training" and '
+            f'"test", got {type(error).__name__}: {error}. Get it again from {HOME}.'
+        ) from error
+    _check_official(path, labels, train, test)
+    return Official(labels, train, test)
+
+
+def _check_official(path: Path, labels: dict[str, int], train: list[str], test: list[str]) -> None:
+    everyone = [*train, *test]
+    if labels.get("background") != 0 or sorted(labels.values()) != list(range(len(labels))):
+        raise UserError(f"{path}: labels must count from 0, the background, upwards; got {labels}. Get it again.")
+    if not train or not test:
+        raise UserError(f"{path} lists {len(train)} training and {len(test)} test cases. Get it again from {HOME}.")
+    if repeated := sorted({case for case in everyone if everyone.count(case) > 1}):
+        raise UserError(f"{path} lists {', '.join(repeated[:5])} more than once. Get it again from {HOME}.")
+
+
+def _case_of(entry: str | dict[str, str]) -> str:
+    return _stem(Path(entry["image"] if isinstance(entry, dict) else entry).name)
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _labels_folder(home: Path) -> Path | None:
+    return next((home / name for name in LABELS if (home / name).is_dir()), None)
+
+
+def _files(folder: Path, findings: list[str]) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+        if path.is_dir() or hidden or path.suffix in (".json", ".txt", ".csv", ".md"):
+            continue
+        if (other := files.setdefault(_stem(path.name), path)) != path:
+            findings.append(f"{path}: is the same case as {other}. Remove one of the two.")
+    return files

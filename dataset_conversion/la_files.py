@@ -1,0 +1,155 @@
+"""LA 2018 on disk: the h5 files of UA-MT or the official NRRD files, and the lists of who trains and who tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_semisam.errors import UserError
+
+from .case import Source
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813
+
+H5_FILE = "mri_norm2.h5"
+NRRD_FILES = ("lgemri.nrrd", "laendo.nrrd")
+SPACING_MM = 0.625  # along every axis; h5 files do not say it
+FIRST_TEST_CASE = "UPT6"  # the field tests on the last 20 of 100 identifiers in alphabetical order: from here on
+
+
+def find_cases(folder: Path, form: str) -> tuple[Path, str]:
+    """Return the folder whose sub-folders are the cases, and the form of their files.
+
+    Args:
+        folder: That folder, or one up to two levels above it.
+        form: ``h5``, ``nrrd``, or ``auto`` for the one that is there.
+
+    Raises:
+        UserError: If there are no such cases, or more than one choice.
+    """
+    files = {"h5": H5_FILE, "nrrd": NRRD_FILES[0]}
+    wanted = files if form == "auto" else {form: files[form]}
+    found = {
+        (path.parents[1], kind)
+        for kind, name in wanted.items()
+        for depth in ("*/", "*/*/", "*/*/*/")
+        for path in folder.glob(depth + name)
+    }
+    training = {each for each in found if "test" not in each[0].name.lower()} or found
+    if not training:
+        raise UserError(
+            f"-i {folder} must hold one folder per case with {' or '.join(wanted.values())} in it. Get the h5 files "
+            "from https://github.com/yulequan/UA-MT (folder data), or the NRRD files from the 2018 Atrial "
+            "Segmentation Challenge, and give the folder above the cases."
+        )
+    if len(training) > 1:
+        options = ", ".join(sorted(f"{path} ({kind})" for path, kind in training))
+        raise UserError(
+            f"-i {folder} holds cases in more than one place or form: {options}. Give one of these folders, or add "
+            "--format h5 or --format nrrd."
+        )
+    return training.pop()
+
+
+def read_lists(folder: Path, cases: list[str]) -> tuple[list[str], list[str], str]:
+    """Return the training cases in the order of labels, the test cases, and where this comes from.
+
+    ``train.list`` and ``test.list`` are looked for in the folder of the cases and in the one above. Without them it is
+    the field's rule: alphabetical order, the last 20 of 100 test.
+
+    Raises:
+        UserError: If a list is empty, names a case twice, or both lists name the same.
+    """
+    train_file, test_file = (_find_list(folder, name) for name in ("train.list", "test.list"))
+    if train_file is None:
+        train = sorted(case for case in cases if case < FIRST_TEST_CASE)
+        return train, sorted(set(cases) - set(train)), "alphabetical order"
+    train = _read_list(train_file)
+    if test_file is None:
+        return train, [case for case in cases if case >= FIRST_TEST_CASE and case not in train], str(train_file.name)
+    test = _read_list(test_file)
+    if both := sorted(set(train) & set(test)):
+        raise UserError(
+            f"{test_file} and {train_file} both list {', '.join(both[:5])}. Remove them from one of the lists."
+        )
+    return train, test, f"{train_file.name} and {test_file.name}"
+
+
+def sources_of(folder: Path, form: str) -> tuple[Source, Source]:
+    """Return image and label of a case."""
+    if form == "h5":
+        path = folder / H5_FILE
+        return Source(path, partial(read_h5, key="image"), True), Source(path, partial(read_h5, key="label"), True)
+    image, label = (folder / name for name in NRRD_FILES)
+    return Source(image, rewrite=True), Source(label, read_nrrd_label, True)
+
+
+def read_h5(path: Path, key: str) -> sitk.Image:
+    """Read an array from an h5 file of UA-MT.
+
+    The arrays have the axes x y z and no geometry: spacing is 0.625 mm, the origin 0, the axes are called LPS.
+
+    Args:
+        path: ``mri_norm2.h5``.
+        key: ``image`` (z-scored, float32) or ``label`` (0 and 1).
+
+    Raises:
+        ValueError: If the file lacks the array, or it does not have three axes.
+        OSError: If the file is no h5 file.
+        UserError: If h5py is not installed.
+
+    Source:
+        ``data/`` of https://github.com/yulequan/UA-MT.
+    """
+    import numpy as np
+    import SimpleITK as sitk  # noqa: N813
+
+    with require_h5py()(path, "r") as file:
+        if key not in file:
+            raise ValueError(f"it has no array {key!r}, only {', '.join(sorted(file)) or 'nothing'}")
+        array = np.asarray(file[key])
+    if array.ndim != 3:
+        raise ValueError(f"{key} must have the axes x y z, has {array.ndim} axes of {array.shape}")
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))  # z y x, as everywhere here
+    image.SetSpacing([SPACING_MM] * 3)
+    return image
+
+
+def read_nrrd_label(path: Path) -> sitk.Image:
+    """Read an official label, 0 and 255, as 0 and 1."""
+    import SimpleITK as sitk  # noqa: N813
+
+    label = sitk.ReadImage(str(path))
+    return sitk.ChangeLabel(label, {255: 1})
+
+
+def require_h5py() -> Callable:
+    """Return ``h5py.File``.
+
+    Raises:
+        UserError: If h5py is not installed.
+    """
+    try:
+        from h5py import File
+    except ImportError as error:
+        raise UserError(
+            "These files are h5, and h5py is not installed. Run `pip install h5py` or `pip install nnunet-semisam[la]`."
+        ) from error
+    return File
+
+
+def _find_list(folder: Path, name: str) -> Path | None:
+    return next((path for path in (folder / name, folder.parent / name) if path.is_file()), None)
+
+
+def _read_list(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    cases = [line.strip() for line in lines if line.strip()]
+    if not cases:
+        raise UserError(f"{path} lists no case. Write one case identifier per line, or remove the file.")
+    if repeated := sorted({case for case in cases if cases.count(case) > 1}):
+        raise UserError(f"{path} lists {', '.join(repeated[:5])} more than once. Name each case once.")
+    return cases

@@ -1,0 +1,196 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from fake_bhsd import AFFINE, TEST, TRAIN, UNLABELED, break_file, image_of, label_of, make_odd, write, write_bhsd
+
+from nnunet_semisam.errors import UserError
+
+SCRIPT = Path(__file__).resolve().parents[2] / "dataset_conversion" / "Dataset192_BHSD.py"
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_bhsd(tmp_path)
+
+
+@pytest.fixture
+def convert(convert_with, data):
+    return lambda *options, source=data: convert_with("bhsd", "-i", str(source), "--val", "1", *options)
+
+
+def cases(folder):
+    return sorted(path.name.removesuffix(".nii.gz").removesuffix("_0000") for path in folder.iterdir())
+
+
+def voxels(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path))).transpose(2, 1, 0)  # x y z
+
+
+def test_official_split_labels_and_both_unlabeled_pools(convert):
+    folder = convert("--labeled", "2").folder
+    assert json.loads((folder / "splits_final.json").read_text()) == [{"train": list(TRAIN[:2]), "val": [TRAIN[5]]}]
+    assert cases(folder / "imagesTr") == cases(folder / "labelsTr") == sorted([*TRAIN[:2], TRAIN[5]])
+    assert cases(folder / "imagesTs") == cases(folder / "labelsTs") == sorted(TEST)
+    assert cases(folder / "imagesUl") == sorted([*TRAIN[2:5], *UNLABELED[:2]])
+    dataset = json.loads((folder / "dataset.json").read_text())
+    assert dataset["labels"] == {
+        "background": 0,
+        "epidural": 1,
+        "intraparenchymal": 2,
+        "intraventricular": 3,
+        "subarachnoid": 4,
+        "subdural": 5,
+    }
+    assert dataset["channel_names"] == {"0": "CT"}
+
+
+def test_patients_that_test_are_not_trained_on_without_labels_either(convert):
+    result = convert("--labeled", "2")
+    assert not list(result.folder.glob(f"imagesUl/{UNLABELED[2]}*"))
+    assert any(note.endswith(f"that validate or test: {UNLABELED[2]}") for note in result.notes)
+
+
+@pytest.mark.parametrize(("number", "taken"), [("0", []), ("1", [UNLABELED[0]])])
+def test_number_of_unlabeled_cases_can_be_limited(convert, number, taken):
+    folder = convert("--labeled", "5", "--unlabeled", number).folder
+    assert (cases(folder / "imagesUl") if (folder / "imagesUl").exists() else []) == taken
+
+
+@pytest.fixture
+def odd(convert, data):
+    make_odd(data)
+    return convert("--labeled", "5")
+
+
+def test_file_without_ending_is_read_and_gets_one(odd):
+    np.testing.assert_array_equal(voxels(odd.folder / "imagesTr" / f"{TRAIN[0]}_0000.nii.gz"), image_of(TRAIN[0]))
+    np.testing.assert_array_equal(voxels(odd.folder / "labelsTr" / f"{TRAIN[0]}.nii.gz"), label_of(TRAIN[0]))
+    assert "4 files: the name lacks the ending .nii.gz: " in "\n".join(odd.notes)
+
+
+def test_label_with_another_header_is_put_on_the_grid_of_its_image(odd):
+    label = sitk.ReadImage(str(odd.folder / "labelsTr" / f"{TRAIN[3]}.nii.gz"))
+    image = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[3]}_0000.nii.gz"))
+    assert label.GetOrigin() == image.GetOrigin()
+    assert label.GetDirection() == image.GetDirection()
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(label).transpose(2, 1, 0), label_of(TRAIN[3]))
+    assert f"on the image's grid: {TRAIN[3]} (label)" in "\n".join(odd.notes)
+
+
+def test_uneven_slices_are_reported_and_the_affine_decides(odd):
+    image = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[4]}_0000.nii.gz"))
+    assert image.GetSpacing() == (0.5, 0.5, 5.0)
+    text = "\n".join(odd.notes)
+    assert f"the affine was used: {TRAIN[4]} ((0.5, 0.5, 4) and (0.5, 0.5, 5) mm)" in text
+    assert "slice spacing differs between cases: 5 to 7 mm" in text
+
+
+def test_tilted_gantry_is_turned_to_right_angles_so_that_itk_reads_it(odd, data):
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        sitk.ReadImage(str(data / "unlabel_1980" / f"{UNLABELED[0]}.nii.gz"))
+    written = odd.folder / "imagesUl" / f"{UNLABELED[0]}_0000.nii.gz"
+    np.testing.assert_array_equal(voxels(written), image_of(UNLABELED[0]))
+    direction = np.array(sitk.ReadImage(str(written)).GetDirection()).reshape(3, 3)
+    np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-6)
+    assert "axes are not at right angles (tilted gantry?)" in "\n".join(odd.notes)
+
+
+def test_geometry_of_mended_files_is_that_of_copied_ones(odd, data):
+    """The same affine, read by ITK and by our own reader, must give the same numbers."""
+    copied = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[2]}_0000.nii.gz"))
+    mended = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[4]}_0000.nii.gz"))
+    for name in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(copied, name)(), getattr(mended, name)(), atol=1e-6)
+
+
+def test_notes_are_kept_for_later_runs(convert, odd):
+    again = convert("--labeled", "5")
+    assert again.already_there
+    assert list(again.notes) == list(odd.notes)
+    assert again.fingerprint == odd.fingerprint
+
+
+def test_unreadable_file_is_an_error_that_says_how_to_leave_it_out(convert, data, raw):
+    path = break_file(data)
+    with pytest.raises(
+        UserError, match=rf"{path.name}: cannot be read .*(\n.*)*Or leave cases out: --leave-out {TEST[1]}"
+    ):
+        convert("--labeled", "2")
+    assert list(raw.iterdir()) == []
+    result = convert("--labeled", "2", "--leave-out", TEST[1])
+    assert cases(result.folder / "imagesTs") == [TEST[0]]
+    assert f"left out as asked: {TEST[1]}" in result.notes
+
+
+def test_file_that_the_download_lacks_is_a_note_unless_its_label_is_needed(convert, data):
+    for case in (TRAIN[2], TEST[0]):
+        (data / "label_192" / "images" / f"{case}.nii.gz").unlink()
+    notes = convert("--labeled", "2").notes
+    assert f"1 of the 6 training cases are not there: {TRAIN[2]}" in notes
+    assert f"1 of the 2 test cases are not there: {TEST[0]}" in notes
+    with pytest.raises(UserError, match=f"needs {TRAIN[2]}, which the data folder lacks"):
+        convert("--labeled", "3", "-d", "193")
+
+
+def window_all(data):
+    for path in [*data.rglob("images/*"), *data.glob("unlabel_1980/*")]:
+        image = nibabel.load(path)
+        window = np.clip((np.asarray(image.dataobj) + 20) * 2.5, 0, 255).astype(np.uint8)
+        write(path, window)
+
+
+def test_windowed_intensities_are_detected_and_not_treated_as_ct(convert, data):
+    window_all(data)
+    result = convert("--labeled", "1", "2")  # several budgets are fine without the CT normalisation
+    assert json.loads((result.folder / "dataset.json").read_text())["channel_names"] == {"0": "windowed_CT"}
+    assert any(note.startswith("intensities are windowed: 6 of the 6 labeled images") for note in result.notes)
+    manifest = json.loads((result.folder / "semisam_manifest.json").read_text())
+    assert manifest["settings"]["intensities"] == "windowed"
+    assert manifest["images"][f"imagesTs/{TEST[0]}_0000.nii.gz"]["minimum"] == 0
+
+
+def test_image_of_the_other_kind_is_reported(convert, data):
+    write(data / "unlabel_1980" / f"{UNLABELED[0]}.nii.gz", np.clip(image_of(UNLABELED[0]), 0, 255))
+    assert f"1 images are not hu by their range: imagesUl/{UNLABELED[0]}_0000.nii.gz" in convert("--labeled", "2").notes
+
+
+def test_intensities_that_fit_neither_need_a_word(convert, data):
+    for path in (data / "label_192" / "images").iterdir():
+        write(path, np.clip(image_of(path.name.split(".")[0]), -40, 80))
+    with pytest.raises(UserError, match=r"\(-40 to 79 in 3 labeled images\) are neither .* --intensities hu or"):
+        convert("--labeled", "2")
+    assert convert("--labeled", "2", "--intensities", "windowed").conversion.channel_names == {"0": "windowed_CT"}
+
+
+def test_several_budgets_of_hounsfield_units_are_refused(convert, raw):
+    with pytest.raises(UserError, match="hide labels, but channel CT is normalised with numbers from all labels"):
+        convert("--labeled", "1", "2")
+    assert list(raw.iterdir()) == []
+
+
+@pytest.mark.parametrize("inside", [".", "label_192"])
+def test_folder_itself_or_label_192_will_do(convert, data, inside):
+    assert len(convert("--labeled", "2", source=data / inside).conversion.of_part("Ul")) == 5
+
+
+def test_mirrored_label_is_refused_not_moved(convert, data):
+    mirrored = AFFINE @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    write(data / "label_192" / "ground truths" / f"{TRAIN[0]}.nii.gz", label_of(TRAIN[0]), mirrored)
+    with pytest.raises(UserError, match=rf"{TRAIN[0]}.nii.gz: direction is"):
+        convert("--labeled", "2")
+
+
+def test_file_runs_as_a_script_from_a_checkout(data, raw, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, str(SCRIPT), "-i", str(data), "-d", "194", "--labeled", "2", "--val", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "imagesUl: 5 cases without labels" in done.stdout
+    assert (raw / "Dataset194_BHSD" / "dataset.json").is_file()

@@ -1,0 +1,212 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from fake_nnunet import PATIENTS, cases, volume, write_msd, write_raw
+
+from nnunet_semisam.errors import UserError
+
+SCRIPT = Path(__file__).resolve().parents[2] / "dataset_conversion" / "from_nnunet.py"
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_raw(tmp_path / "Dataset007_Heart")
+
+
+@pytest.fixture
+def convert(convert_with, data):
+    return lambda *options, source=data: convert_with("nnunet", "-i", str(source), *options)
+
+
+def names(folder):
+    return sorted({path.name.split(".")[0].removesuffix("_0000").removesuffix("_0001") for path in folder.iterdir()})
+
+
+def splits_of(folder):
+    return json.loads((folder / "splits_final.json").read_text())
+
+
+def test_frames_of_a_patient_stay_together(convert):
+    folder = convert("--labeled", "p02", "p04", "--val", "p01").folder
+    assert splits_of(folder) == [{"train": cases("p02", "p04"), "val": cases("p01")}]
+    assert names(folder / "imagesTr") == names(folder / "labelsTr") == cases("p01", "p02", "p04")
+    assert names(folder / "imagesUl") == [*cases("p03", "p05"), "u01_frame01"]
+    assert names(folder / "imagesTs") == ["t01_frame01"]
+    assert len(list((folder / "imagesUl").iterdir())) == 2 * 5  # both channels
+
+
+def test_dataset_json_keeps_regions_and_counts_labeled_cases(convert, data):
+    result = convert("--labeled", "p02", "--val", "p01")
+    assert result.folder.name == "Dataset500_Heart"
+    content = json.loads((result.folder / "dataset.json").read_text())
+    before = json.loads((data / "dataset.json").read_text())
+    assert content == before | {"numTraining": 4, "converted_by": "nnunet-semisam"}
+    copied = result.folder / "labelsTr" / "p02_frame01.nii.gz"
+    assert copied.read_bytes() == (data / "labelsTr" / "p02_frame01.nii.gz").read_bytes()
+
+
+def test_several_budgets_are_nested_and_share_validation(convert):
+    first, second = splits_of(convert("--labeled", "1", "3").folder)
+    assert set(first["train"]) < set(second["train"])
+    assert len(first["train"]) == 2
+    assert len(second["train"]) == 6
+    assert first["val"] == second["val"]
+    assert len(first["val"]) == 2  # a fifth of five patients
+    for fold in (first, second):
+        sides = [{case[:3] for case in fold[part]} for part in ("train", "val", "unlabeled")]
+        assert sorted(set.union(*map(set, sides))) == [p for p in PATIENTS if any(p in side for side in sides)]
+        assert sum(map(len, sides)) == len(set.union(*sides))
+
+
+def test_order_depends_on_the_seed_and_can_be_a_file(convert, tmp_path):
+    (tmp_path / "order.txt").write_text("p05_frame02\n\np03\n")  # a case stands for its patient
+    by_file = convert("--labeled", "2", "--val", "1", "--order", str(tmp_path / "order.txt"))
+    assert by_file.conversion.budgets[0]["labeled_patients"] == ["p05", "p03"]
+    orders = {
+        tuple(
+            convert("--labeled", "4", "--val", "1", "--seed", str(seed), "-d", str(600 + seed)).conversion.budgets[0][
+                "labeled_patients"
+            ]
+        )
+        for seed in range(3)
+    }
+    assert len(orders) > 1
+
+
+def test_groups_can_be_named_by_an_expression(convert):
+    result = convert("--labeled", "1", "--val", "1", "--group", r"frame(\d+)$")
+    assert set(result.conversion.settings["labeled_patients"][0]) <= {"01", "02"}
+    assert len(splits_of(result.folder)[0]["train"]) == 5
+
+
+def test_unlabeled_cases_of_validation_patients_are_left_out(convert, data):
+    for channel in (0, 1):
+        sitk.WriteImage(volume(f"extra{channel}"), str(data / "imagesUl" / f"p01_frame09_{channel:04d}.nii.gz"))
+    result = convert("--labeled", "p02", "--val", "p01")
+    assert "left out of imagesUl, their patients validate or test: p01_frame09" in result.notes
+    assert not list(result.folder.rglob("p01_frame09*"))
+
+
+def test_cases_without_a_label_file_become_unlabeled_and_are_reported(convert, data):
+    for case in cases("p03", "p04", "p05"):
+        (data / "labelsTr" / f"{case}.nii.gz").unlink()
+    result = convert("--labeled", "p02", "--val", "p01")
+    assert names(result.folder / "imagesUl") == [*cases("p03", "p04", "p05"), "u01_frame01"]
+    assert any(
+        note.startswith("6 cases of imagesTr have no label and go to imagesUl: p03_frame01") for note in result.notes
+    )
+
+
+def test_dataset_is_found_by_id_and_by_name(convert, raw):
+    write_raw(raw / "Dataset008_Spleen")
+    assert convert("--labeled", "1", source="8").folder.name == "Dataset500_Spleen"
+    assert (
+        convert("--labeled", "1", "--name", "S-2", "-d", "501", source="Dataset008_Spleen").folder.name
+        == "Dataset501_S-2"
+    )
+    with pytest.raises(UserError, match=r"is the source itself. Choose another id"):
+        convert("--labeled", "1", "-d", "8", source="8")
+
+
+def test_images_that_lie_differently_are_reported(convert, data):
+    for channel in (0, 1):
+        path = data / "imagesUl" / f"u01_frame01_{channel:04d}.nii.gz"
+        image = sitk.ReadImage(str(path))
+        image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+        sitk.WriteImage(image, str(path))
+    notes = convert("--labeled", "1").notes
+    assert any("lead different ways" in note and "RAS: 2 images, for example imagesUl/u01" in note for note in notes)
+
+
+def test_second_run_changes_nothing(convert):
+    first = convert("--labeled", "1", "2")
+    again = convert("--labeled", "1", "2")
+    assert again.already_there
+    assert again.fingerprint == first.fingerprint
+
+
+def test_output_can_be_the_source_of_the_next_conversion(convert):
+    first = convert("--labeled", "p02", "p03", "--val", "p01")
+    second = convert("--labeled", "p02", "--val", "p01", "-d", "501", "--name", "Less", source=first.folder)
+    assert names(second.folder / "imagesUl") == [*cases("p03", "p04", "p05"), "u01_frame01"]
+
+
+def test_explicit_list_of_files_in_dataset_json_is_followed(convert, data):
+    (data / "elsewhere").mkdir()
+    entries = {}
+    for case in cases("p01", "p02", "p03"):
+        for path in [*data.glob(f"imagesTr/{case}_*"), data / "labelsTr" / f"{case}.nii.gz"]:
+            path.rename(data / "elsewhere" / path.name)
+        entries[case] = {
+            "images": [f"elsewhere/{case}_0000.nii.gz", f"elsewhere/{case}_0001.nii.gz"],
+            "label": f"elsewhere/{case}.nii.gz",
+        }
+    content = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps({**content, "dataset": entries}))
+    folder = convert("--labeled", "p02", "--val", "p01").folder
+    assert names(folder / "imagesUl") == [*cases("p03"), "u01_frame01"]
+    assert "dataset" not in json.loads((folder / "dataset.json").read_text())
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_decathlon_channels_become_files(convert, tmp_path, channels):
+    source = write_msd(tmp_path / "Task03_Liver", channels)
+    folder = convert("--labeled", "liver_1", "--val", "liver_0", source=source).folder
+    assert folder.name == "Dataset500_Liver"
+    assert json.loads((folder / "dataset.json").read_text()) == {
+        "channel_names": {str(i): f"M{i}" for i in range(channels)},
+        "labels": {"background": 0, "liver": 1},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+        "converted_by": "nnunet-semisam",
+    }
+    assert len(list((folder / "imagesUl").iterdir())) == 3 * channels
+    whole = sitk.GetArrayFromImage(sitk.ReadImage(str(source / "imagesTr" / "liver_1.nii.gz")))
+    for channel in range(channels):
+        image = sitk.ReadImage(str(folder / "imagesTr" / f"liver_1_{channel:04d}.nii.gz"))
+        assert image.GetSpacing() == (1.0, 2.0, 3.0)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), whole if channels == 1 else whole[channel])
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_other_file_endings_are_kept(convert, tmp_path, ending):
+    source = write_raw(tmp_path / "Other", ending)
+    folder = convert("--labeled", "1", source=source).folder
+    assert json.loads((folder / "dataset.json").read_text())["file_ending"] == ending
+    assert all(path.name.endswith(ending) for path in (folder / "imagesTr").iterdir())
+
+
+def test_flat_images_in_png_files_are_read_with_nnunets_reader(convert, tmp_path):
+    source = tmp_path / "Photos"
+    for part in ("imagesTr", "labelsTr"):
+        (source / part).mkdir(parents=True)
+    for number in range(4):
+        random = np.random.default_rng(number)
+        color = sitk.GetImageFromArray(random.integers(0, 255, (5, 6, 3)).astype(np.uint8), isVector=True)
+        sitk.WriteImage(color, str(source / "imagesTr" / f"photo{number}_0000.png"))
+        label = sitk.GetImageFromArray(random.integers(0, 2, (5, 6)).astype(np.uint8))
+        sitk.WriteImage(label, str(source / "labelsTr" / f"photo{number}.png"))
+    content = {
+        "channel_names": {"0": "R", "1": "G", "2": "B"},
+        "labels": {"background": 0, "road": 1},
+        "numTraining": 4,
+        "file_ending": ".png",
+    }
+    (source / "dataset.json").write_text(json.dumps(content))
+    folder = convert("--labeled", "2", source=source).folder
+    assert len(list((folder / "imagesUl").iterdir())) == 1
+    assert (folder / "imagesTr").is_dir()
+
+
+def test_file_runs_as_a_script_from_a_checkout(data, raw, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, str(SCRIPT), "-i", str(data), "-d", "510", "--labeled", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (raw / "Dataset510_Heart" / "dataset.json").is_file()
