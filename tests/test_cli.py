@@ -7,8 +7,12 @@ import pytest
 from nnunet_semisam import __version__, cli
 from nnunet_semisam.errors import UserError
 
+CONVERTER = ["--dataset-id", "--input", "--labeled", "--leave-out", "-d", "-i"]
 SURFACE = {
-    "convert acdc": ["--dataset-id", "--input", "--labeled", "--seed", "--split", "-d", "-i"],
+    "convert acdc": sorted([*CONVERTER, "--seed", "--split"]),
+    "convert bhsd": sorted([*CONVERTER, "--intensities", "--unlabeled", "--val"]),
+    "convert la": sorted([*CONVERTER, "--format", "--val"]),
+    "convert nnunet": sorted([*CONVERTER, "--group", "--name", "--order", "--seed", "--val"]),
     "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps"],
     "doctor": [],
     "export": ["--checkpoint", "--keep-optimizer", "-c", "-d", "-f", "-o", "-p", "-tr"],
