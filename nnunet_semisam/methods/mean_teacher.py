@@ -72,16 +72,30 @@ class MeanTeacher(SSLMethod):
             self._compare(logits, target)
         if not speaks:
             return LossTerms(None, self._log(0.0, weight, 0.0), logits, pseudo)
-        raw, trusted = self._consistency(logits, target, class_trust)
+        raw, trusted = self._consistency(logits, target, class_trust, pseudo)
         return LossTerms(weight * raw, self._log(float(raw.detach()), weight, trusted), logits, pseudo)
 
-    def _consistency(self, logits: Tensor, target: Tensor, class_trust: Tensor) -> tuple[Tensor, float]:
-        """Return the raw loss and the mean trust of its voxels."""
+    def _consistency(
+        self, logits: Tensor, target: Tensor, class_trust: Tensor, pseudo: PseudoLabel | None
+    ) -> tuple[Tensor, float]:
+        """Return the raw loss and the mean trust of its voxels.
+
+        A trusted pseudo-label has seen the whole case and asked a second witness: where it says otherwise, the teacher
+        is not believed.
+        """
+        contradicted = None if pseudo is None else self._contradicted(target, pseudo)
         if not self.has_regions:
             class_trust = named_classes(class_trust)
             logits, target = merge_rest(logits, target, class_trust)
         trust = self._trust(target, class_trust)
+        if contradicted is not None:
+            trust = trust.masked_fill(contradicted, 0.0)
         return self.loss(logits, target, trust, class_trust, self.has_regions), float(trust.mean())
+
+    def _contradicted(self, target: Tensor, pseudo: PseudoLabel) -> Tensor:
+        """Return where a trusted pseudo-label names something else than the teacher, ``(B, 1, *S)``, bool."""
+        differs = (hard_target(target.float(), self.has_regions) != pseudo.target).any(dim=1, keepdim=True)
+        return differs & (pseudo.trust > 0)
 
     def _has_started(self) -> bool:
         """Return whether every class has been named once (or the settings do not wait for that)."""

@@ -27,7 +27,10 @@ from nnunet_semisam.pseudo_labels.layout import LabelLayout
 from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
 from nnunet_semisam.pseudo_labels.summary import dice
 
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # shares of the SAM that are tried; 0 is the network alone
+WEIGHTS = (0.0, 0.25, 0.5, 1.0)  # shares of the SAM that are measured; 0 is the network alone, 1 the SAM alone
+# Shares that may be chosen. Never more than the network's: warped borders flatter SAM, and on real errors of a network
+# equal shares were best (docs/results.md).
+CHOICES = 3
 MIN_GAIN = 0.005  # Dice: a smaller gain on a handful of cases is as good as none
 WARP_SMOOTHNESS = 0.125  # width of the Gaussian that smooths the field, as a share of the foreground's extent
 BISECTIONS = 8  # the Dice is met to within a 256th of its range
@@ -141,7 +144,7 @@ class Calibration:
         by_case = np.stack(self._dice[f])
         own = by_case[:, f].mean(axis=0)
         gain = np.nansum(by_case - by_case[..., :1], axis=1).mean(axis=0)  # of this class, and of its neighbours
-        best = int(gain.argmax())  # the smallest weight among equals
+        best = int(gain[:CHOICES].argmax())  # the smallest weight among equals
         best = best if min(gain[best], own[best] - own[0]) >= MIN_GAIN else 0
         right = self._right[f, best] / np.maximum(1, self._disputed[f, best])
         verdict = "SAM helps" if best else "SAM does not help"

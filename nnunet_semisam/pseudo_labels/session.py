@@ -19,6 +19,7 @@ from nnunet_semisam.methods.maturity import SPEAKS
 from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
 from nnunet_semisam.pseudo_labels.labeled_evidence import LabeledCases
 from nnunet_semisam.pseudo_labels.layout import LabelLayout
+from nnunet_semisam.pseudo_labels.pieces import PiecePrior
 from nnunet_semisam.pseudo_labels.predict import CasePredictor, count_windows
 from nnunet_semisam.pseudo_labels.rounds import RoundReader
 from nnunet_semisam.pseudo_labels.selection import cases_for_round
@@ -85,6 +86,7 @@ class PseudoLabelSession:
             layout=self.layout,
             spacing=trainer.configuration_manager.spacing,
             area_bounds=self.labeled.area_bounds(),
+            pieces=PiecePrior.from_cases(map(self.labeled.load_truth, self.labeled.cases), self.layout),
             log=trainer.print_to_log_file,
             preview_folder=folder / "semisam_previews",
         )

@@ -19,6 +19,7 @@ from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTab
 from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel, SAMWeights, fuse
 from nnunet_semisam.pseudo_labels.layout import LabelLayout
+from nnunet_semisam.pseudo_labels.pieces import PiecePrior
 from nnunet_semisam.pseudo_labels.preview import informative_slice, write_preview
 from nnunet_semisam.pseudo_labels.provenance import provenance
 from nnunet_semisam.pseudo_labels.selection import shard
@@ -44,6 +45,7 @@ class PseudoLabelStage:
         layout: Which output channel means what.
         spacing: Voxel size of preprocessed images in mm, three axes (or two: slices of a 2D configuration).
         area_bounds: Smallest and largest share of a case's voxels per foreground channel among labeled cases.
+        pieces: Which structures are one piece in labeled cases.
         log: Receives lines for the training log.
         preview_folder: Where pictures of a few cases go; ``None`` writes none.
 
@@ -63,12 +65,13 @@ class PseudoLabelStage:
         layout: LabelLayout,
         spacing: Sequence[float],
         area_bounds: Sequence[tuple[float, float]] | None = None,
+        pieces: PiecePrior | None = None,
         log: Callable[[str], None] = lambda text: None,
         preview_folder: str | Path | None = None,
     ) -> None:
         self.config, self.store, self.layout = config, store, layout
         self.load_image, self.predict = load_image, predict
-        self.area_bounds, self.log = area_bounds, log
+        self.area_bounds, self.pieces, self.log = area_bounds, pieces, log
         self.preview_folder = None if preview_folder is None else Path(preview_folder)
         self.spacing = tuple(spacing)
         self.witness = SAMWitness(config, backend, cache, layout, slice_axis(config.sam_axis, spacing))
@@ -133,6 +136,7 @@ class PseudoLabelStage:
                 self.weights,
                 self.area_bounds,
                 self.config.area_prior_factor,
+                self.pieces,
             )
             stats = case_stats(
                 network, answer.opinion, fused, answer.counts, self.layout, self.config.sam_trust_threshold

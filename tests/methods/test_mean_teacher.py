@@ -4,7 +4,7 @@ from tiny_students import make_batches, make_method
 from torch import nn
 
 from nnunet_semisam.config import SemiSAMConfig
-from nnunet_semisam.methods import LabeledBatch, MeanTeacher, UnlabeledBatch
+from nnunet_semisam.methods import LabeledBatch, MeanTeacher, PseudoLabel, UnlabeledBatch
 from nnunet_semisam.methods.mean_teacher import MEASURE_EVERY, finest
 
 K = 3
@@ -184,6 +184,20 @@ def test_target_is_mixed_with_the_strong_view():
     terms = method.unsupervised_loss(student, labeled, UnlabeledBatch(views, views.clone()), NOW)
     assert not torch.equal(terms.strong_logits, views)
     assert terms.log["consistency"] == pytest.approx(0.0, abs=1e-10)
+
+
+@pytest.mark.parametrize("has_regions", [False, True])
+def test_the_teacher_is_not_believed_against_a_trusted_pseudo_label(has_regions):
+    method, student = pixelwise(has_regions, cutmix_probability=0.0, maturity_dice=0.0, area_prior_factor=1e6)
+    views = logits_of(stripes()) - 10.0  # probabilities 1 and 0 for softmax and for sigmoid
+    target = torch.eye(K)[stripes()].movedim(-1, 1)
+    target[:, :, 0, :2] = torch.eye(K)[1][:, None]  # the pseudo-label says 1 where the teacher says 0
+    trust = torch.ones(2, 1, 4, 6)
+    trust[:, :, 0, 1] = 0.0  # here it says so without being trusted
+    labeled = LabeledBatch(views, target.bool() if has_regions else stripes()[:, None], 2)
+    unlabeled = UnlabeledBatch(views, views.clone(), PseudoLabel(target, trust))
+    terms = method.unsupervised_loss(student, labeled, unlabeled, NOW)
+    assert terms.log["consistency_trusted"] == pytest.approx(23 / 24)  # one voxel of 24 in each patch
 
 
 def test_one_patch_is_not_mixed_with_itself():

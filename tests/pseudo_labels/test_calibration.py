@@ -47,6 +47,13 @@ def test_a_sam_that_is_right_gets_the_say():
     assert table.weights == SAMWeights((0.5,), ((1.0, 1.0),))
 
 
+def test_a_sam_never_gets_more_say_than_the_network():
+    sure = np.stack([1.0 - shifted(4), 1.0 * shifted(4)]).astype(np.float32)  # only a larger share would overrule it
+    entry = calibrated((sure, sam_says(TRUTH == 1), TRUTH)).classes[0]
+    assert entry.dice_sam == 1.0, "alone it would be right"
+    assert entry.weight <= 0.5
+
+
 def test_a_sam_that_is_wrong_is_switched_off_and_the_log_says_why():
     table = calibrated((network_of(shifted(1)), sam_says(shifted(5)), TRUTH))
     (entry,) = table.classes

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from tiny_world import classes, regions
 
-from nnunet_semisam.pseudo_labels.fusion import COLLAPSED, ONE_WITNESS, SAMWeights, fuse
+from nnunet_semisam.pseudo_labels.fusion import COLLAPSED, ONE_WITNESS, STRAY, SAMWeights, fuse
 from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
+from nnunet_semisam.pseudo_labels.pieces import PiecePrior
 
 
 def softmax(*foreground: float) -> np.ndarray:
@@ -94,6 +95,16 @@ def test_a_class_that_claims_too_little_takes_trust_from_everything_else():
     assert not missed.trust.any()
     optional = fuse(network, opinion, classes(), HALF, area_bounds=[(0.0, 0.25)])
     assert optional.trust.min() == 1
+
+
+def test_an_island_of_what_is_one_piece_becomes_background_of_moderate_trust():
+    network = np.repeat(softmax(1.0), 5, axis=2)[:, None]  # (K, Z, Y, X) = (2, 1, 1, 5)
+    network[:, 0, 0, 3] = (1.0, 0.0)
+    opinion = SAMOpinion(*(np.repeat(a, 5, axis=2)[:, None] for a in vars(says(1.0)).values()))
+    opinion.probs[:, 0, 0, 3] = 0
+    fused = fuse(network, opinion, classes(), HALF, pieces=PiecePrior(True, (True,)))
+    assert fused.label[0, 0].tolist() == [1, 1, 1, 0, 0]
+    assert fused.trust[0, 0].tolist() == pytest.approx([1, 1, 1, 1, STRAY])
 
 
 def test_regions_need_every_region_to_be_sure_and_follow_the_order_of_the_label_manager():
