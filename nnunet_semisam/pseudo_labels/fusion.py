@@ -98,12 +98,18 @@ def fuse(
     label = layout.label_map(claims)
     stray = np.zeros(label.shape, dtype=bool)
     if pieces is not None:
-        high = [np.inf] * layout.channels if area_bounds is None else [bound[1] * label.size for bound in area_bounds]
-        stray = pieces.stray(label, layout, high)
+        stray = pieces.stray(label, layout, most_voxels(layout, area_bounds, label.size))
         label = np.where(stray, 0, label).astype(label.dtype)
     trust = _trust(own, claims, label, opinion, layout, weights)
     trust = _apply_area_prior(trust, label, layout, area_bounds, area_factor)
     return FusedLabel(label, np.where(stray, np.float32(STRAY), _per_voxel(trust, label, layout, claims)))
+
+
+def most_voxels(layout: LabelLayout, area_bounds: Sequence[tuple[float, float]] | None, size: int) -> list[float]:
+    """Return how many of ``size`` voxels each foreground channel has at most in labeled cases; infinity if unknown."""
+    if area_bounds is None:
+        return [np.inf] * layout.channels
+    return [high * size for _, high in area_bounds]
 
 
 def _check(

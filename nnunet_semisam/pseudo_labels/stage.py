@@ -17,7 +17,7 @@ from torch import Tensor
 from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTable, degrade
 from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
-from nnunet_semisam.pseudo_labels.fusion import FusedLabel, SAMWeights, fuse
+from nnunet_semisam.pseudo_labels.fusion import FusedLabel, SAMWeights, fuse, most_voxels
 from nnunet_semisam.pseudo_labels.layout import LabelLayout
 from nnunet_semisam.pseudo_labels.pieces import PiecePrior
 from nnunet_semisam.pseudo_labels.preview import informative_slice, write_preview
@@ -127,7 +127,8 @@ class PseudoLabelStage:
             image = self.load_image(case)
         with stopwatch(seconds, "predict"):
             network = self._predict(case, image)
-        answer = self.witness.ask(case, image, network)
+        asked = self._worth_asking(network)
+        answer = self.witness.ask(case, image, asked)
         with stopwatch(seconds, "fuse"):
             fused = fuse(
                 network,
@@ -144,7 +145,7 @@ class PseudoLabelStage:
         stats |= {"seconds": {**seconds, **answer.seconds}, "cache_hit": answer.cache_hit}
         self.store.write(round_index, case, fused.label, fused.trust, stats, self.config.sam_trust_threshold)
         if preview:
-            self._write_preview(round_index, case, image, network, answer, fused)
+            self._write_preview(round_index, case, image, asked, answer, fused)
 
     def calibrate(
         self, cases: Sequence[str], load_truth: Callable[[str], np.ndarray], expected_dice: float
@@ -173,6 +174,18 @@ class PseudoLabelStage:
         if not np.isfinite(network).all():
             raise ValueError(f"The network's probabilities of case {case!r} hold NaN; has the training diverged?")
         return network
+
+    def _worth_asking(self, network: np.ndarray) -> np.ndarray:
+        """Return the opinion without islands: whatever SAM says about them, they will be background."""
+        if self.pieces is None:
+            return network
+        label = self.layout.label_map(self.layout.foreground(network))
+        stray = self.pieces.stray(label, self.layout, most_voxels(self.layout, self.area_bounds, label.size))
+        asked = network.copy()
+        asked[:, stray] = 0.0
+        if not self.layout.has_regions:
+            asked[0, stray] = 1.0
+        return asked
 
     def _provenance(self, epoch: int) -> dict[str, Any]:
         return provenance(

@@ -10,7 +10,8 @@ from tiny_world import CASES, SHAPE, ThresholdSAM, classes, disc, load_image, pr
 
 from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.pseudo_labels.fusion import SAMWeights
+from nnunet_semisam.pseudo_labels.fusion import STRAY, SAMWeights
+from nnunet_semisam.pseudo_labels.pieces import PiecePrior
 from nnunet_semisam.pseudo_labels.witness import slice_axis
 
 
@@ -67,6 +68,22 @@ def test_a_case_without_prompts_keeps_the_networks_opinion_and_encodes_nothing(m
     assert summary.agreement == [None]
     assert summary.cache_hit_rate is None
     assert store.locations("case_a") == {}
+
+
+def test_sam_is_not_asked_about_islands_which_become_background(make_stage, store):
+    def with_island(image: np.ndarray) -> torch.Tensor:
+        probs = predict(image)
+        probs[:, 2, 30:36, 2:8] = torch.tensor([0.1, 0.9])[:, None, None]
+        return probs
+
+    islands = make_stage(predict=with_island).refresh(0, ["case_a"], epoch=0)
+    assert islands.prompts == [4]  # the object in three slices, the island in one
+    assert (read(store, "case_a")[0][2, 30:36, 2:8] == 1).all()
+    pieces = PiecePrior(whole=True, classes=(True,))
+    assert make_stage(predict=with_island, pieces=pieces).refresh(1, ["case_a"], epoch=0).prompts == [3]
+    label, trust = read(store, "case_a")
+    assert not label[2, 30:36, 2:8].any()
+    assert trust[2, 30:36, 2:8] == pytest.approx(STRAY, abs=0.01)
 
 
 def test_one_class_absent(make_stage, store):
