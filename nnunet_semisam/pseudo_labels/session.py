@@ -15,7 +15,6 @@ from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.ema import unwrap
 from nnunet_semisam.losses import dice_and_cross_entropy
 from nnunet_semisam.methods import PseudoLabel
-from nnunet_semisam.methods.maturity import SPEAKS
 from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
 from nnunet_semisam.pseudo_labels.labeled_evidence import LabeledCases
 from nnunet_semisam.pseudo_labels.layout import LabelLayout
@@ -144,11 +143,12 @@ class PseudoLabelSession:
         self._use(round_index)
 
     def _can_prompt(self, class_trust: list[float]) -> bool:
-        """Return whether the network can name all classes, or at least one region.
+        """Return whether the network finds all classes to some degree, or at least one region.
 
-        Where a class is still unknown, "background" in a pseudo-label could be that class.
+        Where a class is still unknown, "background" in a pseudo-label could be that class. How mature it is weighs the
+        label when it is used; a class that dips for an epoch must not keep labels from getting better.
         """
-        return (max(class_trust) if self.layout.has_regions else min(class_trust[1:])) >= SPEAKS
+        return (max(class_trust) if self.layout.has_regions else min(class_trust[1:])) > 0
 
     def _calibrated(self, round_index: int) -> bool:
         """Measure SAM, if that is due, and return whether it may speak in any class."""

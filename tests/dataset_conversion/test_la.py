@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from fake_la import SHAPE_XYZ, TEST, TRAIN, arrays, write_h5, write_nrrd, write_ua_mt
+from nnunet_semisam.dataset_conversion.la_files import read_lists
 
 from nnunet_semisam.errors import UserError
 
@@ -105,7 +106,14 @@ def test_cases_are_left_out_by_name_only(convert):
     assert cases(result.folder / "imagesTs") == ["UPT6"]
 
 
-def test_official_nrrd_files_give_0_and_1_and_the_alphabetical_test_set(convert, tmp_path):
+def test_without_lists_the_fields_test_cases_are_known_by_name(tmp_path):
+    cases = ["UZUZZT2W9IUSHL6ASOX3", "ULHWPWKKLTE921LQLH1P", "UPT6DX9IQY9JAZ7HJKA7", "06SR5RBREL16DQ6M8LWS"]
+    train, test, _ = read_lists(tmp_path, cases)
+    assert train == ["06SR5RBREL16DQ6M8LWS", "UZUZZT2W9IUSHL6ASOX3"]
+    assert test == ["ULHWPWKKLTE921LQLH1P", "UPT6DX9IQY9JAZ7HJKA7"]
+
+
+def test_official_nrrd_files_give_0_and_1_and_the_fields_test_set(convert, tmp_path):
     for case in (*TRAIN, *TEST):
         write_nrrd(tmp_path / "official" / "Training Set", case)
     (tmp_path / "official" / "Testing Set" / "AAAA").mkdir(parents=True)

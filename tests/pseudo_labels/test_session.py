@@ -56,10 +56,11 @@ def test_an_immature_region_is_left_out_of_the_loss():
     ("layout", "class_trust", "ready"),
     [
         (CLASSES, [0.6, 0.6, 0.6], True),
-        (CLASSES, [0.1, 1.0, 0.1], False),  # what is called background could be class 2
+        (CLASSES, [0.1, 1.0, 0.1], True),
+        (CLASSES, [0.0, 1.0, 0.0], False),  # what is called background could be class 2
         (REGIONS, [0.9, 0.0], True),
-        (REGIONS, [0.4, 0.0], False),
+        (REGIONS, [0.0, 0.0], False),
     ],
 )
-def test_sam_is_asked_only_about_what_the_network_can_name(layout, class_trust, ready):
+def test_sam_is_asked_only_when_the_network_finds_every_class(layout, class_trust, ready):
     assert session(layout, class_trust)._can_prompt(class_trust) is ready
