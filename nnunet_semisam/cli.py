@@ -16,7 +16,9 @@ from nnunet_semisam.errors import UserError
 
 COMMANDS = {
     "convert": "convert",
+    "split": "split",
     "preprocess": "preprocess",
+    "plan-mini": "plan_mini",
     "trainers-path": "trainers_path",
     "register": "register",
     "unregister": "unregister",

@@ -12,6 +12,9 @@ SURFACE = {
     "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps"],
     "doctor": [],
     "export": ["--checkpoint", "--keep-optimizer", "-c", "-d", "-f", "-o", "-p", "-tr"],
+    "plan-mini": [
+        *("--batch2d", "--batch3d", "--features", "--name", "--overwrite", "--patch2d", "--patch3d", "-d", "-p"),
+    ],
     "preprocess": ["-c", "-d", "-np", "-p"],
     "register": [],
     "sam download": [],
@@ -30,6 +33,9 @@ SURFACE = {
     "sam pretrain": [
         *("--curriculum", "--data", "--device", "--images", "--learning-rate", "--out", "--prompts"),
         *("--seed", "--steps", "--synthetic-share", "--validate-every", "--window-steps", "--workers"),
+    ],
+    "split": [
+        *("--group", "--labeled", "--order", "--overwrite", "--plans-name", "--replan", "--seed", "--val", "-d", "-np"),
     ],
     "trainers-path": [],
     "unregister": [],
