@@ -24,6 +24,7 @@ COMMANDS = {
     "unregister": "unregister",
     "doctor": "doctor",
     "sam": "sam",
+    "benchmark": "benchmark",
     "export": "export",
     "demo": "demo",
 }
