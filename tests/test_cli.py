@@ -8,6 +8,10 @@ from nnunet_semisam import __version__, cli
 from nnunet_semisam.errors import UserError
 
 SURFACE = {
+    "benchmark": [
+        *("--cases", "--device", "--dry-run", "--equal", "--executor", "--folds", "--gpus", "--labeled", "--out"),
+        *("--processes", "--seeds", "--settings", "--slurm", "--test-set", "--trainers", "-c", "-d", "-np", "-o", "-p"),
+    ],
     "convert acdc": ["--dataset-id", "--input", "--labeled", "--seed", "--split", "-d", "-i"],
     "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps"],
     "doctor": [],

@@ -110,8 +110,11 @@ def _link(source: Path, target: Path) -> None:
         os.replace(temporary, target)
 
 
-def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> None:
+def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> list[str]:
     """Compare training, validation and test cases by patient and by content, once per fold.
+
+    Returns:
+        Digests of all folds that are free of leaks, for :func:`record_leaks`.
 
     Raises:
         UserError: If a patient or an image is on two sides.
@@ -129,4 +132,9 @@ def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> No
         digests = digests or leakage.content_digests(files, dataset.dataset_json, num_processes)
         leakage.refuse_leaks(leakage.shared_images(sides, digests)[0], dataset.raw)
         checked.append(content["sha256"])
-    write_json(record, checked)
+    return checked
+
+
+def record_leaks(study: Study, checked: list[str]) -> None:
+    """Remember which folds were checked, so that a benchmark that goes on does not read every image again."""
+    write_json(study.folder / CHECKED_FILE, checked)

@@ -132,14 +132,23 @@ def begin(study: Study) -> Study:
     Raises:
         UserError: If the folder holds something else, or a benchmark with other data or settings.
     """
-    before = load_study(study.folder)
-    if before is None:
-        if study.folder.exists() and (not study.folder.is_dir() or any(study.folder.iterdir())):
-            raise UserError(f"{study.folder} exists and is not a folder of a benchmark. Choose another --out.")
-        study.folder.mkdir(parents=True, exist_ok=True)
-    else:
-        study = _merge(before, study)
+    study = refuse_other_study(study)
+    study.folder.mkdir(parents=True, exist_ok=True)
     write_json(study.folder / STUDY_FILE, study.to_json())
+    return study
+
+
+def refuse_other_study(study: Study) -> Study:
+    """Return the benchmark with the runs that were begun in its folder before; write nothing.
+
+    Raises:
+        UserError: If the folder holds something else, or a benchmark with other data or settings.
+    """
+    before = load_study(study.folder)
+    if before is not None:
+        return _merge(before, study)
+    if study.folder.exists() and (not study.folder.is_dir() or any(study.folder.iterdir())):
+        raise UserError(f"{study.folder} exists and is not a folder of a benchmark. Choose another --out.")
     return study
 
 
@@ -197,6 +206,8 @@ def choose_folds(
                 f"Make others with: nnunet-semisam split -d {int(dataset.raw.name[7:10])} --labeled N ..."
             )
         chosen = [fold for fold in chosen if budgets[fold] in labeled]
+    if not chosen:
+        raise UserError(f"No fold of {path} has {_words(labeled or [])} labeled groups and is in --folds. Drop one.")
     for fold in chosen:
         if not splits[fold]["train"] or not splits[fold]["val"]:
             raise UserError(f"Fold {fold} of {path} lacks training or validation cases. Mend it, or leave it out.")

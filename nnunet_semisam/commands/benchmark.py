@@ -58,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for fold in study.folds:
         held_out.cases_to_judge(study, dataset, fold)
+    plan.refuse_other_study(study)
+    checked = held_out.check_leaks(study, dataset, args.num_processes)
     study = plan.begin(study)
-    held_out.check_leaks(study, dataset, args.num_processes)
+    held_out.record_leaks(study, checked)
     show(study)
     if study.equal == "time":
         execute(args, study, equal_time.measurements(study))
@@ -89,6 +91,7 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f"--gpus and --processes are for --executor local, got --executor {args.executor}.")
     if args.executor != "slurm" and args.slurm:
         raise UserError(f"--slurm is for --executor slurm, got --executor {args.executor}.")
+    slurm_options(args.slurm)
     if args.cases == "val" and args.test_set:
         raise UserError("--test-set chooses among test cases, but --cases val judges on validation cases. Drop one.")
 

@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 import tiny_nnunet
 
+from nnunet_semisam.benchmark import equal_time, plan
+from nnunet_semisam.data.datasets import open_dataset
+
 CHECKOUT = Path(__file__).parents[2]
 SETTINGS = "num_epochs: 3\nnum_iterations_per_epoch: 2\nnum_val_iterations_per_epoch: 1\n"
 
@@ -92,3 +95,29 @@ def test_killed_benchmark_goes_on_repeats_nothing_and_reports_every_case(dataset
     third = subprocess.run(words, capture_output=True, text=True, check=False)
     assert third.returncode == 0, third.stderr
     assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+@pytest.mark.slow
+def test_step_time_is_measured_with_every_term_switched_on(dataset):
+    planned = open_dataset(str(tiny_nnunet.DATASET_ID), tiny_nnunet.PLANS)
+    study = plan.Study(
+        folder=dataset / "out",
+        dataset=tiny_nnunet.DATASET,
+        plans=tiny_nnunet.PLANS,
+        plans_sha256="",
+        trainers=["nnUNetTrainerMeanTeacher"],
+        configurations=["2d"],
+        folds=plan.choose_folds(planned, None, [0]),
+        seeds=[0],
+        settings={"num_iterations_per_epoch": 3, "num_epochs": 9},
+        equal="time",
+        device="cpu",
+    )
+    (task,) = equal_time.measurements(study)
+    assert task() == "done", (task.folder / "timing.log").read_text()[-3000:]
+    assert 0 < equal_time.seconds_per_step(study, "nnUNetTrainerMeanTeacher", "2d") < 60
+    log = next(task.folder.rglob("semisam_log.csv")).read_text()
+    rows = list(csv.DictReader(log.splitlines()))
+    assert all(float(row["consistency"]) > 0 for row in rows)
+    assert len(rows) == 2
+    assert not list(task.folder.rglob("*.pth"))
