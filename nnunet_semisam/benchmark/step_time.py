@@ -10,8 +10,9 @@ import json
 import multiprocessing
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,10 +32,10 @@ def main(argv: Sequence[str]) -> None:
     Path(report).write_text(json.dumps({"seconds_per_step": seconds}), encoding="utf-8")
 
 
-def _timed(hook, times: list[float]):
+def _timed(hook: Callable, times: list[float]) -> Callable:
     """Return a hook that notes the time when it is done: losses are on the CPU then, so the GPU has finished."""
 
-    def timed(*args):
+    def timed(*args: Any) -> Any:
         result = hook(*args)
         times.append(time.perf_counter())
         return result

@@ -25,7 +25,7 @@ def test_grid_is_complete_and_the_baseline_comes_first(study):
 def test_budgets_choose_folds(study):
     assert list(study("--labeled", "3").folds) == [1]
     assert list(study("--folds", "0").folds) == [0]
-    with pytest.raises(UserError, match="No fold of .* has 3 labeled groups and is in --folds"):
+    with pytest.raises(UserError, match=r"No fold of .* has 3 labeled groups and is in --folds"):
         study("--labeled", "3", "--folds", "0")
 
 
