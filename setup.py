@@ -15,7 +15,7 @@ def version() -> str:
 
 
 SLURM = ["submitit>=1.5"]
-TEST = [*SLURM, "pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1"]
+TEST = [*SLURM, "pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1", "playwright>=1.40"]
 
 if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet_extTrainer, this file included
     setup(
@@ -37,6 +37,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "nnunet_semisam.methods",
             "nnunet_semisam.prompts",
             "nnunet_semisam.pseudo_labels",
+            "nnunet_semisam.report",
             "nnunet_semisam.sam",
             "nnunet_semisam.trainers",
         ],
@@ -45,7 +46,10 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "nnunet_semisam.dataset_conversion": "dataset_conversion",
             "nnunet_semisam.trainers": "trainers",
         },
-        package_data={"nnunet_semisam.sam": ["weights/*.pt", "weights/*.md"]},
+        package_data={
+            "nnunet_semisam.report": ["assets/*"],
+            "nnunet_semisam.sam": ["weights/*.pt", "weights/*.md"],
+        },
         entry_points={"console_scripts": ["nnunet-semisam = nnunet_semisam.cli:main"]},
         install_requires=[
             "nnunetv2>=2.8,<3",
@@ -62,6 +66,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "connected-components-3d>=3.12",
             "matplotlib>=3.7",
             "nibabel>=4",
+            "pillow>=9.1",
             "threadpoolctl>=3",
             "tqdm>=4.60",
             "pyyaml>=6",

@@ -25,6 +25,7 @@ COMMANDS = {
     "doctor": "doctor",
     "sam": "sam",
     "benchmark": "benchmark",
+    "report": "report",
     "export": "export",
     "demo": "demo",
 }

@@ -21,6 +21,7 @@ SURFACE = {
     ],
     "preprocess": ["-c", "-d", "-np", "-p"],
     "register": [],
+    "report": ["--csv", "--input", "--markdown", "--out", "-i", "-o"],
     "sam download": [],
     "sam evaluate": [
         "--axis",

@@ -211,7 +211,7 @@ def choose_folds(
     for fold in chosen:
         if not splits[fold]["train"] or not splits[fold]["val"]:
             raise UserError(f"Fold {fold} of {path} lacks training or validation cases. Mend it, or leave it out.")
-    return {fold: {"budget": budgets[fold], "sha256": _digest(splits[fold])} for fold in chosen}
+    return {fold: {"budget": budgets[fold], "sha256": split_digest(splits[fold])} for fold in chosen}
 
 
 def budgets_of(dataset: PlannedDataset, splits: Sequence[Mapping[str, Sequence[str]]]) -> list[int]:
@@ -231,7 +231,8 @@ def group_pattern(dataset: PlannedDataset) -> str | None:
         raise UserError(f"{path} cannot be read ({error}). Run nnunet-semisam split again.") from error
 
 
-def _digest(split: Mapping[str, Sequence[str]]) -> str:
+def split_digest(split: Mapping[str, Sequence[str]]) -> str:
+    """Return a digest of which cases a fold trains on, validates on and hides the labels of."""
     content = {name: sorted(split.get(name, [])) for name in LISTS}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
