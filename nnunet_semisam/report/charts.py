@@ -135,9 +135,8 @@ class _Frame:
         middle = (LEFT + width - RIGHT) / 2
         parts.append(f'<text x="{middle:.0f}" y="{height - 6}" text-anchor="middle">{escape(self.axes.x)}</text>')
         center = (TOP + base) / 2
-        parts.append(
-            f'<text transform="translate(12 {center:.0f}) rotate(-90)" text-anchor="middle">{escape(self.axes.y)}</text>'
-        )
+        turned = f'transform="translate(12 {center:.0f}) rotate(-90)"'
+        parts.append(f'<text {turned} text-anchor="middle">{escape(self.axes.y)}</text>')
         return "".join(parts)
 
 

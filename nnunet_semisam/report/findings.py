@@ -28,7 +28,7 @@ def _sentence(benchmark: Benchmark, configuration: str, budget: int, trainer: st
     difference = cell["difference"]
     if base is None or difference is None or difference["mean"] is None:
         return f"{text}; nnU-Net has no finished run to compare with."
-    text += f", nnU-Net {interval(base, 'dice')}: {interval(difference, 'dice', '+')} points"
+    text += f", nnU-Net {interval(base, 'dice')}, a difference of {interval(difference, 'dice', '+')}"
     if difference["low"] is None:
         return f"{text}. One patient allows no interval."
     if difference["low"] > 0:
@@ -38,7 +38,7 @@ def _sentence(benchmark: Benchmark, configuration: str, budget: int, trainer: st
     else:
         verdict = "no difference can be claimed: the interval holds 0"
     n = f"{count(difference['cases'], 'case')} of {count(difference['groups'], 'patient')}"
-    return f"{text} (p {p_value(difference['p'])}, {n}, {count(cell['runs'], 'run')}) – {verdict}."
+    return f"{text} (p {p_value(difference['p'])}, {n}, {count(cell['runs'], 'run')}): {verdict}."
 
 
 def cautions(benchmark: Benchmark) -> list[str]:

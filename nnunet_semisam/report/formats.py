@@ -14,7 +14,7 @@ NAMES = {
     "volume_bias": "volume bias, ml",
 }
 FACTORS = {"dice": 100.0}
-NONE = "–"
+NONE = "\u2013"
 
 
 def number(value: float | None, metric: str = "", sign: str = "") -> str:

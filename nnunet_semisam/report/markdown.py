@@ -15,7 +15,7 @@ def markdown(benchmark: Benchmark) -> str:
     cases = count(len(benchmark.content["cases"]["groups"]), "held-out case")
     lines = [
         f"{benchmark.study['dataset']}: mean over labels on {cases} of {count(len(groups), 'patient')} "
-        f"({benchmark.study['cases']}), with 95 % bootstrap intervals over patients; p of a Wilcoxon test over patients.",
+        f"({benchmark.study['cases']}), with 95 % bootstrap intervals over patients; p: Wilcoxon test over patients.",
         "",
         _row(HEAD),
         _row(["---"] * 3 + ["---:"] * (len(HEAD) - 3)),

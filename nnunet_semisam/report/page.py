@@ -84,8 +84,7 @@ def _results(benchmark: Benchmark) -> str:
     said = findings(benchmark) or ["No trainer has been compared with the baseline yet."]
     charts = "".join(
         f'<div class="wide"><h3>Label efficiency, {escape(configuration)}</h3>'
-        f"{efficiency_chart(benchmark, configuration)}</div>"
-        + _per_label(benchmark, configuration)
+        f"{efficiency_chart(benchmark, configuration)}</div>" + _per_label(benchmark, configuration)
         for configuration in benchmark.study["configurations"]
     )
     note = "Bars: 95 % bootstrap intervals over patients. Open dots: single runs, where there are several."

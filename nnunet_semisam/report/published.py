@@ -45,7 +45,8 @@ def find_anchors(benchmark: Benchmark, dataset: DatasetRecord) -> Anchors:
         return Anchors(reason="no published split that this package knows has these test cases")
     name = protocol["name"]
     if not _as_published(protocol, dataset):
-        return Anchors(name, reason=f"the test cases are those of {name}, but the files may be others: no record says so")
+        reason = f"the test cases are those of {name}, but no record says that the files are, too"
+        return Anchors(name, reason=reason)
     results, pools = {}, {}
     for budget in benchmark.budgets:
         pool = _same_training(benchmark, dataset, protocol, budget)

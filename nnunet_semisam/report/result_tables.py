@@ -41,9 +41,7 @@ def _class_row(benchmark: Benchmark, configuration: str, budget: int, trainer: s
         text_cell(label),
         text_cell(benchmark.short(trainer), title=trainer),
         *(number_cell(interval(cell, metric), cell and cell["mean"]) for metric, cell in cells.items()),
-        number_cell(
-            interval(difference, "dice", "+"), difference and difference["mean"], kind=verdict_of(difference)
-        ),
+        number_cell(interval(difference, "dice", "+"), difference and difference["mean"], kind=verdict_of(difference)),
         number_cell(p_value(difference and difference["p"]), difference and difference["p"]),
         *(number_cell(str(dice[key]), dice[key]) for key in ("cases", "groups", "runs")),
         number_cell(str(dice["failures"]), dice["failures"], kind="bad" if dice["failures"] else ""),

@@ -102,7 +102,8 @@ def commands_part(benchmark: Benchmark) -> str:
     packages = " ".join(
         f"{name}=={version}" for name, version in benchmark.content["versions"].items() if name != "python"
     )
-    commands = sorted({line for run in benchmark.runs for line in _logged_commands(benchmark.folder / "runs" / run["run"])})
+    folders = [benchmark.folder / "runs" / run["run"] for run in benchmark.runs]
+    commands = sorted({line for folder in folders for line in _logged_commands(folder)})
     ran = details("Commands of nnU-Net that the benchmark ran", pre("\n".join(commands))) if commands else ""
     before = f"pip install {packages}\n" if packages else ""
     return pre(before + text) + ran

@@ -18,10 +18,10 @@ LABEL_COLORS = (
     *((214, 130, 255), (60, 225, 215), (255, 150, 60), (255, 130, 200)),
 )
 FILL, OUTLINE = 70, 255  # opacity, of 255
-LONGEST_SIDE = 200  # pixels of a slice
+LONGEST = 200  # pixels of the longer side of a slice
 
 
-def target_size(shape: tuple[int, int], spacing_mm: tuple[float, float], longest: int = LONGEST_SIDE) -> tuple[int, int]:
+def target_size(shape: tuple[int, int], spacing_mm: tuple[float, float], longest: int = LONGEST) -> tuple[int, int]:
     """Return height and width in pixels: square pixels, the longer side at most ``longest`` and never magnified."""
     finest = min(spacing_mm)
     height, width = shape[0] * spacing_mm[0] / finest, shape[1] * spacing_mm[1] / finest

@@ -73,8 +73,8 @@ def _body(
     benchmark: Benchmark, example: Example, name: str, volumes: CaseVolumes, pictures: dict[str, str], size: tuple
 ) -> str:
     shown, start = len(volumes.slices), _start(volumes)
-    layers = [f'#{name} .layer{{aspect-ratio:{size[1]}/{size[0]};background-size:100% {100 * shown}%}}']
-    layers.append(f'#{name} .image{{background-image:url({pictures["image"]})}}')
+    layers = [f"#{name} .layer{{aspect-ratio:{size[1]}/{size[0]};background-size:100% {100 * shown}%}}"]
+    layers.append(f"#{name} .image{{background-image:url({pictures['image']})}}")
     keys = ["truth", *(run["run"] for run in example.runs)]
     layers += [
         f"#{name} .m{i}{{background-image:url({pictures[key]})}}" for i, key in enumerate(keys) if key in pictures
@@ -95,7 +95,7 @@ def _body(
     note += "." if volumes.oriented else "; directions as in the file."
     return (
         f"<style>{''.join(layers)}</style>"
-        f"<div class=\"panes\" style=\"--i:{start};--n:{shown}\" data-slices='{json.dumps(volumes.slices)}'>"
+        f'<div class="panes" style="--i:{start};--n:{shown}" data-slices=\'{json.dumps(volumes.slices)}\'>'
         f'{"".join(panes)}</div><div class="controls">{slider}<label><input type="checkbox" class="toggle" checked> '
         f'masks</label></div><figcaption class="dim">{escape(note)}</figcaption></figure>'
     )
@@ -149,4 +149,4 @@ def legend(benchmark: Benchmark, examples: Sequence[Example]) -> str:
 
 
 def _css(value: int) -> str:
-    return "rgb{}".format(LABEL_COLORS[(int(value) - 1) % len(LABEL_COLORS)])
+    return f"rgb{LABEL_COLORS[(int(value) - 1) % len(LABEL_COLORS)]}"
