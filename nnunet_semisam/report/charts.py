@@ -30,7 +30,7 @@ class Line:
     """A line of a chart.
 
     Attributes:
-        name: For the legend.
+        name: For the legend; empty for none.
         points: In the order of x.
         color: Index of a colour.
         dashed: Whether the line is dashed.
@@ -55,6 +55,7 @@ class Axes:
         x, y: Titles of the axes.
         x_ticks: Places with a tick on the x axis; empty chooses round numbers.
         log_x: Whether x is logarithmic.
+        y_range: Values that the y axis shows at least.
         width, height: In pixels of the drawing.
     """
 
@@ -63,6 +64,7 @@ class Axes:
     y: str
     x_ticks: Sequence[float] = ()
     log_x: bool = False
+    y_range: Sequence[float] = ()
     width: int = WIDTH
     height: int = HEIGHT
 
@@ -77,6 +79,7 @@ def line_chart(lines: Sequence[Line], axes: Axes) -> str:
     legend = "".join(
         f'<li><svg class="key" viewBox="0 0 30 12" aria-hidden="true">{_key(line)}</svg>{escape(line.name)}</li>'
         for line in lines
+        if line.name
     )
     return (
         f'<figure class="chart"><svg viewBox="0 0 {axes.width} {axes.height}" role="img" '
@@ -101,7 +104,7 @@ class _Frame:
         self.axes = axes
         points = [point for line in lines for point in (*line.points, *line.dots)]
         ends = [value for p in points for value in (p.y, p.low, p.high) if value is not None]
-        self.y_ticks = round_ticks(min(ends), max(ends))
+        self.y_ticks = round_ticks(min([*ends, *axes.y_range]), max([*ends, *axes.y_range]))
         xs = [point.x for point in points]
         self.x_ticks = list(axes.x_ticks) or [t for t in round_ticks(min(xs), max(xs)) if min(xs) <= t <= max(xs)]
         low, high = self._scale(min(xs)), self._scale(max(xs))

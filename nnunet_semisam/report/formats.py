@@ -23,6 +23,8 @@ def number(value: float | None, metric: str = "", sign: str = "") -> str:
         return NONE
     value *= FACTORS.get(metric, 1.0)
     decimals = 1 if metric == "dice" or abs(value) >= 10 else 2
+    if value and abs(value) < 0.05:
+        decimals = 2  # of an interval's end it must be seen on which side of 0 it lies
     return f"{value:{sign}.{decimals}f}"
 
 

@@ -30,6 +30,10 @@ GLOSSARY = (
     "patients, two-sided, not corrected. Green and red: the interval of the difference leaves 0 out."
 )
 
+CASE_NOTE = (
+    "A row per run and held-out case. Sort by a column's head; the field filters by words, such as a case's name."
+)
+
 
 def write_page(benchmark: Benchmark, path: Path) -> int:
     """Write the page; return its size in bytes."""
@@ -71,7 +75,7 @@ def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
         ("results", "Results", _results(benchmark)),
         ("published", "Published results", published_section(benchmark, find_anchors(benchmark, dataset))),
         ("cases", "Cases to look at", _cases(benchmark)),
-        ("tables", "All cases", paragraph(GLOSSARY, "dim") + result_tables.case_table(benchmark)),
+        ("tables", "All cases", paragraph(CASE_NOTE) + result_tables.case_table(benchmark)),
         ("training", "Trainings", training_section(benchmark, records)),
         ("sam", "SAM", sam_section(benchmark, records)),
         ("cost", "Cost", result_tables.run_table(benchmark)),

@@ -10,7 +10,8 @@ from typing import Any
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.charts import Axes, Line, Point, line_chart
 from nnunet_semisam.report.formats import NONE, number
-from nnunet_semisam.report.html_parts import Cell, escape, number_cell, paragraph, table, text_cell
+from nnunet_semisam.report.dataset_labels import label_names
+from nnunet_semisam.report.html_parts import Cell, details, number_cell, paragraph, table, text_cell
 from nnunet_semisam.report.training_logs import TrainingRecord
 
 CHARTS = {"agreement": "Dice between network and SAM", "trust": "mean trust in pseudo-labels"}
@@ -29,6 +30,7 @@ def sam_section(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) -> 
     ]
     if not asked:
         return paragraph("No training of this benchmark asked a SAM, or none has come so far.", "dim")
+    names = label_names(benchmark)
     parts = [
         paragraph(
             "Agreement is no accuracy: network and SAM can agree on the same mistake. SAM's prompts come from the "
@@ -36,10 +38,10 @@ def sam_section(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) -> 
         )
     ]
     for run in asked:
-        charts = [chart_of_rounds(records[run["run"]], key, title) for key, title in CHARTS.items()]
+        charts = [chart_of_rounds(records[run["run"]], key, title, names) for key, title in CHARTS.items()]
         if any(charts):
-            name = _name(benchmark, run)
-            parts.append(f'<h4>{escape(name)}</h4><div class="grid2">{"".join(charts)}</div>')
+            content = f'<div class="grid2">{"".join(charts)}</div>'
+            parts.append(details(_name(benchmark, run), content, opened=run is asked[0]))
     rows = [row for run in asked for row in calibration_rows(benchmark, run, records[run["run"]])]
     if rows:
         parts.append(
@@ -53,21 +55,21 @@ def sam_section(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) -> 
     return "".join(parts)
 
 
-def chart_of_rounds(record: TrainingRecord, key: str, title: str) -> str:
+def chart_of_rounds(record: TrainingRecord, key: str, title: str, names: Mapping[str, str]) -> str:
     """Return a line per class over the epochs of the rounds."""
     classes = list(dict.fromkeys(name for one in record.rounds for name in one.classes))
     lines = []
     for i, name in enumerate(classes):
         values = [(one.epoch, one.classes[name][key]) for one in record.rounds if name in one.classes]
         points = [Point(epoch, value) for epoch, value in values if value is not None]
-        lines.append(Line(f"class {name}", points, i, markers=True))
-    chart = line_chart(lines, Axes(title, "epoch of the network", title, width=460, height=260))
+        lines.append(Line(names.get(name, f"labels {name}"), points, i, markers=True))
+    chart = line_chart(lines, Axes(title, "epoch of the network", title, y_range=(0, 1), width=460, height=260))
     return f"<div>{chart}</div>" if chart else ""
 
 
 def calibration_rows(benchmark: Benchmark, run: Mapping[str, Any], record: TrainingRecord) -> list[list[Cell]]:
     """Return a row per calibration and class; figures that only a kept round knows are added where there is one."""
-    figures = stored_figures(benchmark.folder / run["training"])
+    figures, names = stored_figures(benchmark.folder / run["training"]), label_names(benchmark)
     rows = []
     for epoch, classes in record.calibrations:
         for name, verdict in classes.items():
@@ -79,7 +81,7 @@ def calibration_rows(benchmark: Benchmark, run: Mapping[str, Any], record: Train
                     text_cell(benchmark.short(run["trainer"])),
                     text_cell(run["configuration"]),
                     *(number_cell(str(run[key]), run[key]) for key in ("budget", "fold", "seed")),
-                    text_cell(name),
+                    text_cell(names.get(name, name)),
                     number_cell(str(epoch), epoch),
                     number_cell("off" if weight == 0 else f"{weight:g}", weight, kind="bad" if weight == 0 else ""),
                     *(number_cell(number(value, "dice"), value) for value in numbers),

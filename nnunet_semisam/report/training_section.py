@@ -46,9 +46,10 @@ def _overview(benchmark: Benchmark, records: Mapping[str, TrainingRecord], confi
         values = records[run["run"]].nnunet.get("pseudo_dice") if run["run"] in records else None
         if (run["configuration"], run["budget"]) == (configuration, budget) and values:
             index = benchmark.trainers.index(run["trainer"])
-            name = f"{benchmark.short(run['trainer'])}, fold {run['fold']}, seed {run['seed']}"
+            name = benchmark.short(run["trainer"])
+            name = "" if any(line.name == name for line in lines) else name  # a line per fold and seed, one entry
             lines.append(Line(name, _points(values), index, dashed=index == 0))
-    axes = _axes(f"Online validation, {configuration}, {budget} labeled", "pseudo Dice")
+    axes = _axes(f"Online validation, {configuration}, {budget} labeled", "pseudo Dice", (0, 1))
     chart = line_chart(lines, axes)
     return f"<div><h4>{escape(axes.title)}</h4>{chart}</div>" if chart else ""
 
@@ -80,5 +81,5 @@ def _points(values: list[tuple[int, float]]) -> list[Point]:
     return [Point(epoch, value) for epoch, value in values]
 
 
-def _axes(title: str, y: str) -> Axes:
-    return Axes(title, "epoch", y, width=PANEL_WIDTH, height=PANEL_HEIGHT)
+def _axes(title: str, y: str, y_range: tuple[float, ...] = ()) -> Axes:
+    return Axes(title, "epoch", y, y_range=y_range, width=PANEL_WIDTH, height=PANEL_HEIGHT)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.report.benchmark_folder import MEAN, Benchmark
+from nnunet_semisam.report.dataset_labels import dataset_labels
 from nnunet_semisam.report.example_cases import Example, choose_examples
 from nnunet_semisam.report.formats import number
 from nnunet_semisam.report.html_parts import escape, paragraph
@@ -24,7 +24,7 @@ def viewer_section(benchmark: Benchmark) -> str:
     if not examples:
         return paragraph("No run is done, so there is no segmentation to show.", "dim")
     share = MOST_BYTES // len(examples)
-    parts, cell = [legend(benchmark, examples)], None
+    parts, cell = [legend(benchmark)], None
     for i, example in enumerate(examples):
         run = example.runs[0]
         if cell != (run["configuration"], run["budget"]):
@@ -131,20 +131,12 @@ def _held_out_folder(benchmark: Benchmark, run: dict[str, Any]) -> Path:
     return benchmark.folder / benchmark.content["cases"]["folder"][str(run["fold"])]
 
 
-def legend(benchmark: Benchmark, examples: Sequence[Example]) -> str:
-    """Return which colour is which label, by the dataset.json that nnU-Net left beside the predictions."""
-    labels: dict[str, Any] = {}
-    for run in examples[0].runs:
-        path = benchmark.folder / run["predictions"] / "dataset.json"
-        if path.is_file():
-            labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
-            break
+def legend(benchmark: Benchmark) -> str:
+    """Return which colour is which label."""
     items = []
-    for label, value in labels.items():
-        values = value if isinstance(value, list) else [value]
-        if values != [0]:
-            swatches = "".join(f'<i style="background:{_css(one)}"></i>' for one in values)
-            items.append(f"<li>{swatches}{escape(label)}</li>")
+    for label, values in dataset_labels(benchmark).items():
+        swatches = "".join(f'<i style="background:{_css(one)}"></i>' for one in values)
+        items.append(f"<li>{swatches}{escape(label)}</li>")
     return f'<ul class="legend labels">{"".join(items)}</ul>'
 
 

@@ -168,13 +168,14 @@ def write_training(folder, run, shape, rng):
 
 
 REASON = "SAM helps: Dice 0.691 (network), 0.776 (SAM), 0.776 (chosen fusion) over 6 cases"
+REASON_OFF = "SAM does not help: Dice 0.654 (network), 0.633 (SAM), 0.654 (chosen fusion) over 6 cases"
 
 
 def sam_lines(index, epoch, done):
     return [
         "2026-01-01 00:00:00.000001: SAM calibration on labeled cases:",
         f"  class 1: SAM is on with weight 0.75: {REASON}",
-        "  class 2: SAM is OFF: SAM does not help: Dice 0.654 (network), 0.633 (SAM), 0.654 (chosen fusion) over 6 cases ",
+        f"  class 2: SAM is OFF: {REASON_OFF} ",
         f"2026-01-01 00:00:00.000001: SAM round {index} (network of epoch {epoch}): 40 cases in 120.2 s (load 0.1, "
         "predict 31.7); trusted voxels 84 %, cached 0 %",
         f"  class 1: 681 prompts, 1 collapsed (0 empty), network/SAM Dice {0.7 + 0.2 * done:.3f}, mean trust 0.245, "
