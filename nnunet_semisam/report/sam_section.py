@@ -9,8 +9,8 @@ from typing import Any
 
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.charts import Axes, Line, Point, line_chart
-from nnunet_semisam.report.formats import NONE, number
 from nnunet_semisam.report.dataset_labels import label_names
+from nnunet_semisam.report.formats import NONE, number
 from nnunet_semisam.report.html_parts import Cell, details, number_cell, paragraph, table, text_cell
 from nnunet_semisam.report.training_logs import TrainingRecord
 
