@@ -6,6 +6,7 @@ its own state on disk, so a task that is started again goes on. A task that fail
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nnunet_semisam.benchmark import processes
+from nnunet_semisam.benchmark.measured import THREADS
 from nnunet_semisam.benchmark.runs import FAILED, read_json
 from nnunet_semisam.data.splits import write_json
 from nnunet_semisam.errors import UserError
@@ -47,8 +49,8 @@ def local(tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[st
         gpus: GPUs to share out, as ``CUDA_VISIBLE_DEVICES`` names them; none leaves the variable as it is.
     """
     places: queue.Queue[dict[str, str]] = queue.Queue()
-    for worker in range(workers):
-        places.put({"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} if gpus else {})
+    for place in _places(workers, gpus):
+        places.put(place)
 
     def carry_out(task: Task) -> str:
         place = places.get()
@@ -66,6 +68,15 @@ def local(tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[st
             pool.shutdown(wait=False, cancel_futures=True)
             processes.stop_all()
             raise
+
+
+def _places(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+    """Return the environment variables of each worker: its GPU, or else its share of the cores."""
+    if gpus:
+        return [{"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} for worker in range(workers)]
+    if workers == 1 or THREADS in os.environ:
+        return [{} for _ in range(workers)]
+    return [{THREADS: str(max(1, (os.cpu_count() or 1) // workers))} for _ in range(workers)]
 
 
 class Submitted:

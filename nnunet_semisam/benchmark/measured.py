@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -20,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+THREADS = "nnUNet_semisam_threads"
 WATCH_SECONDS = 1.0
 WRITE_EVERY = 10  # looks at the watch
 
@@ -80,9 +82,19 @@ class Meter:
                     self.write(False)
 
 
+def limit_threads() -> None:
+    """Let nnU-Net take as many threads on a CPU as the environment says: by itself it takes one per core.
+
+    Where several trainings share the cores, or one shares them with other programs, that makes all of them slow.
+    """
+    if limit := os.environ.get(THREADS):
+        multiprocessing.cpu_count = lambda: int(limit)
+
+
 def main(argv: Sequence[str]) -> None:
     """Run ``train`` or ``predict`` with nnU-Net's own arguments."""
     report, stage, *arguments = argv
+    limit_threads()
     with Meter(Path(report), stage):
         if stage == "train":
             from nnunetv2.run.run_training import run_training_entry as command

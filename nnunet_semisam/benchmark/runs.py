@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -189,7 +190,10 @@ def _command(study: Study, run: Run, stage: str, arguments: list[str], variables
         file.write(f"$ nnUNetv2_{stage} {' '.join(arguments)}\n")
     code = processes.run_logged(words, environment(folder, variables), log)
     if code != 0:
-        raise _CommandFailedError(stage, code, processes.end_of(log))
+        why = " (killed, most likely for lack of memory)" if code == -signal.SIGKILL else ""
+        raise _CommandFailedError(
+            stage, code, f"{processes.end_of(log)}\nnnUNetv2_{stage} ended with status {code}{why}"
+        )
 
 
 def environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:

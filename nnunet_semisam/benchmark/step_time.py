@@ -20,7 +20,10 @@ def main(argv: Sequence[str]) -> None:
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args
 
+    from nnunet_semisam.benchmark.measured import limit_threads
+
     report, dataset, configuration, fold, name, plans, device = argv
+    limit_threads()
     torch.set_num_threads(multiprocessing.cpu_count() if device == "cpu" else 1)  # as nnUNetv2_train does
     trainer = get_trainer_from_args(dataset, configuration, int(fold), name, plans, device=torch.device(device))
     trainer.disable_checkpointing = True

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_semisam.benchmark import executors, processes
+from nnunet_semisam.benchmark import executors, measured, processes
 from nnunet_semisam.errors import UserError
 
 
@@ -57,6 +57,23 @@ def test_local_shares_gpus_out_and_runs_side_by_side(tmp_path, report, told):
     executors.local([Together(tmp_path, str(i)) for i in range(4)], report, workers=2, gpus=["3", "5"])
     assert sorted(told) == [(str(i), "done") for i in range(4)]
     assert {(tmp_path / str(i)).read_text().strip() for i in range(4)} == {"3", "5"}
+
+
+def test_processes_without_gpus_share_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv(measured.THREADS, raising=False)
+    assert executors._places(3, []) == [{measured.THREADS: "2"}] * 3
+    assert executors._places(1, []) == [{}]
+    assert executors._places(3, ["0", "1"])[2] == {"CUDA_VISIBLE_DEVICES": "0"}
+    monkeypatch.setenv(measured.THREADS, "1")  # the user's own wish
+    assert executors._places(3, []) == [{}] * 3
+
+
+def test_threads_reach_nnunet():
+    code = "from nnunet_semisam.benchmark import measured as m; m.limit_threads(); import multiprocessing as p; "
+    code += "print(p.cpu_count())"
+    environment = os.environ | {measured.THREADS: "7", "PYTHONPATH": os.pathsep.join(sys.path)}
+    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "7"
 
 
 def test_submitit_carries_tasks_out_in_processes_of_their_own(tmp_path, report, told, monkeypatch):
