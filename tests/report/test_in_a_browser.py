@@ -128,6 +128,9 @@ def test_dark_and_light_differ_and_print_is_light_with_all_parts_open(opened):
     opened.emulate_media(color_scheme="dark", media="print")
     assert opened.evaluate(color) == "rgb(255, 255, 255)"
     assert light != dark
+    opened.set_viewport_size({"width": 1030, "height": 700})  # A4, landscape
+    assert opened.evaluate("[...document.querySelectorAll('table')].every(t => t.scrollWidth <= innerWidth)")
+    opened.set_viewport_size({"width": 1280, "height": 900})
     opened.emulate_media(color_scheme="light", media="screen")
     closed = opened.locator("details:not([open])").count()
     opened.evaluate("dispatchEvent(new Event('beforeprint'))")
