@@ -5,13 +5,26 @@ from __future__ import annotations
 from nnunet_semisam.report.benchmark_folder import MEAN, Benchmark
 from nnunet_semisam.report.charts import Axes, Line, Point, line_chart
 from nnunet_semisam.report.formats import FACTORS, NAMES, count, interval, number
+from nnunet_semisam.report.published import Anchors
 
 SHIFT = 0.018  # of x between trainers, so that intervals do not hide each other
 
 
-def efficiency_chart(benchmark: Benchmark, configuration: str, label: str = MEAN, metric: str = "dice") -> str:
-    """Return mean and 95 % interval of every trainer over the label budgets, and the mean of every single run."""
+def efficiency_chart(
+    benchmark: Benchmark, configuration: str, label: str = MEAN, metric: str = "dice", anchors: Anchors | None = None
+) -> str:
+    """Return mean and 95 % interval of every trainer over the label budgets, and the mean of every single run.
+
+    Args:
+        benchmark: The results.
+        configuration: One of its configurations.
+        label: A label, or ``mean``.
+        metric: What is on the y axis.
+        anchors: Published mean Dice to show as dots.
+    """
     lines = [_line(benchmark, configuration, trainer, label, metric) for trainer in benchmark.trainers]
+    if anchors and anchors.results:
+        lines.append(_published(anchors, len(benchmark.trainers)))
     what = "mean over labels" if label == MEAN else label
     axes = Axes(
         title=f"{NAMES[metric]} ({what}) over the number of labeled patients, {configuration}",
@@ -21,6 +34,17 @@ def efficiency_chart(benchmark: Benchmark, configuration: str, label: str = MEAN
         log_x=min(benchmark.budgets) > 0 and len(benchmark.budgets) > 1,
     )
     return line_chart(lines, axes)
+
+
+def _published(anchors: Anchors, index: int) -> Line:
+    dots = [
+        Point(
+            budget * (1 + SHIFT * (index + 1) / 2), one["dice"], title=f"{one['method']}: {one['dice']:g} (published)"
+        )
+        for budget, results in anchors.results.items()
+        for one in results
+    ]
+    return Line(f"published, same labeled and test cases ({anchors.name})", [], index, dots=dots)
 
 
 def _line(benchmark: Benchmark, configuration: str, trainer: str, label: str, metric: str) -> Line:

@@ -13,7 +13,7 @@ from nnunet_semisam.report.efficiency import efficiency_chart
 from nnunet_semisam.report.findings import cautions, findings
 from nnunet_semisam.report.formats import count
 from nnunet_semisam.report.html_parts import escape, paragraph
-from nnunet_semisam.report.published import find_anchors
+from nnunet_semisam.report.published import Anchors, find_anchors
 from nnunet_semisam.report.published_section import published_section
 from nnunet_semisam.report.sam_section import sam_section
 from nnunet_semisam.report.training_cases import read_dataset
@@ -66,14 +66,15 @@ def render(benchmark: Benchmark) -> str:
 def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
     records = {run["run"]: read_training(benchmark.folder / run["training"]) for run in benchmark.runs}
     dataset = read_dataset(benchmark)
+    anchors = find_anchors(benchmark, dataset)
     setup = (
         f"<h3>Configuration</h3>{setup_section.configuration_part(benchmark)}"
         f"<h3>Versions and machines</h3>{setup_section.versions_part(benchmark)}"
         f"<h3>Provenance</h3>{setup_section.provenance_part(benchmark, dataset)}"
     )
     return [
-        ("results", "Results", _results(benchmark)),
-        ("published", "Published results", published_section(benchmark, find_anchors(benchmark, dataset))),
+        ("results", "Results", _results(benchmark, anchors)),
+        ("published", "Published results", published_section(benchmark, anchors)),
         ("cases", "Cases to look at", _cases(benchmark)),
         ("tables", "All cases", paragraph(CASE_NOTE) + result_tables.case_table(benchmark)),
         ("training", "Trainings", training_section(benchmark, records)),
@@ -84,14 +85,14 @@ def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
     ]
 
 
-def _results(benchmark: Benchmark) -> str:
+def _results(benchmark: Benchmark, anchors: Anchors) -> str:
     said = findings(benchmark) or ["No trainer has been compared with the baseline yet."]
     charts = "".join(
         f'<div class="wide"><h3>Label efficiency, {escape(configuration)}</h3>'
-        f"{efficiency_chart(benchmark, configuration)}</div>" + _per_label(benchmark, configuration)
+        f"{efficiency_chart(benchmark, configuration, anchors=anchors)}</div>" + _per_label(benchmark, configuration)
         for configuration in benchmark.study["configurations"]
     )
-    note = "Bars: 95 % bootstrap intervals over patients. Open dots: single runs, where there are several."
+    note = "Bars: 95 % bootstrap intervals over patients. Open dots: single runs where there are several; publications."
     return (
         f'<div class="findings"><h3>What was found</h3>{_list(said)}</div>'
         f'<div class="cautions"><h3>Before you believe it</h3>{_list(cautions(benchmark))}</div>'

@@ -132,3 +132,25 @@ def test_unfinished_and_broken_runs_are_shown(folder, tmp_path):
 
 def test_page_is_small(page):
     assert len(page) < 1_000_000
+
+
+def test_a_benchmark_of_which_nothing_is_done_has_a_page(tmp_path):
+    from invented import make_study
+
+    from nnunet_semisam.benchmark import plan, results
+
+    results.write_results(plan.begin(make_study(tmp_path / "b")))
+    text = render(read_benchmark(tmp_path / "b"))
+    assert "0 of 12 runs are done (12 new)" in text
+    assert "No run is done, so there is no segmentation to show." in text
+
+
+def test_one_patient_and_one_seed_claim_nothing(tmp_path):
+    from invented import Shape, make_benchmark
+
+    make_benchmark(tmp_path / "b", Shape(patients=1, frames=1, seeds=(0,), epochs=2))
+    text = render(read_benchmark(tmp_path / "b"))
+    assert "One patient allows no interval." in text
+    assert "Some means rest on one training" in text
+    assert "better than nnU-Net" not in text
+    assert text.count("worst of 1 cases by SemiSAM") == 2  # one viewer a budget, with all its reasons

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.efficiency import efficiency_chart
 from nnunet_semisam.report.published import DATA, find_anchors
 from nnunet_semisam.report.published_section import published_section
 from nnunet_semisam.report.training_cases import DatasetRecord, TrainingCases, read_dataset
@@ -22,7 +23,7 @@ def benchmark_of(protocol, budget, cases="test"):
     study = {"cases": cases, "folds": {"0": {"budget": budget}}, "group": None, "configurations": ["2d"]}
     study |= {"trainers": ["nnUNetTrainerSupervised"]}
     cell = {"configuration": "2d", "budget": budget, "trainer": study["trainers"][0], "label": "mean", "metric": "dice"}
-    cell |= {"mean": 0.7, "low": 0.6, "high": 0.8, "cases": len(groups), "runs": 1}
+    cell |= {"mean": 0.7, "run_means": [0.7], "groups": 20, "low": 0.6, "high": 0.8, "cases": len(groups), "runs": 1}
     content = {
         "study": study,
         "baseline": study["trainers"][0],
@@ -100,6 +101,9 @@ def test_section_shows_both_with_sources_and_a_smaller_pool():
     assert 'href="https://github.com/Ordi117/nnFilterMatch"' in text
     assert "selected on validation and test cases" in text
     assert "Unlabeled patients or scans beside 3 labeled: 1 here, 67 published." in text
+    assert "<title>nnU-Net, supervised: 82.96 (published)</title>" in efficiency_chart(
+        benchmark, "2d", anchors=find_anchors(benchmark, dataset)
+    )
 
 
 def test_dataset_is_believed_only_while_its_folds_are_the_same(benchmark_result, tmp_path, monkeypatch):
