@@ -7,7 +7,7 @@ from nnunet_semisam.report.formats import interval
 from nnunet_semisam.report.html_parts import Cell, escape, number_cell, paragraph, table, text_cell
 from nnunet_semisam.report.published import Anchors
 
-HEAD = ("labeled", "method", "Dice, %", "from", "remark")
+HEAD = ("labeled", "method", "Dice, %", "remark", "from")
 
 
 def published_section(benchmark: Benchmark, anchors: Anchors) -> str:
@@ -40,10 +40,10 @@ def _rows(benchmark: Benchmark, anchors: Anchors, budget: int) -> list[list[Cell
             name = f"{benchmark.short(trainer)}, {configuration}"
             mine = [text_cell(name, kind="mine"), number_cell(interval(cell, "dice"), cell["mean"] * 100, kind="mine")]
             remark = f"{cell['cases']} cases, {cell['runs']} run" + ("" if cell["runs"] == 1 else "s")
-            rows.append((cell["mean"] * 100, [*mine, text_cell("this benchmark", kind="mine"), text_cell(remark)]))
+            rows.append((cell["mean"] * 100, [*mine, text_cell(remark), text_cell("this benchmark", kind="mine")]))
     for one in anchors.results[budget]:
         dice = number_cell(f"{one['dice']:g}", one["dice"])
-        rows.append((one["dice"], [text_cell(one["method"]), dice, _source(one["source"]), text_cell(one["note"])]))
+        rows.append((one["dice"], [text_cell(one["method"]), dice, text_cell(one["note"]), _source(one["source"])]))
     rows.sort(key=lambda pair: pair[0])
     return [[number_cell(str(budget), budget), *cells] for _, cells in rows]
 
