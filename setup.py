@@ -14,7 +14,8 @@ def version() -> str:
     return re.search(r'__version__ = "(.+)"', text).group(1)
 
 
-TEST = ["pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1"]
+SLURM = ["submitit>=1.5"]
+TEST = [*SLURM, "pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1", "playwright>=1.40"]
 
 if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet_extTrainer, this file included
     setup(
@@ -28,6 +29,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
         python_requires=">=3.10,<3.14",
         packages=[
             "nnunet_semisam",
+            "nnunet_semisam.benchmark",
             "nnunet_semisam.commands",
             "nnunet_semisam.data",
             "nnunet_semisam.dataset_conversion",
@@ -35,6 +37,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "nnunet_semisam.methods",
             "nnunet_semisam.prompts",
             "nnunet_semisam.pseudo_labels",
+            "nnunet_semisam.report",
             "nnunet_semisam.sam",
             "nnunet_semisam.trainers",
         ],
@@ -43,7 +46,10 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "nnunet_semisam.dataset_conversion": "dataset_conversion",
             "nnunet_semisam.trainers": "trainers",
         },
-        package_data={"nnunet_semisam.sam": ["weights/*.pt", "weights/*.md"]},
+        package_data={
+            "nnunet_semisam.report": ["assets/*"],
+            "nnunet_semisam.sam": ["weights/*.pt", "weights/*.md"],
+        },
         entry_points={"console_scripts": ["nnunet-semisam = nnunet_semisam.cli:main"]},
         install_requires=[
             "nnunetv2>=2.8,<3",
@@ -60,11 +66,13 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "connected-components-3d>=3.12",
             "matplotlib>=3.7",
             "nibabel>=4",
+            "pillow>=9.1",
             "threadpoolctl>=3",
             "tqdm>=4.60",
             "pyyaml>=6",
+            "monai>=1.4",  # surface distances; needs nothing but torch and numpy
         ],
-        extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=3.7"], "la": ["h5py>=3.8"]},
+        extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=3.7"], "la": ["h5py>=3.8"], "slurm": SLURM},
         classifiers=[
             "Development Status :: 3 - Alpha",
             "Intended Audience :: Science/Research",

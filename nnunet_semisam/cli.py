@@ -16,12 +16,16 @@ from nnunet_semisam.errors import UserError
 
 COMMANDS = {
     "convert": "convert",
+    "split": "split",
     "preprocess": "preprocess",
+    "plan-mini": "plan_mini",
     "trainers-path": "trainers_path",
     "register": "register",
     "unregister": "unregister",
     "doctor": "doctor",
     "sam": "sam",
+    "benchmark": "benchmark",
+    "report": "report",
     "export": "export",
     "demo": "demo",
 }

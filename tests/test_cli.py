@@ -9,6 +9,10 @@ from nnunet_semisam.errors import UserError
 
 CONVERTER = ["--dataset-id", "--input", "--labeled", "--leave-out", "-d", "-i"]
 SURFACE = {
+    "benchmark": [
+        *("--cases", "--device", "--dry-run", "--equal", "--executor", "--folds", "--gpus", "--labeled", "--out"),
+        *("--processes", "--seeds", "--settings", "--slurm", "--test-set", "--trainers", "-c", "-d", "-np", "-o", "-p"),
+    ],
     "convert acdc": sorted([*CONVERTER, "--seed", "--split"]),
     "convert bhsd": sorted([*CONVERTER, "--intensities", "--unlabeled", "--val"]),
     "convert la": sorted([*CONVERTER, "--format", "--val"]),
@@ -16,8 +20,12 @@ SURFACE = {
     "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps"],
     "doctor": [],
     "export": ["--checkpoint", "--keep-optimizer", "-c", "-d", "-f", "-o", "-p", "-tr"],
+    "plan-mini": [
+        *("--batch2d", "--batch3d", "--features", "--name", "--overwrite", "--patch2d", "--patch3d", "-d", "-p"),
+    ],
     "preprocess": ["-c", "-d", "-np", "-p"],
     "register": [],
+    "report": ["--csv", "--input", "--markdown", "--out", "-i", "-o"],
     "sam download": [],
     "sam evaluate": [
         "--axis",
@@ -34,6 +42,9 @@ SURFACE = {
     "sam pretrain": [
         *("--curriculum", "--data", "--device", "--images", "--learning-rate", "--out", "--prompts"),
         *("--seed", "--steps", "--synthetic-share", "--validate-every", "--window-steps", "--workers"),
+    ],
+    "split": [
+        *("--group", "--labeled", "--order", "--overwrite", "--plans-name", "--replan", "--seed", "--val", "-d", "-np"),
     ],
     "trainers-path": [],
     "unregister": [],

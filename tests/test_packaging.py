@@ -74,6 +74,8 @@ def test_wheel_holds_every_module_trainer_converter_and_weight(wheel):
     expected |= modules(CHECKOUT / "dataset_conversion", "nnunet_semisam/dataset_conversion")
     weights = CHECKOUT / "nnunet_semisam" / "sam" / "weights"
     expected |= {f"nnunet_semisam/sam/weights/{path.name}" for path in weights.glob("*.*")}
+    assets = CHECKOUT / "nnunet_semisam" / "report" / "assets"
+    expected |= {f"nnunet_semisam/report/assets/{path.name}" for path in assets.iterdir()}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected
 
 
@@ -99,7 +101,7 @@ def test_every_imported_package_is_a_declared_dependency(wheel):
     (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
     requirements = Parser().parsestr(wheel.read(name).decode()).get_all("Requires-Dist")
     declared = {re.match(r"[\w.-]+", text).group() for text in requirements}  # extras too: data sets may need one
-    names = {"cc3d": "connected-components-3d", "yaml": "pyyaml"}
+    names = {"cc3d": "connected-components-3d", "PIL": "pillow", "yaml": "pyyaml"}
     third_party = {names.get(n, n) for n in imported - set(sys.stdlib_module_names) - {"nnunet_semisam"}}
     assert {n.replace("_", "-").lower() for n in third_party} <= {n.replace("_", "-").lower() for n in declared}
 

@@ -9,6 +9,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_semisam.data.default_splits import SPLITS_FILE, ensure_splits
+from nnunet_semisam.data.replan import was_planned_without
 from nnunet_semisam.data.splits import Fold, read_fold
 from nnunet_semisam.errors import UserError
 
@@ -39,7 +40,7 @@ def cases_of_fold(
     cases = _preprocessed_cases(folder)
     result = read_fold(preprocessed_dataset / SPLITS_FILE, fold, cases)
     if result.unlabeled:
-        _refuse_leaking_plans(configuration)
+        _refuse_leaking_plans(configuration, result.unlabeled)
     return result
 
 
@@ -66,11 +67,14 @@ def raw_of(preprocessed_dataset: Path) -> Path:
     )
 
 
-def _refuse_leaking_plans(configuration: ConfigurationManager) -> None:
+def _refuse_leaking_plans(configuration: ConfigurationManager, hidden: list[str]) -> None:
+    if was_planned_without(configuration.configuration, hidden):
+        return
     schemes = configuration.normalization_schemes
     if LEAKING_NORMALIZATION in schemes or any(configuration.use_mask_for_norm):
         raise UserError(
             "This fold hides labels ('unlabeled' in splits_final.json), but the plans were made with them: "
             f"normalization {', '.join(schemes)} with use_mask_for_norm {configuration.use_mask_for_norm} takes its "
-            "numbers from all labels in labelsTr. Move the unlabeled cases to imagesUl and plan again."
+            "numbers from all labels in labelsTr. Move the unlabeled cases to imagesUl and plan again, or plan without "
+            "their labels: nnunet-semisam split --replan."
         )

@@ -15,10 +15,12 @@ CASES = ["a", "b", "c"]
 HIDING = [{"train": ["a"], "val": ["b"], "unlabeled": ["c"]}]
 
 
-def plans(*schemes: str, masked: bool = False) -> SimpleNamespace:
+def plans(*schemes: str, masked: bool = False, **more: object) -> SimpleNamespace:
     """What :func:`cases_of_fold` asks of nnU-Net's configuration."""
     schemes = schemes or ("ZScoreNormalization",)
-    return SimpleNamespace(normalization_schemes=list(schemes), use_mask_for_norm=[masked] * len(schemes))
+    return SimpleNamespace(
+        normalization_schemes=list(schemes), use_mask_for_norm=[masked] * len(schemes), configuration=more
+    )
 
 
 @pytest.fixture
@@ -89,6 +91,13 @@ def test_hidden_labels_are_refused_where_the_plans_have_seen_them(preprocessed, 
         read(preprocessed, configuration=configuration)
     write(preprocessed, [{"train": ["a"], "val": ["b"], "unlabeled": []}])
     assert read(preprocessed, configuration=configuration).unlabeled == []
+
+
+def test_plans_made_without_the_hidden_labels_are_accepted_and_others_are_not(preprocessed):
+    write(preprocessed, HIDING)
+    assert read(preprocessed, configuration=plans("CTNormalization", semisam_planned_on=["a", "b"])).unlabeled == ["c"]
+    with pytest.raises(UserError, match="the plans were made with them"):
+        read(preprocessed, configuration=plans("CTNormalization", semisam_planned_on=["a", "c"]))
 
 
 def test_configuration_that_was_not_preprocessed_is_refused(preprocessed):

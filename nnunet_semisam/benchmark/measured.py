@@ -1,0 +1,108 @@
+"""Run a stock nnU-Net command in this process, and write down how long it took and how much memory it needed.
+
+Called by ``runs.py`` as ``python -m nnunet_semisam.benchmark.measured REPORT.json train|predict ARGUMENTS``. The
+report is renewed while the command runs, so that the hours of a run that was killed are not lost. If the process that
+started this one dies, this one ends with all its workers: nobody would collect what it makes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+THREADS = "nnUNet_semisam_threads"
+WATCH_SECONDS = 1.0
+WRITE_EVERY = 10  # looks at the watch
+
+
+class Meter:
+    """Writes a report of this process again and again.
+
+    Args:
+        path: The json file.
+        stage: What is being run.
+    """
+
+    def __init__(self, path: Path, stage: str) -> None:
+        self.path, self.stage = path, stage
+        self.start, self.started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.parent = os.getppid()
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Meter:
+        self.write(False)
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, *error: object) -> None:
+        self.end.set()
+        self.thread.join()
+        self.write(kind is None or (kind is SystemExit and not getattr(error[0], "code", None)))
+
+    def write(self, finished: bool) -> None:
+        """Write the report by way of a temporary file."""
+        temporary = self.path.with_name(f".{self.path.name}.tmp")
+        temporary.write_text(json.dumps(self.content() | {"finished": finished}, indent=2))
+        os.replace(temporary, self.path)
+
+    def content(self) -> dict[str, Any]:
+        """Return seconds by the clock, peak memory in bytes of this process and of the GPU, and the machine."""
+        torch = sys.modules.get("torch")
+        with_gpu = torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized()
+        return {
+            "stage": self.stage,
+            "started": self.started,
+            "seconds": time.perf_counter() - self.start,
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_gpu_bytes": torch.cuda.max_memory_reserved() if with_gpu else None,
+            "gpu": torch.cuda.get_device_name() if with_gpu else None,
+            "host": platform.node(),
+        }
+
+    def _watch(self) -> None:
+        looks = 0
+        while not self.end.wait(WATCH_SECONDS):
+            looks += 1
+            if os.getppid() != self.parent:
+                os.killpg(os.getpgid(0), signal.SIGKILL)
+            if looks % WRITE_EVERY == 0:
+                with contextlib.suppress(OSError):  # a full disk must not end a training
+                    self.write(False)
+
+
+def limit_threads() -> None:
+    """Let nnU-Net take as many threads on a CPU as the environment says: by itself it takes one per core.
+
+    Where several trainings share the cores, or one shares them with other programs, that makes all of them slow.
+    """
+    if limit := os.environ.get(THREADS):
+        multiprocessing.cpu_count = lambda: int(limit)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``train`` or ``predict`` with nnU-Net's own arguments."""
+    report, stage, *arguments = argv
+    limit_threads()
+    with Meter(Path(report), stage):
+        if stage == "train":
+            from nnunetv2.run.run_training import run_training_entry as command
+        else:
+            from nnunetv2.inference.predict_from_raw_data import predict_entry_point as command
+        sys.argv = [f"nnUNetv2_{stage}", *arguments]
+        command()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,159 @@
+"""Overlap, surface distances in millimetres and volume errors of one segmentation, failures told apart.
+
+A distance to an object that is not there is undefined. It is never scored as perfect: its ``value`` is NaN, and its
+``scored`` value, which means and tests use, is the image's diagonal, more than any distance that could be measured.
+Otherwise a trainer that misses the hard cases would be judged on the easy ones.
+
+Surface distances are MONAI's. Surfaces are the voxels of a mask that touch what is outside it.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MM3_PER_ML = 1000.0
+OK, ABSENT, MISSED, INVENTED, NO_PREDICTION = "ok", "absent", "missed", "invented", "no prediction"
+FAILURES = (MISSED, INVENTED, NO_PREDICTION)
+UNITS = {"dice": "1", "hd95": "mm", "assd": "mm", "volume_error": "ml", "volume_bias": "ml"}
+HIGHER_IS_BETTER = {"dice": True, "hd95": False, "assd": False, "volume_error": False}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of one label in one case.
+
+    Attributes:
+        label: Name of the label or region.
+        metric: A key of ``UNITS``. ``dice`` is in [0, 1]; ``hd95`` is the larger of the two directed 95th percentiles;
+            ``assd`` is the mean over both surfaces; ``volume_error`` is absolute, ``volume_bias`` is predicted minus
+            true.
+        value: What was measured; NaN if it is undefined.
+        scored: What means and tests use: ``value``, or the worst case where it is undefined. NaN only if the label is
+            neither in the truth nor predicted, so that there is nothing to judge.
+        status: ``ok``, ``absent`` (in neither), ``missed`` (in the truth only), ``invented`` (predicted only), or
+            ``no prediction`` (no usable file).
+    """
+
+    label: str
+    metric: str
+    value: float
+    scored: float
+    status: str
+
+
+def score_masks(label: str, predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]) -> list[Score]:
+    """Compare two masks.
+
+    Args:
+        label: Name for the result.
+        predicted: Boolean, ``(Z, Y, X)``.
+        truth: Boolean, of the same shape.
+        spacing_mm: Voxel size along each axis of the arrays, in mm.
+
+    Raises:
+        ValueError: If the shapes differ.
+    """
+    if predicted.shape != truth.shape or len(spacing_mm) != truth.ndim:
+        raise ValueError(
+            f"Masks and spacing must fit, got {predicted.shape}, {truth.shape} and {len(spacing_mm)} spacings."
+        )
+    sizes = int(predicted.sum()), int(truth.sum())
+    status = {(True, True): OK, (False, True): MISSED, (True, False): INVENTED, (False, False): ABSENT}[
+        (sizes[0] > 0, sizes[1] > 0)
+    ]
+    both = int((predicted & truth).sum())
+    dice = 2 * both / (sizes[0] + sizes[1]) if sum(sizes) else math.nan
+    hd95, assd = surface_distances(predicted, truth, spacing_mm) if status == OK else (math.nan, math.nan)
+    ml = math.prod(spacing_mm) / MM3_PER_ML
+    bias = (sizes[0] - sizes[1]) * ml
+    worst = math.nan if status == ABSENT else diagonal_mm(truth.shape, spacing_mm)
+    values = {"dice": dice, "hd95": hd95, "assd": assd, "volume_error": abs(bias), "volume_bias": bias}
+    return [
+        Score(label, metric, value, worst if metric in ("hd95", "assd") and status != OK else value, status)
+        for metric, value in values.items()
+    ]
+
+
+def score_nothing(label: str, truth: np.ndarray, spacing_mm: Sequence[float]) -> list[Score]:
+    """Score a case without a usable prediction: as bad as an empty one, and never better, even where nothing is."""
+    ml = float(truth.sum()) * math.prod(spacing_mm) / MM3_PER_ML
+    worst = diagonal_mm(truth.shape, spacing_mm)
+    scored = {"dice": 0.0, "hd95": worst, "assd": worst, "volume_error": ml, "volume_bias": -ml}
+    return [Score(label, metric, math.nan, value, NO_PREDICTION) for metric, value in scored.items()]
+
+
+def surface_distances(predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % Hausdorff distance and the average symmetric surface distance of two filled masks, in mm."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MONAI warns of its own deprecated arguments
+        from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
+
+        masks = [torch.from_numpy(mask.copy())[None, None] for mask in (predicted, truth)]
+        options = {"include_background": True, "spacing": [float(size) for size in spacing_mm]}
+        hd95 = compute_hausdorff_distance(*masks, percentile=95, **options)
+        assd = compute_average_surface_distance(*masks, symmetric=True, **options)
+    return float(hd95), float(assd)
+
+
+def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    """Return the distance between opposite corner voxels, in mm."""
+    return math.sqrt(sum(((count - 1) * size) ** 2 for count, size in zip(shape, spacing_mm, strict=True)))
+
+
+def label_values(dataset_json: Mapping) -> tuple[dict[str, tuple[int, ...]], int | None]:
+    """Return name -> label values of every foreground label or region, and the ignore label if there is one."""
+    values = {
+        name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
+        for name, value in dataset_json["labels"].items()
+    }
+    ignore = values.pop("ignore", None)
+    values.pop("background", None)
+    return values, ignore[0] if ignore else None
+
+
+def score_case(prediction: Path, truth: Path, dataset_json: Mapping) -> list[Score]:
+    """Score one case from its files.
+
+    Args:
+        prediction: Segmentation as ``nnUNetv2_predict`` wrote it; it may be missing.
+        truth: The label map.
+        dataset_json: Content of dataset.json: names of labels or regions, ignore label, file ending.
+    """
+    import numpy as np
+
+    names, ignore = label_values(dataset_json)
+    true_map, spacing_mm = _read(truth, dataset_json)
+    valid = np.ones(true_map.shape, bool) if ignore is None else true_map != ignore
+    try:
+        predicted_map = _read(prediction, dataset_json)[0] if prediction.is_file() else None
+    except Exception:  # every reader raises its own kinds; a torn file is no prediction, and counted as such
+        predicted_map = None
+    usable = predicted_map is not None and predicted_map.shape == true_map.shape
+    scores: list[Score] = []
+    for name, values in names.items():
+        true_mask = np.isin(true_map, values) & valid
+        if usable:
+            scores += score_masks(name, np.isin(predicted_map, values) & valid, true_mask, spacing_mm)
+        else:
+            scores += score_nothing(name, true_mask, spacing_mm)
+    return scores
+
+
+def _read(path: Path, dataset_json: Mapping) -> tuple[np.ndarray, list[float]]:
+    """Return a label map ``(Z, Y, X)`` and its spacing in mm, by the reader that nnU-Net uses for the dataset."""
+    import numpy as np
+    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
+    reader = determine_reader_writer_from_dataset_json(dict(dataset_json), str(path), verbose=False)()
+    label_map, properties = reader.read_seg(str(path))
+    return np.rint(label_map[0]).astype(np.int16), [float(size) for size in properties["spacing"]]

@@ -1,0 +1,241 @@
+"""The grid of a benchmark: which runs there are, and what must not change between one start and the next."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_semisam.data.datasets import PlannedDataset
+from nnunet_semisam.data.default_splits import SPLITS_FILE
+from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function
+from nnunet_semisam.data.splits import LISTS, load_splits, write_json
+from nnunet_semisam.errors import UserError
+
+BASELINE = "nnUNetTrainerSupervised"
+STUDY_FILE = "study.json"
+FIXED = ("dataset", "plans", "plans_sha256", "settings", "equal", "cases", "test_set", "group")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training and its judgement.
+
+    Attributes:
+        trainer: Class name, for ``-tr``.
+        configuration: For example ``2d``.
+        fold: Index in ``splits_final.json``.
+        budget: Number of labeled groups (patients) of the fold.
+        seed: Seed of the training.
+    """
+
+    trainer: str
+    configuration: str
+    fold: int
+    budget: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.trainer}__{self.configuration}__fold_{self.fold}__seed_{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """All runs of one benchmark, and what they share.
+
+    Attributes:
+        folder: Where everything is written; absolute.
+        dataset: Name of the dataset.
+        plans: Plans identifier.
+        plans_sha256: Digest of the plans file.
+        trainers: Class names; the baseline is among them.
+        configurations: Names of configurations.
+        folds: Fold -> ``{"budget": labeled groups, "sha256": digest of its cases}``.
+        seeds: Seeds of trainings.
+        settings: Fields of :class:`~nnunet_semisam.config.SemiSAMConfig` that every run is given.
+        equal: ``steps`` or ``time``: what trainers have in common.
+        cases: ``test`` (imagesTs) or ``val`` (the validation cases of the fold).
+        test_set: Name of one of several test sets, or ``None``.
+        group: The pattern that finds the patient in a case's name; ``None`` cuts off frame numbers.
+        device: For nnU-Net's ``-device``.
+    """
+
+    folder: Path
+    dataset: str
+    plans: str
+    plans_sha256: str
+    trainers: list[str]
+    configurations: list[str]
+    folds: dict[int, dict[str, Any]]
+    seeds: list[int]
+    settings: dict[str, Any]
+    equal: str = "steps"
+    cases: str = "test"
+    test_set: str | None = None
+    group: str | None = None
+    device: str = field(default="cuda", compare=False)
+
+    def runs(self) -> list[Run]:
+        """Return all runs, the baseline's first: others may need its step time."""
+        trainers = sorted(self.trainers, key=lambda name: name != BASELINE)
+        return [
+            Run(trainer, configuration, fold, content["budget"], seed)
+            for trainer in trainers
+            for configuration in self.configurations
+            for fold, content in sorted(self.folds.items())
+            for seed in self.seeds
+        ]
+
+    def folder_of(self, run: Run) -> Path:
+        """Return the folder of a run."""
+        return self.folder / "runs" / run.name
+
+    def group_of(self, case: str) -> str:
+        """Return the group (patient) of a case."""
+        return group_function(self.group)(case)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields but the folder, ready for json."""
+        content = asdict(self)
+        del content["folder"]
+        return content
+
+
+def load_study(folder: Path) -> Study | None:
+    """Return the benchmark that was begun in a folder, or ``None``.
+
+    Raises:
+        UserError: If its ``study.json`` cannot be read.
+    """
+    path = folder / STUDY_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["folds"] = {int(fold): value for fold, value in content["folds"].items()}
+        return Study(folder=folder, **content)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Choose another --out, or move that folder away.") from error
+
+
+def begin(study: Study) -> Study:
+    """Write a benchmark to its folder, or add its runs to those that were begun there.
+
+    Returns:
+        The benchmark with all runs of now and before.
+
+    Raises:
+        UserError: If the folder holds something else, or a benchmark with other data or settings.
+    """
+    study = refuse_other_study(study)
+    study.folder.mkdir(parents=True, exist_ok=True)
+    write_json(study.folder / STUDY_FILE, study.to_json())
+    return study
+
+
+def refuse_other_study(study: Study) -> Study:
+    """Return the benchmark with the runs that were begun in its folder before; write nothing.
+
+    Raises:
+        UserError: If the folder holds something else, or a benchmark with other data or settings.
+    """
+    before = load_study(study.folder)
+    if before is not None:
+        return _merge(before, study)
+    if study.folder.exists() and (not study.folder.is_dir() or any(study.folder.iterdir())):
+        raise UserError(f"{study.folder} exists and is not a folder of a benchmark. Choose another --out.")
+    return study
+
+
+def _merge(before: Study, now: Study) -> Study:
+    old, new = before.to_json(), now.to_json()
+    for name in FIXED:
+        if old[name] != new[name]:
+            raise UserError(
+                f"{now.folder} holds a benchmark with another {name}: {_difference(old[name], new[name])}. Its runs "
+                "would not compare. Give the same options, or another --out."
+            )
+    for fold in before.folds.keys() & now.folds.keys():
+        if before.folds[fold] != now.folds[fold]:
+            raise UserError(
+                f"Fold {fold} of {now.dataset} has changed since {now.folder} was begun. Restore {SPLITS_FILE}, or "
+                "choose another --out."
+            )
+    merged = {name: list(dict.fromkeys([*old[name], *new[name]])) for name in ("trainers", "configurations", "seeds")}
+    folds = {**before.folds, **now.folds}
+    return Study(folder=now.folder, **{**new, **merged, "folds": folds})
+
+
+def _difference(old: Any, new: Any) -> str:
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+        return ", ".join(f"{name} was {old.get(name)!r} and is {new.get(name)!r}" for name in names)
+    return f"it was {old!r} and is {new!r}"
+
+
+def choose_folds(
+    dataset: PlannedDataset, labeled: Sequence[int] | None, folds: Sequence[int] | None
+) -> dict[int, dict[str, Any]]:
+    """Return the folds to train on, with their label budgets.
+
+    Args:
+        dataset: The dataset.
+        labeled: Label budgets, or ``None``.
+        folds: Indices of folds, or ``None``. With neither, all folds are taken.
+
+    Raises:
+        UserError: If there is no such budget or fold, or a fold has no training or validation case.
+    """
+    path = dataset.preprocessed / SPLITS_FILE
+    splits = load_splits(path)
+    budgets = budgets_of(dataset, splits)
+    chosen = list(range(len(splits)))
+    if folds is not None:
+        if unknown := [fold for fold in folds if fold not in chosen]:
+            raise UserError(f"--folds {_words(unknown)}: {path} has folds {_words(chosen)}.")
+        chosen = list(dict.fromkeys(folds))
+    if labeled is not None:
+        if unknown := [number for number in labeled if number not in budgets]:
+            raise UserError(
+                f"--labeled {_words(unknown)}: the folds of {path} have {_words(sorted(set(budgets)))} labeled groups. "
+                f"Make others with: nnunet-semisam split -d {int(dataset.raw.name[7:10])} --labeled N ..."
+            )
+        chosen = [fold for fold in chosen if budgets[fold] in labeled]
+    if not chosen:
+        raise UserError(f"No fold of {path} has {_words(labeled or [])} labeled groups and is in --folds. Drop one.")
+    for fold in chosen:
+        if not splits[fold]["train"] or not splits[fold]["val"]:
+            raise UserError(f"Fold {fold} of {path} lacks training or validation cases. Mend it, or leave it out.")
+    return {fold: {"budget": budgets[fold], "sha256": split_digest(splits[fold])} for fold in chosen}
+
+
+def budgets_of(dataset: PlannedDataset, splits: Sequence[Mapping[str, Sequence[str]]]) -> list[int]:
+    """Return the number of labeled groups of every fold, counted in the folds themselves."""
+    group_of = group_function(group_pattern(dataset))
+    return [len({group_of(case) for case in split["train"]}) for split in splits]
+
+
+def group_pattern(dataset: PlannedDataset) -> str | None:
+    """Return the pattern with which ``nnunet-semisam split`` found the groups, if it made the split."""
+    path = dataset.preprocessed / SPLIT_FILE
+    if not path.is_file() or not (dataset.preprocessed / BUDGETS_FILE).is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["group"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Run nnunet-semisam split again.") from error
+
+
+def split_digest(split: Mapping[str, Sequence[str]]) -> str:
+    """Return a digest of which cases a fold trains on, validates on and hides the labels of."""
+    content = {name: sorted(split.get(name, [])) for name in LISTS}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _words(things: Sequence[Any]) -> str:
+    return " ".join(map(str, things)) or "none"

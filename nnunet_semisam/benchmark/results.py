@@ -1,0 +1,234 @@
+"""What a benchmark found, in two files that ``nnunet-semisam report`` and anybody else can read.
+
+``results.csv`` has a row per run, case, label and metric, in long format:
+
+=================  ===================================================================================================
+column             content
+=================  ===================================================================================================
+run                name of the run; its folder is ``runs/<run>``
+trainer            class name
+configuration      for example ``2d``
+budget             number of labeled groups (patients)
+fold, seed         of the run
+case, group        identifier of the held-out case, and its patient
+label              name of the label or region, or ``mean`` (over the labels of the case)
+metric             ``dice``, ``hd95``, ``assd``, ``volume_error``, ``volume_bias`` (see ``metrics.py``)
+unit               ``1`` (a share), ``mm`` or ``ml``
+value              what was measured; empty if it is undefined
+scored             what means and tests use; empty only if the label is in neither truth nor prediction
+status             ``ok``, ``absent``, ``missed``, ``invented``, ``no prediction``; for ``mean`` the worst of its labels
+=================  ===================================================================================================
+
+``results.json`` is an object:
+
+``format``
+    1.
+``study``
+    The grid and what all runs share: ``study.json``.
+``baseline``
+    Class name of the baseline.
+``versions``
+    Of python and the packages that matter.
+``cases``
+    ``{"kind": "test" or "val", "folder": {fold: folder with images and labels}, "groups": {case: patient}}``.
+``runs``
+    A list of objects: ``run``, ``trainer``, ``configuration``, ``budget``, ``fold``, ``seed``, ``status`` (``done``,
+    ``failed``, ``started``, ``new``), ``error`` (text or null), ``steps``, ``train_hours`` and ``predict_hours`` (of
+    the device, all attempts, validation included), ``attempts``, ``peak_memory_bytes`` (main process),
+    ``peak_gpu_bytes`` (null without a GPU), ``gpu``, ``host``, ``training`` (nnU-Net's output folder with logs and
+    checkpoints), ``predictions``. Folders are relative to the file.
+``summary``
+    A list of objects, one per ``configuration``, ``budget``, ``trainer``, ``label`` and ``metric``: ``runs`` (number),
+    ``run_means`` (one per run), ``mean``, ``low``, ``high``, ``cases``, ``groups`` (see ``statistics.py``),
+    ``failures`` (scores, of all runs, with a status of ``metrics.FAILURES``), ``absent``, and ``difference`` to the
+    baseline on the same folds, seeds and cases: null, or ``mean``, ``low``, ``high``, ``cases``, ``groups``, ``p``.
+    A positive difference of ``dice`` and a negative one of every other metric speak for the trainer.
+
+Numbers that do not exist are null in json and empty in csv; there is no NaN in either file.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import io
+import json
+import math
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nnunet_semisam import __version__
+from nnunet_semisam.benchmark import statistics
+from nnunet_semisam.benchmark.metrics import ABSENT, FAILURES, NO_PREDICTION, OK, UNITS
+from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
+from nnunet_semisam.benchmark.runs import DONE, FAILED, read_json, status, training_folder
+from nnunet_semisam.data.splits import write_json
+
+FORMAT = 1
+MEAN = "mean"
+COLUMNS = (
+    *("run", "trainer", "configuration", "budget", "fold", "seed"),
+    *("case", "group", "label", "metric", "unit", "value", "scored", "status"),
+)
+PACKAGES = ("nnunetv2", "torch", "monai", "scipy", "numpy", "SimpleITK", "segment-anything")
+WORST_FIRST = (NO_PREDICTION, "missed", "invented", OK, ABSENT)
+
+Scores = dict[Run, dict[str, list[dict[str, Any]]]]
+
+
+def write_results(study: Study) -> dict[str, Any]:
+    """Write both files from the runs that are done, and return the content of ``results.json``."""
+    scores = load_scores(study)
+    content = {
+        "format": FORMAT,
+        "study": study.to_json(),
+        "baseline": BASELINE,
+        "versions": versions(),
+        "cases": cases_of(study, scores),
+        "runs": [describe(study, run) for run in study.runs()],
+        "summary": list(summarize(study, scores)),
+    }
+    content = _without_nan(content)
+    _write_csv(study, scores)
+    write_json(study.folder / "results.json", content)
+    return content
+
+
+def load_scores(study: Study) -> Scores:
+    """Return the scores of every run that is done, with the mean over labels added to each case."""
+    return {
+        run: {case: with_mean(scores) for case, scores in read_json(study.folder_of(run) / "scores.json").items()}
+        for run in study.runs()
+        if status(study, run) == DONE
+    }
+
+
+def with_mean(scores: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a case's scores and, per metric, their mean over labels that there is something to judge of.
+
+    A mean of which one part is undefined has no value, but a score.
+    """
+    result = list(scores)
+    for metric in UNITS:
+        parts = [score for score in scores if score["metric"] == metric and score["status"] != ABSENT]
+        worst = min((score["status"] for score in parts), key=WORST_FIRST.index, default=ABSENT)
+        means = {}
+        for column in ("value", "scored"):
+            numbers = [score[column] for score in parts]
+            means[column] = sum(numbers) / len(numbers) if numbers else math.nan
+        result.append({"label": MEAN, "metric": metric, **means, "status": worst})
+    return result
+
+
+def cases_of(study: Study, scores: Scores) -> dict[str, Any]:
+    """Return which cases judged the runs, and where their images are."""
+    names = {fold: "test" if study.cases == "test" else f"val_fold_{fold}" for fold in study.folds}
+    groups = {case: study.group_of(case) for cases in scores.values() for case in cases}
+    return {"kind": study.cases, "folder": {f: f"held_out/{name}" for f, name in names.items()}, "groups": groups}
+
+
+def describe(study: Study, run: Run) -> dict[str, Any]:
+    """Return what is known of a run: where it is, what it cost, what went wrong."""
+    folder = study.folder_of(run)
+    attempts = [read_json(path) for path in sorted((folder / "attempts").glob("[!.]*.json"))]
+    trained = read_json(folder / "trained.json")["settings"] if (folder / "trained.json").is_file() else None
+    state = status(study, run)
+    error = read_json(folder / "error.json")["log"] if state == FAILED else None
+    last = attempts[-1] if attempts else {}
+    hours = {
+        f"{stage}_hours": sum(a["seconds"] for a in attempts if a["stage"] == stage) / 3600
+        for stage in ("train", "predict")
+    }
+    return {
+        "run": run.name,
+        **asdict(run),
+        "status": state,
+        "error": error,
+        "steps": trained and trained["num_epochs"] * trained["num_iterations_per_epoch"],
+        **hours,
+        "attempts": len(attempts),
+        "peak_memory_bytes": max((a["peak_memory_bytes"] for a in attempts), default=None),
+        "peak_gpu_bytes": max((a["peak_gpu_bytes"] for a in attempts if a["peak_gpu_bytes"]), default=None),
+        "gpu": last.get("gpu"),
+        "host": last.get("host"),
+        "training": training_folder(study, run).relative_to(study.folder).as_posix(),
+        "predictions": (folder / "predictions").relative_to(study.folder).as_posix(),
+    }
+
+
+def summarize(study: Study, scores: Scores) -> Iterator[dict[str, Any]]:
+    """Yield a summary of every configuration, budget, trainer, label and metric that has runs."""
+    labels = list(dict.fromkeys(s["label"] for cases in scores.values() for found in cases.values() for s in found))
+    for configuration in study.configurations:
+        for budget in sorted({content["budget"] for content in study.folds.values()}):
+            for trainer in study.trainers:
+                runs = [r for r in scores if (r.configuration, r.budget, r.trainer) == (configuration, budget, trainer)]
+                for label in labels if runs else ():
+                    for metric in UNITS:
+                        cell = {"configuration": configuration, "budget": budget, "trainer": trainer}
+                        yield {**cell, "label": label, "metric": metric, **_cell(study, scores, runs, label, metric)}
+
+
+def _cell(study: Study, scores: Scores, runs: Sequence[Run], label: str, metric: str) -> dict[str, Any]:
+    tables = {run: _column(scores[run], label, metric) for run in runs}
+    values = {run: {case: score["scored"] for case, score in table.items()} for run, table in tables.items()}
+    groups = {case: study.group_of(case) for table in values.values() for case in table}
+    statuses = [score["status"] for table in tables.values() for score in table.values()]
+    partners = {run: _baseline_of(run) for run in runs if _baseline_of(run) in scores and run.trainer != BASELINE}
+    difference = None
+    if partners:
+        theirs = [{c: s["scored"] for c, s in _column(scores[b], label, metric).items()} for b in partners.values()]
+        ours = [values[run] for run in partners]
+        difference = asdict(statistics.compare(statistics.average(ours), statistics.average(theirs), groups))
+    return {
+        "runs": len(runs),
+        "run_means": [statistics.nan_mean(list(table.values())) for table in values.values()],
+        **asdict(statistics.mean_interval(statistics.average(list(values.values())), groups)),
+        "failures": sum(state in FAILURES for state in statuses),
+        "absent": statuses.count(ABSENT),
+        "difference": difference,
+    }
+
+
+def _baseline_of(run: Run) -> Run:
+    return Run(BASELINE, run.configuration, run.fold, run.budget, run.seed)
+
+
+def _column(cases: dict[str, list[dict[str, Any]]], label: str, metric: str) -> dict[str, dict[str, Any]]:
+    return {c: s for c, found in cases.items() for s in found if s["label"] == label and s["metric"] == metric}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of python, this package and those that numbers depend on."""
+    found = {"python": platform.python_version(), "nnunet-semisam": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _write_csv(study: Study, scores: Scores) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    for run, cases in scores.items():
+        for case, found in cases.items():
+            for score in found:
+                row = {"run": run.name, **asdict(run), "case": case, "group": study.group_of(case), **score}
+                numbers = {k: "" if math.isnan(score[k]) else repr(float(score[k])) for k in ("value", "scored")}
+                writer.writerow(row | numbers | {"unit": UNITS[score["metric"]]})
+    path = study.folder / "results.csv"
+    temporary = Path(f"{path}.{os.getpid()}.tmp")
+    temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+    os.replace(temporary, path)
+
+
+def _without_nan(content: Any) -> Any:
+    """Return the content with null for every NaN: json has no such number."""
+    return json.loads(json.dumps(content), parse_constant=lambda name: None)

@@ -1,0 +1,121 @@
+"""Means with bootstrap intervals, and paired comparisons with a baseline.
+
+The unit of chance is the patient (group), not the case: two frames of one heart are no two hearts. So intervals
+resample groups, and the Wilcoxon test compares one difference per group. P values are not corrected for the number of
+comparisons.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over cases with its bootstrap interval (percentiles of resampled groups).
+
+    Attributes:
+        mean: Mean over cases.
+        low: Lower end of the 95 % interval; NaN with fewer than two groups.
+        high: Upper end.
+        cases: Number of cases.
+        groups: Number of groups (patients).
+    """
+
+    mean: float
+    low: float
+    high: float
+    cases: int
+    groups: int
+
+
+@dataclass(frozen=True)
+class Comparison(Interval):
+    """A mean difference to the baseline on the same cases.
+
+    Attributes:
+        p: Two-sided Wilcoxon signed-rank test over groups; NaN with fewer than two groups.
+    """
+
+    p: float
+
+
+def mean_interval(values: Mapping[str, float], groups: Mapping[str, str], seed: int = 0) -> Interval:
+    """Return the mean over cases and its interval.
+
+    Args:
+        values: Case -> value; NaN leaves the case out.
+        groups: Case -> its group.
+        seed: Seed of the resampling.
+    """
+    sums, counts = _per_group(values, groups)
+    total = counts.sum()
+    mean = float(sums.sum() / total) if total else math.nan
+    low, high = _bootstrap(sums, counts, seed)
+    return Interval(mean, low, high, int(total), len(counts))
+
+
+def compare(
+    values: Mapping[str, float], baseline: Mapping[str, float], groups: Mapping[str, str], seed: int = 0
+) -> Comparison:
+    """Compare values with those of a baseline, case by case; cases that one of them lacks are left out.
+
+    Args:
+        values: Case -> value.
+        baseline: Case -> value of the baseline.
+        groups: Case -> its group.
+        seed: Seed of the resampling.
+    """
+    differences = {case: value - baseline[case] for case, value in values.items() if case in baseline}
+    interval = mean_interval(differences, groups, seed)
+    return Comparison(**asdict(interval), p=_wilcoxon(*_per_group(differences, groups)))
+
+
+def average(tables: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return case -> mean over several runs; NaN where every run has NaN."""
+    cases = dict.fromkeys(case for table in tables for case in table)
+    return {case: nan_mean([table[case] for table in tables if case in table]) for case in cases}
+
+
+def nan_mean(values: Sequence[float]) -> float:
+    """Return the mean of what is not NaN; NaN if nothing is left."""
+    finite = [value for value in values if not math.isnan(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _per_group(values: Mapping[str, float], groups: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of values and the number of cases of every group that has any."""
+    members: dict[str, list[float]] = {}
+    for case, value in values.items():
+        if not math.isnan(value):
+            members.setdefault(groups[case], []).append(value)
+    sums = np.array([sum(members[name]) for name in sorted(members)], dtype=float)
+    return sums, np.array([len(members[name]) for name in sorted(members)], dtype=float)
+
+
+def _bootstrap(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[float, float]:
+    if len(sums) < 2:
+        return math.nan, math.nan
+    drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def _wilcoxon(sums: np.ndarray, counts: np.ndarray) -> float:
+    from scipy.stats import wilcoxon
+
+    if len(sums) < 2:
+        return math.nan
+    differences = sums / counts
+    if not differences.any():
+        return 1.0  # scipy has no answer where nothing differs
+    return float(wilcoxon(differences, zero_method="pratt").pvalue)

@@ -1,0 +1,202 @@
+"""``nnunet-semisam benchmark``: trainers x label budgets x seeds x configurations, judged on held-out cases."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_semisam.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_semisam.benchmark.plan import Study
+
+HELP = "Train a grid of trainers, label budgets, seeds and configurations; judge all on held-out cases."
+EXAMPLE = "nnunet-semisam benchmark -d 27 -c 2d --trainers nnUNetTrainerMeanTeacher --labeled 1 3 -o benchmark"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
+    parser.add_argument("-c", dest="configurations", nargs="+", required=True, help="configurations, for example 2d")
+    parser.add_argument("--trainers", nargs="+", required=True, help="trainers; nnUNetTrainerSupervised is added")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
+    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    parser.add_argument("--labeled", nargs="+", type=int, metavar="N", help="label budgets (default: all folds)")
+    parser.add_argument("--folds", nargs="+", type=int, metavar="FOLD", help="folds (default: all)")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="seeds (default: 0)")
+    parser.add_argument("--settings", type=Path, metavar="YAML", help="settings of every run, its length for example")
+    parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="in common (default: %(default)s)")
+    parser.add_argument(
+        "--cases", choices=("test", "val"), default="test", help="judge on imagesTs, or on validation cases"
+    )
+    parser.add_argument("--test-set", metavar="NAME", help="one of several test sets of the dataset")
+    parser.add_argument("--device", choices=("cuda", "cpu", "mps"), help="(default: cuda if there is one, else cpu)")
+    parser.add_argument(
+        "--executor", choices=("serial", "local", "slurm"), default="serial", help="(default: %(default)s)"
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="local: trainings at once (default: one per GPU)")
+    parser.add_argument("--gpus", nargs="+", default=[], metavar="GPU", help="local: GPUs to share out")
+    parser.add_argument("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="slurm: submitit's parameters")
+    parser.add_argument("--dry-run", action="store_true", help="show the runs and what is done; start nothing")
+    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="to compare images (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out what is not done yet; exit status 1 if a run failed."""
+    from nnunet_semisam.benchmark import equal_time, held_out, plan, runs
+    from nnunet_semisam.benchmark.results import write_results
+    from nnunet_semisam.data.datasets import open_dataset
+
+    check_options(args)
+    dataset = open_dataset(args.dataset, args.plans)
+    study = make_study(args, dataset)
+    if args.dry_run:
+        show(study)
+        return 0
+    for fold in study.folds:
+        held_out.cases_to_judge(study, dataset, fold)
+    plan.refuse_other_study(study)
+    checked = held_out.check_leaks(study, dataset, args.num_processes)
+    study = plan.begin(study)
+    held_out.record_leaks(study, checked)
+    show(study)
+    if study.equal == "time":
+        execute(args, study, equal_time.measurements(study))
+    tasks = [runs.Perform(study, one) for one in study.runs() if runs.status(study, one) != runs.DONE]
+    execute(args, study, tasks)
+    results = write_results(study)
+    print("\n".join(table(results)))
+    print(f"{study.folder / 'results.csv'} and results.json hold every number.")
+    return 1 if any(one["status"] != runs.DONE for one in results["runs"]) else 0
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Check what needs no dataset.
+
+    Raises:
+        UserError: If options contradict each other or themselves.
+    """
+    for name in ("configurations", "trainers", "seeds", "labeled", "folds"):
+        given = getattr(args, name) or []
+        if len(set(given)) < len(given):
+            raise UserError(f"{name} names something twice: {' '.join(map(str, given))}. Name each once.")
+    if negative := [seed for seed in args.seeds if seed < 0]:
+        raise UserError(f"--seeds {negative[0]}: a seed must not be negative.")
+    if args.processes is not None and args.processes < 1:
+        raise UserError(f"--processes must be at least 1, got {args.processes}.")
+    if args.executor != "local" and (args.gpus or args.processes):
+        raise UserError(f"--gpus and --processes are for --executor local, got --executor {args.executor}.")
+    if args.executor != "slurm" and args.slurm:
+        raise UserError(f"--slurm is for --executor slurm, got --executor {args.executor}.")
+    slurm_options(args.slurm)
+    if args.cases == "val" and args.test_set:
+        raise UserError("--test-set chooses among test cases, but --cases val judges on validation cases. Drop one.")
+
+
+def make_study(args: argparse.Namespace, dataset: Any) -> Study:
+    """Return the benchmark that the options describe.
+
+    Raises:
+        UserError: If options, settings, trainers or plans do not fit.
+    """
+    from nnunet_semisam.benchmark import plan
+    from nnunet_semisam.benchmark.trainers import check_trainers, read_settings
+    from nnunet_semisam.commands.demo import default_device
+
+    for configuration in args.configurations:
+        dataset.check_configuration(configuration)
+    settings = read_settings(args.settings)
+    trainers = list(dict.fromkeys([plan.BASELINE, *args.trainers]))
+    check_trainers(trainers)
+    plans = dataset.preprocessed / f"{args.plans}.json"
+    return plan.Study(
+        folder=args.out.resolve(),
+        dataset=dataset.raw.name,
+        plans=args.plans,
+        plans_sha256=hashlib.sha256(plans.read_bytes()).hexdigest(),
+        trainers=trainers,
+        configurations=args.configurations,
+        folds=plan.choose_folds(dataset, args.labeled, args.folds),
+        seeds=args.seeds,
+        settings=settings,
+        equal=args.equal,
+        cases=args.cases,
+        test_set=args.test_set,
+        group=plan.group_pattern(dataset),
+        device=args.device or default_device(),
+    )
+
+
+def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Any]) -> None:
+    """Carry tasks out as the options say."""
+    from nnunet_semisam.benchmark import executors
+
+    def report(name: str, status: str) -> None:
+        print(f"{name}: {status}", flush=True)
+
+    if args.executor == "local":
+        executors.local(tasks, report, args.processes or max(1, len(args.gpus)), args.gpus)
+    elif args.executor == "slurm":
+        executors.slurm(tasks, report, study.folder / "jobs", slurm_options(args.slurm))
+    else:
+        executors.serial(tasks, report)
+
+
+def slurm_options(words: Sequence[str]) -> dict[str, Any]:
+    """Return submitit's parameters of ``KEY=VALUE`` words; whole numbers become numbers.
+
+    Raises:
+        UserError: If a word has no ``=``.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        key, separator, value = word.partition("=")
+        if not separator or not key:
+            raise UserError(f"--slurm {word}: write KEY=VALUE, for example slurm_partition=gpu.")
+        options[key] = int(value) if value.isdigit() else value
+    return options
+
+
+def show(study: Study) -> None:
+    """Print the runs and what is known of each."""
+    from nnunet_semisam.benchmark.runs import status
+
+    found = [(run, status(study, run)) for run in study.runs()]
+    done = sum(state == "done" for _, state in found)
+    print(f"{len(found)} runs in {study.folder}, {done} done, on {study.device}, equal {study.equal}:")
+    for run, state in found:
+        print(f"  {run.name} ({run.budget} labeled): {state}")
+    if study.cases == "val":
+        print("note: validation cases judge. Nothing of a training depends on them, but its plans may.")
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    """Return lines with the mean Dice of every trainer, and its difference to the baseline."""
+    lines = []
+    for cell in results["summary"]:
+        if (cell["label"], cell["metric"]) != ("mean", "dice"):
+            continue
+        text = f"{cell['configuration']}, {cell['budget']} labeled, {cell['trainer']}: Dice {_interval(cell, 100)}"
+        if cell["difference"]:
+            p = cell["difference"]["p"]
+            text += f", against the baseline {_interval(cell['difference'], 100, '+')}"
+            text += f" (p {p:.3g})" if p is not None else ""
+        lines.append(text + f"; {cell['cases']} cases, {cell['failures']} failures")
+    lines += [
+        f"{run['run']} {run['status']}: {(run['error'] or 'start again to go on').strip().splitlines()[-1]}"
+        for run in results["runs"]
+        if run["status"] != "done"
+    ]
+    return lines
+
+
+def _interval(content: dict[str, Any], factor: float, sign: str = "") -> str:
+    if content["mean"] is None:
+        return "undefined"
+    if content["low"] is None:
+        return f"{content['mean'] * factor:{sign}.1f}"
+    low, high = content["low"] * factor, content["high"] * factor
+    return f"{content['mean'] * factor:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"

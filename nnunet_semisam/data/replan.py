@@ -1,0 +1,118 @@
+"""Plans made without the labels that a fold hides.
+
+nnU-Net's fingerprint reads every label in ``labelsTr``. Its own planner is run here on a dataset.json that names only
+the cases whose labels may be seen, in folders of their own, so that hidden ones are out of its reach.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nnunet_semisam.data.leakage import image_files
+from nnunet_semisam.data.splits import write_json
+from nnunet_semisam.errors import UserError
+
+PLANNED_ON = "semisam_planned_on"
+DEFAULT_NAME = "nnUNetPlansLabeled"
+
+
+def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_processes: int) -> Path:
+    """Plan a dataset from some of its labeled cases.
+
+    Args:
+        raw: ``$nnUNet_raw/DATASET``.
+        preprocessed: ``$nnUNet_preprocessed/DATASET``; the plans are written there.
+        cases: Cases whose images and labels the planner may see.
+        name: Plans identifier. Data preprocessed with these plans get a folder of their own.
+        num_processes: Worker processes.
+
+    Returns:
+        The plans file. Each of its configurations records ``cases``.
+
+    Raises:
+        UserError: If the name is nnU-Net's own, or plans of that name were made from other cases.
+    """
+    target = preprocessed / f"{name}.json"
+    if name == "nnUNetPlans":
+        raise UserError(f"--plans-name {name} are nnU-Net's own plans, made from all labels. Choose another name.")
+    if target.is_file():
+        _refuse_other_cases(target, cases)
+        return target
+    with tempfile.TemporaryDirectory(prefix="nnunet-semisam-plan-") as folder:
+        with _folders(Path(folder)) as (temporary_raw, temporary_preprocessed):
+            dataset = _write_dataset(raw, temporary_raw / raw.name, cases)
+            _run_planner(int(raw.name[7:10]), name, num_processes)
+        made = temporary_preprocessed / raw.name
+        plans = json.loads((made / f"{name}.json").read_text(encoding="utf-8"))
+        for configuration in plans["configurations"].values():
+            configuration[PLANNED_ON] = sorted(dataset)
+        preprocessed.mkdir(parents=True, exist_ok=True)
+        if not (preprocessed / "dataset_fingerprint.json").is_file():  # trainers copy it beside their results
+            shutil.copy(made / "dataset_fingerprint.json", preprocessed)
+        if not (preprocessed / "dataset.json").is_file():
+            shutil.copy(raw / "dataset.json", preprocessed)
+        write_json(target, plans)
+    return target
+
+
+def was_planned_without(configuration: dict, hidden: Sequence[str]) -> bool:
+    """Return whether a configuration of the plans is known to owe nothing to the labels of some cases."""
+    return PLANNED_ON in configuration and set(hidden).isdisjoint(configuration[PLANNED_ON])
+
+
+def _refuse_other_cases(plans_file: Path, cases: Sequence[str]) -> None:
+    configurations = json.loads(plans_file.read_text(encoding="utf-8"))["configurations"]
+    if any(sorted(cases) != content.get(PLANNED_ON) for content in configurations.values()):
+        raise UserError(
+            f"{plans_file} exists and was made from other cases than this split allows. Choose another --plans-name, "
+            "or move it away with the data that were preprocessed with it."
+        )
+
+
+def _write_dataset(raw: Path, target: Path, cases: Sequence[str]) -> list[str]:
+    """Write a dataset.json that names the files of these cases where they are."""
+    content = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
+    images = image_files(raw, content["file_ending"])["Tr"]
+    if missing := sorted(set(cases) - set(images)):
+        raise UserError(f"{raw / 'imagesTr'} lacks images of {', '.join(missing[:5])}. Add them, or remove the labels.")
+    content["dataset"] = {
+        case: {
+            "images": [str(Path(file).resolve()) for file in images[case]],
+            "label": str((raw / "labelsTr" / f"{case}{content['file_ending']}").resolve()),
+        }
+        for case in cases
+    }
+    content["numTraining"] = len(cases)
+    target.mkdir(parents=True)
+    write_json(target / "dataset.json", content)
+    return list(content["dataset"])
+
+
+def _run_planner(dataset_id: int, name: str, num_processes: int) -> None:
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+
+    extract_fingerprints([dataset_id], num_processes=num_processes, check_dataset_integrity=False, clean=True)
+    plan_experiments([dataset_id], overwrite_plans_name=name)
+
+
+@contextlib.contextmanager
+def _folders(root: Path) -> Iterator[tuple[Path, Path]]:
+    """Let nnU-Net's variables point to empty folders for a while."""
+    folders = {f"nnUNet_{name}": root / name for name in ("raw", "preprocessed", "results")}
+    before = {name: os.environ.get(name) for name in folders}
+    try:
+        for name, folder in folders.items():
+            folder.mkdir()
+            os.environ[name] = str(folder)
+        yield folders["nnUNet_raw"], folders["nnUNet_preprocessed"]
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

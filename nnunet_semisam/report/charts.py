@@ -1,0 +1,191 @@
+"""Line charts as inline SVG. Colours come from the page's style sheet, so that they follow light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nnunet_semisam.report.html_parts import escape
+
+WIDTH, HEIGHT = 640, 320
+LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 42
+COLORS = 8  # of the style sheet
+MOST_POINTS = 200  # of a line: more cannot be told apart
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a line; ``low`` and ``high`` are the ends of its interval, ``title`` is shown beside the pointer."""
+
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart.
+
+    Attributes:
+        name: For the legend; empty for none.
+        points: In the order of x.
+        color: Index of a colour.
+        dashed: Whether the line is dashed.
+        markers: Whether points are marked; the mark's form follows the colour.
+        dots: Further values at their x, without a line: single runs for example.
+    """
+
+    name: str
+    points: Sequence[Point]
+    color: int
+    dashed: bool = False
+    markers: bool = False
+    dots: Sequence[Point] = field(default=())
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Titles and ticks of a chart.
+
+    Attributes:
+        title: What the chart shows, for those who hear the page.
+        x, y: Titles of the axes.
+        x_ticks: Places with a tick on the x axis; empty chooses round numbers.
+        log_x: Whether x is logarithmic.
+        y_range: Values that the y axis shows at least.
+        width, height: In pixels of the drawing.
+    """
+
+    title: str
+    x: str
+    y: str
+    x_ticks: Sequence[float] = ()
+    log_x: bool = False
+    y_range: Sequence[float] = ()
+    width: int = WIDTH
+    height: int = HEIGHT
+
+
+def line_chart(lines: Sequence[Line], axes: Axes) -> str:
+    """Return a figure with its legend; lines without points are left out."""
+    lines = [line for line in lines if line.points or line.dots]
+    if not lines:
+        return ""
+    frame = _Frame(lines, axes)
+    content = "".join([frame.grid(), *(_draw(line, frame) for line in lines)])
+    legend = "".join(
+        f'<li><svg class="key" viewBox="0 0 30 12" aria-hidden="true">{_key(line)}</svg>{escape(line.name)}</li>'
+        for line in lines
+        if line.name
+    )
+    return (
+        f'<figure class="chart"><svg viewBox="0 0 {axes.width} {axes.height}" role="img" '
+        f'aria-label="{escape(axes.title)}">{content}</svg><ul class="legend">{legend}</ul></figure>'
+    )
+
+
+def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return round numbers that span a range."""
+    span = high - low or abs(high) or 1.0
+    raw = span / most
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+class _Frame:
+    """Where values lie on the drawing."""
+
+    def __init__(self, lines: Sequence[Line], axes: Axes) -> None:
+        self.axes = axes
+        points = [point for line in lines for point in (*line.points, *line.dots)]
+        ends = [value for p in points for value in (p.y, p.low, p.high) if value is not None]
+        self.y_ticks = round_ticks(min([*ends, *axes.y_range]), max([*ends, *axes.y_range]))
+        xs = [point.x for point in points]
+        self.x_ticks = list(axes.x_ticks) or [t for t in round_ticks(min(xs), max(xs)) if min(xs) <= t <= max(xs)]
+        low, high = self._scale(min(xs)), self._scale(max(xs))
+        margin = 0.06 * (high - low) if axes.x_ticks else 0.0
+        self._x = (low - (margin or 0.5 * (low == high)), high + (margin or 0.5 * (low == high)))
+
+    def _scale(self, x: float) -> float:
+        return math.log(x) if self.axes.log_x else x
+
+    def x(self, value: float) -> float:
+        low, high = self._x
+        return LEFT + (self.axes.width - LEFT - RIGHT) * (self._scale(value) - low) / (high - low)
+
+    def y(self, value: float) -> float:
+        low, high = self.y_ticks[0], self.y_ticks[-1]
+        return self.axes.height - BOTTOM - (self.axes.height - TOP - BOTTOM) * (value - low) / (high - low)
+
+    def grid(self) -> str:
+        width, height = self.axes.width, self.axes.height
+        parts = []
+        for tick in self.y_ticks:
+            y = self.y(tick)
+            parts.append(f'<line class="grid" x1="{LEFT}" x2="{width - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        base = height - BOTTOM
+        for tick in self.x_ticks:
+            x = self.x(tick)
+            parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{base}" y2="{base + 4}"/>')
+            parts.append(f'<text x="{x:.1f}" y="{base + 17}" text-anchor="middle">{tick:g}</text>')
+        parts.append(f'<line class="axis" x1="{LEFT}" x2="{width - RIGHT}" y1="{base}" y2="{base}"/>')
+        middle = (LEFT + width - RIGHT) / 2
+        parts.append(f'<text x="{middle:.0f}" y="{height - 6}" text-anchor="middle">{escape(self.axes.x)}</text>')
+        center = (TOP + base) / 2
+        turned = f'transform="translate(12 {center:.0f}) rotate(-90)"'
+        parts.append(f'<text {turned} text-anchor="middle">{escape(self.axes.y)}</text>')
+        return "".join(parts)
+
+
+def _draw(line: Line, frame: _Frame) -> str:
+    color = f"s{line.color % COLORS}"
+    parts = []
+    points = _thin(line.points)
+    path = " ".join(f"{frame.x(p.x):.1f},{frame.y(p.y):.1f}" for p in points)
+    if len(points) > 1:
+        parts.append(f'<polyline class="line{" dashed" if line.dashed else ""}" points="{path}"/>')
+    for p in points:
+        x = frame.x(p.x)
+        if p.low is not None and p.high is not None:
+            low, high = frame.y(p.low), frame.y(p.high)
+            parts.append(f'<path class="whisker" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8')
+            parts.append(f'M{x - 4:.1f} {high:.1f}h8"/>')
+        if line.markers or len(points) == 1:
+            parts.append(_marker(x, frame.y(p.y), line.color, p.title))
+    for p in line.dots:
+        parts.append(f'<circle class="dot" cx="{frame.x(p.x):.1f}" cy="{frame.y(p.y):.1f}" r="2.5">{_title(p.title)}')
+        parts.append("</circle>")
+    return f'<g class="{color}">{"".join(parts)}</g>'
+
+
+def _thin(points: Sequence[Point]) -> Sequence[Point]:
+    """Leave points out evenly where there are too many; the last one stays."""
+    step = -(-len(points) // MOST_POINTS)
+    return points if step <= 1 else [*points[:-1:step], points[-1]]
+
+
+def _marker(x: float, y: float, form: int, title: str = "") -> str:
+    shapes = (
+        f"M{x - 5:.1f} {y:.1f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0",
+        f"M{x - 4.5:.1f} {y - 4.5:.1f}h9v9h-9z",
+        f"M{x:.1f} {y - 6:.1f}l5.5 10h-11z",
+        f"M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z",
+    )
+    return f'<path class="marker" d="{shapes[form % len(shapes)]}">{_title(title)}</path>'
+
+
+def _title(text: str) -> str:
+    return f"<title>{escape(text)}</title>" if text else ""
+
+
+def _key(line: Line) -> str:
+    stroke = '<polyline class="line{}" points="1,6 29,6"/>'.format(" dashed" if line.dashed else "")
+    mark = _marker(15, 6, line.color) if line.markers else ""
+    dot = "" if line.points else '<circle class="dot" cx="15" cy="6" r="3"/>'
+    return f'<g class="s{line.color % COLORS}">{stroke if line.points else ""}{mark if line.points else ""}{dot}</g>'

@@ -1,0 +1,69 @@
+"""The label-efficiency curve: how good the trainers are with how many labeled patients."""
+
+from __future__ import annotations
+
+from nnunet_semisam.report.benchmark_folder import MEAN, Benchmark
+from nnunet_semisam.report.charts import Axes, Line, Point, line_chart
+from nnunet_semisam.report.formats import FACTORS, NAMES, count, interval, number
+from nnunet_semisam.report.published import Anchors
+
+SHIFT = 0.018  # of x between trainers, so that intervals do not hide each other
+
+
+def efficiency_chart(
+    benchmark: Benchmark, configuration: str, label: str = MEAN, metric: str = "dice", anchors: Anchors | None = None
+) -> str:
+    """Return mean and 95 % interval of every trainer over the label budgets, and the mean of every single run.
+
+    Args:
+        benchmark: The results.
+        configuration: One of its configurations.
+        label: A label, or ``mean``.
+        metric: What is on the y axis.
+        anchors: Published mean Dice to show as dots.
+    """
+    lines = [_line(benchmark, configuration, trainer, label, metric) for trainer in benchmark.trainers]
+    if anchors and anchors.results:
+        lines.append(_published(anchors, len(benchmark.trainers)))
+    what = "mean over labels" if label == MEAN else label
+    axes = Axes(
+        title=f"{NAMES[metric]} ({what}) over the number of labeled patients, {configuration}",
+        x="labeled patients",
+        y=f"{NAMES[metric]} ({what})",
+        x_ticks=benchmark.budgets,
+        log_x=min(benchmark.budgets) > 0 and len(benchmark.budgets) > 1,
+    )
+    return line_chart(lines, axes)
+
+
+def _published(anchors: Anchors, index: int) -> Line:
+    dots = [
+        Point(
+            budget * (1 + SHIFT * (index + 1) / 2), one["dice"], title=f"{one['method']}: {one['dice']:g} (published)"
+        )
+        for budget, results in anchors.results.items()
+        for one in results
+    ]
+    return Line(f"published, same labeled and test cases ({anchors.name})", [], index, dots=dots)
+
+
+def _line(benchmark: Benchmark, configuration: str, trainer: str, label: str, metric: str) -> Line:
+    index = benchmark.trainers.index(trainer)
+    shift = 1 + SHIFT * (index - (len(benchmark.trainers) - 1) / 2)
+    factor = FACTORS.get(metric, 1.0)
+    points, dots = [], []
+    for budget in benchmark.budgets:
+        cell = benchmark.cell(configuration, budget, trainer, label, metric)
+        if cell is None or cell["mean"] is None:
+            continue
+        x = budget * shift
+        text = (
+            f"{benchmark.short(trainer)}, {budget} labeled: {interval(cell, metric)}; {count(cell['cases'], 'case')} "
+            f"of {count(cell['groups'], 'patient')}, {count(cell['runs'], 'run')}"
+        )
+        ends = [None if cell[end] is None else cell[end] * factor for end in ("low", "high")]
+        points.append(Point(x, cell["mean"] * factor, *ends, text))
+        means = [mean for mean in cell["run_means"] if mean is not None]
+        if len(means) > 1:
+            dots += [Point(x, mean * factor, title=f"one run: {number(mean, metric)}") for mean in means]
+    return Line(benchmark.short(trainer), points, index, dashed=index == 0, markers=True, dots=dots)

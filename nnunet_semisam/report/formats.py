@@ -1,0 +1,60 @@
+"""How numbers are written: the same way on the page, in markdown and in figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = {
+    "dice": "Dice, %",
+    "hd95": "HD95, mm",
+    "assd": "ASSD, mm",
+    "volume_error": "volume error, ml",
+    "volume_bias": "volume bias, ml",
+}
+FACTORS = {"dice": 100.0}
+NONE = "\u2013"
+
+
+def number(value: float | None, metric: str = "", sign: str = "") -> str:
+    """Return a measured number: Dice in percent, one decimal; small volumes with more."""
+    if value is None or math.isnan(value):
+        return NONE
+    value *= FACTORS.get(metric, 1.0)
+    decimals = 1 if metric == "dice" or abs(value) >= 10 else 2
+    if value and abs(value) < 0.05:
+        decimals = 2  # of an interval's end it must be seen on which side of 0 it lies
+    return f"{value:{sign}.{decimals}f}"
+
+
+def interval(content: Mapping[str, Any] | None, metric: str, sign: str = "") -> str:
+    """Return ``mean [low, high]``, or what there is of it."""
+    if content is None or content["mean"] is None:
+        return NONE
+    text = number(content["mean"], metric, sign)
+    if content["low"] is None:
+        return text
+    return f"{text} [{number(content['low'], metric, sign)}, {number(content['high'], metric, sign)}]"
+
+
+def p_value(p: float | None) -> str:
+    """Return a p value with two digits."""
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.2g}"
+
+
+def count(number_: int, noun: str) -> str:
+    """Return ``1 case`` or ``2 cases``."""
+    return f"{number_} {noun}" + ("" if number_ == 1 else "s")
+
+
+def gigabytes(value: int | None) -> str:
+    """Return bytes in GB."""
+    return NONE if value is None else f"{value / 1e9:.2f}"
+
+
+def quantity(value: Any, decimals: int = 2) -> str:
+    """Return any number that may be missing."""
+    return NONE if value is None else f"{value:.{decimals}f}"

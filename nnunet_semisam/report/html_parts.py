@@ -1,0 +1,106 @@
+"""Small pieces of HTML. Every text that comes from a file passes :func:`escape`."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nnunet_semisam.report.formats import NONE
+
+
+def escape(text: object) -> str:
+    """Return text that is safe in HTML, attributes included."""
+    return html.escape(str(text), quote=True)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: What is shown.
+        sort: What the column is sorted by; ``None`` is last in either direction. Numbers sort as numbers.
+        title: Text that explains the cell; empty for none.
+        kind: Class of the cell: ``bad``, ``good``, ``dim`` or empty.
+        markup: Whether ``text`` is HTML already.
+    """
+
+    text: str
+    sort: float | str | None = None
+    title: str = ""
+    kind: str = ""
+    markup: bool = False
+
+
+def text_cell(text: object, **options: str) -> Cell:
+    """Return a cell that is sorted by its text."""
+    return Cell(str(text), str(text), **options)
+
+
+def number_cell(text: str, value: float | None, **options: str) -> Cell:
+    """Return a cell that is sorted by a number."""
+    return Cell(text, None if text == NONE else value, **options)
+
+
+def table(name: str, head: Sequence[str], rows: Sequence[Sequence[Cell]], *, filtered: bool = False) -> str:
+    """Return a table that can be sorted by a click on a column's head, or with Enter on it.
+
+    Args:
+        name: Caption, for those who hear the page.
+        head: Titles of the columns.
+        rows: Cells.
+        filtered: Whether a field to filter rows by words stands above the table.
+    """
+    titles = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(title)}</button></th>' for title in head
+    )
+    body = "".join(f"<tr>{''.join(map(_td, row))}</tr>" for row in rows)
+    search = (
+        f'<p class="filter"><label>Show rows with <input type="search" aria-label="Filter {escape(name)}"></label> '
+        '<output class="dim"></output></p>'
+        if filtered
+        else ""
+    )
+    return (
+        f'<div class="table-block">{search}<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}">'
+        f'<table class="sortable"><caption>{escape(name)}</caption><thead><tr>{titles}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></div>"
+    )
+
+
+def _td(cell: Cell) -> str:
+    numeric = isinstance(cell.sort, (int, float)) or cell.text == NONE
+    classes = " ".join(filter(None, ["n" if numeric else "", cell.kind]))
+    attributes = f' class="{classes}"' if classes else ""
+    if cell.sort is None:
+        attributes += ' data-v=""'
+    elif str(cell.sort) != cell.text:
+        attributes += f' data-v="{escape(cell.sort)}"'
+    if cell.title:
+        attributes += f' title="{escape(cell.title)}"'
+    return f"<td{attributes}>{cell.text if cell.markup else escape(cell.text)}</td>"
+
+
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a small table that is read, not sorted."""
+    titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(value)}</td>" for value in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def details(title: str, content: str, *, opened: bool = False, note: str = "") -> str:
+    """Return a part that opens on demand."""
+    more = f' <span class="dim">{escape(note)}</span>' if note else ""
+    return f"<details{' open' if opened else ''}><summary>{escape(title)}{more}</summary>{content}</details>"
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Return a paragraph of plain text."""
+    attribute = f' class="{kind}"' if kind else ""
+    return f"<p{attribute}>{escape(text)}</p>"
+
+
+def pre(text: str) -> str:
+    """Return text as it stands."""
+    return f'<pre tabindex="0">{escape(text)}</pre>'

@@ -1,0 +1,135 @@
+"""The page: one HTML file that needs no network and no other file."""
+
+from __future__ import annotations
+
+import string
+import time
+from pathlib import Path
+
+from nnunet_semisam import __version__
+from nnunet_semisam.report import result_tables, setup_section
+from nnunet_semisam.report.benchmark_folder import DONE, Benchmark
+from nnunet_semisam.report.efficiency import efficiency_chart
+from nnunet_semisam.report.findings import cautions, findings
+from nnunet_semisam.report.formats import count
+from nnunet_semisam.report.html_parts import escape, paragraph
+from nnunet_semisam.report.published import Anchors, find_anchors
+from nnunet_semisam.report.published_section import published_section
+from nnunet_semisam.report.sam_section import sam_section
+from nnunet_semisam.report.training_cases import read_dataset
+from nnunet_semisam.report.training_logs import read_training
+from nnunet_semisam.report.training_section import training_section
+from nnunet_semisam.report.viewers import viewer_section
+
+ASSETS = Path(__file__).with_name("assets")
+GLOSSARY = (
+    "Dice in percent: overlap with the truth, 100 is perfect. HD95: the larger of the two directed 95th percentiles of "
+    "surface distances. ASSD: mean distance of both surfaces. Both in mm. Volume error: absolute, in ml. The mean over "
+    "labels leaves out labels that a case neither shows nor is said to show. A star marks a distance that is undefined "
+    "because a label was missed or invented; it is scored as the image's diagonal. p: Wilcoxon signed-rank test over "
+    "patients, two-sided, not corrected. Green and red: the interval of the difference leaves 0 out."
+)
+
+CASE_NOTE = (
+    "A row per run and held-out case. Sort by a column's head; the field filters by words, such as a case's name."
+)
+
+
+def write_page(benchmark: Benchmark, path: Path) -> int:
+    """Write the page; return its size in bytes."""
+    text = render(benchmark).encode("utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text)
+    return len(text)
+
+
+def render(benchmark: Benchmark) -> str:
+    """Return the page."""
+    sections = _sections(benchmark)
+    body = "\n".join(
+        f'<section id="{name}"><h2>{escape(title)}</h2>\n{content}</section>' for name, title, content in sections
+    )
+    nav = "".join(f'<a href="#{name}">{escape(title)}</a>' for name, title, _ in sections)
+    template = string.Template((ASSETS / "page.html").read_text(encoding="utf-8"))
+    made = time.strftime("%Y-%m-%d %H:%M %Z")
+    return template.substitute(
+        title=escape(f"{benchmark.study['dataset']}: how far few labels go"),
+        facts=escape(_facts(benchmark)),
+        nav=nav,
+        content=body,
+        footer=escape(f"Made by nnunet-semisam {__version__} on {made} from {benchmark.folder.name}/results.json."),
+        css=(ASSETS / "page.css").read_text(encoding="utf-8"),
+        js=(ASSETS / "page.js").read_text(encoding="utf-8"),
+    )
+
+
+def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
+    records = {run["run"]: read_training(benchmark.folder / run["training"]) for run in benchmark.runs}
+    dataset = read_dataset(benchmark)
+    anchors = find_anchors(benchmark, dataset)
+    setup = (
+        f"<h3>Configuration</h3>{setup_section.configuration_part(benchmark)}"
+        f"<h3>Versions and machines</h3>{setup_section.versions_part(benchmark)}"
+        f"<h3>Provenance</h3>{setup_section.provenance_part(benchmark, dataset)}"
+    )
+    return [
+        ("results", "Results", _results(benchmark, anchors)),
+        ("published", "Published results", published_section(benchmark, anchors)),
+        ("cases", "Cases to look at", _cases(benchmark)),
+        ("tables", "All cases", paragraph(CASE_NOTE) + result_tables.case_table(benchmark)),
+        ("training", "Trainings", training_section(benchmark, records)),
+        ("sam", "SAM", sam_section(benchmark, records)),
+        ("cost", "Cost", result_tables.run_table(benchmark)),
+        ("setup", "Setup", setup),
+        ("repeat", "Repeat it", setup_section.commands_part(benchmark)),
+    ]
+
+
+def _results(benchmark: Benchmark, anchors: Anchors) -> str:
+    said = findings(benchmark) or ["No trainer has been compared with the baseline yet."]
+    charts = "".join(
+        f'<div class="wide"><h3>Label efficiency, {escape(configuration)}</h3>'
+        f"{efficiency_chart(benchmark, configuration, anchors=anchors)}</div>" + _per_label(benchmark, configuration)
+        for configuration in benchmark.study["configurations"]
+    )
+    note = "Bars: 95 % bootstrap intervals over patients. Open dots: single runs where there are several; publications."
+    return (
+        f'<div class="findings"><h3>What was found</h3>{_list(said)}</div>'
+        f'<div class="cautions"><h3>Before you believe it</h3>{_list(cautions(benchmark))}</div>'
+        f"{charts}{paragraph(note, 'dim')}<h3>Per class</h3>{paragraph(GLOSSARY, 'dim')}"
+        f"{result_tables.class_table(benchmark)}"
+    )
+
+
+def _per_label(benchmark: Benchmark, configuration: str) -> str:
+    if len(benchmark.labels) < 2:
+        return ""
+    charts = "".join(
+        f"<div><h4>{escape(label)}</h4>{efficiency_chart(benchmark, configuration, label)}</div>"
+        for label in benchmark.labels
+    )
+    return f"<details><summary>Each label</summary><div class='grid2'>{charts}</div></details>"
+
+
+def _cases(benchmark: Benchmark) -> str:
+    text = (
+        "Chosen by number alone, from held-out cases: the worst, the median and the best by the Dice of the last "
+        "trainer, and the one where it loses most against nnU-Net. Arrow keys page through the slices."
+    )
+    return paragraph(text) + viewer_section(benchmark)
+
+
+def _facts(benchmark: Benchmark) -> str:
+    groups = set(benchmark.content["cases"]["groups"].values())
+    done = sum(run["status"] == DONE for run in benchmark.runs)
+    judged = f"{count(len(benchmark.content['cases']['groups']), 'held-out case')} of {count(len(groups), 'patient')}"
+    return (
+        f"{judged} ({'test set' if benchmark.study['cases'] == 'test' else 'validation cases of the folds'}) · "
+        f"{', '.join(benchmark.study['configurations'])} · {', '.join(map(str, benchmark.budgets))} labeled · "
+        f"{count(len(benchmark.trainers), 'trainer')} · {count(len(benchmark.study['seeds']), 'seed')} · "
+        f"{done} of {count(len(benchmark.runs), 'run')} done"
+    )
+
+
+def _list(texts: list[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"

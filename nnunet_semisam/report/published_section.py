@@ -1,0 +1,56 @@
+"""Our numbers among the published ones of the same split."""
+
+from __future__ import annotations
+
+from nnunet_semisam.report.benchmark_folder import MEAN, Benchmark
+from nnunet_semisam.report.formats import interval
+from nnunet_semisam.report.html_parts import Cell, escape, number_cell, paragraph, table, text_cell
+from nnunet_semisam.report.published import Anchors
+
+HEAD = ("labeled", "method", "Dice, %", "remark", "from")
+
+
+def published_section(benchmark: Benchmark, anchors: Anchors) -> str:
+    """Return a table of all methods, or why there is none."""
+    if anchors.reason:
+        return paragraph(
+            f"No published result is shown: {anchors.reason}. Numbers on other splits or test cases would not compare."
+        )
+    parts = [
+        paragraph(
+            f"{anchors.name}: labeled and test cases of this benchmark are the published ones. {anchors.remark} "
+            "Publications differ in network, training length and in what chose their checkpoint; few give the spread "
+            "of several seeds. Distances are left out, since the field gives them in voxels."
+        )
+    ]
+    for budget, (here, there) in anchors.pools.items():
+        if here != there:
+            parts.append(
+                paragraph(f"Unlabeled patients or scans beside {budget} labeled: {here} here, {there} published.")
+            )
+    rows = [row for budget in anchors.results for row in _rows(benchmark, anchors, budget)]
+    return "".join(parts) + table(f"This benchmark and publications, {escape(anchors.name)}", HEAD, rows, filtered=True)
+
+
+def _rows(benchmark: Benchmark, anchors: Anchors, budget: int) -> list[list[Cell]]:
+    rows: list[tuple[float, list[Cell]]] = []
+    for configuration, wanted, trainer in benchmark.grid():
+        cell = benchmark.cell(configuration, wanted, trainer, MEAN, "dice")
+        if wanted == budget and cell["mean"] is not None:
+            name = f"{benchmark.short(trainer)}, {configuration}"
+            mine = [text_cell(name, kind="mine"), number_cell(interval(cell, "dice"), cell["mean"] * 100, kind="mine")]
+            remark = f"{cell['cases']} cases, {cell['runs']} run" + ("" if cell["runs"] == 1 else "s")
+            rows.append((cell["mean"] * 100, [*mine, text_cell(remark), text_cell("this benchmark", kind="mine")]))
+    for one in anchors.results[budget]:
+        dice = number_cell(f"{one['dice']:g}", one["dice"])
+        rows.append((one["dice"], [text_cell(one["method"]), dice, text_cell(one["note"]), _source(one["source"])]))
+    rows.sort(key=lambda pair: pair[0])
+    return [[number_cell(str(budget), budget), *cells] for _, cells in rows]
+
+
+def _source(text: str) -> Cell:
+    before, found, address = text.partition("https://")
+    if not found:
+        return text_cell(text)
+    link = f'{escape(before)}<a href="https://{escape(address)}" rel="noreferrer">{escape(address)}</a>'
+    return Cell(link, text, markup=True)

@@ -1,0 +1,136 @@
+"""Tables of numbers: per class, per case, per run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nnunet_semisam.report.benchmark_folder import DONE, MEAN, Benchmark
+from nnunet_semisam.report.formats import NONE, gigabytes, interval, number, p_value, quantity
+from nnunet_semisam.report.html_parts import Cell, details, number_cell, pre, table, text_cell
+
+METRICS = ("dice", "hd95", "assd", "volume_error")
+TITLES = {"hd95": "HD95, mm", "assd": "ASSD, mm", "volume_error": "volume error, ml"}
+MOST_ROWS = 6000  # of the table of cases: more make a page slow
+FAILURES = ("missed", "invented", "no prediction")
+
+
+def class_table(benchmark: Benchmark) -> str:
+    """Return means with intervals and differences to the baseline, a row per class, trainer and budget."""
+    head = [
+        *("configuration", "labeled", "label", "trainer"),
+        *("Dice, % [95 %]", "against nnU-Net [95 %]", "p"),
+        *(f"{TITLES[metric]} [95 %]" for metric in METRICS[1:]),
+        *("cases", "patients", "runs", "failures"),
+    ]
+    rows = [
+        _class_row(benchmark, configuration, budget, trainer, label)
+        for configuration, budget, trainer in benchmark.grid()
+        for label in (MEAN, *benchmark.labels)
+        if benchmark.cell(configuration, budget, trainer, label, "dice")
+    ]
+    return table("Results per class", head, rows, filtered=True)
+
+
+def _class_row(benchmark: Benchmark, configuration: str, budget: int, trainer: str, label: str) -> list[Cell]:
+    cells = {metric: benchmark.cell(configuration, budget, trainer, label, metric) for metric in METRICS}
+    dice = cells["dice"]
+    difference = dice["difference"]
+    return [
+        text_cell(configuration),
+        number_cell(str(budget), budget),
+        text_cell(label),
+        text_cell(benchmark.short(trainer), title=trainer),
+        number_cell(interval(dice, "dice"), dice["mean"]),
+        number_cell(interval(difference, "dice", "+"), difference and difference["mean"], kind=verdict_of(difference)),
+        number_cell(p_value(difference and difference["p"]), difference and difference["p"]),
+        *(
+            number_cell(interval(cells[metric], metric), cells[metric] and cells[metric]["mean"])
+            for metric in METRICS[1:]
+        ),
+        *(number_cell(str(dice[key]), dice[key]) for key in ("cases", "groups", "runs")),
+        number_cell(str(dice["failures"]), dice["failures"], kind="bad" if dice["failures"] else ""),
+    ]
+
+
+def verdict_of(difference: Mapping[str, Any] | None) -> str:
+    """Return ``good`` or ``bad`` for a difference in Dice whose interval leaves 0 out, else nothing."""
+    if difference is None or difference["low"] is None:
+        return ""
+    if difference["low"] > 0:
+        return "good"
+    return "bad" if difference["high"] < 0 else ""
+
+
+def case_table(benchmark: Benchmark) -> str:
+    """Return a row per run and held-out case: Dice of every label, mean distances, what failed."""
+    head = [
+        *("case", "patient", "configuration", "labeled", "trainer", "fold", "seed", "Dice mean, %"),
+        *(f"Dice {label}, %" for label in benchmark.labels),
+        *("HD95 mean, mm", "ASSD mean, mm", "failures"),
+    ]
+    rows = [
+        _case_row(benchmark, run, case, found)
+        for run in benchmark.runs
+        for case, found in benchmark.scores.get(run["run"], {}).items()
+    ]
+    note = ""
+    if len(rows) > MOST_ROWS:
+        note = f"<p>The first {MOST_ROWS} of {len(rows)} rows; results.csv holds all.</p>"
+    return note + table("Results per held-out case", head, rows[:MOST_ROWS], filtered=True)
+
+
+def _case_row(benchmark: Benchmark, run: Mapping[str, Any], case: str, found: Mapping[tuple, dict]) -> list[Cell]:
+    failed = [
+        f"{label} {found[label, 'dice']['status']}"
+        for label in benchmark.labels
+        if (label, "dice") in found and found[label, "dice"]["status"] in FAILURES
+    ]
+    mean = found[MEAN, "dice"]
+    return [
+        text_cell(case),
+        text_cell(mean["group"]),
+        text_cell(run["configuration"]),
+        number_cell(str(run["budget"]), run["budget"]),
+        text_cell(benchmark.short(run["trainer"])),
+        *(number_cell(str(run[key]), run[key]) for key in ("fold", "seed")),
+        *(_score_cell(found.get((label, "dice")), "dice") for label in (MEAN, *benchmark.labels)),
+        *(_score_cell(found.get((MEAN, metric)), metric) for metric in ("hd95", "assd")),
+        Cell(", ".join(failed) or "none", len(failed), kind="bad" if failed else "dim"),
+    ]
+
+
+def _score_cell(row: Mapping[str, Any] | None, metric: str) -> Cell:
+    if row is None or row["scored"] is None:
+        return Cell(NONE, None, title="neither in the truth nor predicted: nothing to judge")
+    text = number(row["scored"], metric)
+    if row["value"] is None:
+        return number_cell(f"{text}*", row["scored"], kind="bad", title="undefined: scored as the worst case")
+    return number_cell(text, row["scored"])
+
+
+def run_table(benchmark: Benchmark) -> str:
+    """Return what every run cost, and the errors of those that broke."""
+    head = (
+        *("trainer", "configuration", "labeled", "fold", "seed", "status", "steps", "train, h", "predict, h"),
+        *("starts of either", "peak memory, GB", "peak GPU, GB", "GPU", "host"),
+    )
+    rows = [_run_row(benchmark, run) for run in benchmark.runs]
+    errors = "".join(
+        details(f"Error of {run['run']}", pre(run["error"]), opened=True) for run in benchmark.runs if run["error"]
+    )
+    return table("Runs and what they cost", head, rows) + errors
+
+
+def _run_row(benchmark: Benchmark, run: Mapping[str, Any]) -> list[Cell]:
+    return [
+        text_cell(benchmark.short(run["trainer"]), title=run["trainer"]),
+        text_cell(run["configuration"]),
+        *(number_cell(str(run[key]), run[key]) for key in ("budget", "fold", "seed")),
+        text_cell(run["status"], kind="" if run["status"] == DONE else "bad"),
+        number_cell(NONE if run["steps"] is None else f"{run['steps']}", run["steps"]),
+        *(number_cell(quantity(run[key]), run[key]) for key in ("train_hours", "predict_hours")),
+        number_cell(str(run["attempts"]), run["attempts"]),
+        *(number_cell(gigabytes(run[key]), run[key]) for key in ("peak_memory_bytes", "peak_gpu_bytes")),
+        *(text_cell(run[key] or NONE) for key in ("gpu", "host")),
+    ]

@@ -1,0 +1,74 @@
+"""Which cases the trainings of a benchmark saw, told by the dataset itself, and only if it still is the same."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_semisam.benchmark.plan import split_digest
+from nnunet_semisam.data.default_splits import SPLITS_FILE
+from nnunet_semisam.data.leakage import image_files
+from nnunet_semisam.report.benchmark_folder import Benchmark
+
+MANIFEST = "semisam_manifest.json"
+
+
+@dataclass(frozen=True)
+class TrainingCases:
+    """What a fold trains on.
+
+    Attributes:
+        labeled: Cases with labels.
+        unlabeled: Cases without: of ``imagesUl``, and those whose labels the fold hides.
+    """
+
+    labeled: list[str]
+    unlabeled: list[str]
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """What is known of the dataset now.
+
+    Attributes:
+        folds: Fold -> its cases, for every fold that is as it was when the benchmark began.
+        manifest: What the converter recorded; empty if none of ours made the dataset.
+        missing: Why something is not known; empty if all is.
+    """
+
+    folds: dict[int, TrainingCases] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    missing: str = ""
+
+
+def read_dataset(benchmark: Benchmark) -> DatasetRecord:
+    """Look the dataset up in ``nnUNet_preprocessed`` and ``nnUNet_raw``; never an error, a report needs neither."""
+    name = benchmark.study["dataset"]
+    folders = [os.environ.get(variable) for variable in ("nnUNet_preprocessed", "nnUNet_raw")]
+    if not all(folders):
+        return DatasetRecord(missing="nnUNet_raw or nnUNet_preprocessed is not set, so the cases are not known")
+    preprocessed, raw = (Path(folder) / name for folder in folders)
+    try:
+        splits = json.loads((preprocessed / SPLITS_FILE).read_text(encoding="utf-8"))
+        ending = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
+        manifest = raw / MANIFEST
+        content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+        folds = _folds(benchmark, splits, sorted(image_files(raw, ending)["Ul"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        return DatasetRecord(missing=f"{name} cannot be read any more ({error})")
+    changed = [fold for fold in benchmark.study["folds"] if int(fold) not in folds]
+    note = f"{SPLITS_FILE} has changed since, in fold {', '.join(map(str, changed))}" if changed else ""
+    return DatasetRecord(folds, content, note)
+
+
+def _folds(benchmark: Benchmark, splits: list[dict[str, list[str]]], pool: list[str]) -> dict[int, TrainingCases]:
+    found = {}
+    for name, content in benchmark.study["folds"].items():
+        fold = int(name)
+        if fold < len(splits) and split_digest(splits[fold]) == content["sha256"]:
+            hidden = splits[fold].get("unlabeled", [])
+            found[fold] = TrainingCases(sorted(splits[fold]["train"]), sorted({*pool, *hidden}))
+    return found

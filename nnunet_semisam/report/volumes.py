@@ -1,0 +1,150 @@
+"""Images and label maps of a case, turned so that they can be looked at slice by slice.
+
+Shapes in this file: ``(S, H, W)`` slices, rows and columns as they are shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+THICK = 1.5  # an axis whose spacing is so many times the others' is the one that was scanned slice by slice
+MARGIN = 0.35  # around the foreground, as a share of its extent
+LEAST_SHARE = 0.4  # of an axis that is shown at least
+MOST_SLICES = 24
+OUTER_SLICES = 1  # shown beyond the foreground on either side
+WINDOW = (0.5, 99.5)  # percentiles of what is shown
+
+
+@dataclass(frozen=True)
+class CaseVolumes:
+    """A case, cut to what is worth seeing.
+
+    Attributes:
+        image: ``(S, H, W)``, uint8.
+        masks: Source (``truth`` or a run's name) -> label map ``(S, H, W)``, or ``None`` if there is no usable file.
+        slices: Number of every shown slice in the file, counted from 1.
+        total: Number of slices in the file.
+        spacing_mm: Of rows and columns.
+        window: Intensities shown black and white.
+        oriented: Whether the header's directions were used, so that patient right is at the left of an axial slice.
+    """
+
+    image: np.ndarray
+    masks: dict[str, np.ndarray | None]
+    slices: list[int]
+    total: int
+    spacing_mm: tuple[float, float]
+    window: tuple[float, float]
+    oriented: bool
+
+
+def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int = MOST_SLICES) -> CaseVolumes:
+    """Read a case and cut it to its foreground.
+
+    Args:
+        image_path: First channel of the image.
+        mask_paths: Source -> label map; ``truth`` is among them.
+        most_slices: More are left out evenly.
+    """
+    import numpy as np
+    import SimpleITK
+
+    image = SimpleITK.ReadImage(str(image_path))
+    masks = {name: _read_mask(path, image) for name, path in mask_paths.items()}
+    oriented = image.GetDimension() == 3 and image.GetNumberOfComponentsPerPixel() == 1
+    if oriented:
+        image = SimpleITK.DICOMOrient(image, "LPS")
+    array, spacing = _array(image), _spacing(image)
+    maps = {name: None if mask is None else _array(_orient(mask, oriented)) for name, mask in masks.items()}
+    axis = slice_axis(spacing)
+    array = np.moveaxis(array, axis, 0)
+    maps = {name: None if mask is None else np.moveaxis(mask, axis, 0) for name, mask in maps.items()}
+    if axis:  # coronal and sagittal: the head is up
+        array = array[:, ::-1]
+        maps = {name: None if mask is None else mask[:, ::-1] for name, mask in maps.items()}
+    plane = tuple(size for i, size in enumerate(spacing) if i != axis)
+    window = _cut(array, [mask for mask in maps.values() if mask is not None])
+    chosen = choose_slices(window[0], most_slices)
+    shown = array[chosen][:, window[1], window[2]].astype(np.float32)
+    low, high = (float(value) for value in np.percentile(shown, WINDOW))
+    gray = np.clip((shown - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    cut = {name: None if mask is None else mask[chosen][:, window[1], window[2]] for name, mask in maps.items()}
+    return CaseVolumes(gray, cut, [i + 1 for i in chosen], len(array), plane, (low, high), oriented)
+
+
+def slice_axis(spacing: Sequence[float]) -> int:
+    """Return the axis to page along: the one with far the thickest voxels, else the first."""
+    thickest = max(range(3), key=lambda axis: spacing[axis])
+    others = [size for axis, size in enumerate(spacing) if axis != thickest]
+    return thickest if spacing[thickest] >= THICK * max(others) else 0
+
+
+def choose_slices(span: slice, most: int) -> list[int]:
+    """Return at most ``most`` slices of a span, evenly spaced, first and last among them."""
+    count = span.stop - span.start
+    if count <= most:
+        return list(range(span.start, span.stop))
+    return [span.start + round(i * (count - 1) / (most - 1)) for i in range(most)]
+
+
+def _read_mask(path: Path, image: Any) -> Any:
+    """Return a label map on the grid of its image; ``None`` if it is missing, torn or of another shape."""
+    import SimpleITK
+
+    try:
+        mask = SimpleITK.ReadImage(str(path))
+    except RuntimeError:
+        return None
+    if mask.GetSize() != image.GetSize():
+        return None
+    mask.CopyInformation(image)  # labels lie on the voxels of the image, whatever their header says
+    return mask
+
+
+def _orient(mask: Any, oriented: bool) -> Any:
+    import SimpleITK
+
+    return SimpleITK.DICOMOrient(mask, "LPS") if oriented else mask
+
+
+def _array(image: Any) -> np.ndarray:
+    """Return ``(Z, Y, X)`` of a grey image; a plane becomes one slice, colours their mean."""
+    import SimpleITK
+
+    array = SimpleITK.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        array = array.mean(axis=-1)
+    return array if array.ndim == 3 else array[None]
+
+
+def _spacing(image: Any) -> list[float]:
+    spacing = [float(size) for size in reversed(image.GetSpacing())]
+    return spacing if len(spacing) == 3 else [max(spacing), *spacing]
+
+
+def _cut(array: np.ndarray, masks: Sequence[np.ndarray]) -> list[slice]:
+    """Return the slices, rows and columns that hold all foreground of all masks, and a margin."""
+    import numpy as np
+
+    together = np.zeros(array.shape, bool)
+    for mask in masks:
+        together |= mask > 0
+    spans = []
+    for axis, size in enumerate(array.shape):
+        others = tuple(i for i in range(3) if i != axis)
+        places = np.flatnonzero(together.any(axis=others))
+        if len(places) == 0:
+            spans.append(slice(0, size))
+            continue
+        first, last = int(places[0]), int(places[-1]) + 1
+        margin = OUTER_SLICES if axis == 0 else round(MARGIN * (last - first)) + 1
+        if axis:
+            margin = max(margin, round((LEAST_SHARE * size - (last - first)) / 2))
+        spans.append(slice(max(0, first - margin), min(size, last + margin)))
+    return spans

@@ -1,0 +1,132 @@
+"""The grid, what may be added to it, and what must never change under it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import small_dataset
+
+from nnunet_semisam.benchmark import equal_time, held_out, plan
+from nnunet_semisam.commands import benchmark as command
+from nnunet_semisam.data.datasets import open_dataset
+from nnunet_semisam.errors import UserError
+
+BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
+
+
+def test_grid_is_complete_and_the_baseline_comes_first(study):
+    runs = study("--seeds", "0", "4", "-c", "2d", "3d_fullres").runs()
+    assert len({run.name for run in runs}) == len(runs) == 2 * 2 * 2 * 2
+    assert [run.trainer for run in runs] == [BASELINE] * 8 + [OURS] * 8
+    assert {(run.fold, run.budget) for run in runs} == {(0, 1), (1, 3)}  # patients, of two frames each
+    assert runs[0].name == "nnUNetTrainerSupervised__2d__fold_0__seed_0"
+
+
+def test_budgets_choose_folds(study):
+    assert list(study("--labeled", "3").folds) == [1]
+    assert list(study("--folds", "0").folds) == [0]
+    with pytest.raises(UserError, match=r"No fold of .* has 3 labeled groups and is in --folds"):
+        study("--labeled", "3", "--folds", "0")
+
+
+def test_groups_are_those_of_the_split_command(study, raw, tmp_path):
+    folder = tmp_path / "preprocessed" / small_dataset.NAME
+    (folder / "semisam_split.json").write_text(json.dumps({"group": "frame[0-9]+"}))
+    (folder / "semisam_budgets.json").write_text("{}")
+    made = study()
+    assert made.group_of("p1_frame09") == "frame09"
+    assert {content["budget"] for content in made.folds.values()} == {2}
+
+
+def test_grid_may_grow(study):
+    first = plan.begin(study("--labeled", "1"))
+    grown = plan.begin(study("--labeled", "3", "--seeds", "7", trainers=["nnUNetTrainerSemiSAM"]))
+    assert (list(grown.folds), grown.seeds) == ([0, 1], [0, 7])
+    assert set(grown.trainers) == {*first.trainers, "nnUNetTrainerSemiSAM"}
+    assert plan.load_study(grown.folder) == grown
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {"num_epochs": 7}}, r"another settings: .*num_epochs was 1000 and is 7"),
+        ({"equal": "time"}, "another equal: it was 'steps' and is 'time'"),
+        ({"plans_sha256": "0"}, "another plans_sha256"),
+        ({"cases": "val"}, "another cases"),
+        ({"folds": {0: {"budget": 1, "sha256": "other"}}}, r"Fold 0 .* has changed since"),
+    ],
+)
+def test_what_makes_runs_comparable_may_not_change(study, change, message):
+    made = plan.begin(study())
+    before = (made.folder / plan.STUDY_FILE).read_text()
+    with pytest.raises(UserError, match=message):
+        plan.begin(replace(made, **change))
+    assert (made.folder / plan.STUDY_FILE).read_text() == before
+
+
+def test_device_may_change(study):
+    made = plan.begin(study())
+    assert plan.begin(replace(made, device="cuda")).device == "cuda"
+
+
+def test_dry_run_writes_nothing(raw, tmp_path, capsys):
+    from nnunet_semisam import cli
+
+    words = ["benchmark", "-d", "3", "-c", "2d", "--trainers", OURS, "-o", str(tmp_path / "out"), "--dry-run"]
+    assert cli.main([*words, "--device", "cpu"]) == 0
+    assert not (tmp_path / "out").exists()
+    text = capsys.readouterr().out
+    assert "4 runs in" in text
+    assert "nnUNetTrainerMeanTeacher__2d__fold_1__seed_0 (3 labeled): new" in text
+
+
+def test_every_epoch_is_saved_and_the_length_is_the_same_for_all(study, tmp_path):
+    assert study().settings == {
+        "num_epochs": 1000,
+        "num_iterations_per_epoch": 250,
+        "num_val_iterations_per_epoch": 50,
+        "initial_lr": 0.01,
+        "save_every": 1,
+    }
+    (tmp_path / "s.yaml").write_text("num_epochs: 3\nsave_every: 9\nema_decay: 0.9\n")
+    found = study("--settings", str(tmp_path / "s.yaml")).settings
+    assert (found["num_epochs"], found["save_every"], found["ema_decay"]) == (3, 9, 0.9)
+
+
+def test_test_cases_judge_all_folds_and_validation_cases_their_own(study, raw):
+    dataset = open_dataset("3", "nnUNetPlans")
+    (raw / "labelsTs" / "stray.nii.gz").touch()  # a label without an image is no case
+    cases = held_out.gather(study(), dataset, 0)
+    assert cases.cases == ["t1_frame01"]
+    assert cases.label("t1_frame01", ".nii.gz").resolve() == raw / "labelsTs" / "t1_frame01.nii.gz"
+    assert [path.name for path in cases.images.iterdir()] == ["t1_frame01_0000.nii.gz"]
+    assert held_out.gather(study("--cases", "val"), dataset, 1).cases == small_dataset.SPLITS[1]["val"]
+
+
+def test_one_test_set_is_chosen_of_several(study, raw):
+    small_dataset.write_image(raw / "imagesTs" / "t2_0000.nii.gz", 99)
+    small_dataset.write_image(raw / "labelsTs" / "t2.nii.gz", 99, most=2)
+    (raw / "semisam_test_sets.json").write_text(json.dumps({"old": ["t1_frame01"], "new": ["t2"]}))
+    dataset = open_dataset("3", "nnUNetPlans")
+    assert held_out.cases_to_judge(study("--test-set", "new"), dataset, 0) == ["t2"]
+
+
+def test_slower_trainers_get_fewer_epochs_for_equal_time(study):
+    made = plan.begin(study("--equal", "time"))
+    runs = {run.trainer: run for run in made.runs() if run.fold == 0}
+    with pytest.raises(UserError, match="could not be measured"):
+        equal_time.epochs_of(made, runs[OURS])
+    for trainer, seconds in ((BASELINE, 0.2), (OURS, 0.5)):
+        task = equal_time.MeasureStep(made, trainer, "2d")
+        task.folder.mkdir(parents=True)
+        (task.folder / "step_time.json").write_text(json.dumps({"seconds_per_step": seconds}))
+        assert task() == "done"  # measured before
+    assert equal_time.epochs_of(made, runs[BASELINE]) == 1000
+    assert equal_time.epochs_of(made, runs[OURS]) == 400
+
+
+def test_slurm_parameters_keep_their_type():
+    assert command.slurm_options(["timeout_min=60", "slurm_partition=gpu"]) == {
+        "timeout_min": 60,
+        "slurm_partition": "gpu",
+    }

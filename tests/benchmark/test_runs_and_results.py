@@ -1,0 +1,178 @@
+"""Runs that were finished by hand: what is done is not repeated, and both result files say what was scored."""
+
+import csv
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from small_dataset import NAME
+
+from nnunet_semisam.benchmark import plan, results, runs
+from nnunet_semisam.benchmark.metrics import UNITS
+
+BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
+SETTINGS = {"num_epochs": 4, "num_iterations_per_epoch": 5}
+
+
+def finish_training(study, run):
+    """Write what a training leaves behind."""
+    folder = study.folder_of(run)
+    (folder / "attempts").mkdir(parents=True)
+    (folder / "settings.yaml").write_text("num_epochs: 4\n")
+    (folder / "trained.json").write_text(json.dumps({"settings": SETTINGS}))
+    for number, (stage, seconds) in enumerate((("train", 1800), ("train", 3600), ("predict", 360))):
+        content = {"stage": stage, "seconds": seconds, "peak_memory_bytes": 10 * seconds, "peak_gpu_bytes": None}
+        (folder / "attempts" / f"{stage}_{number:03d}.json").write_text(
+            json.dumps(content | {"gpu": None, "host": "h"})
+        )
+    return folder
+
+
+def test_checkpoints_say_how_to_go_on(tmp_path):
+    assert runs.resume_option(tmp_path) == []
+    (tmp_path / "checkpoint_best.pth").touch()
+    assert runs.resume_option(tmp_path) == ["--c"]
+    (tmp_path / "checkpoint_latest.pth").touch()
+    assert runs.resume_option(tmp_path) == ["--c"]
+    (tmp_path / "checkpoint_final.pth").touch()
+    assert runs.resume_option(tmp_path) == ["--val"]
+
+
+def test_finished_stages_are_not_repeated(study, raw, monkeypatch):
+    made = plan.begin(study())
+    run = made.runs()[0]
+    folder = finish_training(made, run)
+    (folder / "predictions").mkdir()
+    shutil.copy(raw / "labelsTs" / "t1_frame01.nii.gz", folder / "predictions")
+    (folder / "error.json").write_text("{}")
+    assert runs.status(made, run) == runs.FAILED
+    monkeypatch.setattr(runs, "_command", None)  # any command would be a TypeError
+    assert runs.Perform(made, run)() == runs.DONE
+    scores = json.loads((folder / "scores.json").read_text())
+    assert {s["metric"]: s["value"] for s in scores["t1_frame01"]}["dice"] == 1.0
+    assert not (folder / "error.json").exists()
+
+
+def test_run_that_another_process_has_is_left_alone(study):
+    from nnunet_semisam.benchmark import processes
+
+    made = plan.begin(study())
+    task = runs.Perform(made, made.runs()[0])
+    with processes.lock(task.folder):
+        assert task() == runs.BUSY
+    assert runs.status(made, task.run) == runs.NEW
+
+
+def test_failing_training_is_recorded_with_the_end_of_its_log(study):
+    """The plans of the small dataset hold no network, so nnU-Net's own command fails."""
+    made = plan.begin(study())
+    run = made.runs()[0]
+    assert runs.Perform(made, run)() == runs.FAILED
+    error = json.loads((made.folder_of(run) / "error.json").read_text())
+    assert (error["stage"], error["status"]) == ("train", 1)
+    assert "Error" in error["log"]
+    log = (made.folder_of(run) / "train.log").read_text()
+    assert log.startswith(f"$ nnUNetv2_train {NAME} 2d 0 -tr {BASELINE} -p nnUNetPlans -device cpu\n")
+    (attempt,) = (made.folder_of(run) / "attempts").iterdir()
+    assert json.loads(attempt.read_text())["finished"] is False
+
+
+def test_own_results_and_settings_reach_the_command_and_our_trainers_are_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", "/theirs")
+    found = runs.environment(tmp_path, {"CUDA_VISIBLE_DEVICES": "2"})
+    assert found["nnUNet_results"] == str(tmp_path / "results")
+    assert found["nnUNet_semisam_config"] == str(tmp_path / "settings.yaml")
+    assert found["CUDA_VISIBLE_DEVICES"] == "2"
+    assert found["nnUNet_extTrainer"].split(":")[0] == "/theirs"
+    assert found["nnUNet_extTrainer"].split(":")[1].endswith("trainers")
+
+
+def score(metric, value, status="ok", label="a"):
+    undefined = metric in ("hd95", "assd") and status != "ok"
+    return {
+        "label": label,
+        "metric": metric,
+        "value": math.nan if undefined else value,
+        "scored": 99.0 if undefined else value,
+        "status": status,
+    }
+
+
+@pytest.fixture
+def finished(study):
+    """Two trainers and two seeds with eight cases of four patients; ours is better by 0.1, and misses one object."""
+    made = plan.begin(study("--folds", "0", "--seeds", "0", "1"))
+    for run in made.runs():
+        folder, cases = finish_training(made, run), {}
+        for patient in range(4):
+            for frame in (1, 9):
+                dice = 0.5 + 0.05 * patient + 0.01 * run.seed + 0.1 * (run.trainer == OURS)
+                missed = run.trainer == OURS and (patient, frame, run.seed) == (0, 1, 1)
+                numbers = dict.fromkeys(UNITS, 1.0) | {"dice": 0.0 if missed else dice}
+                status = "missed" if missed else "ok"
+                cases[f"q{patient}_frame{frame:02d}"] = [score(m, v, status) for m, v in numbers.items()]
+        (folder / "scores.json").write_text(json.dumps(cases))
+    return made
+
+
+def cell(content, trainer, metric, label="mean"):
+    (found,) = [c for c in content["summary"] if (c["trainer"], c["metric"], c["label"]) == (trainer, metric, label)]
+    return found
+
+
+def test_summary_by_hand(finished):
+    content = results.write_results(finished)
+    baseline, ours = cell(content, BASELINE, "dice"), cell(content, OURS, "dice")
+    assert baseline["mean"] == pytest.approx(np.mean([0.5, 0.55, 0.6, 0.65]) + 0.005)
+    assert (baseline["cases"], baseline["groups"], baseline["runs"]) == (8, 4, 2)
+    assert baseline["run_means"] == pytest.approx([0.575, 0.585])
+    assert baseline["difference"] is None
+    assert ours["difference"]["mean"] == pytest.approx(0.1 - 0.61 / 2 / 8)  # a Dice of 0.61 lost in one of two seeds
+    assert (ours["difference"]["groups"], ours["failures"]) == (4, 1)
+    assert 0 < ours["difference"]["p"] <= 1
+
+
+def test_a_missed_object_costs_distance(finished):
+    content = results.write_results(finished)
+    ours = cell(content, OURS, "hd95")
+    assert ours["mean"] == pytest.approx((15 * 1.0 + 99.0) / 16)
+    assert ours["difference"]["mean"] > 0
+
+
+def test_files_hold_every_number_and_no_nan(finished):
+    results.write_results(finished)
+    text = (finished.folder / "results.json").read_text()
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in results.json"))
+    assert content["format"] == 1
+    assert content["baseline"] == BASELINE
+    assert content["cases"]["groups"]["q0_frame01"] == "q0"
+    rows = list(csv.DictReader((finished.folder / "results.csv").open()))
+    assert tuple(rows[0]) == results.COLUMNS
+    assert len(rows) == 4 * 8 * 2 * len(UNITS)  # runs, cases, the label and the mean, metrics
+    (missed,) = [r for r in rows if r["status"] == "missed" and (r["label"], r["metric"]) == ("a", "hd95")]
+    assert (missed["value"], float(missed["scored"]), missed["unit"]) == ("", 99.0, "mm")
+    assert (missed["trainer"], missed["seed"], missed["case"]) == (OURS, "1", "q0_frame01")
+
+
+def test_cost_of_all_attempts_is_in_the_runs(finished):
+    found = results.write_results(finished)["runs"][0]
+    assert (found["train_hours"], found["predict_hours"], found["attempts"]) == (1.5, 0.1, 3)
+    assert (found["peak_memory_bytes"], found["peak_gpu_bytes"], found["steps"]) == (36000, None, 20)
+    assert found["training"].endswith(f"results/{NAME}/nnUNetTrainerSupervised__nnUNetPlans__2d/fold_0")
+
+
+def test_unfinished_runs_are_named_and_only_matched_ones_compared(finished):
+    run = next(r for r in finished.runs() if r.trainer == BASELINE and r.seed == 1)
+    (finished.folder_of(run) / "scores.json").unlink()
+    content = results.write_results(finished)
+    assert [r["status"] for r in content["runs"]] == ["done", "started", "done", "done"]
+    assert cell(content, OURS, "dice")["difference"]["mean"] == pytest.approx(0.1)  # seed 0 with seed 0 alone
+    assert cell(content, OURS, "dice")["runs"] == 2
+
+
+def test_mean_over_labels_leaves_absent_ones_out_and_keeps_the_worst_status():
+    labels = [score("dice", 0.8, label="a"), score("dice", math.nan, "absent", "b"), score("dice", 0.0, "missed", "c")]
+    (mean,) = [s for s in results.with_mean(labels) if (s["label"], s["metric"]) == ("mean", "dice")]
+    assert (mean["scored"], mean["status"]) == (pytest.approx(0.4), "missed")

@@ -1,0 +1,153 @@
+"""``plan-mini``: plans that nnU-Net itself can build a network of, on the data of the base plans."""
+
+import argparse
+import copy
+import json
+
+import pytest
+import torch
+
+from nnunet_semisam.commands import plan_mini
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.small_plans import doubled, narrow
+
+
+def configuration(patch, strides, first_kernel=3, batch=12):
+    dims, stages = len(patch), len(strides)
+    kernels = [[first_kernel] + [3] * (dims - 1)] + [[3] * dims] * (stages - 1)
+    return {
+        "data_identifier": f"nnUNetPlans_{dims}d",
+        "patch_size": list(patch),
+        "batch_size": batch,
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": {
+                "n_stages": stages,
+                "features_per_stage": [32] * stages,
+                "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
+                "kernel_sizes": kernels,
+                "strides": [list(stride) for stride in strides],
+                "n_conv_per_stage": [2] * stages,
+                "n_conv_per_stage_decoder": [2] * (stages - 1),
+                "conv_bias": True,
+                "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
+                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+                "dropout_op": None,
+                "dropout_op_kwargs": None,
+                "nonlin": "torch.nn.LeakyReLU",
+                "nonlin_kwargs": {"inplace": True},
+            },
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+    }
+
+
+FLAT = [[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2], [1, 2, 2], [1, 2, 2]]  # nnU-Net's for short-axis cine MRI
+CUBE = [[1, 1, 1]] + [[2, 2, 2]] * 5
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """A dataset whose plans have a 2D, a flat 3D, a cubic 3D and a cascaded configuration."""
+    for name in ("raw", "preprocessed"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+        (tmp_path / name / "Dataset003_X").mkdir(parents=True)
+    plans = {
+        "plans_name": "nnUNetPlans",
+        "configurations": {
+            "2d": configuration((256, 224), [[1, 1]] + [[2, 2]] * 5),
+            "3d_fullres": configuration((10, 256, 224), FLAT, first_kernel=1, batch=2),
+            "3d_lowres": configuration((128, 128, 128), CUBE, batch=2),
+            "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+        },
+    }
+    folder = tmp_path / "preprocessed" / "Dataset003_X"
+    (folder / "nnUNetPlans.json").write_text(json.dumps(plans))
+    (folder / "dataset.json").write_text("{}")
+    return folder
+
+
+def plan(*options: str) -> None:
+    parser = argparse.ArgumentParser()
+    plan_mini.add_arguments(parser)
+    plan_mini.run(parser.parse_args(["-d", "3", *options]))
+
+
+def made(folder, name="nnUNetPlansMini"):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_patch_batch_and_features_are_small_and_the_data_are_shared(planned, capsys):
+    plan()
+    base, mini = made(planned, "nnUNetPlans")["configurations"], made(planned)["configurations"]
+    sizes = {name: (c["patch_size"], c["batch_size"]) for name, c in mini.items() if "patch_size" in c}
+    assert sizes == {"2d": ([192, 192], 8), "3d_fullres": ([8, 160, 160], 2), "3d_lowres": ([64, 64, 64], 2)}
+    widths = {n: c["architecture"]["arch_kwargs"]["features_per_stage"] for n, c in mini.items() if "patch_size" in c}
+    assert widths["2d"] == widths["3d_fullres"] == [8, 16, 32, 64, 80, 80]
+    assert widths["3d_lowres"] == [8, 16, 32, 64, 80]  # a sixth stage would see 2 x 2 x 2 voxels
+    assert mini["3d_cascade_fullres"] == base["3d_cascade_fullres"]
+    assert all(mini[name]["data_identifier"] == base[name]["data_identifier"] for name in sizes)
+    assert "nnUNetv2_preprocess -d 3 -plans_name nnUNetPlans -c 2d" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["2d", "3d_fullres", "3d_lowres"])
+def test_nnunet_builds_the_network_and_it_keeps_the_patch_size(planned, name):
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    plan("--features", "2", "4", "--patch3d", "8", "64", "64", "--patch2d", "64", "64")
+    small = made(planned)["configurations"][name]
+    architecture = small["architecture"]
+    names = ("network_class_name", "arch_kwargs", "_kw_requires_import")
+    network = get_network_from_plans(*(architecture[key] for key in names), 1, 4, deep_supervision=True)
+    with torch.no_grad():
+        outputs = network(torch.zeros(1, 1, *small["patch_size"]))
+    assert list(outputs[0].shape) == [1, 4, *small["patch_size"]]
+    assert len(outputs) == architecture["arch_kwargs"]["n_stages"] - 1
+
+
+def test_run_again_keeps_the_file_and_other_wishes_are_refused(planned):
+    plan()
+    before = (planned / "nnUNetPlansMini.json").stat().st_mtime_ns
+    plan()
+    assert (planned / "nnUNetPlansMini.json").stat().st_mtime_ns == before
+    with pytest.raises(UserError, match="exists and differs"):
+        plan("--batch2d", "4")
+    plan("--batch2d", "4", "--overwrite")
+    assert made(planned)["configurations"]["2d"]["batch_size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--name", "nnUNetPlans"), "Choose another name"),
+        (("--patch2d", "190", "190"), "halved for 2 stage"),
+        (("--features", "80", "8"), "cannot have more channels than the bound"),
+        (("-p", "nnUNetPlansNone"), "There is no .*nnUNetPlansNone.json"),
+    ],
+)
+def test_wishes_that_do_not_fit_are_refused_and_nothing_is_written(planned, options, message):
+    with pytest.raises(UserError, match=message):
+        plan(*options)
+    assert sorted(path.name for path in planned.iterdir()) == ["dataset.json", "nnUNetPlans.json"]
+
+
+def test_a_small_image_keeps_its_own_patch():
+    base = configuration((48, 40), [[1, 1], [2, 2], [2, 2], [2, 2]], batch=3)
+    before = copy.deepcopy(base)
+    small = narrow(base, (192, 192), 8, doubled(8, 80, 6))
+    assert (small["patch_size"], small["batch_size"]) == ([48, 40], 3)
+    assert small["architecture"]["arch_kwargs"]["features_per_stage"] == [8, 16, 32, 64]
+    assert base == before
+
+
+def test_residual_encoders_are_cut_by_the_same_rule():
+    base = configuration((64, 64), [[1, 1]] + [[2, 2]] * 6)
+    network = base["architecture"]["arch_kwargs"]
+    network["n_blocks_per_stage"] = [1, 3, 4, 6, 6, 6, 6]
+    del network["n_conv_per_stage"]
+    cut = narrow(base, (64, 64), 2, doubled(8, 80, 6))["architecture"]["arch_kwargs"]
+    assert (cut["n_stages"], cut["n_blocks_per_stage"], cut["n_conv_per_stage_decoder"]) == (
+        5,
+        [1, 3, 4, 6, 6],
+        [2] * 4,
+    )

@@ -1,0 +1,124 @@
+"""Published numbers stand beside ours on the same split, and nowhere else."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.efficiency import efficiency_chart
+from nnunet_semisam.report.published import DATA, find_anchors
+from nnunet_semisam.report.published_section import published_section
+from nnunet_semisam.report.training_cases import DatasetRecord, TrainingCases, read_dataset
+
+ACDC, LA = json.loads(DATA.read_text())
+
+
+def benchmark_of(protocol, budget, cases="test"):
+    groups = {
+        f"{group}_frame{frame:02d}": group
+        for group in protocol["test"].split()
+        for frame in range(1, protocol["cases_per_test_group"] + 1)
+    }
+    study = {"cases": cases, "folds": {"0": {"budget": budget}}, "group": None, "configurations": ["2d"]}
+    study |= {"trainers": ["nnUNetTrainerSupervised"]}
+    cell = {"configuration": "2d", "budget": budget, "trainer": study["trainers"][0], "label": "mean", "metric": "dice"}
+    cell |= {"mean": 0.7, "run_means": [0.7], "groups": 20, "low": 0.6, "high": 0.8, "cases": len(groups), "runs": 1}
+    content = {
+        "study": study,
+        "baseline": study["trainers"][0],
+        "cases": {"groups": groups},
+        "runs": [{"budget": budget}],
+    }
+    rows = [{"label": f"label {i}"} for i in range(protocol["labels"])]
+    return Benchmark(DATA.parent, content | {"summary": [cell]}, rows)
+
+
+def dataset_of(protocol, budget, suffix="_frame01", pool=None):
+    train = protocol["train"].split()
+    unlabeled = train[budget:] if pool is None else pool
+    cases = TrainingCases([name + suffix for name in train[:budget]], [name + suffix for name in unlabeled])
+    return DatasetRecord({0: cases}, {"converter": "LA2018", "settings": {"format": "h5"}})
+
+
+def test_lists_are_the_published_ones():
+    assert [len(p["train"].split()) for p in (ACDC, LA)] == [70, 80]
+    assert [len(set(p["test"].split()) - set(p["train"].split())) for p in (ACDC, LA)] == [20, 20]
+    for protocol in (ACDC, LA):
+        keys = {(r["method"], r["budget"], r["source"]) for r in protocol["results"]}
+        assert len(keys) == len(protocol["results"])
+        assert all(0 < r["dice"] < 100 and "https://" in r["source"] for r in protocol["results"])
+
+
+@pytest.mark.parametrize(("protocol", "budget"), [(ACDC, 1), (ACDC, 3), (ACDC, 7), (LA, 4), (LA, 8)])
+def test_same_split_has_anchors(protocol, budget):
+    found = find_anchors(benchmark_of(protocol, budget), dataset_of(protocol, budget))
+    assert found.reason == ""
+    assert {r["budget"] for r in found.results[budget]} == {budget}
+    here, there = found.pools[budget]
+    assert here == there == len(protocol["train"].split()) - budget
+
+
+def test_nnunet_on_three_patients_is_among_them():
+    (dice,) = [
+        r["dice"]
+        for r in find_anchors(benchmark_of(ACDC, 3), dataset_of(ACDC, 3)).results[3]
+        if r["method"] == "nnU-Net, supervised"
+    ]
+    assert dice == 82.96
+
+
+def test_other_labeled_cases_or_a_larger_pool_have_none():
+    swapped = dataset_of(ACDC, 3)
+    swapped.folds[0].labeled[0] = "patient015_frame01"
+    assert "labeled cases are others" in find_anchors(benchmark_of(ACDC, 3), swapped).reason
+    more = dataset_of(ACDC, 3, pool=["patient101"])
+    assert find_anchors(benchmark_of(ACDC, 3), more).results == {}
+    assert find_anchors(benchmark_of(ACDC, 2), dataset_of(ACDC, 2)).results == {}  # nothing was published
+
+
+def test_other_test_cases_have_none():
+    benchmark = benchmark_of(ACDC, 3)
+    benchmark.content["cases"]["groups"].popitem()
+    assert "no published split" in find_anchors(benchmark, dataset_of(ACDC, 3)).reason
+    assert find_anchors(benchmark_of(ACDC, 3, cases="val"), dataset_of(ACDC, 3)).results == {}
+
+
+def test_uncropped_files_of_the_same_scans_have_none():
+    dataset = replace(dataset_of(LA, 4), manifest={"converter": "LA2018", "settings": {"format": "nrrd"}})
+    assert "no record says" in find_anchors(benchmark_of(LA, 4), dataset).reason
+
+
+def test_unknown_training_cases_have_none():
+    reason = find_anchors(benchmark_of(ACDC, 3), DatasetRecord(missing="nnUNet_raw is not set")).reason
+    assert reason.endswith("nnUNet_raw is not set")
+
+
+def test_section_shows_both_with_sources_and_a_smaller_pool():
+    benchmark, dataset = benchmark_of(ACDC, 3), dataset_of(ACDC, 3, pool=["patient015"])
+    text = published_section(benchmark, find_anchors(benchmark, dataset))
+    assert "70.0 [60.0, 80.0]" in text
+    assert 'href="https://github.com/Ordi117/nnFilterMatch"' in text
+    assert "selected on validation and test cases" in text
+    assert "Unlabeled patients or scans beside 3 labeled: 1 here, 67 published." in text
+    assert "<title>nnU-Net, supervised: 82.96 (published)</title>" in efficiency_chart(
+        benchmark, "2d", anchors=find_anchors(benchmark, dataset)
+    )
+
+
+def test_dataset_is_believed_only_while_its_folds_are_the_same(benchmark_result, tmp_path, monkeypatch):
+    from invented import SPLITS
+
+    folder = tmp_path / "Dataset901_Invented"
+    (folder / "imagesUl").mkdir(parents=True)
+    (folder / "imagesUl" / "u1_0000.nii.gz").touch()
+    (folder / "dataset.json").write_text('{"file_ending": ".nii.gz"}')
+    changed = [SPLITS[0], {**SPLITS[1], "train": ["a1_frame01"]}]
+    (folder / "splits_final.json").write_text(json.dumps(changed))
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
+    found = read_dataset(benchmark_result)
+    assert found.folds == {0: TrainingCases(["a1_frame01"], ["a2_frame01", "a3_frame01", "u1"])}
+    assert found.missing == "splits_final.json has changed since, in fold 1"
+    monkeypatch.delenv("nnUNet_raw")
+    assert "not set" in read_dataset(benchmark_result).missing
