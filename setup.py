@@ -14,8 +14,8 @@ def version() -> str:
     return re.search(r'__version__ = "(.+)"', text).group(1)
 
 
-SLURM = ["submitit>=1.5"]
-TEST = [*SLURM, "pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1", "playwright>=1.40"]
+SLURM, LA = ["submitit>=1.5"], ["h5py>=3.8"]
+TEST = [*SLURM, *LA, "pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1", "playwright>=1.40"]
 
 if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet_extTrainer, this file included
     setup(
@@ -72,7 +72,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "pyyaml>=6",
             "monai>=1.4",  # surface distances; needs nothing but torch and numpy
         ],
-        extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=3.7"], "la": ["h5py>=3.8"], "slurm": SLURM},
+        extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=3.7"], "la": LA, "slurm": SLURM},
         classifiers=[
             "Development Status :: 3 - Alpha",
             "Intended Audience :: Science/Research",
