@@ -109,7 +109,7 @@ def make_budgets(args: argparse.Namespace, raw: Path, file_ending: str) -> Budge
     from nnunet_semisam.data.label_budgets import choose_validation, group_function, group_order
 
     load_package()
-    from nnunet_semisam.dataset_conversion.common import choose_labeled, fold_of_budget
+    from nnunet_semisam.dataset_conversion.roles import choose_labeled, fold_of_budget
 
     cases = labeled_cases(raw, file_ending)
     if not cases:
