@@ -94,7 +94,10 @@ class MeanTeacher(SSLMethod):
 
     def _contradicted(self, target: Tensor, pseudo: PseudoLabel) -> Tensor:
         """Return where a trusted pseudo-label names something else than the teacher, ``(B, 1, *S)``, bool."""
-        differs = (hard_target(target.float(), self.has_regions) != pseudo.target).any(dim=1, keepdim=True)
+        if self.has_regions:
+            differs = (hard_target(target, True) != pseudo.target).any(dim=1, keepdim=True)
+        else:
+            differs = pseudo.target.gather(1, target.max(dim=1, keepdim=True).indices) == 0
         return differs & (pseudo.trust > 0)
 
     def _has_started(self) -> bool:
