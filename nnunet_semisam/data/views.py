@@ -114,8 +114,7 @@ class UnlabeledViews:
             ``(R, *S)`` bool for regions) and ``pseudo_trust`` ``(1, *S)``, 0 wherever there is no opinion.
         """
         channels = [channel for channel in (label, inside) if channel is not None]
-        # Trust travels as one more image channel: interpolated alike, and cheaper than a regression target, whose warp
-        # finds every voxel's neighbours again. As a segmentation channel it would be rounded.
+        # Trust travels as one more image channel, interpolated alike; as a segmentation channel it would be rounded.
         sample = {"image": image if trust is None else torch.cat([image, trust])}
         if channels:
             sample["segmentation"] = torch.cat(channels)

@@ -37,17 +37,12 @@ class PiecePrior:
     @classmethod
     def from_cases(cls, truths: Iterable[np.ndarray], layout: LabelLayout) -> PiecePrior:
         """Look at label maps ``(Z, Y, X)`` of labeled cases; a structure that no case shows counts as many pieces."""
-        whole, classes = [], []
+        verdicts = []  # per case: of all foreground together, then of each channel
         for truth in truths:
             members = [layout.members(truth, f) for f in range(layout.channels)]
-            whole.append(is_one_piece(np.any(members, axis=0)))
-            classes.append([is_one_piece(member) for member in members])
-        # None: not shown, says nothing
-        single = [[case[f] for case in classes if case[f] is not None] for f in range(layout.channels)]
-        return cls(
-            whole=bool(whole) and all(w is not False for w in whole) and any(whole),
-            classes=tuple(not layout.has_regions and bool(seen) and all(seen) for seen in single),
-        )
+            verdicts.append([is_one_piece(mask) for mask in (np.any(members, axis=0), *members)])
+        whole, *classes = (_always(column) for column in zip(*verdicts, strict=True))
+        return cls(whole, tuple(single and not layout.has_regions for single in classes))
 
     def stray(self, label: np.ndarray, layout: LabelLayout, expected: Sequence[float]) -> np.ndarray:
         """Return the foreground voxels that lie outside of the one piece that they should belong to.
@@ -70,6 +65,12 @@ class PiecePrior:
                 left = member & ~stray
                 stray |= _outside_best(left, [left], [np.inf])
         return stray
+
+
+def _always(verdicts: Sequence[bool | None]) -> bool:
+    """Return whether every case that shows a structure shows one piece, and at least one case shows it."""
+    seen = [verdict for verdict in verdicts if verdict is not None]
+    return bool(seen) and all(seen)
 
 
 def is_one_piece(mask: np.ndarray) -> bool | None:
