@@ -98,7 +98,8 @@ class SemiSAMConfig:
             term from 0.1 to 0.1 * exp(-5): set 5 for that.
         sam_refresh_epochs: Epochs between two rounds of the stage; ``None`` is a twentieth of the training.
         sam_cases_per_refresh: Unlabeled cases per round, rolling over the pool; ``None`` takes as many as cost about
-            a twentieth of the training between two rounds.
+            a twentieth of the training between two rounds. The first round takes more where it can: all, or as many
+            as cost about a twentieth of the whole training.
         sam_batch_size: Slices that are encoded, and quarters of prompts that are decoded, at once.
         sam_axis: Spatial axis along which a 2D SAM sees slices; ``None`` takes the axis of the largest spacing.
         sam_channel: Image channel that SAM sees.

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from nnunet_semisam.trainer import SemiSupervisedTrainer
 
 ROUNDS_PER_TRAINING = 20
-STAGE_SHARE = 0.05  # windows that the stage predicts, as a share of what the training computes meanwhile
+STAGE_SHARE = 0.05  # windows that a round predicts, as a share of what the training computes: the first round of all
+# that the whole training computes, each further one of what it computes from round to round
 CALIBRATE_EVERY = 5  # rounds; the network changes, and with it where SAM can help
 CALIBRATION_CASES = 6  # labeled cases that SAM is measured on: rolling, so that all have their turn
 FORWARDS_PER_PATCH = 7  # labeled and unlabeled student, forward and backward (3 each), and one teacher forward
@@ -60,7 +61,9 @@ class PseudoLabelSession:
         self.reader = RoundReader(self.store.root, patch_size)
         self.stage = self._build_stage(folder)
         self.refresh_epochs = self.config.sam_refresh_epochs or max(1, self.config.num_epochs // ROUNDS_PER_TRAINING)
-        self.cases_per_refresh = self.config.sam_cases_per_refresh or self._affordable_cases(patch_size)
+        windows = self._windows_per_case(patch_size)
+        self.cases_per_refresh = self.config.sam_cases_per_refresh or self._affordable(self.refresh_epochs, windows)
+        self.cases_at_first = max(self.cases_per_refresh, self._affordable(self.config.num_epochs, windows))
         self.current_round: int | None = None
         self._next_round = 0
         self._last_refresh: int | None = None
@@ -93,11 +96,13 @@ class PseudoLabelSession:
     def _load_image(self, case: str) -> np.ndarray:
         return self.pool.load_image(case) if case in self.pool.files else self.labeled.load_image(case)
 
-    def _affordable_cases(self, patch_size: list[int]) -> int:
-        """Return how many cases a round may take so that predicting them costs about a twentieth of the training."""
-        windows = np.mean([count_windows(self.pool.open_image(case).shape[1:], patch_size) for case in self.pool.files])
-        patches = self.refresh_epochs * self.config.num_iterations_per_epoch * self.trainer.batch_size
-        return max(1, int(STAGE_SHARE * FORWARDS_PER_PATCH * patches / windows))
+    def _windows_per_case(self, patch_size: list[int]) -> float:
+        return float(np.mean([count_windows(self.pool.open_image(c).shape[1:], patch_size) for c in self.pool.files]))
+
+    def _affordable(self, epochs: int, windows_per_case: float) -> int:
+        """Return how many cases may be predicted for about a twentieth of what so many epochs compute."""
+        patches = epochs * self.config.num_iterations_per_epoch * self.trainer.batch_size
+        return max(1, int(STAGE_SHARE * FORWARDS_PER_PATCH * patches / windows_per_case))
 
     # --------------------------------------------------------------------------------------------- between epochs
 
@@ -136,7 +141,9 @@ class PseudoLabelSession:
             self.trainer.print_to_log_file("SAM helps in no class by now: its term is off until the next round.")
             self._use(None)
             return
-        cases = cases_for_round(list(self.pool.files), round_index, self.cases_per_refresh)
+        # A round carries the labels of earlier ones; without a first large one, most cases wait for theirs for long.
+        count = self.cases_at_first if self.store.latest_round() is None else self.cases_per_refresh
+        cases = cases_for_round(list(self.pool.files), round_index, count)
         ranks = {"rank": dist.get_rank(), "world_size": dist.get_world_size()} if self.trainer.is_ddp else {}
         barrier = dist.barrier if self.trainer.is_ddp else (lambda: None)
         self.stage.refresh(round_index, cases, epoch, barrier=barrier, **ranks)

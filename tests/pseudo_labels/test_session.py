@@ -10,6 +10,7 @@ import torch
 from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.pseudo_labels.layout import LabelLayout
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
+from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 
 CLASSES = LabelLayout((1, 2), False, (), lambda probs: probs.argmax(0))
 REGIONS = LabelLayout((1, 2), True, ((1, 2), (2,)), lambda probs: probs)
@@ -64,3 +65,23 @@ def test_an_immature_region_is_left_out_of_the_loss():
 )
 def test_sam_is_asked_only_when_the_network_finds_every_class(layout, class_trust, ready):
     assert session(layout, class_trust)._can_prompt(class_trust) is ready
+
+
+def test_the_first_round_takes_as_many_cases_as_a_twentieth_of_the_whole_training_pays_for(tmp_path):
+    made = session(CLASSES, None)
+    made.config = SemiSAMConfig(use_sam=True, num_epochs=20, num_iterations_per_epoch=10)
+    made.trainer.batch_size = 2
+    # 0.05 * 7 forwards * patches / 4 windows: 20 patches an epoch give 1 case, 400 patches give 35
+    assert (made._affordable(1, windows_per_case=4), made._affordable(20, windows_per_case=4)) == (1, 35)
+
+    asked = []
+    made.pool = SimpleNamespace(files={f"case_{i:02d}": None for i in range(40)})
+    made.stage = SimpleNamespace(refresh=lambda index, cases, epoch, **ranks: asked.append(cases))
+    made.store = PseudoLabelStore(tmp_path / "store")
+    made.reader = SimpleNamespace(point_to=lambda index: None)
+    made.trainer.is_ddp, made._calibrated, made._next_round = False, lambda index: True, 0
+    made.cases_per_refresh, made.cases_at_first = 3, 35
+    made._refresh(epoch=8)
+    (tmp_path / "store" / "round_000").mkdir(parents=True)
+    made._refresh(epoch=9)
+    assert asked == [[f"case_{i:02d}" for i in range(35)], ["case_03", "case_04", "case_05"]]
