@@ -36,6 +36,10 @@ FOR_LABELS = {
     "MaskImageTransform",
 }
 
+# nnU-Net interpolates each label of a truth by itself and takes the strongest; a pseudo-label is not exact to a part of
+# a voxel, and the nearest neighbour takes one pass for all labels.
+NEAREST = "nearest"
+
 
 def _flat(transform: BasicTransform) -> Iterator[BasicTransform]:
     if isinstance(transform, ComposeTransforms):
@@ -45,14 +49,18 @@ def _flat(transform: BasicTransform) -> Iterator[BasicTransform]:
         yield transform
 
 
+def _unwrapped(transform: BasicTransform) -> BasicTransform:
+    return transform.transform if isinstance(transform, RandomTransform) else transform
+
+
 def _name(transform: BasicTransform) -> str:
-    return type(transform.transform if isinstance(transform, RandomTransform) else transform).__name__
+    return type(_unwrapped(transform)).__name__
 
 
 def switch_off_benchmarks(transforms: BasicTransform) -> None:
     """Stop ``GaussianBlurTransform`` from choosing its algorithm by timing, which no seed reproduces."""
     for transform in _flat(transforms):
-        inner = transform.transform if isinstance(transform, RandomTransform) else transform
+        inner = _unwrapped(transform)
         if getattr(inner, "benchmark", False):
             inner.benchmark = False
 
@@ -87,6 +95,8 @@ class UnlabeledViews:
     def _file(self, transform: BasicTransform, intensity_scale: float) -> None:
         name = _name(transform)
         if name in SPATIAL:
+            if name == "SpatialTransform":
+                _unwrapped(transform).mode_seg = NEAREST
             self.spatial.append(transform)
         elif name in INTENSITY:
             if isinstance(transform, RandomTransform):

@@ -51,9 +51,10 @@ def test_both_views_and_the_pseudo_label_show_the_same_geometry(dims, dummy_2d):
         out = views(marker.clone(), None, marker.to(torch.int16), 0.5 * marker)
         assert out["weak"].shape == out["strong"].shape == (1, *PATCH[dims])
         assert torch.equal(out["weak"], out["strong"])
-        inside = out["weak"] > 0.5
-        differing = (inside != (out["pseudo_label"] > 0)).sum()
-        assert differing <= 0.05 * inside.sum()  # one interpolates values, the other chooses labels
+        inside, labeled = out["weak"] > 0.5, out["pseudo_label"] > 0
+        deep = (out["weak"] < 1e-3) | (out["weak"] > 1 - 1e-3)  # all neighbours are of one kind
+        assert torch.equal(inside[deep], labeled[deep])  # at borders, one interpolates, the other takes the nearest
+        assert abs(inside.sum() - labeled.sum()) <= 0.05 * inside.sum()
         known = out["pseudo_label"] >= 0
         torch.testing.assert_close(out["pseudo_trust"][known], 0.5 * out["weak"][known])
         places.append(tuple(round(float(x), 1) for x in inside.nonzero().float().mean(0)))
