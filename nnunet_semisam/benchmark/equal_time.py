@@ -7,6 +7,7 @@ run really took are in the results: compare them before you believe that time wa
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 
 from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
+from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, environment, read_json
 from nnunet_semisam.errors import UserError
 
 EVERYTHING_ON = {
@@ -61,23 +63,19 @@ class MeasureStep:
 
     def __call__(self, variables: Mapping[str, str] | None = None) -> str:
         """Measure, unless that was done before; return the status."""
-        import sys
-
-        from nnunet_semisam.benchmark import runs
-
         report = self.folder / "step_time.json"
         with processes.lock(self.folder) as mine:
             if not mine:
-                return runs.BUSY
+                return BUSY
             if report.is_file():
-                return runs.DONE
+                return DONE
             settings = self.settings()
             (self.folder / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
             fold = str(min(self.study.folds))
             words = [sys.executable, "-m", "nnunet_semisam.benchmark.step_time", str(report), self.study.dataset]
             words += [self.configuration, fold, self.trainer, self.study.plans, self.study.device]
-            processes.run_logged(words, runs.environment(self.folder, variables or {}), self.folder / "timing.log")
-            return runs.DONE if report.is_file() else runs.FAILED
+            processes.run_logged(words, environment(self.folder, variables or {}), self.folder / "timing.log")
+            return DONE if report.is_file() else FAILED
 
     def settings(self) -> dict[str, Any]:
         """Return settings of two short epochs in which every term speaks."""
@@ -96,8 +94,6 @@ def seconds_per_step(study: Study, trainer: str, configuration: str) -> float:
     Raises:
         UserError: If it was not measured, or that failed.
     """
-    from nnunet_semisam.benchmark.runs import read_json
-
     folder = MeasureStep(study, trainer, configuration).folder
     if not (folder / "step_time.json").is_file():
         raise UserError(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.measured import THREADS
-from nnunet_semisam.benchmark.runs import FAILED, read_json
+from nnunet_semisam.benchmark.tasks import FAILED, read_json
 from nnunet_semisam.data.splits import write_json
 from nnunet_semisam.errors import UserError
 

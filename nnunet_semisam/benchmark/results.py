@@ -65,7 +65,8 @@ from nnunet_semisam import __version__
 from nnunet_semisam.benchmark import statistics
 from nnunet_semisam.benchmark.metrics import ABSENT, FAILURES, NO_PREDICTION, OK, UNITS
 from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
-from nnunet_semisam.benchmark.runs import DONE, FAILED, read_json, status, training_folder
+from nnunet_semisam.benchmark.runs import status, training_folder
+from nnunet_semisam.benchmark.tasks import DONE, FAILED, read_json
 from nnunet_semisam.data.splits import write_json
 
 FORMAT = 1

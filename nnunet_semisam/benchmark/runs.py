@@ -16,7 +16,6 @@ Everything is in the run's folder. What is finished there is never repeated:
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -29,14 +28,14 @@ from typing import Any
 import yaml
 
 from nnunet_semisam.benchmark import processes
+from nnunet_semisam.benchmark.equal_time import epochs_of
 from nnunet_semisam.benchmark.held_out import gather
 from nnunet_semisam.benchmark.plan import Run, Study
+from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, NEW, STARTED, environment
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.splits import write_json
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.settings_file import VARIABLE
 
-DONE, FAILED, STARTED, NEW, BUSY = "done", "failed", "started", "new", "running elsewhere"
 CHECKPOINT = "checkpoint_final.pth"  # never the best one: that is chosen on validation cases
 
 
@@ -112,8 +111,6 @@ class _CommandFailedError(Exception):
 
 def settings_of(study: Study, run: Run) -> dict[str, Any]:
     """Return the settings of a run: those of the benchmark, its seed, and its length if trainers get equal time."""
-    from nnunet_semisam.benchmark.equal_time import epochs_of
-
     settings = {**study.settings, "seed": run.seed}
     if study.equal == "time":
         settings["num_epochs"] = epochs_of(study, run)
@@ -194,23 +191,3 @@ def _command(study: Study, run: Run, stage: str, arguments: list[str], variables
         raise _CommandFailedError(
             stage, code, f"{processes.end_of(log)}\nnnUNetv2_{stage} ended with status {code}{why}"
         )
-
-
-def environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a run's commands: results and settings are the run's own."""
-    from nnunet_semisam.commands.trainers_path import trainers_folder
-
-    trainers = [part for part in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if part]
-    return {
-        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: where cores are shared, spinning ones cost a lot
-        **os.environ,
-        **variables,
-        "nnUNet_extTrainer": os.pathsep.join(dict.fromkeys([*trainers, str(trainers_folder())])),
-        "nnUNet_results": str(folder / "results"),
-        VARIABLE: str(folder / "settings.yaml"),
-    }
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of one of our own json files."""
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     """Carry out what is not done yet; exit status 1 if a run failed."""
     from nnunet_semisam.benchmark import equal_time, held_out, plan, runs
     from nnunet_semisam.benchmark.results import write_results
+    from nnunet_semisam.benchmark.tasks import DONE
     from nnunet_semisam.data.datasets import open_dataset
 
     check_options(args)
@@ -65,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
     show(study)
     if study.equal == "time":
         execute(args, study, equal_time.measurements(study))
-    tasks = [runs.Perform(study, one) for one in study.runs() if runs.status(study, one) != runs.DONE]
+    tasks = [runs.Perform(study, one) for one in study.runs() if runs.status(study, one) != DONE]
     execute(args, study, tasks)
     results = write_results(study)
     print("\n".join(table(results)))
     print(f"{study.folder / 'results.csv'} and results.json hold every number.")
-    return 1 if any(one["status"] != runs.DONE for one in results["runs"]) else 0
+    return 1 if any(one["status"] != DONE for one in results["runs"]) else 0
 
 
 def check_options(args: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_dataset import NAME
 
-from nnunet_semisam.benchmark import plan, results, runs
+from nnunet_semisam.benchmark import plan, results, runs, tasks
 from nnunet_semisam.benchmark.metrics import UNITS
 
 BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
@@ -47,9 +47,9 @@ def test_finished_stages_are_not_repeated(study, raw, monkeypatch):
     (folder / "predictions").mkdir()
     shutil.copy(raw / "labelsTs" / "t1_frame01.nii.gz", folder / "predictions")
     (folder / "error.json").write_text("{}")
-    assert runs.status(made, run) == runs.FAILED
+    assert runs.status(made, run) == tasks.FAILED
     monkeypatch.setattr(runs, "_command", None)  # any command would be a TypeError
-    assert runs.Perform(made, run)() == runs.DONE
+    assert runs.Perform(made, run)() == tasks.DONE
     scores = json.loads((folder / "scores.json").read_text())
     assert {s["metric"]: s["value"] for s in scores["t1_frame01"]}["dice"] == 1.0
     assert not (folder / "error.json").exists()
@@ -69,7 +69,7 @@ def test_failing_training_is_recorded_with_the_end_of_its_log(study):
     """The plans of the small dataset hold no network, so nnU-Net's own command fails."""
     made = plan.begin(study())
     run = made.runs()[0]
-    assert runs.Perform(made, run)() == runs.FAILED
+    assert runs.Perform(made, run)() == tasks.FAILED
     error = json.loads((made.folder_of(run) / "error.json").read_text())
     assert (error["stage"], error["status"]) == ("train", 1)
     assert "Error" in error["log"]
@@ -81,7 +81,7 @@ def test_failing_training_is_recorded_with_the_end_of_its_log(study):
 
 def test_own_results_and_settings_reach_the_command_and_our_trainers_are_found(tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_extTrainer", "/theirs")
-    found = runs.environment(tmp_path, {"CUDA_VISIBLE_DEVICES": "2"})
+    found = tasks.environment(tmp_path, {"CUDA_VISIBLE_DEVICES": "2"})
     assert found["nnUNet_results"] == str(tmp_path / "results")
     assert found["nnUNet_semisam_config"] == str(tmp_path / "settings.yaml")
     assert found["CUDA_VISIBLE_DEVICES"] == "2"
