@@ -79,13 +79,15 @@ def test_two_classes_that_claim_one_voxel_get_no_trust():
     assert of_voxel(fuse(softmax(0.5, 0.5), says(1.0, 1.0), classes(2), two)) == (1, 0.0)
 
 
-def test_a_class_that_claims_too_much_loses_trust_in_proportion():
+def test_a_class_that_claims_more_than_any_heart_shows_is_not_believed():
     network = np.repeat(softmax(1.0), 4, axis=2)
     opinion = SAMOpinion(*(np.repeat(a, 4, axis=2) for a in vars(says(1.0)).values()))
     network[:, 0, 0] = (1, 0)
     opinion.probs[:, 0, 0] = 0
     fused = fuse(network, opinion, classes(), HALF, area_bounds=[(0.1, 0.25)], area_factor=2.0)
-    assert fused.trust[0].tolist() == pytest.approx([1.0, 2 / 3, 2 / 3, 2 / 3])  # claims 0.75, may claim 0.5
+    assert fused.trust[0].tolist() == [1.0, 0.0, 0.0, 0.0]  # claims 0.75, may claim 0.5
+    believed = fuse(network, opinion, classes(), HALF, area_bounds=[(0.1, 0.375)], area_factor=2.0)
+    assert believed.trust[0].tolist() == pytest.approx([1.0] * 4)  # exactly as much as it may
 
 
 def test_a_class_that_claims_too_little_takes_trust_from_everything_else():
@@ -97,7 +99,7 @@ def test_a_class_that_claims_too_little_takes_trust_from_everything_else():
     assert optional.trust.min() == 1
 
 
-def test_an_island_of_what_is_one_piece_becomes_background_of_moderate_trust():
+def test_an_island_of_what_is_one_piece_becomes_background_of_good_trust():
     network = np.repeat(softmax(1.0), 5, axis=2)[:, None]  # (K, Z, Y, X) = (2, 1, 1, 5)
     network[:, 0, 0, 3] = (1.0, 0.0)
     opinion = SAMOpinion(*(np.repeat(a, 5, axis=2)[:, None] for a in vars(says(1.0)).values()))
