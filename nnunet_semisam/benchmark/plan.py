@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark.tasks import AUTO
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.default_splits import SPLITS_FILE
 from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function
@@ -62,7 +63,7 @@ class Study:
         cases: ``test`` (imagesTs) or ``val`` (the validation cases of the fold).
         test_set: Name of one of several test sets, or ``None``.
         group: The pattern that finds the patient in a case's name; ``None`` cuts off frame numbers.
-        device: For nnU-Net's ``-device``.
+        device: For nnU-Net's ``-device``; ``auto`` is found out where a run trains.
     """
 
     folder: Path
@@ -78,7 +79,7 @@ class Study:
     cases: str = "test"
     test_set: str | None = None
     group: str | None = None
-    device: str = field(default="cuda", compare=False)
+    device: str = field(default=AUTO, compare=False)
 
     def runs(self) -> list[Run]:
         """Return all runs, the baseline's first: others may need its step time."""

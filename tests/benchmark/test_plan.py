@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import small_dataset
 
-from nnunet_semisam.benchmark import equal_time, held_out, plan
+from nnunet_semisam.benchmark import equal_time, held_out, plan, runs, tasks
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.errors import UserError
@@ -67,6 +67,29 @@ def test_what_makes_runs_comparable_may_not_change(study, change, message):
 def test_device_may_change(study):
     made = plan.begin(study())
     assert plan.begin(replace(made, device="cuda")).device == "cuda"
+
+
+@pytest.mark.parametrize(("gpu", "found"), [(True, "cuda"), (False, "cpu")])
+def test_device_is_found_out_where_a_run_trains(study, monkeypatch, gpu, found):
+    """The machine that starts the benchmark may have no GPU where the cluster's nodes have one, or the reverse."""
+    import torch
+
+    made = study("--device", "auto")
+    assert made.to_json()["device"] == "auto"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    commands = []
+    monkeypatch.setattr(runs.processes, "run_logged", lambda words, *_: commands.append(words) or 1)
+    runs.Perform(plan.begin(made), made.runs()[0])()
+    equal_time.MeasureStep(made, OURS, "2d")()
+    assert [words[-1] for words in commands] == [found, found]
+
+
+def test_a_gpu_that_a_worker_may_not_see_is_not_used(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [tasks.device_here("auto", {"CUDA_VISIBLE_DEVICES": name}) for name in ("1", "")] == ["cuda", "cpu"]
+    assert tasks.device_here("cpu", {}) == "cpu"
 
 
 def test_dry_run_writes_nothing(raw, tmp_path, capsys):

@@ -79,6 +79,44 @@ def test_failing_training_is_recorded_with_the_end_of_its_log(study):
     assert json.loads(attempt.read_text())["finished"] is False
 
 
+def predicted(study, raw, run):
+    """Leave what a run leaves that has only to be scored."""
+    folder = finish_training(study, run)
+    (folder / "predictions").mkdir()
+    shutil.copy(raw / "labelsTs" / "t1_frame01.nii.gz", folder / "predictions")
+    return folder
+
+
+def test_whatever_breaks_in_a_run_the_others_go_on(study, raw, monkeypatch):
+    from nnunet_semisam.benchmark import executors, metrics
+
+    made = plan.begin(study("--folds", "0"))
+    first, second = (predicted(made, raw, run) for run in made.runs())
+    score_case, told = metrics.score_case, []
+
+    def broken_once(prediction, truth, dataset_json):
+        if first in prediction.parents:
+            raise RuntimeError("ITK ERROR: the label file is torn")
+        return score_case(prediction, truth, dataset_json)
+
+    monkeypatch.setattr(metrics, "score_case", broken_once)
+    executors.serial([runs.Perform(made, run) for run in made.runs()], lambda name, state: told.append(state))
+    assert told == [tasks.FAILED, tasks.DONE]
+    log = json.loads((first / "error.json").read_text())["log"]
+    assert log.endswith("RuntimeError: ITK ERROR: the label file is torn")
+    assert "in broken_once" in log  # where it happened
+    assert (second / "scores.json").is_file()
+
+
+def test_unreadable_truth_fails_its_run_alone(study, raw):
+    made = plan.begin(study("--folds", "0"))
+    folder = predicted(made, raw, made.runs()[0])
+    label = raw / "labelsTs" / "t1_frame01.nii.gz"
+    label.write_bytes(label.read_bytes()[:40])
+    assert runs.Perform(made, made.runs()[0])() == tasks.FAILED
+    assert "t1_frame01" in json.loads((folder / "error.json").read_text())["log"]
+
+
 def test_own_results_and_settings_reach_the_command_and_our_trainers_are_found(tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_extTrainer", "/theirs")
     found = tasks.environment(tmp_path, {"CUDA_VISIBLE_DEVICES": "2"})
