@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     study = plan.begin(study)
     held_out.record_leaks(study, checked)
     show(study)
+    write_results(study)
     if study.equal == "time":
         execute(args, study, equal_time.measurements(study))
     tasks = [runs.Perform(study, one) for one in study.runs() if runs.status(study, one) != DONE]
@@ -151,11 +152,19 @@ def make_study(args: argparse.Namespace, dataset: Any) -> Study:
 
 
 def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Any]) -> None:
-    """Carry tasks out as the options say."""
+    """Carry tasks out as the options say; after each, write the results of all that are done by then.
+
+    So a benchmark that is killed has a report of what it has found.
+    """
     from nnunet_semisam.benchmark import executors
+    from nnunet_semisam.benchmark.results import write_results
 
     def report(name: str, status: str) -> None:
         print(f"{name}: {status}", flush=True)
+        try:
+            write_results(study)
+        except OSError as error:  # of a full disk, for example: the trainings that run now must not end for it
+            print(f"note: the results of now could not be written ({error}); they will be after the next run.")
 
     if args.executor == "local":
         executors.local(tasks, report, args.processes or max(1, len(args.gpus)), args.gpus)

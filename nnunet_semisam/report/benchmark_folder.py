@@ -100,8 +100,8 @@ def read_benchmark(folder: Path) -> Benchmark:
     path = folder / "results.json"
     if not path.is_file():
         raise UserError(
-            f"{folder} holds no results.json. Name the folder of a benchmark (its --out) that has finished at least "
-            "once; nnunet-semisam benchmark writes the file at its end."
+            f"{folder} holds no results.json. Name the folder of a benchmark (its --out); nnunet-semisam benchmark "
+            "writes the file before its first run, and anew after every run."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

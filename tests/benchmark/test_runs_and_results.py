@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -115,6 +116,27 @@ def test_unreadable_truth_fails_its_run_alone(study, raw):
     label.write_bytes(label.read_bytes()[:40])
     assert runs.Perform(made, made.runs()[0])() == tasks.FAILED
     assert "t1_frame01" in json.loads((folder / "error.json").read_text())["log"]
+
+
+def test_results_are_written_after_every_run(study, raw, monkeypatch):
+    """A benchmark that is killed in its second run has a report of the first."""
+    from nnunet_semisam.commands import benchmark as command
+    from nnunet_semisam.report.benchmark_folder import read_benchmark
+
+    made = plan.begin(study("--folds", "0"))
+    first, second = made.runs()
+    predicted(made, raw, first)
+
+    class Killed(runs.Perform):
+        def __call__(self, variables=None):
+            raise KeyboardInterrupt
+
+    args = SimpleNamespace(executor="serial")
+    with pytest.raises(KeyboardInterrupt):
+        command.execute(args, made, [runs.Perform(made, first), Killed(made, second)])
+    found = read_benchmark(made.folder)
+    assert [run["status"] for run in found.runs] == ["done", "new"]
+    assert found.cell("2d", 1, BASELINE, "mean", "dice")["mean"] == 1.0
 
 
 def test_own_results_and_settings_reach_the_command_and_our_trainers_are_found(tmp_path, monkeypatch):
