@@ -42,7 +42,9 @@ status             ``ok``, ``absent``, ``missed``, ``invented``, ``no prediction
     ``run_means`` (one per run), ``mean``, ``low``, ``high``, ``cases``, ``groups`` (see ``statistics.py``),
     ``failures`` (scores, of all runs, with a status of ``metrics.FAILURES``), ``absent``, and ``difference`` to the
     baseline on the same folds, seeds and cases: null, or ``mean``, ``low``, ``high``, ``cases``, ``groups``, ``p``.
-    A positive difference of ``dice`` and a negative one of every other metric speak for the trainer.
+    Where another of the runs that are averaged or compared invents a label, ``absent`` counts as perfect (see
+    ``comparable.py``); so a difference may rest on more cases than a mean. A positive difference of ``dice`` and a
+    negative one of every other metric speak for the trainer.
 
 Numbers that do not exist are null in json and empty in csv; there is no NaN in either file.
 """
@@ -56,27 +58,27 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nnunet_semisam import __version__
 from nnunet_semisam.benchmark import statistics
-from nnunet_semisam.benchmark.metrics import ABSENT, FAILURES, NO_PREDICTION, OK, UNITS
+from nnunet_semisam.benchmark.comparable import comparable
+from nnunet_semisam.benchmark.metrics import ABSENT, FAILURES, INVENTED, MEAN, MISSED, NO_PREDICTION, OK, UNITS
 from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
 from nnunet_semisam.benchmark.runs import status, training_folder
 from nnunet_semisam.benchmark.tasks import DONE, FAILED, read_json
 from nnunet_semisam.data.splits import write_json
 
 FORMAT = 1
-MEAN = "mean"
 COLUMNS = (
     *("run", "trainer", "configuration", "budget", "fold", "seed"),
     *("case", "group", "label", "metric", "unit", "value", "scored", "status"),
 )
 PACKAGES = ("nnunetv2", "torch", "monai", "scipy", "numpy", "SimpleITK", "segment-anything")
-WORST_FIRST = (NO_PREDICTION, "missed", "invented", OK, ABSENT)
+WORST_FIRST = (NO_PREDICTION, MISSED, INVENTED, OK, ABSENT)
 
 Scores = dict[Run, dict[str, list[dict[str, Any]]]]
 
@@ -175,24 +177,31 @@ def summarize(study: Study, scores: Scores) -> Iterator[dict[str, Any]]:
 
 
 def _cell(study: Study, scores: Scores, runs: Sequence[Run], label: str, metric: str) -> dict[str, Any]:
-    tables = {run: _column(scores[run], label, metric) for run in runs}
-    values = {run: {case: score["scored"] for case, score in table.items()} for run, table in tables.items()}
-    groups = {case: study.group_of(case) for table in values.values() for case in table}
-    statuses = [score["status"] for table in tables.values() for score in table.values()]
-    partners = {run: _baseline_of(run) for run in runs if _baseline_of(run) in scores and run.trainer != BASELINE}
-    difference = None
-    if partners:
-        theirs = [{c: s["scored"] for c, s in _column(scores[b], label, metric).items()} for b in partners.values()]
-        ours = [values[run] for run in partners]
-        difference = asdict(statistics.compare(statistics.average(ours), statistics.average(theirs), groups))
+    columns = [_column(scores[run], label, metric) for run in runs]
+    groups = {case: study.group_of(case) for column in columns for case in column}
+    statuses = [score["status"] for column in columns for score in column.values()]
+    means = statistics.average(comparable([scores[run] for run in runs], label, metric))
     return {
         "runs": len(runs),
-        "run_means": [statistics.nan_mean(list(table.values())) for table in values.values()],
-        **asdict(statistics.mean_interval(statistics.average(list(values.values())), groups)),
+        "run_means": [statistics.nan_mean(list(comparable([scores[run]], label, metric)[0].values())) for run in runs],
+        **asdict(statistics.mean_interval(means, groups)),
         "failures": sum(state in FAILURES for state in statuses),
         "absent": statuses.count(ABSENT),
-        "difference": difference,
+        "difference": _difference(scores, runs, label, metric, groups),
     }
+
+
+def _difference(
+    scores: Scores, runs: Sequence[Run], label: str, metric: str, groups: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Return the difference to the baseline's runs of the same folds and seeds, if there are any."""
+    ours = [run for run in runs if run.trainer != BASELINE and _baseline_of(run) in scores]
+    if not ours:
+        return None
+    both = [*ours, *map(_baseline_of, ours)]
+    tables = comparable([scores[run] for run in both], label, metric)
+    mine, theirs = statistics.average(tables[: len(ours)]), statistics.average(tables[len(ours) :])
+    return asdict(statistics.compare(mine, theirs, groups))
 
 
 def _baseline_of(run: Run) -> Run:

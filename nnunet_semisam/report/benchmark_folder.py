@@ -10,11 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.errors import UserError
 
 FORMAT = 1
-MEAN = "mean"
-DONE = "done"
 
 
 @dataclass(frozen=True)

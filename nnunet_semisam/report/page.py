@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from nnunet_semisam import __version__
+from nnunet_semisam.benchmark.tasks import DONE
 from nnunet_semisam.report import result_tables, setup_section
-from nnunet_semisam.report.benchmark_folder import DONE, Benchmark
+from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.efficiency import efficiency_chart
 from nnunet_semisam.report.findings import cautions, findings
 from nnunet_semisam.report.formats import count

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nnunet_semisam.report.benchmark_folder import MEAN, Benchmark
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.formats import interval
 from nnunet_semisam.report.html_parts import Cell, escape, number_cell, paragraph, table, text_cell
 from nnunet_semisam.report.published import Anchors

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_semisam.report.benchmark_folder import DONE, MEAN, Benchmark
+from nnunet_semisam.benchmark.metrics import FAILURES, MEAN
+from nnunet_semisam.benchmark.tasks import DONE
+from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.formats import NONE, gigabytes, interval, number, p_value, quantity
 from nnunet_semisam.report.html_parts import Cell, details, number_cell, pre, table, text_cell
 
 METRICS = ("dice", "hd95", "assd", "volume_error")
 TITLES = {"hd95": "HD95, mm", "assd": "ASSD, mm", "volume_error": "volume error, ml"}
 MOST_ROWS = 6000  # of the table of cases: more make a page slow
-FAILURES = ("missed", "invented", "no prediction")
 
 
 def class_table(benchmark: Benchmark) -> str:
