@@ -1,6 +1,7 @@
 """The grid, what may be added to it, and what must never change under it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -124,6 +125,16 @@ def test_test_cases_judge_all_folds_and_validation_cases_their_own(study, raw):
     assert cases.label("t1_frame01", ".nii.gz").resolve() == raw / "labelsTs" / "t1_frame01.nii.gz"
     assert [path.name for path in cases.images.iterdir()] == ["t1_frame01_0000.nii.gz"]
     assert held_out.gather(study("--cases", "val"), dataset, 1).cases == small_dataset.SPLITS[1]["val"]
+
+
+def test_links_follow_a_dataset_that_moved(study, raw, tmp_path):
+    """The old place may still be there, with other content by now."""
+    held_out.gather(study(), open_dataset("3", "nnUNetPlans"), 0)
+    moved = tmp_path / "elsewhere" / raw.name
+    shutil.copytree(raw, moved)
+    cases = held_out.gather(study(), replace(open_dataset("3", "nnUNetPlans"), raw=moved), 0)
+    links = [*cases.images.iterdir(), cases.label("t1_frame01", ".nii.gz")]
+    assert [link.resolve().parents[1] for link in links] == [moved, moved]
 
 
 def test_one_test_set_is_chosen_of_several(study, raw):
