@@ -45,7 +45,10 @@ def _published(anchors: Anchors, index: int) -> Line:
         for budget, results in anchors.results.items()
         for one in results
     ]
-    return Line(f"published, same labeled and test cases ({anchors.name})", [], index, dots=dots)
+    name = f"published on this split ({anchors.name})"
+    if anchors.limits:
+        name += "; small networks or short trainings here: do not compare"
+    return Line(name, [], index, dots=dots)
 
 
 def _line(benchmark: Benchmark, configuration: str, trainer: str, label: str, metric: str) -> Line:
