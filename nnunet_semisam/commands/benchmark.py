@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HELP = "Train a grid of trainers, label budgets, seeds and configurations; judge all on held-out cases."
 TIME_LIMITS = {"timeout_min", "slurm_time"}
-EXAMPLE = "nnunet-semisam benchmark -d 27 -c 2d --trainers nnUNetTrainerMeanTeacher --labeled 1 3 -o benchmark"
+EXAMPLE = "nnunet-semisam benchmark -d 28 -c 2d --trainers nnUNetTrainerMeanTeacher --labeled 1 3 -o benchmark"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,20 +52,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what is not done yet; exit status 1 if a run failed."""
-    from nnunet_semisam.benchmark import equal_time, held_out, plan, runs
+    from nnunet_semisam.benchmark import equal_time, held_out, plan, preflight, runs
     from nnunet_semisam.benchmark.results import write_results
     from nnunet_semisam.benchmark.tasks import DONE
     from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.data.default_splits import ensure_splits
 
     check_options(args)
     dataset = open_dataset(args.dataset, args.plans)
+    for message in ensure_splits(dataset.preprocessed, dataset.raw):
+        print(message)
     study = make_study(args, dataset)
     if args.dry_run:
         show(study)
         return 0
     for fold in study.folds:
         held_out.cases_to_judge(study, dataset, fold)
-    plan.refuse_other_study(study)
+    plan_of_all = plan.refuse_other_study(study)
+    to_do = [one for one in plan_of_all.runs() if runs.status(plan_of_all, one) != DONE]
+    for note in preflight.check_runs(study, dataset, to_do):
+        print(f"note: {note}")
     checked = held_out.check_leaks(study, dataset, args.num_processes)
     study = plan.begin(study)
     held_out.record_leaks(study, checked)

@@ -13,8 +13,8 @@ from nnunet_semisam.report.formats import count, interval, p_value
 ABSENT_LABELS = (
     "Where the truth lacks a label and none is predicted, there is nothing to judge, and the case is in no mean of "
     "that label. In a difference it counts as perfect (Dice 1, distance 0 mm) if the other trainer invents the label, "
-    "and between the seeds of one trainer, too: an invention costs in every comparison. A difference can therefore rest "
-    "on more cases than a mean, and is not the difference of two means."
+    "and between the seeds of one trainer, too: an invention costs in every comparison. A difference can therefore "
+    "rest on more cases than a mean, and is not the difference of two means."
 )
 
 

@@ -104,6 +104,16 @@ def test_dry_run_writes_nothing(raw, tmp_path, capsys):
     assert "nnUNetTrainerMeanTeacher__2d__fold_1__seed_0 (3 labeled): new" in text
 
 
+def test_folds_that_a_converter_left_beside_the_images_are_found(raw, tmp_path, capsys):
+    """Converted with several budgets and planned by nnU-Net, nothing else: no imagesUl, so no preprocess command."""
+    from nnunet_semisam import cli
+
+    (tmp_path / "preprocessed" / small_dataset.NAME / "splits_final.json").rename(raw / "splits_final.json")
+    words = ["benchmark", "-d", "3", "-c", "2d", "--trainers", OURS, "-o", str(tmp_path / "out"), "--dry-run"]
+    assert cli.main(words) == 0
+    assert "4 runs in" in capsys.readouterr().out
+
+
 def test_every_epoch_is_saved_and_the_length_is_the_same_for_all(study, tmp_path):
     assert study().settings == {
         "num_epochs": 1000,
