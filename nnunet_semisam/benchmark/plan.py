@@ -162,7 +162,7 @@ def _merge(before: Study, now: Study) -> Study:
                 "would not compare. Give the same options, or another --out."
             )
     for fold in before.folds.keys() & now.folds.keys():
-        if before.folds[fold] != now.folds[fold]:
+        if before.folds[fold]["sha256"] != now.folds[fold]["sha256"]:
             raise UserError(
                 f"Fold {fold} of {now.dataset} has changed since {now.folder} was begun. Restore {SPLITS_FILE}, or "
                 "choose another --out."
@@ -216,9 +216,20 @@ def choose_folds(
 
 
 def budgets_of(dataset: PlannedDataset, splits: Sequence[Mapping[str, Sequence[str]]]) -> list[int]:
-    """Return the number of labeled groups of every fold, counted in the folds themselves."""
+    """Return the number of labeled groups of every fold, counted in the folds themselves.
+
+    Folds of a cross-validation are one budget, the rounded mean of theirs, though some may have a group more.
+    """
     group_of = group_function(group_pattern(dataset))
-    return [len({group_of(case) for case in split["train"]}) for split in splits]
+    counts = [len({group_of(case) for case in split["train"]}) for split in splits]
+    return [round(sum(counts) / len(counts))] * len(counts) if is_cross_validation(splits) else counts
+
+
+def is_cross_validation(splits: Sequence[Mapping[str, Sequence[str]]]) -> bool:
+    """Return whether folds take turns: every fold has the same cases, and no case validates in two folds."""
+    validating = [case for split in splits for case in split["val"]]
+    together = {frozenset([*split["train"], *split["val"]]) for split in splits}
+    return len(splits) > 1 and len(together) == 1 and len(set(validating)) == len(validating)
 
 
 def group_pattern(dataset: PlannedDataset) -> str | None:

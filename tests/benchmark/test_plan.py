@@ -30,6 +30,23 @@ def test_budgets_choose_folds(study):
         study("--labeled", "3", "--folds", "0")
 
 
+def test_folds_of_a_cross_validation_are_one_budget(study, tmp_path):
+    """Eleven patients in five folds: 8 are labeled in one fold and 9 in the others."""
+    from nnunet_semisam.data.splits import make_splits
+
+    path = tmp_path / "preprocessed" / small_dataset.NAME / "splits_final.json"
+    cases = [f"p{i}_frame{f:02d}" for i in range(11) for f in (1, 9)]
+    splits = make_splits(cases)
+    counts = sorted(len(split["train"]) // 2 for split in splits)
+    assert counts == [8, 9, 9, 9, 9]
+    path.write_text(json.dumps(splits))
+    assert {content["budget"] for content in study().folds.values()} == {9}
+    assert list(study("--labeled", "9").folds) == [0, 1, 2, 3, 4]
+    hidden = [{**split, "train": split["train"][:-2], "unlabeled": split["train"][-2:]} for split in splits]
+    path.write_text(json.dumps(hidden))  # other cases fold by fold: budgets of their own
+    assert {content["budget"] for content in study().folds.values()} == {7, 8}
+
+
 def test_groups_are_those_of_the_split_command(study, raw, tmp_path):
     folder = tmp_path / "preprocessed" / small_dataset.NAME
     (folder / "semisam_split.json").write_text(json.dumps({"group": "frame[0-9]+"}))
