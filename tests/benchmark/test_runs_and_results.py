@@ -77,7 +77,10 @@ def test_failing_training_is_recorded_with_the_end_of_its_log(study):
     log = (made.folder_of(run) / "train.log").read_text()
     assert log.startswith(f"$ nnUNetv2_train {NAME} 2d 0 -tr {BASELINE} -p nnUNetPlans -device cpu\n")
     (attempt,) = (made.folder_of(run) / "attempts").iterdir()
-    assert json.loads(attempt.read_text())["finished"] is False
+    content = json.loads(attempt.read_text())
+    assert content["finished"] is False
+    assert content["device"] == "cpu"
+    assert {"python", "nnunet-semisam", "torch", "nnunetv2"} <= set(content["versions"])
 
 
 def predicted(study, raw, run):
@@ -221,6 +224,26 @@ def test_cost_of_all_attempts_is_in_the_runs(finished):
     assert (found["train_hours"], found["predict_hours"], found["attempts"]) == (1.5, 0.1, 3)
     assert (found["peak_memory_bytes"], found["peak_gpu_bytes"], found["steps"]) == (36000, None, 20)
     assert found["training"].endswith(f"results/{NAME}/nnUNetTrainerSupervised__nnUNetPlans__2d/fold_0")
+
+
+def test_hours_of_a_trainer_are_summed_over_runs_and_starts(finished):
+    for path in finished.folder.glob("runs/*Teacher*seed_1/attempts/train_*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"gpu": "a GPU"}))
+    cost = {one["trainer"]: one for one in results.write_results(finished)["cost"]}
+    hours = {"train_hours": 3.0, "predict_hours": 0.2, "gpu_hours": 0}
+    assert cost[BASELINE] == {"trainer": BASELINE, "runs": 2, **hours}
+    assert (cost[OURS]["train_hours"], cost[OURS]["gpu_hours"]) == (3.0, 1.5)
+
+
+def test_software_is_that_of_the_training_not_of_now(finished):
+    """Two starts with one torch and a third with another; the fingerprint of SAM comes with the first round."""
+    folder = finished.folder_of(finished.runs()[-1]) / "attempts"
+    for index, (torch, weights) in enumerate((("2.8", []), ("2.8", ["w"]), ("2.9", ["w"]))):
+        content = {"stage": "train", "seconds": 1, "peak_memory_bytes": 1, "peak_gpu_bytes": None, "gpu": None}
+        content |= {"versions": {"torch": torch}, "variables": {}, "sam_fingerprints": weights}
+        (folder / f"train_{index:03d}.json").write_text(json.dumps(content))
+    software = results.write_results(finished)["runs"][-1]["software"]
+    assert [(one["versions"]["torch"], one["sam_fingerprints"]) for one in software] == [("2.8", ["w"]), ("2.9", ["w"])]
 
 
 def test_unfinished_runs_are_named_and_only_matched_ones_compared(finished):
