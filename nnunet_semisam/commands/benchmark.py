@@ -169,8 +169,8 @@ def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Any]) -> Non
         print(f"{name}: {status}", flush=True)
         try:
             write_results(study)
-        except OSError as error:  # of a full disk, for example: the trainings that run now must not end for it
-            print(f"note: the results of now could not be written ({error}); they will be after the next run.")
+        except Exception as error:  # of a full disk, for example: the trainings that run now must not end for it
+            print(f"note: the results of now could not be written ({error!r}); they will be after the next run.")
 
     if args.executor == "local":
         executors.local(tasks, report, args.processes or max(1, len(args.gpus)), args.gpus)

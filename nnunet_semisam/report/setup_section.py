@@ -19,6 +19,7 @@ def configuration_part(benchmark: Benchmark) -> str:
     """Return what all runs share, and the resolved settings of every trainer."""
     study = benchmark.study
     judged = f"{len(benchmark.content['cases']['groups'])} {study['cases']} cases"
+    used = ", ".join(sorted({run["device"] for run in benchmark.runs if run.get("device")}))
     rows = [
         ("dataset", study["dataset"]),
         ("plans", study["plans"]),
@@ -29,7 +30,7 @@ def configuration_part(benchmark: Benchmark) -> str:
         ("seeds", ", ".join(map(str, study["seeds"]))),
         ("in common", "optimiser steps" if study["equal"] == "steps" else "wall-clock time"),
         ("judged on", judged + (f" ({study['test_set']})" if study["test_set"] else "")),
-        ("device", study["device"]),
+        ("device", f"{study['device']}{' (' + used + ')' if used else ''}"),
     ]
     shared = plain_table(("setting", "value"), [*rows, *((name, value) for name, value in study["settings"].items())])
     resolved = "".join(
