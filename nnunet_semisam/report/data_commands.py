@@ -13,7 +13,8 @@ from nnunet_semisam.report.anchor_limits import used_plans
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.training_cases import DatasetRecord
 
-CONVERTERS = {"ACDC": "acdc", "LA2018": "la", "BHSD": "bhsd"}  # all others were made by ``convert nnunet``
+# What manifests call converters, those of older versions included; all others were made by ``convert nnunet``.
+CONVERTERS = {"ACDC": "acdc", "AcdcConverter": "acdc", "LA2018": "la", "BHSD": "bhsd"}
 OPTIONS = {"split": "--split", "format": "--format", "intensities": "--intensities", "group": "--group"}
 ORDER_FILE = "order.txt"
 
@@ -40,7 +41,7 @@ def convert_commands(dataset: DatasetRecord, number: str) -> list[str]:
         why = f" ({dataset.missing})" if dataset.missing else ""
         return [f"# no converter's record of the dataset{why}: put it into $nnUNet_raw as it was"]
     settings = dataset.manifest.get("settings", {})
-    name = CONVERTERS.get(dataset.manifest.get("converter", ""), "nnunet")
+    name = "nnunet" if "group" in settings else CONVERTERS.get(dataset.manifest.get("converter", ""), "nnunet")
     labeled = settings.get("labeled_patients") or settings.get("labeled_cases") or []
     words = ["nnunet-semisam", "convert", name, "-i", "FOLDER", "-d", number, "--labeled"]
     words += [str(len(groups)) for groups in labeled] if len(labeled) != 1 else list(labeled[0])

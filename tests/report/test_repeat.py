@@ -53,6 +53,7 @@ def copy(folder, tmp_path):
             {"split": "ssl4mis", "labeled_patients": [["p1"], ["p1", "p2", "p3"]]},
             {"labeled": ["1", "3"], "split": "ssl4mis", "dataset_id": 901},
         ),
+        ("AcdcConverter", {"split": "ssl4mis", "labeled_patients": [["p1"]]}, {"labeled": ["p1"], "split": "ssl4mis"}),
         (
             "LA2018",
             {"format": "h5", "labeled_cases": [["A", "B"]], "val_cases": ["X", "Y"]},
@@ -63,6 +64,7 @@ def copy(folder, tmp_path):
             {"labeled_cases": [["A"]], "val_cases": [], "left_out": ["Z"]},
             {"labeled": ["A"], "val": ["0"], "leave_out": ["Z"]},
         ),
+        ("ACDC", HEART, {"labeled": ["1", "2"], "val": ["v"]}),  # another dataset of that name, taken apart
         ("Heart", HEART, {"labeled": ["1", "2"], "val": ["v"], "group": "(.)"}),
     ],
 )
