@@ -17,7 +17,7 @@ import yaml
 
 from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
-from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, environment, read_json
+from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, device_here, environment, read_json
 from nnunet_semisam.errors import UserError
 
 EVERYTHING_ON = {
@@ -73,7 +73,8 @@ class MeasureStep:
             (self.folder / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
             fold = str(min(self.study.folds))
             words = [sys.executable, "-m", "nnunet_semisam.benchmark.step_time", str(report), self.study.dataset]
-            words += [self.configuration, fold, self.trainer, self.study.plans, self.study.device]
+            device = device_here(self.study.device, variables or {})
+            words += [self.configuration, fold, self.trainer, self.study.plans, device]
             processes.run_logged(words, environment(self.folder, variables or {}), self.folder / "timing.log")
             return DONE if report.is_file() else FAILED
 

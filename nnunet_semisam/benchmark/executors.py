@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -21,6 +22,7 @@ from nnunet_semisam.errors import UserError
 
 Report = Callable[[str, str], None]  # name of a task, its status
 JOB_FILE = "job.json"
+POLL_SECONDS = 1.0
 
 
 class Task(Protocol):
@@ -124,9 +126,20 @@ def slurm(
             task.folder.mkdir(parents=True, exist_ok=True)
             write_json(task.folder / JOB_FILE, {"cluster": cluster, "job": job.job_id})
             jobs[task.name] = job
-    for task in tasks:
-        report(task.name, _outcome(jobs[task.name]))
-        (task.folder / JOB_FILE).unlink(missing_ok=True)
+    _wait(tasks, jobs, report)
+
+
+def _wait(tasks: Sequence[Task], jobs: Mapping[str, Any], report: Report) -> None:
+    """Tell of every task as soon as its job has ended, in whatever order that is."""
+    waiting = list(tasks)
+    while waiting:
+        ended = [task for task in waiting if jobs[task.name].done()]
+        for task in ended:
+            report(task.name, _outcome(jobs[task.name]))
+            (task.folder / JOB_FILE).unlink(missing_ok=True)
+        waiting = [task for task in waiting if task not in ended]
+        if not ended:
+            time.sleep(POLL_SECONDS)
 
 
 def _executor(folder: Path, options: Mapping[str, Any], cluster: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,12 +103,14 @@ def gather(study: Study, dataset: PlannedDataset, fold: int) -> HeldOut:
 
 def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.is_symlink() and not target.exists():
-        target.unlink()  # the dataset moved
-    if not target.exists():
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        temporary.symlink_to(source.resolve())
-        os.replace(temporary, target)
+    wanted = source.resolve()
+    if target.is_symlink() and target.readlink() == wanted:
+        return
+    if target.exists() and not target.is_symlink():
+        return  # a copy, where a benchmark was moved to a place without links
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
+    temporary.symlink_to(wanted)
+    os.replace(temporary, target)  # also over a link to where the dataset was before
 
 
 def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Run a stock nnU-Net command in this process, and write down how long it took and how much memory it needed.
+"""Run a stock nnU-Net command in this process, and write down time, memory, machine and software.
 
 Called by ``runs.py`` as ``python -m nnunet_semisam.benchmark.measured REPORT.json train|predict ARGUMENTS``. The
 report is renewed while the command runs, so that the hours of a run that was killed are not lost. If the process that
@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark.versions import environment_settings, sam_fingerprints, versions
+
 THREADS = "nnUNet_semisam_threads"
 WATCH_SECONDS = 1.0
 WRITE_EVERY = 10  # looks at the watch
@@ -32,10 +34,12 @@ class Meter:
     Args:
         path: The json file.
         stage: What is being run.
+        device: nnU-Net's ``-device``.
     """
 
-    def __init__(self, path: Path, stage: str) -> None:
+    def __init__(self, path: Path, stage: str, device: str | None = None) -> None:
         self.path, self.stage = path, stage
+        self.software = {"device": device, "versions": versions(), "variables": environment_settings()}
         self.start, self.started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.parent = os.getppid()
         self.end = threading.Event()
@@ -58,7 +62,7 @@ class Meter:
         os.replace(temporary, self.path)
 
     def content(self) -> dict[str, Any]:
-        """Return seconds by the clock, peak memory in bytes of this process and of the GPU, and the machine."""
+        """Return seconds by the clock, peak memory in bytes of this process and of the GPU, machine and software."""
         torch = sys.modules.get("torch")
         with_gpu = torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized()
         return {
@@ -69,6 +73,8 @@ class Meter:
             "peak_gpu_bytes": torch.cuda.max_memory_reserved() if with_gpu else None,
             "gpu": torch.cuda.get_device_name() if with_gpu else None,
             "host": platform.node(),
+            **self.software,
+            "sam_fingerprints": sam_fingerprints(Path(os.environ.get("nnUNet_results") or os.devnull)),
         }
 
     def _watch(self) -> None:
@@ -95,7 +101,8 @@ def main(argv: Sequence[str]) -> None:
     """Run ``train`` or ``predict`` with nnU-Net's own arguments."""
     report, stage, *arguments = argv
     limit_threads()
-    with Meter(Path(report), stage):
+    device = arguments[arguments.index("-device") + 1] if "-device" in arguments else None
+    with Meter(Path(report), stage, device):
         if stage == "train":
             from nnunetv2.run.run_training import run_training_entry as command
         else:

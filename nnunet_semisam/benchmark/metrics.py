@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 MM3_PER_ML = 1000.0
+MEAN = "mean"  # in place of a label: over the labels of a case
 OK, ABSENT, MISSED, INVENTED, NO_PREDICTION = "ok", "absent", "missed", "invented", "no prediction"
 FAILURES = (MISSED, INVENTED, NO_PREDICTION)
 UNITS = {"dice": "1", "hd95": "mm", "assd": "mm", "volume_error": "ml", "volume_bias": "ml"}

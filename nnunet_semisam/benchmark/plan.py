@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark.tasks import AUTO
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.default_splits import SPLITS_FILE
 from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function
@@ -62,7 +63,7 @@ class Study:
         cases: ``test`` (imagesTs) or ``val`` (the validation cases of the fold).
         test_set: Name of one of several test sets, or ``None``.
         group: The pattern that finds the patient in a case's name; ``None`` cuts off frame numbers.
-        device: For nnU-Net's ``-device``.
+        device: For nnU-Net's ``-device``; ``auto`` is found out where a run trains.
     """
 
     folder: Path
@@ -78,7 +79,7 @@ class Study:
     cases: str = "test"
     test_set: str | None = None
     group: str | None = None
-    device: str = field(default="cuda", compare=False)
+    device: str = field(default=AUTO, compare=False)
 
     def runs(self) -> list[Run]:
         """Return all runs, the baseline's first: others may need its step time."""
@@ -161,7 +162,7 @@ def _merge(before: Study, now: Study) -> Study:
                 "would not compare. Give the same options, or another --out."
             )
     for fold in before.folds.keys() & now.folds.keys():
-        if before.folds[fold] != now.folds[fold]:
+        if before.folds[fold]["sha256"] != now.folds[fold]["sha256"]:
             raise UserError(
                 f"Fold {fold} of {now.dataset} has changed since {now.folder} was begun. Restore {SPLITS_FILE}, or "
                 "choose another --out."
@@ -215,9 +216,20 @@ def choose_folds(
 
 
 def budgets_of(dataset: PlannedDataset, splits: Sequence[Mapping[str, Sequence[str]]]) -> list[int]:
-    """Return the number of labeled groups of every fold, counted in the folds themselves."""
+    """Return the number of labeled groups of every fold, counted in the folds themselves.
+
+    Folds of a cross-validation are one budget, the rounded mean of theirs, though some may have a group more.
+    """
     group_of = group_function(group_pattern(dataset))
-    return [len({group_of(case) for case in split["train"]}) for split in splits]
+    counts = [len({group_of(case) for case in split["train"]}) for split in splits]
+    return [round(sum(counts) / len(counts))] * len(counts) if is_cross_validation(splits) else counts
+
+
+def is_cross_validation(splits: Sequence[Mapping[str, Sequence[str]]]) -> bool:
+    """Return whether folds take turns: every fold has the same cases, and no case validates in two folds."""
+    validating = [case for split in splits for case in split["val"]]
+    together = {frozenset([*split["train"], *split["val"]]) for split in splits}
+    return len(splits) > 1 and len(together) == 1 and len(set(validating)) == len(validating)
 
 
 def group_pattern(dataset: PlannedDataset) -> str | None:

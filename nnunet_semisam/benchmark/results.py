@@ -28,21 +28,28 @@ status             ``ok``, ``absent``, ``missed``, ``invented``, ``no prediction
 ``baseline``
     Class name of the baseline.
 ``versions``
-    Of python and the packages that matter.
+    Of python and the packages that matter, when the results were written; those of the trainings are in ``runs``.
 ``cases``
     ``{"kind": "test" or "val", "folder": {fold: folder with images and labels}, "groups": {case: patient}}``.
 ``runs``
     A list of objects: ``run``, ``trainer``, ``configuration``, ``budget``, ``fold``, ``seed``, ``status`` (``done``,
     ``failed``, ``started``, ``new``), ``error`` (text or null), ``steps``, ``train_hours`` and ``predict_hours`` (of
-    the device, all attempts, validation included), ``attempts``, ``peak_memory_bytes`` (main process),
-    ``peak_gpu_bytes`` (null without a GPU), ``gpu``, ``host``, ``training`` (nnU-Net's output folder with logs and
-    checkpoints), ``predictions``. Folders are relative to the file.
+    the device, all attempts, validation included), ``gpu_hours`` (those of both that had a GPU), ``attempts``,
+    ``peak_memory_bytes`` (main process, without workers), ``peak_gpu_bytes`` (null without a GPU), ``gpu``, ``host``,
+    ``device``, ``software`` (what the training ran with: ``versions``, ``variables`` of the environment,
+    ``sam_fingerprints``; a list of what differed between its starts), ``training`` (nnU-Net's output folder with logs
+    and checkpoints), ``predictions``. Folders are relative to the file.
+``cost``
+    A list of objects, one per trainer: ``trainer``, ``runs`` (that began), ``train_hours``, ``predict_hours``,
+    ``gpu_hours``, sums over all runs and attempts.
 ``summary``
     A list of objects, one per ``configuration``, ``budget``, ``trainer``, ``label`` and ``metric``: ``runs`` (number),
     ``run_means`` (one per run), ``mean``, ``low``, ``high``, ``cases``, ``groups`` (see ``statistics.py``),
     ``failures`` (scores, of all runs, with a status of ``metrics.FAILURES``), ``absent``, and ``difference`` to the
     baseline on the same folds, seeds and cases: null, or ``mean``, ``low``, ``high``, ``cases``, ``groups``, ``p``.
-    A positive difference of ``dice`` and a negative one of every other metric speak for the trainer.
+    Where another of the runs that are averaged or compared invents a label, ``absent`` counts as perfect (see
+    ``comparable.py``); so a difference may rest on more cases than a mean. A positive difference of ``dice`` and a
+    negative one of every other metric speak for the trainer.
 
 Numbers that do not exist are null in json and empty in csv; there is no NaN in either file.
 """
@@ -50,33 +57,31 @@ Numbers that do not exist are null in json and empty in csv; there is no NaN in 
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import io
 import json
 import math
 import os
-import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam import __version__
 from nnunet_semisam.benchmark import statistics
-from nnunet_semisam.benchmark.metrics import ABSENT, FAILURES, NO_PREDICTION, OK, UNITS
+from nnunet_semisam.benchmark.comparable import comparable
+from nnunet_semisam.benchmark.cost import cost_of, software_of, totals
+from nnunet_semisam.benchmark.metrics import ABSENT, FAILURES, INVENTED, MEAN, MISSED, NO_PREDICTION, OK, UNITS
 from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
 from nnunet_semisam.benchmark.runs import status, training_folder
 from nnunet_semisam.benchmark.tasks import DONE, FAILED, read_json
+from nnunet_semisam.benchmark.versions import versions
 from nnunet_semisam.data.splits import write_json
 
 FORMAT = 1
-MEAN = "mean"
 COLUMNS = (
     *("run", "trainer", "configuration", "budget", "fold", "seed"),
     *("case", "group", "label", "metric", "unit", "value", "scored", "status"),
 )
-PACKAGES = ("nnunetv2", "torch", "monai", "scipy", "numpy", "SimpleITK", "segment-anything")
-WORST_FIRST = (NO_PREDICTION, "missed", "invented", OK, ABSENT)
+WORST_FIRST = (NO_PREDICTION, MISSED, INVENTED, OK, ABSENT)
 
 Scores = dict[Run, dict[str, list[dict[str, Any]]]]
 
@@ -84,13 +89,15 @@ Scores = dict[Run, dict[str, list[dict[str, Any]]]]
 def write_results(study: Study) -> dict[str, Any]:
     """Write both files from the runs that are done, and return the content of ``results.json``."""
     scores = load_scores(study)
+    runs = [describe(study, run) for run in study.runs()]
     content = {
         "format": FORMAT,
         "study": study.to_json(),
         "baseline": BASELINE,
         "versions": versions(),
         "cases": cases_of(study, scores),
-        "runs": [describe(study, run) for run in study.runs()],
+        "runs": runs,
+        "cost": totals(runs),
         "summary": list(summarize(study, scores)),
     }
     content = _without_nan(content)
@@ -133,29 +140,21 @@ def cases_of(study: Study, scores: Scores) -> dict[str, Any]:
 
 
 def describe(study: Study, run: Run) -> dict[str, Any]:
-    """Return what is known of a run: where it is, what it cost, what went wrong."""
+    """Return what is known of a run: where it is, what it cost, what it rests on, what went wrong."""
     folder = study.folder_of(run)
     attempts = [read_json(path) for path in sorted((folder / "attempts").glob("[!.]*.json"))]
     trained = read_json(folder / "trained.json")["settings"] if (folder / "trained.json").is_file() else None
     state = status(study, run)
-    error = read_json(folder / "error.json")["log"] if state == FAILED else None
     last = attempts[-1] if attempts else {}
-    hours = {
-        f"{stage}_hours": sum(a["seconds"] for a in attempts if a["stage"] == stage) / 3600
-        for stage in ("train", "predict")
-    }
     return {
         "run": run.name,
         **asdict(run),
         "status": state,
-        "error": error,
+        "error": read_json(folder / "error.json")["log"] if state == FAILED else None,
         "steps": trained and trained["num_epochs"] * trained["num_iterations_per_epoch"],
-        **hours,
-        "attempts": len(attempts),
-        "peak_memory_bytes": max((a["peak_memory_bytes"] for a in attempts), default=None),
-        "peak_gpu_bytes": max((a["peak_gpu_bytes"] for a in attempts if a["peak_gpu_bytes"]), default=None),
-        "gpu": last.get("gpu"),
-        "host": last.get("host"),
+        **cost_of(attempts),
+        **{name: last.get(name) for name in ("gpu", "host", "device")},
+        "software": software_of(attempts),
         "training": training_folder(study, run).relative_to(study.folder).as_posix(),
         "predictions": (folder / "predictions").relative_to(study.folder).as_posix(),
     }
@@ -175,24 +174,31 @@ def summarize(study: Study, scores: Scores) -> Iterator[dict[str, Any]]:
 
 
 def _cell(study: Study, scores: Scores, runs: Sequence[Run], label: str, metric: str) -> dict[str, Any]:
-    tables = {run: _column(scores[run], label, metric) for run in runs}
-    values = {run: {case: score["scored"] for case, score in table.items()} for run, table in tables.items()}
-    groups = {case: study.group_of(case) for table in values.values() for case in table}
-    statuses = [score["status"] for table in tables.values() for score in table.values()]
-    partners = {run: _baseline_of(run) for run in runs if _baseline_of(run) in scores and run.trainer != BASELINE}
-    difference = None
-    if partners:
-        theirs = [{c: s["scored"] for c, s in _column(scores[b], label, metric).items()} for b in partners.values()]
-        ours = [values[run] for run in partners]
-        difference = asdict(statistics.compare(statistics.average(ours), statistics.average(theirs), groups))
+    columns = [_column(scores[run], label, metric) for run in runs]
+    groups = {case: study.group_of(case) for column in columns for case in column}
+    statuses = [score["status"] for column in columns for score in column.values()]
+    means = statistics.average(comparable([scores[run] for run in runs], label, metric))
     return {
         "runs": len(runs),
-        "run_means": [statistics.nan_mean(list(table.values())) for table in values.values()],
-        **asdict(statistics.mean_interval(statistics.average(list(values.values())), groups)),
+        "run_means": [statistics.nan_mean(list(comparable([scores[run]], label, metric)[0].values())) for run in runs],
+        **asdict(statistics.mean_interval(means, groups)),
         "failures": sum(state in FAILURES for state in statuses),
         "absent": statuses.count(ABSENT),
-        "difference": difference,
+        "difference": _difference(scores, runs, label, metric, groups),
     }
+
+
+def _difference(
+    scores: Scores, runs: Sequence[Run], label: str, metric: str, groups: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Return the difference to the baseline's runs of the same folds and seeds, if there are any."""
+    ours = [run for run in runs if run.trainer != BASELINE and _baseline_of(run) in scores]
+    if not ours:
+        return None
+    both = [*ours, *map(_baseline_of, ours)]
+    tables = comparable([scores[run] for run in both], label, metric)
+    mine, theirs = statistics.average(tables[: len(ours)]), statistics.average(tables[len(ours) :])
+    return asdict(statistics.compare(mine, theirs, groups))
 
 
 def _baseline_of(run: Run) -> Run:
@@ -201,17 +207,6 @@ def _baseline_of(run: Run) -> Run:
 
 def _column(cases: dict[str, list[dict[str, Any]]], label: str, metric: str) -> dict[str, dict[str, Any]]:
     return {c: s for c, found in cases.items() for s in found if s["label"] == label and s["metric"] == metric}
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of python, this package and those that numbers depend on."""
-    found = {"python": platform.python_version(), "nnunet-semisam": __version__}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _write_csv(study: Study, scores: Scores) -> None:

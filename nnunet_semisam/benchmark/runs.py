@@ -16,10 +16,12 @@ Everything is in the run's folder. What is finished there is never repeated:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +33,7 @@ from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.equal_time import epochs_of
 from nnunet_semisam.benchmark.held_out import gather
 from nnunet_semisam.benchmark.plan import Run, Study
-from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, NEW, STARTED, environment
+from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, NEW, STARTED, device_here, environment
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.splits import write_json
 from nnunet_semisam.errors import UserError
@@ -85,9 +87,9 @@ def status(study: Study, run: Run) -> str:
 
 def _perform(study: Study, run: Run, variables: Mapping[str, str]) -> str:
     folder = study.folder_of(run)
-    (folder / "attempts").mkdir(parents=True, exist_ok=True)
-    (folder / "error.json").unlink(missing_ok=True)
     try:
+        (folder / "attempts").mkdir(parents=True, exist_ok=True)
+        (folder / "error.json").unlink(missing_ok=True)
         if not (folder / "trained.json").is_file():
             _train(study, run, variables)
         if not (folder / "predictions").is_dir():
@@ -97,10 +99,20 @@ def _perform(study: Study, run: Run, variables: Mapping[str, str]) -> str:
     except _CommandFailedError as failure:
         if processes.stopping() or failure.status in processes.STOPPED:
             return STARTED
-        write_json(folder / "error.json", {"stage": failure.stage, "status": failure.status, "log": str(failure)})
+        return _failed(folder, failure.stage, str(failure), failure.status)
     except UserError as error:
-        write_json(folder / "error.json", {"stage": "prepare", "status": None, "log": str(error)})
+        return _failed(folder, "prepare", str(error))
+    except Exception as error:  # whatever it is, of files, readers or metrics: the other runs must go on
+        end = "".join(traceback.format_exception(error)).splitlines()[-processes.SHOWN_LINES :]
+        return _failed(folder, "prepare or score", "\n".join(end))
     return status(study, run)
+
+
+def _failed(folder: Path, stage: str, log: str, code: int | None = None) -> str:
+    """Write down what went wrong; on a full disk not even that is possible, and the run has failed all the same."""
+    with contextlib.suppress(OSError):
+        write_json(folder / "error.json", {"stage": stage, "status": code, "log": log})
+    return FAILED
 
 
 class _CommandFailedError(Exception):
@@ -124,7 +136,8 @@ def _train(study: Study, run: Run, variables: Mapping[str, str]) -> None:
         temporary = folder / ".settings.yaml.tmp"
         temporary.write_text(yaml.safe_dump(settings_of(study, run), sort_keys=False), encoding="utf-8")
         os.replace(temporary, settings)
-    arguments = [study.dataset, run.configuration, str(run.fold), *_model(study, run), "-device", study.device]
+    arguments = [study.dataset, run.configuration, str(run.fold), *_model(study, run)]
+    arguments += ["-device", device_here(study.device, variables)]
     _command(study, run, "train", [*arguments, *resume_option(training_folder(study, run))], variables)
     write_json(folder / "trained.json", {"run": asdict(run), "settings": yaml.safe_load(settings.read_text())})
 
@@ -149,7 +162,8 @@ def _predict(study: Study, run: Run, variables: Mapping[str, str]) -> None:
     unfinished = folder / "predictions.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     options = ["-i", str(cases.images), "-o", str(unfinished), "-d", study.dataset, "-c", run.configuration]
-    options += ["-f", str(run.fold), *_model(study, run), "-chk", CHECKPOINT, "-device", study.device]
+    options += ["-f", str(run.fold), *_model(study, run), "-chk", CHECKPOINT]
+    options += ["-device", device_here(study.device, variables)]
     _command(study, run, "predict", options, variables)
     os.replace(unfinished, folder / "predictions")
 

@@ -11,6 +11,7 @@ from typing import Any
 from nnunet_semisam.settings_file import VARIABLE
 
 DONE, FAILED, STARTED, NEW, BUSY = "done", "failed", "started", "new", "running elsewhere"
+AUTO = "auto"
 
 
 def environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
@@ -26,6 +27,24 @@ def environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
         "nnUNet_results": str(folder / "results"),
         VARIABLE: str(folder / "settings.yaml"),
     }
+
+
+def device_here(device: str, variables: Mapping[str, str]) -> str:
+    """Return what to give nnU-Net as ``-device`` on the machine of this process.
+
+    It is found out here, not where the benchmark was started: a login node has no GPU, the nodes behind it do.
+
+    Args:
+        device: ``cuda``, ``cpu``, ``mps``, or ``auto``: a GPU if there is one.
+        variables: Environment variables of the command; an empty ``CUDA_VISIBLE_DEVICES`` hides every GPU.
+    """
+    if device != AUTO:
+        return device
+    if variables.get("CUDA_VISIBLE_DEVICES", "0") == "":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def read_json(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,16 @@ def check_trainers(names: Sequence[str]) -> None:
                 f"--trainers {name} takes no settings, so its training would be longer or shorter than the others'. "
                 "Plain nnU-Net with settings is nnUNetTrainerSupervised, the baseline."
             )
+
+
+def trainer_class(name: str) -> type:
+    """Return a trainer that :func:`check_trainers` has accepted."""
+    from nnunet_semisam.commands.trainers_path import trainers_folder
+
+    path = trainers_folder() / f"{name}.py"
+    if path.is_file():
+        return runpy.run_path(str(path))[name]
+    return _find(name, path.parent)
 
 
 def _find(name: str, folder: Path) -> type | None:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from nnunet_semisam.benchmark.plan import Study
 
 HELP = "Train a grid of trainers, label budgets, seeds and configurations; judge all on held-out cases."
-EXAMPLE = "nnunet-semisam benchmark -d 27 -c 2d --trainers nnUNetTrainerMeanTeacher --labeled 1 3 -o benchmark"
+TIME_LIMITS = {"timeout_min", "slurm_time"}
+EXAMPLE = "nnunet-semisam benchmark -d 28 -c 2d --trainers nnUNetTrainerMeanTeacher --labeled 1 3 -o benchmark"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cases", choices=("test", "val"), default="test", help="judge on imagesTs, or on validation cases"
     )
     parser.add_argument("--test-set", metavar="NAME", help="one of several test sets of the dataset")
-    parser.add_argument("--device", choices=("cuda", "cpu", "mps"), help="(default: cuda if there is one, else cpu)")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cuda", "cpu", "mps"),
+        default="auto",
+        help="auto (default): cuda if there is one where a run trains, else cpu",
+    )
     parser.add_argument(
         "--executor", choices=("serial", "local", "slurm"), default="serial", help="(default: %(default)s)"
     )
@@ -46,24 +52,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what is not done yet; exit status 1 if a run failed."""
-    from nnunet_semisam.benchmark import equal_time, held_out, plan, runs
+    from nnunet_semisam.benchmark import equal_time, held_out, plan, preflight, runs
     from nnunet_semisam.benchmark.results import write_results
     from nnunet_semisam.benchmark.tasks import DONE
     from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.data.default_splits import ensure_splits
 
     check_options(args)
     dataset = open_dataset(args.dataset, args.plans)
+    for message in ensure_splits(dataset.preprocessed, dataset.raw):
+        print(message)
     study = make_study(args, dataset)
     if args.dry_run:
         show(study)
         return 0
     for fold in study.folds:
         held_out.cases_to_judge(study, dataset, fold)
-    plan.refuse_other_study(study)
+    plan_of_all = plan.refuse_other_study(study)
+    to_do = [one for one in plan_of_all.runs() if runs.status(plan_of_all, one) != DONE]
+    for note in preflight.check_runs(study, dataset, to_do):
+        print(f"note: {note}")
     checked = held_out.check_leaks(study, dataset, args.num_processes)
     study = plan.begin(study)
     held_out.record_leaks(study, checked)
     show(study)
+    write_results(study)
     if study.equal == "time":
         execute(args, study, equal_time.measurements(study))
     tasks = [runs.Perform(study, one) for one in study.runs() if runs.status(study, one) != DONE]
@@ -92,9 +105,23 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f"--gpus and --processes are for --executor local, got --executor {args.executor}.")
     if args.executor != "slurm" and args.slurm:
         raise UserError(f"--slurm is for --executor slurm, got --executor {args.executor}.")
-    slurm_options(args.slurm)
+    check_time_limit(args.executor, slurm_options(args.slurm))
     if args.cases == "val" and args.test_set:
         raise UserError("--test-set chooses among test cases, but --cases val judges on validation cases. Drop one.")
+
+
+def check_time_limit(executor: str, options: dict[str, Any]) -> None:
+    """Check that jobs of a cluster are given the time of a training.
+
+    Raises:
+        UserError: If no limit is given: submitit's own is five minutes, which no training meets.
+    """
+    if executor == "slurm" and not options.keys() & TIME_LIMITS:
+        raise UserError(
+            "--executor slurm without timeout_min: submitit would end every job after 5 minutes. Say how many minutes "
+            "a run may take, training and prediction together, for example: --slurm timeout_min=1440 gpus_per_node=1. "
+            "A run that takes longer is submitted again, three times at most, and goes on where it stopped."
+        )
 
 
 def make_study(args: argparse.Namespace, dataset: Any) -> Study:
@@ -105,7 +132,6 @@ def make_study(args: argparse.Namespace, dataset: Any) -> Study:
     """
     from nnunet_semisam.benchmark import plan
     from nnunet_semisam.benchmark.trainers import check_trainers, read_settings
-    from nnunet_semisam.commands.demo import default_device
 
     for configuration in args.configurations:
         dataset.check_configuration(configuration)
@@ -127,16 +153,24 @@ def make_study(args: argparse.Namespace, dataset: Any) -> Study:
         cases=args.cases,
         test_set=args.test_set,
         group=plan.group_pattern(dataset),
-        device=args.device or default_device(),
+        device=args.device,
     )
 
 
 def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Any]) -> None:
-    """Carry tasks out as the options say."""
+    """Carry tasks out as the options say; after each, write the results of all that are done by then.
+
+    So a benchmark that is killed has a report of what it has found.
+    """
     from nnunet_semisam.benchmark import executors
+    from nnunet_semisam.benchmark.results import write_results
 
     def report(name: str, status: str) -> None:
         print(f"{name}: {status}", flush=True)
+        try:
+            write_results(study)
+        except Exception as error:  # of a full disk, for example: the trainings that run now must not end for it
+            print(f"note: the results of now could not be written ({error!r}); they will be after the next run.")
 
     if args.executor == "local":
         executors.local(tasks, report, args.processes or max(1, len(args.gpus)), args.gpus)
@@ -167,7 +201,7 @@ def show(study: Study) -> None:
 
     found = [(run, status(study, run)) for run in study.runs()]
     done = sum(state == "done" for _, state in found)
-    print(f"{len(found)} runs in {study.folder}, {done} done, on {study.device}, equal {study.equal}:")
+    print(f"{len(found)} runs in {study.folder}, {done} done, device {study.device}, equal {study.equal}:")
     for run, state in found:
         print(f"  {run.name} ({run.budget} labeled): {state}")
     if study.cases == "val":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nnunetv2.paths import nnUNet_raw
 
@@ -14,10 +14,27 @@ from nnunet_semisam.data.views import UnlabeledViews
 from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
+    from nnunet_semisam.data.splits import Fold
     from nnunet_semisam.trainer import SemiSupervisedTrainer
 
 
-def collect_unlabeled(trainer: SemiSupervisedTrainer) -> UnlabeledDataset:
+class KnowsItsData(Protocol):
+    """What :func:`collect_unlabeled` asks of a trainer, so that its checks can be made before there is one."""
+
+    preprocessed_dataset_folder_base: str | Path
+    plans_manager: Any
+    configuration_manager: Any
+    configuration_name: str
+    dataset_json: dict[str, Any]
+
+    def fold_cases(self) -> Fold:
+        """Return the checked cases of the fold."""
+
+    def print_to_log_file(self, text: str) -> Any:
+        """Tell the user."""
+
+
+def collect_unlabeled(trainer: KnowsItsData) -> UnlabeledDataset:
     """Return the pool of the trainer's fold: ``imagesUl`` plus the cases whose labels the fold hides.
 
     Raises:
@@ -30,7 +47,7 @@ def collect_unlabeled(trainer: SemiSupervisedTrainer) -> UnlabeledDataset:
     return collect_pool(preprocessed, configuration.data_identifier, fold.unlabeled, [*fold.train, *fold.val])
 
 
-def _check_complete(trainer: SemiSupervisedTrainer, preprocessed: Path, data_identifier: str) -> None:
+def _check_complete(trainer: KnowsItsData, preprocessed: Path, data_identifier: str) -> None:
     """Tell of images in ``imagesUl`` that are not preprocessed; refuse if none is. Knows only where nnUNet_raw is."""
     if not nnUNet_raw.is_set():
         return

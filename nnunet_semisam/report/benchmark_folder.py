@@ -10,11 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.errors import UserError
 
 FORMAT = 1
-MEAN = "mean"
-DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ def read_benchmark(folder: Path) -> Benchmark:
     path = folder / "results.json"
     if not path.is_file():
         raise UserError(
-            f"{folder} holds no results.json. Name the folder of a benchmark (its --out) that has finished at least "
-            "once; nnunet-semisam benchmark writes the file at its end."
+            f"{folder} holds no results.json. Name the folder of a benchmark (its --out); nnunet-semisam benchmark "
+            "writes the file before its first run, and anew after every run."
         )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

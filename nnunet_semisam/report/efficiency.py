@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nnunet_semisam.report.benchmark_folder import MEAN, Benchmark
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.charts import Axes, Line, Point, line_chart
 from nnunet_semisam.report.formats import FACTORS, NAMES, count, interval, number
 from nnunet_semisam.report.published import Anchors
@@ -44,7 +45,10 @@ def _published(anchors: Anchors, index: int) -> Line:
         for budget, results in anchors.results.items()
         for one in results
     ]
-    return Line(f"published, same labeled and test cases ({anchors.name})", [], index, dots=dots)
+    name = f"published on this split ({anchors.name})"
+    if anchors.limits:
+        name += "; small networks or short trainings here: do not compare"
+    return Line(name, [], index, dots=dots)
 
 
 def _line(benchmark: Benchmark, configuration: str, trainer: str, label: str, metric: str) -> Line:

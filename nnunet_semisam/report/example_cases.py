@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_semisam.report.benchmark_folder import DONE, MEAN, Benchmark
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.benchmark.tasks import DONE
+from nnunet_semisam.report.benchmark_folder import Benchmark
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_semisam.report.benchmark_folder import DONE, MEAN, Benchmark
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.benchmark.tasks import DONE
+from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.formats import count, interval, p_value
+
+ABSENT_LABELS = (
+    "Where the truth lacks a label and none is predicted, there is nothing to judge, and the case is in no mean of "
+    "that label. In a difference it counts as perfect (Dice 1, distance 0 mm) if the other trainer invents the label, "
+    "and between the seeds of one trainer, too: an invention costs in every comparison. A difference can therefore "
+    "rest on more cases than a mean, and is not the difference of two means."
+)
 
 
 def findings(benchmark: Benchmark) -> list[str]:
@@ -65,6 +74,8 @@ def cautions(benchmark: Benchmark) -> list[str]:
             f"{count(failures, 'score')} of whole cases hold a failure: a label that was missed, invented, or a case "
             "without prediction. Failures count in every mean: Dice as 0, distances as the image's diagonal."
         )
+    if any(c["absent"] for c in benchmark.content["summary"]):
+        found.append(ABSENT_LABELS)
     if benchmark.study["cases"] == "val":
         found.append("Validation cases judged. Nothing of a training depends on them, but the plans may.")
     return found + _unfinished(benchmark)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nnunet_semisam.report.benchmark_folder import MEAN, Benchmark
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.findings import cautions
 from nnunet_semisam.report.formats import count, interval, p_value
 

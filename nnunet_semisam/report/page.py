@@ -7,8 +7,11 @@ import time
 from pathlib import Path
 
 from nnunet_semisam import __version__
+from nnunet_semisam.benchmark.tasks import DONE
 from nnunet_semisam.report import result_tables, setup_section
-from nnunet_semisam.report.benchmark_folder import DONE, Benchmark
+from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.commands_section import commands_part
+from nnunet_semisam.report.cost_section import cost_section
 from nnunet_semisam.report.efficiency import efficiency_chart
 from nnunet_semisam.report.findings import cautions, findings
 from nnunet_semisam.report.formats import count
@@ -16,6 +19,7 @@ from nnunet_semisam.report.html_parts import escape, paragraph
 from nnunet_semisam.report.published import Anchors, find_anchors
 from nnunet_semisam.report.published_section import published_section
 from nnunet_semisam.report.sam_section import sam_section
+from nnunet_semisam.report.software import versions_part
 from nnunet_semisam.report.training_cases import read_dataset
 from nnunet_semisam.report.training_logs import read_training
 from nnunet_semisam.report.training_section import training_section
@@ -69,7 +73,7 @@ def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
     anchors = find_anchors(benchmark, dataset)
     setup = (
         f"<h3>Configuration</h3>{setup_section.configuration_part(benchmark)}"
-        f"<h3>Versions and machines</h3>{setup_section.versions_part(benchmark)}"
+        f"<h3>Versions and machines</h3>{versions_part(benchmark)}"
         f"<h3>Provenance</h3>{setup_section.provenance_part(benchmark, dataset)}"
     )
     return [
@@ -79,9 +83,9 @@ def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
         ("tables", "All cases", paragraph(CASE_NOTE) + result_tables.case_table(benchmark)),
         ("training", "Trainings", training_section(benchmark, records)),
         ("sam", "SAM", sam_section(benchmark, records)),
-        ("cost", "Cost", result_tables.run_table(benchmark)),
+        ("cost", "Cost", cost_section(benchmark)),
         ("setup", "Setup", setup),
-        ("repeat", "Repeat it", setup_section.commands_part(benchmark)),
+        ("repeat", "Repeat it", commands_part(benchmark, dataset)),
     ]
 
 

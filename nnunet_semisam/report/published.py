@@ -1,6 +1,7 @@
-"""Published results, shown beside ours only where labeled cases and test cases are the very same.
+"""Published results, shown beside ours only where we train and test on the split that the publications name.
 
-Anything else would be a comparison of splits. What a publication chose on its test cases is said beside its number.
+Anything else would be a comparison of splits. What a publication chose on its test cases is said beside its number, and
+so is it where nobody could verify its labeled cases. Narrow networks and short trainings are cautioned about.
 Distances are never shown: the field gives them in voxels.
 """
 
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.data.label_budgets import group_function
+from nnunet_semisam.report.anchor_limits import limits
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.training_cases import DatasetRecord, TrainingCases
 
@@ -27,6 +29,8 @@ class Anchors:
         remark: What to know of all of them.
         results: Budget -> ``method``, ``dice`` (percent), ``source``, ``note``.
         pools: Budget -> number of unlabeled groups here, and in the publications.
+        bounds: Results of trainings with every label of the split, as far as these are known.
+        limits: Why the level of our numbers does not compare all the same; see ``anchor_limits.py``.
         reason: Why there are none; empty if there are some.
     """
 
@@ -34,11 +38,13 @@ class Anchors:
     remark: str = ""
     results: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     pools: dict[int, tuple[int, int]] = field(default_factory=dict)
+    bounds: list[dict[str, Any]] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
     reason: str = ""
 
 
 def find_anchors(benchmark: Benchmark, dataset: DatasetRecord) -> Anchors:
-    """Return the published results on the same labeled and test cases, or why there are none."""
+    """Return the published results on the split of this benchmark, or why there are none."""
     protocols = json.loads(DATA.read_text(encoding="utf-8"))
     protocol = next((one for one in protocols if _same_test(benchmark, one)), None)
     if protocol is None:
@@ -56,7 +62,9 @@ def find_anchors(benchmark: Benchmark, dataset: DatasetRecord) -> Anchors:
     if not results:
         reason = dataset.missing or "the labeled cases are others than in the publications, or none was published"
         return Anchors(name, reason=f"the test cases are those of {name}, but {reason}")
-    return Anchors(name, protocol["remark"], results, pools)
+    everything = len(protocol["train"].split())
+    bounds = [one for one in protocol["results"] if one["budget"] == everything and everything not in results]
+    return Anchors(name, protocol["remark"], results, pools, bounds, limits(benchmark))
 
 
 def _same_test(benchmark: Benchmark, protocol: dict[str, Any]) -> bool:

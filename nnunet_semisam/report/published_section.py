@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from nnunet_semisam.report.benchmark_folder import MEAN, Benchmark
+from collections.abc import Mapping
+from typing import Any
+
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.formats import interval
 from nnunet_semisam.report.html_parts import Cell, escape, number_cell, paragraph, table, text_cell
 from nnunet_semisam.report.published import Anchors
@@ -17,11 +21,13 @@ def published_section(benchmark: Benchmark, anchors: Anchors) -> str:
             f"No published result is shown: {anchors.reason}. Numbers on other splits or test cases would not compare."
         )
     parts = [
+        *([paragraph(caution(anchors), "cautions")] if anchors.limits else []),
         paragraph(
-            f"{anchors.name}: labeled and test cases of this benchmark are the published ones. {anchors.remark} "
+            f"{anchors.name}: this benchmark trains and tests on the split that these publications name; where their "
+            f"labeled cases could not be verified, the remark says so. {anchors.remark} "
             "Publications differ in network, training length and in what chose their checkpoint; few give the spread "
             "of several seeds. Distances are left out, since the field gives them in voxels."
-        )
+        ),
     ]
     for budget, (here, there) in anchors.pools.items():
         if here != there:
@@ -29,7 +35,16 @@ def published_section(benchmark: Benchmark, anchors: Anchors) -> str:
                 paragraph(f"Unlabeled patients or scans beside {budget} labeled: {here} here, {there} published.")
             )
     rows = [row for budget in anchors.results for row in _rows(benchmark, anchors, budget)]
-    return "".join(parts) + table(f"This benchmark and publications, {escape(anchors.name)}", HEAD, rows, filtered=True)
+    rows += [[number_cell(str(one["budget"]), one["budget"]), *_published(one)] for one in anchors.bounds]
+    return "".join(parts) + table(f"This benchmark and publications, {anchors.name}", HEAD, rows, filtered=True)
+
+
+def caution(anchors: Anchors) -> str:
+    """Return why our numbers must not be held against the published ones."""
+    return (
+        f"Do not hold these numbers against the published ones: {'; '.join(anchors.limits)}. They rank the trainers of "
+        "this benchmark side by side, and the published ones only show how far away full trainings are."
+    )
 
 
 def _rows(benchmark: Benchmark, anchors: Anchors, budget: int) -> list[list[Cell]]:
@@ -42,10 +57,14 @@ def _rows(benchmark: Benchmark, anchors: Anchors, budget: int) -> list[list[Cell
             remark = f"{cell['cases']} cases, {cell['runs']} run" + ("" if cell["runs"] == 1 else "s")
             rows.append((cell["mean"] * 100, [*mine, text_cell(remark), text_cell("this benchmark", kind="mine")]))
     for one in anchors.results[budget]:
-        dice = number_cell(f"{one['dice']:g}", one["dice"])
-        rows.append((one["dice"], [text_cell(one["method"]), dice, text_cell(one["note"]), _source(one["source"])]))
+        rows.append((one["dice"], _published(one)))
     rows.sort(key=lambda pair: pair[0])
     return [[number_cell(str(budget), budget), *cells] for _, cells in rows]
+
+
+def _published(one: Mapping[str, Any]) -> list[Cell]:
+    dice = number_cell(f"{one['dice']:g}", one["dice"])
+    return [text_cell(one["method"]), dice, text_cell(one["note"]), _source(one["source"])]
 
 
 def _source(text: str) -> Cell:

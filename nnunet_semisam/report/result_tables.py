@@ -1,18 +1,18 @@
-"""Tables of numbers: per class, per case, per run."""
+"""Tables of numbers: per class and per case."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_semisam.report.benchmark_folder import DONE, MEAN, Benchmark
-from nnunet_semisam.report.formats import NONE, gigabytes, interval, number, p_value, quantity
-from nnunet_semisam.report.html_parts import Cell, details, number_cell, pre, table, text_cell
+from nnunet_semisam.benchmark.metrics import FAILURES, MEAN
+from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.formats import NONE, interval, number, p_value
+from nnunet_semisam.report.html_parts import Cell, number_cell, table, text_cell
 
 METRICS = ("dice", "hd95", "assd", "volume_error")
 TITLES = {"hd95": "HD95, mm", "assd": "ASSD, mm", "volume_error": "volume error, ml"}
 MOST_ROWS = 6000  # of the table of cases: more make a page slow
-FAILURES = ("missed", "invented", "no prediction")
 
 
 def class_table(benchmark: Benchmark) -> str:
@@ -107,30 +107,3 @@ def _score_cell(row: Mapping[str, Any] | None, metric: str) -> Cell:
     if row["value"] is None:
         return number_cell(f"{text}*", row["scored"], kind="bad", title="undefined: scored as the worst case")
     return number_cell(text, row["scored"])
-
-
-def run_table(benchmark: Benchmark) -> str:
-    """Return what every run cost, and the errors of those that broke."""
-    head = (
-        *("trainer", "configuration", "labeled", "fold", "seed", "status", "steps", "train, h", "predict, h"),
-        *("starts of either", "peak memory, GB", "peak GPU, GB", "GPU", "host"),
-    )
-    rows = [_run_row(benchmark, run) for run in benchmark.runs]
-    errors = "".join(
-        details(f"Error of {run['run']}", pre(run["error"]), opened=True) for run in benchmark.runs if run["error"]
-    )
-    return table("Runs and what they cost", head, rows) + errors
-
-
-def _run_row(benchmark: Benchmark, run: Mapping[str, Any]) -> list[Cell]:
-    return [
-        text_cell(benchmark.short(run["trainer"]), title=run["trainer"]),
-        text_cell(run["configuration"]),
-        *(number_cell(str(run[key]), run[key]) for key in ("budget", "fold", "seed")),
-        text_cell(run["status"], kind="" if run["status"] == DONE else "bad"),
-        number_cell(NONE if run["steps"] is None else f"{run['steps']}", run["steps"]),
-        *(number_cell(quantity(run[key]), run[key]) for key in ("train_hours", "predict_hours")),
-        number_cell(str(run["attempts"]), run["attempts"]),
-        *(number_cell(gigabytes(run[key]), run[key]) for key in ("peak_memory_bytes", "peak_gpu_bytes")),
-        *(text_cell(run[key] or NONE) for key in ("gpu", "host")),
-    ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from nnunet_semisam.benchmark.plan import split_digest
 from nnunet_semisam.data.default_splits import SPLITS_FILE
+from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE
 from nnunet_semisam.data.leakage import image_files
 from nnunet_semisam.report.benchmark_folder import Benchmark
 
@@ -36,11 +37,15 @@ class DatasetRecord:
     Attributes:
         folds: Fold -> its cases, for every fold that is as it was when the benchmark began.
         manifest: What the converter recorded; empty if none of ours made the dataset.
+        split: What ``nnunet-semisam split`` was asked for; empty if it did not make the folds.
+        pool: Number of cases in ``imagesUl``.
         missing: Why something is not known; empty if all is.
     """
 
     folds: dict[int, TrainingCases] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
+    pool: int = 0
     missing: str = ""
 
 
@@ -56,12 +61,16 @@ def read_dataset(benchmark: Benchmark) -> DatasetRecord:
         ending = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
         manifest = raw / MANIFEST
         content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-        folds = _folds(benchmark, splits, sorted(image_files(raw, ending)["Ul"]))
+        pool = sorted(image_files(raw, ending)["Ul"])
+        folds = _folds(benchmark, splits, pool)
+        asked = preprocessed / SPLIT_FILE
+        by_split = asked.is_file() and (preprocessed / BUDGETS_FILE).is_file()
+        split = json.loads(asked.read_text(encoding="utf-8")) if by_split else {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         return DatasetRecord(missing=f"{name} cannot be read any more ({error})")
     changed = [fold for fold in benchmark.study["folds"] if int(fold) not in folds]
     note = f"{SPLITS_FILE} has changed since, in fold {', '.join(map(str, changed))}" if changed else ""
-    return DatasetRecord(folds, content, note)
+    return DatasetRecord(folds, content, {} if changed else split, len(pool), note)
 
 
 def _folds(benchmark: Benchmark, splits: list[dict[str, list[str]]], pool: list[str]) -> dict[int, TrainingCases]:

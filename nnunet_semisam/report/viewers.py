@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.report.benchmark_folder import MEAN, Benchmark
+from nnunet_semisam.benchmark.metrics import INVENTED, MEAN, MISSED
+from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.dataset_labels import dataset_labels
 from nnunet_semisam.report.example_cases import Example, choose_examples
 from nnunet_semisam.report.formats import number
@@ -123,7 +124,7 @@ def _dice_text(benchmark: Benchmark, run: dict[str, Any], case: str) -> str:
     if not found:
         return ""
     parts = [f"Dice {number(found[MEAN, 'dice']['scored'], 'dice')}"]
-    failed = [label for label in benchmark.labels if found[label, "dice"]["status"] in ("missed", "invented")]
+    failed = [label for label in benchmark.labels if found[label, "dice"]["status"] in (MISSED, INVENTED)]
     return " ".join([*parts, *(f"· {label} {found[label, 'dice']['status']}" for label in failed)])
 
 

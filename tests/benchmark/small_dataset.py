@@ -31,6 +31,21 @@ def write_image(path: Path, seed: int, most: int = 100) -> None:
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(path))
 
 
+def configuration(name: str) -> dict:
+    """Plans without a network: nothing can be trained with them."""
+    normalization = {"normalization_schemes": ["ZScoreNormalization"], "use_mask_for_norm": [False]}
+    return {"data_identifier": f"nnUNetPlans_{name}", "architecture": {}, **normalization}
+
+
+def preprocess(folder: Path, identifier: str) -> None:
+    """Write empty files where preprocessed cases belong: enough for all that only asks whether they are there."""
+    for case, part in CASES.items():
+        target = folder / (f"{identifier}_unlabeled" if part == "Ul" else identifier)
+        target.mkdir(parents=True, exist_ok=True)
+        for ending in ("b2nd", "pkl") if part != "Ts" else ():
+            (target / f"{case}.{ending}").touch()
+
+
 def make(root: Path) -> Path:
     """Write raw and preprocessed folders below ``root``; return the raw dataset."""
     raw, preprocessed = root / "raw" / NAME, root / "preprocessed" / NAME
@@ -42,7 +57,10 @@ def make(root: Path) -> Path:
     preprocessed.mkdir(parents=True)
     for folder in (raw, preprocessed):
         (folder / "dataset.json").write_text(json.dumps(content | {"numTraining": 12}))
-    plans = {"plans_name": "nnUNetPlans", "configurations": {"2d": {}, "3d_fullres": {}}}
+    names = ("2d", "3d_fullres")
+    plans = {"plans_name": "nnUNetPlans", "configurations": {name: configuration(name) for name in names}}
+    for name in names:
+        preprocess(preprocessed, f"nnUNetPlans_{name}")
     (preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))
     (preprocessed / "splits_final.json").write_text(json.dumps(SPLITS))
     return raw

@@ -80,9 +80,27 @@ def test_submitit_carries_tasks_out_in_processes_of_their_own(tmp_path, report, 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
     tasks = [Note(tmp_path / name, name) for name in "ab"]
     executors.slurm(tasks, report, tmp_path / "jobs", {"timeout_min": 2}, cluster="local")
-    assert told == [("a", "done"), ("b", "done")]
+    assert sorted(told) == [("a", "done"), ("b", "done")]
     assert all((tmp_path / name / name).read_text() == "\n" for name in "ab")
     assert not list(tmp_path.glob("*/job.json"))
+
+
+def test_a_job_that_ends_early_is_told_before_those_that_still_run(tmp_path, report, told, monkeypatch):
+    monkeypatch.setattr(executors, "POLL_SECONDS", 0.01)
+
+    @dataclass
+    class Job:
+        after: int
+
+        def done(self):
+            return len(told) >= self.after
+
+        def result(self):
+            return "done"
+
+    tasks = [Note(tmp_path, name) for name in "abc"]
+    executors._wait(tasks, {"a": Job(2), "b": Job(1), "c": Job(0)}, report)
+    assert [name for name, _ in told] == ["c", "b", "a"]
 
 
 @pytest.mark.parametrize(("state", "waits"), [("PENDING", True), ("RUNNING", True), ("TIMEOUT", False)])

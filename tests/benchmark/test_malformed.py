@@ -142,6 +142,11 @@ def slurm_option_without_value(raw):
     return [*BENCHMARK, "--executor", "slurm", "--slurm", "gpu"], r"--slurm gpu: write KEY=VALUE"
 
 
+def slurm_without_time_limit(raw):
+    words = [*BENCHMARK, "--executor", "slurm", "--slurm", "gpus_per_node=1"]
+    return words, r"without timeout_min: .* after 5 minutes.*for example: --slurm timeout_min=1440"
+
+
 def folder_in_use(raw):
     (raw.parents[1] / "out").mkdir()
     (raw.parents[1] / "out" / "thesis.tex").touch()
@@ -175,6 +180,7 @@ FAULTS = [
     configuration_without_plans,
     seed_twice,
     slurm_option_without_value,
+    slurm_without_time_limit,
     folder_in_use,
 ]
 test_cases_without_labels.__test__ = test_image_that_was_trained_on.__test__ = False  # faults, not tests

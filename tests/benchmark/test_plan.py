@@ -1,12 +1,13 @@
 """The grid, what may be added to it, and what must never change under it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import small_dataset
 
-from nnunet_semisam.benchmark import equal_time, held_out, plan
+from nnunet_semisam.benchmark import equal_time, held_out, plan, runs, tasks
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.errors import UserError
@@ -27,6 +28,23 @@ def test_budgets_choose_folds(study):
     assert list(study("--folds", "0").folds) == [0]
     with pytest.raises(UserError, match=r"No fold of .* has 3 labeled groups and is in --folds"):
         study("--labeled", "3", "--folds", "0")
+
+
+def test_folds_of_a_cross_validation_are_one_budget(study, tmp_path):
+    """Eleven patients in five folds: 8 are labeled in one fold and 9 in the others."""
+    from nnunet_semisam.data.splits import make_splits
+
+    path = tmp_path / "preprocessed" / small_dataset.NAME / "splits_final.json"
+    cases = [f"p{i}_frame{f:02d}" for i in range(11) for f in (1, 9)]
+    splits = make_splits(cases)
+    counts = sorted(len(split["train"]) // 2 for split in splits)
+    assert counts == [8, 9, 9, 9, 9]
+    path.write_text(json.dumps(splits))
+    assert {content["budget"] for content in study().folds.values()} == {9}
+    assert list(study("--labeled", "9").folds) == [0, 1, 2, 3, 4]
+    hidden = [{**split, "train": split["train"][:-2], "unlabeled": split["train"][-2:]} for split in splits]
+    path.write_text(json.dumps(hidden))  # other cases fold by fold: budgets of their own
+    assert {content["budget"] for content in study().folds.values()} == {7, 8}
 
 
 def test_groups_are_those_of_the_split_command(study, raw, tmp_path):
@@ -69,6 +87,29 @@ def test_device_may_change(study):
     assert plan.begin(replace(made, device="cuda")).device == "cuda"
 
 
+@pytest.mark.parametrize(("gpu", "found"), [(True, "cuda"), (False, "cpu")])
+def test_device_is_found_out_where_a_run_trains(study, monkeypatch, gpu, found):
+    """The machine that starts the benchmark may have no GPU where the cluster's nodes have one, or the reverse."""
+    import torch
+
+    made = study("--device", "auto")
+    assert made.to_json()["device"] == "auto"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    commands = []
+    monkeypatch.setattr(runs.processes, "run_logged", lambda words, *_: commands.append(words) or 1)
+    runs.Perform(plan.begin(made), made.runs()[0])()
+    equal_time.MeasureStep(made, OURS, "2d")()
+    assert [words[-1] for words in commands] == [found, found]
+
+
+def test_a_gpu_that_a_worker_may_not_see_is_not_used(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert [tasks.device_here("auto", {"CUDA_VISIBLE_DEVICES": name}) for name in ("1", "")] == ["cuda", "cpu"]
+    assert tasks.device_here("cpu", {}) == "cpu"
+
+
 def test_dry_run_writes_nothing(raw, tmp_path, capsys):
     from nnunet_semisam import cli
 
@@ -78,6 +119,16 @@ def test_dry_run_writes_nothing(raw, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "4 runs in" in text
     assert "nnUNetTrainerMeanTeacher__2d__fold_1__seed_0 (3 labeled): new" in text
+
+
+def test_folds_that_a_converter_left_beside_the_images_are_found(raw, tmp_path, capsys):
+    """Converted with several budgets and planned by nnU-Net, nothing else: no imagesUl, so no preprocess command."""
+    from nnunet_semisam import cli
+
+    (tmp_path / "preprocessed" / small_dataset.NAME / "splits_final.json").rename(raw / "splits_final.json")
+    words = ["benchmark", "-d", "3", "-c", "2d", "--trainers", OURS, "-o", str(tmp_path / "out"), "--dry-run"]
+    assert cli.main(words) == 0
+    assert "4 runs in" in capsys.readouterr().out
 
 
 def test_every_epoch_is_saved_and_the_length_is_the_same_for_all(study, tmp_path):
@@ -101,6 +152,16 @@ def test_test_cases_judge_all_folds_and_validation_cases_their_own(study, raw):
     assert cases.label("t1_frame01", ".nii.gz").resolve() == raw / "labelsTs" / "t1_frame01.nii.gz"
     assert [path.name for path in cases.images.iterdir()] == ["t1_frame01_0000.nii.gz"]
     assert held_out.gather(study("--cases", "val"), dataset, 1).cases == small_dataset.SPLITS[1]["val"]
+
+
+def test_links_follow_a_dataset_that_moved(study, raw, tmp_path):
+    """The old place may still be there, with other content by now."""
+    held_out.gather(study(), open_dataset("3", "nnUNetPlans"), 0)
+    moved = tmp_path / "elsewhere" / raw.name
+    shutil.copytree(raw, moved)
+    cases = held_out.gather(study(), replace(open_dataset("3", "nnUNetPlans"), raw=moved), 0)
+    links = [*cases.images.iterdir(), cases.label("t1_frame01", ".nii.gz")]
+    assert [link.resolve().parents[1] for link in links] == [moved, moved]
 
 
 def test_one_test_set_is_chosen_of_several(study, raw):

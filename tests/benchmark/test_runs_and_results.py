@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,7 +77,69 @@ def test_failing_training_is_recorded_with_the_end_of_its_log(study):
     log = (made.folder_of(run) / "train.log").read_text()
     assert log.startswith(f"$ nnUNetv2_train {NAME} 2d 0 -tr {BASELINE} -p nnUNetPlans -device cpu\n")
     (attempt,) = (made.folder_of(run) / "attempts").iterdir()
-    assert json.loads(attempt.read_text())["finished"] is False
+    content = json.loads(attempt.read_text())
+    assert content["finished"] is False
+    assert content["device"] == "cpu"
+    assert {"python", "nnunet-semisam", "torch", "nnunetv2"} <= set(content["versions"])
+
+
+def predicted(study, raw, run):
+    """Leave what a run leaves that has only to be scored."""
+    folder = finish_training(study, run)
+    (folder / "predictions").mkdir()
+    shutil.copy(raw / "labelsTs" / "t1_frame01.nii.gz", folder / "predictions")
+    return folder
+
+
+def test_whatever_breaks_in_a_run_the_others_go_on(study, raw, monkeypatch):
+    from nnunet_semisam.benchmark import executors, metrics
+
+    made = plan.begin(study("--folds", "0"))
+    first, second = (predicted(made, raw, run) for run in made.runs())
+    score_case, told = metrics.score_case, []
+
+    def broken_once(prediction, truth, dataset_json):
+        if first in prediction.parents:
+            raise RuntimeError("ITK ERROR: the label file is torn")
+        return score_case(prediction, truth, dataset_json)
+
+    monkeypatch.setattr(metrics, "score_case", broken_once)
+    executors.serial([runs.Perform(made, run) for run in made.runs()], lambda name, state: told.append(state))
+    assert told == [tasks.FAILED, tasks.DONE]
+    log = json.loads((first / "error.json").read_text())["log"]
+    assert log.endswith("RuntimeError: ITK ERROR: the label file is torn")
+    assert "in broken_once" in log  # where it happened
+    assert (second / "scores.json").is_file()
+
+
+def test_unreadable_truth_fails_its_run_alone(study, raw):
+    made = plan.begin(study("--folds", "0"))
+    folder = predicted(made, raw, made.runs()[0])
+    label = raw / "labelsTs" / "t1_frame01.nii.gz"
+    label.write_bytes(label.read_bytes()[:40])
+    assert runs.Perform(made, made.runs()[0])() == tasks.FAILED
+    assert "t1_frame01" in json.loads((folder / "error.json").read_text())["log"]
+
+
+def test_results_are_written_after_every_run(study, raw, monkeypatch):
+    """A benchmark that is killed in its second run has a report of the first."""
+    from nnunet_semisam.commands import benchmark as command
+    from nnunet_semisam.report.benchmark_folder import read_benchmark
+
+    made = plan.begin(study("--folds", "0"))
+    first, second = made.runs()
+    predicted(made, raw, first)
+
+    class Killed(runs.Perform):
+        def __call__(self, variables=None):
+            raise KeyboardInterrupt
+
+    args = SimpleNamespace(executor="serial")
+    with pytest.raises(KeyboardInterrupt):
+        command.execute(args, made, [runs.Perform(made, first), Killed(made, second)])
+    found = read_benchmark(made.folder)
+    assert [run["status"] for run in found.runs] == ["done", "new"]
+    assert found.cell("2d", 1, BASELINE, "mean", "dice")["mean"] == 1.0
 
 
 def test_own_results_and_settings_reach_the_command_and_our_trainers_are_found(tmp_path, monkeypatch):
@@ -161,6 +224,26 @@ def test_cost_of_all_attempts_is_in_the_runs(finished):
     assert (found["train_hours"], found["predict_hours"], found["attempts"]) == (1.5, 0.1, 3)
     assert (found["peak_memory_bytes"], found["peak_gpu_bytes"], found["steps"]) == (36000, None, 20)
     assert found["training"].endswith(f"results/{NAME}/nnUNetTrainerSupervised__nnUNetPlans__2d/fold_0")
+
+
+def test_hours_of_a_trainer_are_summed_over_runs_and_starts(finished):
+    for path in finished.folder.glob("runs/*Teacher*seed_1/attempts/train_*.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"gpu": "a GPU"}))
+    cost = {one["trainer"]: one for one in results.write_results(finished)["cost"]}
+    hours = {"train_hours": 3.0, "predict_hours": 0.2, "gpu_hours": 0}
+    assert cost[BASELINE] == {"trainer": BASELINE, "runs": 2, **hours}
+    assert (cost[OURS]["train_hours"], cost[OURS]["gpu_hours"]) == (3.0, 1.5)
+
+
+def test_software_is_that_of_the_training_not_of_now(finished):
+    """Two starts with one torch and a third with another; the fingerprint of SAM comes with the first round."""
+    folder = finished.folder_of(finished.runs()[-1]) / "attempts"
+    for index, (torch, weights) in enumerate((("2.8", []), ("2.8", ["w"]), ("2.9", ["w"]))):
+        content = {"stage": "train", "seconds": 1, "peak_memory_bytes": 1, "peak_gpu_bytes": None, "gpu": None}
+        content |= {"versions": {"torch": torch}, "variables": {}, "sam_fingerprints": weights}
+        (folder / f"train_{index:03d}.json").write_text(json.dumps(content))
+    software = results.write_results(finished)["runs"][-1]["software"]
+    assert [(one["versions"]["torch"], one["sam_fingerprints"]) for one in software] == [("2.8", ["w"]), ("2.9", ["w"])]
 
 
 def test_unfinished_runs_are_named_and_only_matched_ones_compared(finished):

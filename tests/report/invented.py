@@ -16,6 +16,7 @@ SPLITS = [
     {"train": ["a1_frame01"], "val": ["v1_frame01"], "unlabeled": ["a2_frame01", "a3_frame01"]},
     {"train": ["a1_frame01", "a2_frame01", "a3_frame01"], "val": ["v1_frame01"], "unlabeled": []},
 ]
+VERSIONS = {"python": "3.11.0", "nnunet-semisam": "0.1.0", "nnunet-semisam commit": "c0ffee", "torch": "2.9.0"}
 SETTINGS = {"num_epochs": 30, "num_iterations_per_epoch": 10}
 
 
@@ -119,7 +120,9 @@ def write_run(study, run, truths, shape):
     (folder / "attempts").mkdir()
     for stage, seconds in (("train", 5400), ("predict", 90)):
         content = {"stage": stage, "seconds": seconds, "peak_memory_bytes": 3_000_000_000, "peak_gpu_bytes": None}
-        (folder / "attempts" / f"{stage}_000.json").write_text(json.dumps(content | {"gpu": None, "host": "box"}))
+        content |= {"gpu": None, "host": "box", "device": "cpu", "versions": VERSIONS, "variables": {"nnUNet_npp": "2"}}
+        content |= {"sam_fingerprints": ["f" * 8] if run.trainer == OURS else []}
+        (folder / "attempts" / f"{stage}_000.json").write_text(json.dumps(content))
     write_training(results.training_folder(study, run), run, shape, rng)
 
 

@@ -1,5 +1,6 @@
 """Published numbers stand beside ours on the same split, and nowhere else."""
 
+import html
 import json
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from nnunet_semisam.report.training_cases import DatasetRecord, TrainingCases, r
 ACDC, LA = json.loads(DATA.read_text())
 
 
-def benchmark_of(protocol, budget, cases="test"):
+def benchmark_of(protocol, budget, cases="test", folder=DATA.parent, steps=30_000):
     groups = {
         f"{group}_frame{frame:02d}": group
         for group in protocol["test"].split()
@@ -28,10 +29,10 @@ def benchmark_of(protocol, budget, cases="test"):
         "study": study,
         "baseline": study["trainers"][0],
         "cases": {"groups": groups},
-        "runs": [{"budget": budget}],
+        "runs": [{"budget": budget, "configuration": "2d", "status": "done", "steps": steps, "training": "m/fold_0"}],
     }
     rows = [{"label": f"label {i}"} for i in range(protocol["labels"])]
-    return Benchmark(DATA.parent, content | {"summary": [cell]}, rows)
+    return Benchmark(folder, content | {"summary": [cell]}, rows)
 
 
 def dataset_of(protocol, budget, suffix="_frame01", pool=None):
@@ -39,6 +40,67 @@ def dataset_of(protocol, budget, suffix="_frame01", pool=None):
     unlabeled = train[budget:] if pool is None else pool
     cases = TrainingCases([name + suffix for name in train[:budget]], [name + suffix for name in unlabeled])
     return DatasetRecord({0: cases}, {"converter": "LA2018", "settings": {"format": "h5"}})
+
+
+def with_plans(folder, features):
+    """Write the plans that nnU-Net leaves beside a training."""
+    network = {"arch_kwargs": {"features_per_stage": [features, 2 * features]}}
+    (folder / "m").mkdir(exist_ok=True)
+    (folder / "m" / "plans.json").write_text(json.dumps({"configurations": {"2d": {"architecture": network}}}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("features", "steps", "why"),
+    [
+        (32, 30_000, []),
+        (8, 30_000, ["narrow: 8 features in its first stage"]),
+        (32, 29_999, ["trainings took 29999 steps"]),
+        (8, 2_000, ["narrow", "2000 steps"]),
+        (None, 30_000, ["plans of 2d are not beside"]),
+    ],
+)
+def test_small_networks_and_short_trainings_are_cautioned_about(tmp_path, features, steps, why):
+    if features:
+        with_plans(tmp_path, features)
+    benchmark, dataset = benchmark_of(ACDC, 3, folder=tmp_path, steps=steps), dataset_of(ACDC, 3)
+    anchors = find_anchors(benchmark, dataset)
+    section, chart = (
+        html.unescape(published_section(benchmark, anchors)),
+        efficiency_chart(benchmark, "2d", anchors=anchors),
+    )
+    assert len(anchors.limits) == len(why)
+    assert all(text in limit for text, limit in zip(why, anchors.limits, strict=True))
+    assert all(limit in section for limit in anchors.limits)
+    assert ("Do not hold these numbers against" in section) == bool(why)
+    assert ("do not compare" in chart) == bool(why)
+    assert "82.96" in section  # they are shown all the same
+
+
+def test_what_could_not_be_verified_is_said():
+    section = published_section(benchmark_of(ACDC, 3), find_anchors(benchmark_of(ACDC, 3), dataset_of(ACDC, 3)))
+    rows = [row for row in section.split("<tr>") if "Ordi117/nnFilterMatch" in row]
+    assert len(rows) == 3
+    assert all("labeled patients not verified" in row for row in rows)
+    (row,) = [row for row in section.split("<tr>") if ">CrossMatch<" in row]
+    assert "a user of their code got 86.68" in row
+    assert "published ones." not in section.split("<table")[0]
+
+
+@pytest.mark.parametrize(("protocol", "dice"), [(ACDC, "91.44"), (LA, "91.14")])
+def test_bound_of_all_labels_ends_the_table(protocol, dice):
+    budget = 3 if protocol is ACDC else 16
+    benchmark = benchmark_of(protocol, budget)
+    section = published_section(benchmark, find_anchors(benchmark, dataset_of(protocol, budget)))
+    assert dice in section.split("<tr>")[-1]
+    assert ", supervised<" in section  # and a training with as few labels
+
+
+def test_names_are_escaped_once():
+    benchmark = benchmark_of(ACDC, 3)
+    section = published_section(benchmark, replace(find_anchors(benchmark, dataset_of(ACDC, 3)), name="A & B"))
+    assert "A &amp; B" in section
+    assert "&amp;amp;" not in section
 
 
 def test_lists_are_the_published_ones():
@@ -50,7 +112,7 @@ def test_lists_are_the_published_ones():
         assert all(0 < r["dice"] < 100 and "https://" in r["source"] for r in protocol["results"])
 
 
-@pytest.mark.parametrize(("protocol", "budget"), [(ACDC, 1), (ACDC, 3), (ACDC, 7), (LA, 4), (LA, 8)])
+@pytest.mark.parametrize(("protocol", "budget"), [(ACDC, 1), (ACDC, 3), (ACDC, 7), (LA, 4), (LA, 8), (LA, 16)])
 def test_same_split_has_anchors(protocol, budget):
     found = find_anchors(benchmark_of(protocol, budget), dataset_of(protocol, budget))
     assert found.reason == ""

@@ -1,0 +1,162 @@
+"""The commands of the page: they can be parsed, and say what is on record of data, plans, folds and software."""
+
+import json
+import shlex
+import shutil
+
+import pytest
+from invented import OURS
+
+from nnunet_semisam import cli
+from nnunet_semisam.report import commands_section, cost_section, data_commands, software
+from nnunet_semisam.report.benchmark_folder import read_benchmark
+from nnunet_semisam.report.training_cases import DatasetRecord
+
+MINI = {
+    "data_identifier": "nnUNetPlans_2d",
+    "patch_size": [192, 160],
+    "batch_size": 8,
+    "architecture": {"arch_kwargs": {"features_per_stage": [8, 16, 32, 64, 80, 80]}},
+}
+HEART = {"labeled_patients": [["a"], ["a", "b"]], "val_patients": ["v"], "group": "(.)"}
+
+
+def parsed(line):
+    return cli.build_parser().parse_args(shlex.split(line)[1:])
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    """A copy of the benchmark, whose results.json and plans may be changed."""
+    shutil.copytree(folder, tmp_path / "b", ignore=shutil.ignore_patterns("*.nii.gz"))
+
+    def change(function=None, plans="nnUNetPlans", **configuration):
+        path = tmp_path / "b" / "results.json"
+        content = json.loads(path.read_text())
+        content["study"]["plans"] = plans
+        if function:
+            function(content)
+        path.write_text(json.dumps(content))
+        for run in content["runs"] if configuration else []:
+            target = (tmp_path / "b" / run["training"]).parent / "plans.json"
+            target.write_text(json.dumps({"plans_name": plans, "configurations": {"2d": configuration}}))
+        return read_benchmark(tmp_path / "b")
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "wanted"),
+    [
+        (
+            "ACDC",
+            {"split": "ssl4mis", "labeled_patients": [["p1"], ["p1", "p2", "p3"]]},
+            {"labeled": ["1", "3"], "split": "ssl4mis", "dataset_id": 901},
+        ),
+        ("AcdcConverter", {"split": "ssl4mis", "labeled_patients": [["p1"]]}, {"labeled": ["p1"], "split": "ssl4mis"}),
+        (
+            "LA2018",
+            {"format": "h5", "labeled_cases": [["A", "B"]], "val_cases": ["X", "Y"]},
+            {"labeled": ["A", "B"], "val": ["X", "Y"], "format": "h5"},
+        ),
+        (
+            "BHSD",
+            {"labeled_cases": [["A"]], "val_cases": [], "left_out": ["Z"]},
+            {"labeled": ["A"], "val": ["0"], "leave_out": ["Z"]},
+        ),
+        ("ACDC", HEART, {"labeled": ["1", "2"], "val": ["v"]}),  # another dataset of that name, taken apart
+        ("Heart", HEART, {"labeled": ["1", "2"], "val": ["v"], "group": "(.)"}),
+    ],
+)
+def test_conversion_is_repeated_with_the_settings_on_record(name, settings, wanted):
+    manifest = {"converter": name, "settings": settings}
+    *before, line = data_commands.convert_commands(DatasetRecord(manifest=manifest), "901")
+    args = vars(parsed(line))
+    assert {key: args[key] for key in wanted} == wanted
+    assert json.dumps(settings)[1:-1] in before[0]
+    if name == "Heart":  # its order is a shuffle: the file holds it
+        assert before[1] == r"printf '%s\n' a b > order.txt"
+        assert str(args["order"]) == "order.txt"
+
+
+def test_mini_plans_and_unlabeled_images_are_made_again(copy):
+    benchmark = copy(plans="nnUNetPlansMini", **MINI)
+    plan, mini, pool = data_commands.data_commands(benchmark, DatasetRecord(manifest={}, pool=4))[1:]
+    assert plan == "nnUNetv2_plan_and_preprocess -d 901 -c 2d"
+    args = parsed(mini)
+    assert (args.plans, args.name, tuple(args.features)) == ("nnUNetPlans", "nnUNetPlansMini", (8, 80))
+    assert (args.patch2d, args.batch2d) == ([192, 160], 8)
+    assert parsed(pool).plans == "nnUNetPlansMini"
+
+
+def test_own_folds_and_plans_of_few_labels_are_made_again(copy):
+    content = {"data_identifier": "nnUNetPlansLabeled_2d", "semisam_planned_on": ["a1_frame01"]}
+    benchmark = copy(plans="nnUNetPlansLabeled", **content)
+    split = {"labeled": ["1", "3"], "val": ["v1"], "group": "(a[0-9])_", "seed": 4, "order": ["a1  # first", "a2"]}
+    lines = data_commands.data_commands(benchmark, DatasetRecord(split=split))
+    assert lines[-3] == r"printf '%s\n' a1 a2 > order.txt"
+    args = parsed(lines[-2])
+    assert (args.labeled, args.val, args.group, args.seed, args.replan) == (["1", "3"], ["v1"], "(a[0-9])_", 4, True)
+    assert args.plans_name == "nnUNetPlansLabeled"
+    assert lines[-1] == "nnUNetv2_preprocess -d 901 -plans_name nnUNetPlansLabeled -c 2d"
+
+
+def test_what_is_not_on_record_is_said(benchmark_result):
+    lines = data_commands.data_commands(benchmark_result, DatasetRecord(missing="nnUNet_raw is not set"))
+    assert lines[0].startswith("# no converter's record of the dataset (nnUNet_raw is not set)")
+    assert "no training has left its plans" in lines[1]
+
+
+def test_an_unreleased_package_is_named_by_its_commit_not_installed_by_its_version(page):
+    text = page.split('<section id="repeat">')[1]
+    assert "nnunet-semisam==" not in text
+    assert "# nnunet-semisam 0.1.0, commit c0ffee: install its source" in text
+    assert "pip install torch==2.9.0\n" in text
+    assert "export nnUNet_npp=2\n" in text
+    assert text.index("export nnUNet_raw=") < text.index("nnunet-semisam benchmark")
+
+
+def test_device_is_named_only_if_the_user_chose_one(copy):
+    assert commands_section.benchmark_command(copy())[-4:-2] == ["--device", "cpu"]
+    found = commands_section.benchmark_command(copy(lambda content: content["study"].update(device="auto")))
+    assert "--device" not in found
+
+
+def test_software_is_shown_and_differences_are_named(copy):
+    assert software.differences(copy()) == []
+    assert software.common(copy())["torch"] == "2.9.0"
+    assert software.common(copy())[software.WEIGHTS] == "f" * 8
+
+    def other(content):
+        content["runs"][0]["software"][0]["versions"]["torch"] = "2.8.0"
+        content["runs"][1]["software"][0]["variables"] = {}
+        run = next(run for run in content["runs"] if run["trainer"] == OURS)
+        run["software"][0]["sam_fingerprints"] = ["e" * 8]
+
+    benchmark = copy(other)
+    told = software.differences(benchmark)
+    assert len(told) == 3
+    assert any("2.8.0 in nnUNetTrainerSupervised__2d__fold_0__seed_0" in text for text in told)
+    assert any("$nnUNet_npp" in text and "nothing in" in text for text in told)
+    assert any(software.WEIGHTS in text for text in told)
+    assert "Trainings differ in torch" in software.versions_part(benchmark)
+    assert "torch" not in software.common(benchmark)
+
+
+def test_benchmarks_of_older_versions_have_no_record(copy):
+    def forget(content):
+        del content["cost"]
+        for run in content["runs"]:
+            del run["software"]
+
+    benchmark = copy(forget)
+    assert "No training has recorded its software" in software.versions_part(benchmark)
+    assert "Hours per trainer" not in cost_section.cost_section(benchmark)
+
+
+def test_hours_per_trainer_are_summed(page):
+    cost = page.split('<section id="cost">')[1].split("</section>")[0]
+    body = cost.split("<caption>Hours per trainer</caption>")[1].split("</table>")[0]
+    assert body.count("<tr>") == 1 + 3
+    assert ">6.00</td>" in body  # four runs of an hour and a half
+    assert "of the main process, without nnU-Net" in cost
