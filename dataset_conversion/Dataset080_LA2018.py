@@ -21,10 +21,13 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
+from nnunet_semisam.data.label_budgets import Grouping
+from nnunet_semisam.data.roles import make_folds, roles_from_order
+
 from .case import Case, Conversion
 from .common import DatasetConverter, add_leave_out, add_val
 from .la_files import find_cases, read_lists, require_h5py, sources_of
-from .roles import check_left_out, make_folds, missing_notes, roles_from_order
+from .listed_cases import check_left_out, missing_notes
 
 CROPPED = (
     "the h5 files were cropped in x and y around the ground truth by their authors, so images give part of the "
@@ -58,7 +61,8 @@ class LAConverter(DatasetConverter):
         train, test, origin = read_lists(folder, everyone)
         left_out = check_left_out(args.leave_out, [*train, *test], folder)
         here = [name for name in everyone if name not in left_out]
-        roles = roles_from_order(args.labeled, args.val, train, missing=set(train) - set(here))
+        order = [name for name in train if name not in left_out]
+        roles = roles_from_order(args.labeled, args.val, order, missing=set(order) - set(here))
         testing = [name for name in test if name in here]
         splits, budgets = make_folds(roles, lambda name: [name])
         cases = [
@@ -77,6 +81,7 @@ class LAConverter(DatasetConverter):
             labels={"background": 0, "LA": 1},
             splits=splits,
             budgets=budgets,
+            grouping=Grouping(None, roles.order, roles.val),
             test_sets={"official": sorted(testing)} if testing else {},
             settings={"format": form, "labeled_cases": roles.labeled, "val_cases": roles.val, "left_out": left_out},
             notes=notes,

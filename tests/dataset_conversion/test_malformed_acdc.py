@@ -234,10 +234,10 @@ def test_folder_without_patients_is_refused(convert, tmp_path):
         (["2", "2"], "same number twice"),
         (["2", "patient099"], "numbers or names, not both"),
         (["patient099", "patient099"], "something twice"),
-        (["patient028"], "not among the 70 .*Validation and test patients"),
+        (["patient028"], "not among the 70 .*validation and test patients"),
         (["patient999"], "not among the 70"),
         (["patient058"], "needs patient058, which the data folder lacks"),
-        (["-3"], "not among the 70"),
+        (["-3"], "a number must be positive: between 1 and 70"),
     ],
 )
 def test_impossible_label_budget_is_refused(convert, raw, labeled, message):

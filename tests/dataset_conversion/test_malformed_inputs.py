@@ -205,13 +205,18 @@ def test_fault_is_named_and_nothing_is_written(source, name, fault, convert_with
     ("source", "name", "options", "message"),
     [
         ("la", "la", ("--labeled", "6", "--val", "1"), r"--labeled 6: a number must be between 1 and 5"),
-        ("la", "la", ("--labeled", "1", "--val", "6"), r"--val 6 leaves nothing to train on: there are 6"),
-        ("la", "la", ("--labeled", "1", "--val", "nobody"), r"--val nobody: not among the 6 that are there"),
+        ("la", "la", ("--labeled", "1", "--val", "6"), r"--val 6: must be between 0 and 5, .* there are 6"),
+        ("la", "la", ("--labeled", "1", "--val", "nobody"), r"--val nobody: not among the 6 that can be chosen"),
         ("la", "la", ("--labeled", "06SR", "--val", "06SR"), r"--labeled 06SR: not among the 5"),
         ("la", "la", ("--labeled", "1", "--val", "1GU1", "1GU1"), r"--val names something twice"),
         ("la", "la", ("--labeled", "1", "--leave-out", "nobody"), r"--leave-out nobody: no such case in .* Correct"),
-        ("nnunet", "nnunet", ("--labeled", "1", "--group", "("), r"--group \( is no regular expression"),
-        ("nnunet", "nnunet", ("--labeled", "1", "--group", "^q"), r"--group \^q finds nothing in the case p01_frame01"),
+        ("nnunet", "nnunet", ("--labeled", "1", "--group", "("), r"--group '\(' is no regular expression"),
+        (
+            "nnunet",
+            "nnunet",
+            ("--labeled", "1", "--group", "^q"),
+            r"--group '\^q' finds no group in the case 'p01_frame01'",
+        ),
         ("nnunet", "nnunet", ("--labeled", "1", "--name", "a b"), r"'a b' must hold letters, digits"),
         ("nnunet", "nnunet", ("--labeled", "1", "--order", "/no/file"), r"--order /no/file cannot be read"),
     ],
@@ -224,7 +229,7 @@ def test_impossible_option_is_refused(source, name, options, message, convert_wi
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("p09", "names p09: not among the 5 patients"), ("p01\np01", "names something twice")]
+    ("line", "message"), [("p09", "names groups without labels: p09"), ("p01\np01", "names something twice")]
 )
 def test_faulty_order_is_refused(line, message, tmp_path, convert_with, raw):
     source = fake_nnunet.write_raw(tmp_path / "Dataset007_Heart")
