@@ -125,6 +125,12 @@ def test_converted_dataset_keeps_groups_order_and_validation(raw):
     assert len(folds_of(folder)[0]["val"]) == 2  # another grouping: a fifth of six patients, of two frames each
 
 
+def test_convert_and_split_choose_the_same_patients(raw):
+    budgets = json.loads((convert_all(raw, "--labeled", "2") / BUDGETS_FILE).read_text())
+    cut("--labeled", "2")
+    assert set(budgets["0"]["labeled_patients"]) == patients(folds_of(raw)[0]["train"])
+
+
 def test_folds_of_the_raw_folder_follow_or_nnunets_planner_stops(raw, capsys):
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import _maybe_copy_splits_file
 
