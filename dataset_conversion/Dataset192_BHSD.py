@@ -73,10 +73,7 @@ class BHSDConverter(DatasetConverter):
         known = [*official.train, *official.test, *download.unlabeled]
         left_out = check_left_out(args.leave_out, known, args.input)
         here = [case for case in download.images if case not in left_out]
-        train = [case for case in official.train if case not in left_out]
-        members: dict[str, list[str]] = {patient_of(case): [] for case in train}
-        for case in train:
-            members[patient_of(case)] += [case] if case in here else []
+        members = patients_of([case for case in official.train if case not in left_out], here)
         missing = [patient for patient, cases in members.items() if not cases]
         roles = roles_from_order(args.labeled, args.val, list(members), missing, members)
         test = [case for case in official.test if case in here]
@@ -108,6 +105,14 @@ class BHSDConverter(DatasetConverter):
             review=partial(review, intensities),
             can_leave_out=True,
         )
+
+
+def patients_of(listed: Sequence[str], here: Sequence[str]) -> dict[str, list[str]]:
+    """Return patient -> those of the listed cases that are there, both in the order of the list."""
+    members: dict[str, list[str]] = {patient_of(case): [] for case in listed}
+    for case in listed:
+        members[patient_of(case)] += [case] if case in here else []
+    return members
 
 
 def make_cases(

@@ -75,13 +75,10 @@ class NNUNetConverter(DatasetConverter):
     def plan(self, args: argparse.Namespace) -> Conversion:
         """Return the cases, folds and notes for the parsed options."""
         folder = find_raw_dataset(args.input)
-        dataset = read_raw_dataset(folder)
         name = new_name(args.name, folder)
         refuse_source_as_target(folder, dataset_folder_name(args.dataset_id, name))
-        left_out = check_left_out(args.leave_out, [*dataset.train, *dataset.unlabeled, *dataset.test], folder)
-        for files in (dataset.train, dataset.unlabeled, dataset.test):
-            for case in left_out:
-                files.pop(case, None)
+        dataset = read_raw_dataset(folder)
+        left_out = leave_out(dataset, args.leave_out)
         written = read_grouping(folder)
         pattern = written.pattern if args.group is None else args.group
         group_of = group_function(pattern)
@@ -115,6 +112,19 @@ class NNUNetConverter(DatasetConverter):
             more_json=dataset.more_json,
             file_ending=dataset.file_ending,
         )
+
+
+def leave_out(dataset: RawDataset, names: Sequence[str]) -> list[str]:
+    """Remove cases from a dataset and return their names, sorted.
+
+    Raises:
+        UserError: If one of them does not exist.
+    """
+    left_out = check_left_out(names, [*dataset.train, *dataset.unlabeled, *dataset.test], dataset.folder)
+    for files in (dataset.train, dataset.unlabeled, dataset.test):
+        for case in left_out:
+            files.pop(case, None)
+    return left_out
 
 
 def choose_roles(args: argparse.Namespace, written: Grouping, groups: Mapping[str, Sequence[str]]) -> Roles:

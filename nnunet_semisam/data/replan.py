@@ -28,16 +28,16 @@ def ct_channels(channel_names: Mapping[str, str]) -> list[str]:
     return [name for name in channel_names.values() if name.casefold() == "ct"]
 
 
-def check_plans_name(name: str) -> None:
+def check_plans_name(name: str, option: str = "--plans-name") -> None:
     """Refuse names that are no plain name of a file, and nnU-Net's own.
 
     Raises:
         UserError: If the plans would be written elsewhere, or over nnU-Net's.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise UserError(f"--plans-name {name!r} must be a plain name: letters, digits, _ - and dots. Choose another.")
+        raise UserError(f"{option} {name!r} must be a plain name: letters, digits, _ - and dots. Choose another.")
     if name == "nnUNetPlans":
-        raise UserError(f"--plans-name {name} are nnU-Net's own plans, made from all labels. Choose another name.")
+        raise UserError(f"{option} {name} are nnU-Net's own plans, made from all labels. Choose another name.")
 
 
 def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_processes: int) -> Path:

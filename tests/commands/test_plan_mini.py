@@ -92,6 +92,14 @@ def test_nnunet_builds_the_network_and_it_keeps_the_patch_size(planned, name):
     assert len(outputs) == architecture["arch_kwargs"]["n_stages"] - 1
 
 
+@pytest.mark.parametrize("name", ["../x", "nnUNetPlans"])
+def test_names_of_other_files_are_refused(planned, name):
+    before = sorted(planned.parent.rglob("*"))
+    with pytest.raises(UserError, match=r"--name .*(must be a plain name|nnU-Net's own plans)"):
+        plan("--name", name)
+    assert sorted(planned.parent.rglob("*")) == before
+
+
 def test_run_again_keeps_the_file_and_other_wishes_are_refused(planned):
     plan()
     before = (planned / "nnUNetPlansMini.json").stat().st_mtime_ns
