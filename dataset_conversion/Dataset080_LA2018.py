@@ -61,8 +61,7 @@ class LAConverter(DatasetConverter):
         train, test, origin = read_lists(folder, everyone)
         left_out = check_left_out(args.leave_out, [*train, *test], folder)
         here = [name for name in everyone if name not in left_out]
-        order = [name for name in train if name not in left_out]
-        roles = roles_from_order(args.labeled, args.val, order, missing=set(order) - set(here))
+        roles = roles_from_order(args.labeled, args.val, train, missing=set(train) - set(here))
         testing = [name for name in test if name in here]
         splits, budgets = make_folds(roles, lambda name: [name])
         cases = [
