@@ -58,7 +58,7 @@ class Budgets:
     Attributes:
         folds: Folds for ``splits_final.json``.
         record: Per fold, how many groups are labeled, and which.
-        chosen: What was asked for, for ``semisam_split.json``.
+        chosen: What was asked for and the order that followed, for ``semisam_split.json``.
         group_of: Returns the group of a case.
         notes: Sentences for the user.
     """
@@ -128,7 +128,7 @@ def make_budgets(args: argparse.Namespace, raw: Path, file_ending: str) -> Budge
         UserError: If the options do not fit the labeled cases.
     """
     from nnunet_semisam.data.default_splits import labeled_cases
-    from nnunet_semisam.data.label_budgets import group_function, labeling_order, members_of, read_grouping
+    from nnunet_semisam.data.label_budgets import SEED, group_function, labeling_order, members_of, read_grouping
     from nnunet_semisam.data.roles import make_folds, roles_from_order
 
     cases = labeled_cases(raw, file_ending)
@@ -141,8 +141,8 @@ def make_budgets(args: argparse.Namespace, raw: Path, file_ending: str) -> Budge
     order, val = labeling_order(written, members, args.group, args.seed, args.order)
     roles = roles_from_order(args.labeled, args.val or val, order, members=members)
     folds, record = make_folds(roles, members.__getitem__, hide=True)
-    lines = args.order.read_text(encoding="utf-8").splitlines() if args.order else None
-    chosen = {"labeled": args.labeled, "val": roles.val, "group": pattern, "seed": args.seed, "order": lines}
+    seed = SEED if args.seed is None else args.seed
+    chosen = {"labeled": args.labeled, "val": roles.val, "group": pattern, "seed": seed, "order": roles.order}
     return Budgets(folds, record, chosen, group_of, roles.notes)
 
 

@@ -78,6 +78,9 @@ def test_budgets_and_choices_are_written_down(raw):
     assert set(record["0"]["labeled_patients"]) == patients(folds_of(raw)[0]["train"])
     chosen = json.loads((folder / SPLIT_FILE).read_text())
     assert (chosen["seed"], chosen["group"], len(chosen["val"])) == (4, "^[a-z][0-9]", 1)
+    assert sorted(chosen["order"]) == PATIENTS
+    assert chosen["order"][-1:] == chosen["val"]
+    assert set(chosen["order"][:2]) == set(record["0"]["labeled_patients"])
 
 
 def test_order_file_decides_and_the_rest_follows_by_seed(raw, tmp_path):
