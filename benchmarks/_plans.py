@@ -43,14 +43,15 @@ def built_in_plans(configuration: str, features: list[int] | None) -> dict:
                 "median_image_size_in_voxels": shape[-dims:],
                 "normalization_schemes": ["ZScoreNormalization"],
                 "use_mask_for_norm": [False],
-                "architecture": _architecture(dims, features),
+                "architecture": architecture(dims, features),
                 **resampling,
             }
         },
     }
 
 
-def _architecture(dims: int, features: list[int]) -> dict:
+def architecture(dims: int, features: list[int]) -> dict:
+    """Return the architecture of a plain U-Net; every stage but the first halves its input."""
     stages = len(features)
     network = {
         "n_stages": stages,

@@ -21,13 +21,15 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
+from nnunet_semisam.data.label_budgets import Grouping
+from nnunet_semisam.data.roles import Roles, make_folds
 from nnunet_semisam.data.splits import default_group
 
 from .acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
 from .acdc_splits import roles_5fold, roles_ssl4mis
 from .case import Case, Conversion
 from .common import DatasetConverter, add_leave_out
-from .roles import Roles, check_left_out, make_folds
+from .listed_cases import check_left_out
 
 
 class AcdcConverter(DatasetConverter):
@@ -78,6 +80,7 @@ class AcdcConverter(DatasetConverter):
             labels={"background": 0, "RV": 1, "MYO": 2, "LV": 3},
             splits=splits,
             budgets=budgets,
+            grouping=Grouping(None, roles.order, roles.val),
             test_sets=name_test_sets(roles, patients, official),
             settings={"split": args.split, "labeled_patients": roles.labeled, **more},
             notes=[*roles.notes, *([f"left out as asked: {', '.join(left_out)}"] if left_out else [])],

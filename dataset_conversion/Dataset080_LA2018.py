@@ -21,10 +21,13 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
+from nnunet_semisam.data.label_budgets import Grouping
+from nnunet_semisam.data.roles import make_folds, roles_from_order
+
 from .case import Case, Conversion
 from .common import DatasetConverter, add_leave_out, add_val
 from .la_files import find_cases, read_lists, require_h5py, sources_of
-from .roles import check_left_out, make_folds, missing_notes, roles_from_order
+from .listed_cases import check_left_out, missing_notes
 
 CROPPED = (
     "the h5 files were cropped in x and y around the ground truth by their authors, so images give part of the "
@@ -77,6 +80,7 @@ class LAConverter(DatasetConverter):
             labels={"background": 0, "LA": 1},
             splits=splits,
             budgets=budgets,
+            grouping=Grouping(None, roles.order, roles.val),
             test_sets={"official": sorted(testing)} if testing else {},
             settings={"format": form, "labeled_cases": roles.labeled, "val_cases": roles.val, "left_out": left_out},
             notes=notes,

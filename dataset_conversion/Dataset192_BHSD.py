@@ -1,9 +1,10 @@
 """BHSD (intracranial hemorrhage in head CT): 192 labeled and 1,980 unlabeled volumes, five classes.
 
 Layout: ``label_192/{images,ground truths}/ID_*_ID_*.nii.gz`` (some copies lack the suffix), ``unlabel_1980/`` and
-``dataset.json`` with the official 96 training and 96 test cases and the names of the labels. The labeled cases are the
-first of the training list, the validation cases its last; the official test cases go to imagesTs. Unlabeled are the
-rest of the training list and unlabel_1980, without patients that are validated or tested on.
+``dataset.json`` with the official 96 training and 96 test cases and the names of the labels. The labeled patients are
+the first of the training list, the validation patients its last; the official test cases go to imagesTs. Unlabeled are
+the rest of the training list and unlabel_1980, without patients that are validated or tested on. Patients are counted,
+not cases: one of the training list has two studies.
 
 Intensities are not documented; they are Hounsfield units in some copies and windowed to 0..255 in others. The channel
 is called ``CT`` for the former (nnU-Net's CT normalisation) and ``windowed_CT`` for the latter (z-score).
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -24,12 +26,18 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from .bhsd_files import Download, Official, find_download, patient_of, read_official
+from nnunet_semisam.data.label_budgets import Grouping, group_function
+from nnunet_semisam.data.roles import Roles, make_folds, roles_from_order
+from nnunet_semisam.errors import UserError, name_some
+
+from .bhsd_files import PATIENT, Download, Official, find_download, read_official
 from .bhsd_intensities import CHANNELS, detect_intensities, review
 from .case import Case, Conversion
 from .common import DatasetConverter, add_leave_out, add_val
+from .listed_cases import check_left_out, missing_notes
 from .nifti_files import Oddity, label_source_of, source_of, summarise
-from .roles import Roles, check_left_out, make_folds, missing_notes, name_some, roles_from_order
+
+patient_of = group_function(PATIENT)
 
 
 class BHSDConverter(DatasetConverter):
@@ -65,15 +73,17 @@ class BHSDConverter(DatasetConverter):
         known = [*official.train, *official.test, *download.unlabeled]
         left_out = check_left_out(args.leave_out, known, args.input)
         here = [case for case in download.images if case not in left_out]
-        roles = roles_from_order(args.labeled, args.val, official.train, missing=set(official.train) - set(here))
+        members = patients_of([case for case in official.train if case not in left_out], here)
+        missing = [patient for patient, cases in members.items() if not cases]
+        roles = roles_from_order(args.labeled, args.val, list(members), missing, members)
         test = [case for case in official.test if case in here]
-        findings = list(download.findings)
         notes = [*roles.notes, *missing_notes(official.train, official.test, here, left_out)]
-        pool = more_unlabeled(download, official, {*roles.val, *test}, left_out, notes)[: args.unlabeled]
-        cases = make_cases(download, roles, test, pool, notes, findings)
+        pool = more_unlabeled(download, official, [*roles.val, *map(patient_of, test)], left_out, args.unlabeled, notes)
+        findings = [*download.findings, *shared_patients(roles, members, test)]
+        cases = make_cases(download, roles, members, test, pool, notes, findings)
         intensities, text = detect_intensities(args.intensities, cases)
-        splits, budgets = make_folds(roles, lambda case: [case])
-        notes += [text, *shared_patients(roles, test)]
+        splits, budgets = make_folds(roles, members.__getitem__)
+        notes.append(text)
         return Conversion(
             name=self.dataset_name,
             source=args.input,
@@ -82,10 +92,11 @@ class BHSDConverter(DatasetConverter):
             labels=official.labels,
             splits=splits,
             budgets=budgets,
+            grouping=Grouping(PATIENT, roles.order, roles.val),
             test_sets={"official": sorted(test)} if test else {},
             settings={
-                "labeled_cases": roles.labeled,
-                "val_cases": roles.val,
+                "labeled_patients": roles.labeled,
+                "val_patients": roles.val,
                 "intensities": intensities,
                 "left_out": left_out,
             },
@@ -96,14 +107,29 @@ class BHSDConverter(DatasetConverter):
         )
 
 
+def patients_of(listed: Sequence[str], here: Sequence[str]) -> dict[str, list[str]]:
+    """Return patient -> those of the listed cases that are there, both in the order of the list."""
+    members: dict[str, list[str]] = {patient_of(case): [] for case in listed}
+    for case in listed:
+        members[patient_of(case)] += [case] if case in here else []
+    return members
+
+
 def make_cases(
-    download: Download, roles: Roles, test: list[str], pool: list[str], notes: list[str], findings: list[str]
+    download: Download,
+    roles: Roles,
+    members: Mapping[str, Sequence[str]],
+    test: Sequence[str],
+    pool: Sequence[str],
+    notes: list[str],
+    findings: list[str],
 ) -> list[Case]:
     """Return the cases of all parts.
 
     Args:
         download: The files.
-        roles: Who keeps labels, trains and validates.
+        roles: Which patient keeps labels, trains and validates.
+        members: Patient -> cases of the training list that are there.
         test: Official test cases that are there.
         pool: Cases of unlabel_1980 to use.
         notes: What is odd about a file's name or header is added here.
@@ -123,8 +149,9 @@ def make_cases(
         image, odd[case] = source_of(path)
         return Case(case, (image,), None, "Ul")
 
-    cases = [labeled(case, part) for part, names in (("Tr", roles.with_labels), ("Ts", test)) for case in names]
-    rest = [case for case in roles.train if case not in roles.with_labels]
+    with_labels = [case for patient in roles.with_labels for case in members[patient]]
+    cases = [labeled(case, part) for part, names in (("Tr", with_labels), ("Ts", test)) for case in names]
+    rest = [case for patient in roles.train if patient not in roles.with_labels for case in members[patient]]
     cases += [unlabeled(case, download.images[case]) for case in rest]
     cases += [unlabeled(case, download.unlabeled[case]) for case in pool]
     notes += summarise(odd)
@@ -132,32 +159,52 @@ def make_cases(
 
 
 def more_unlabeled(
-    download: Download, official: Official, kept: set[str], left_out: list[str], notes: list[str]
+    download: Download,
+    official: Official,
+    kept: Sequence[str],
+    left_out: Sequence[str],
+    count: int | None,
+    notes: list[str],
 ) -> list[str]:
     """Return the cases of unlabel_1980 that may be trained on.
 
     Args:
         download: The files.
         official: Cases of label_192 are not taken twice.
-        kept: Cases kept for validation and testing; their patients must not be trained on.
+        kept: Patients that validate or test; they must not be trained on.
         left_out: Cases of ``--leave-out``.
+        count: ``--unlabeled``; ``None`` takes all.
         notes: What is not used, and why, is added here.
+
+    Raises:
+        UserError: If the number is negative, or the cases are still packed.
     """
+    if count is not None and count < 0:
+        raise UserError(f"--unlabeled {count}: must be 0 or a positive number. Leave it out to take all.")
+    if download.packed is not None and count != 0:
+        raise UserError(
+            f"There is no folder unlabel_1980, but {download.packed} is there. Unpack it, or go without its cases: "
+            "--unlabeled 0"
+        )
     if not download.unlabeled:
         notes.append("there is no folder unlabel_1980: unlabeled are the rest of the 96 training cases only")
-    patients = {patient_of(case) for case in kept}
     listed = {*official.train, *official.test}
-    leaking = [case for case in download.unlabeled if case in listed or patient_of(case) in patients]
+    leaking = [case for case in download.unlabeled if case in listed or patient_of(case) in kept]
     if leaking:
         notes.append(f"left out of unlabel_1980, patients of label_192 that validate or test: {name_some(leaking)}")
-    return [case for case in sorted(download.unlabeled) if case not in {*leaking, *left_out}]
+    return [case for case in sorted(download.unlabeled) if case not in {*leaking, *left_out}][:count]
 
 
-def shared_patients(roles: Roles, test: list[str]) -> list[str]:
-    """Return a sentence for patients that are on both sides of the official split."""
-    trained = {patient_of(case) for case in roles.train}
-    shared = sorted(case for case in [*roles.val, *test] if patient_of(case) in trained)
-    return [f"patients that train and also validate or test: {name_some(shared)}"] if shared else []
+def shared_patients(roles: Roles, members: Mapping[str, Sequence[str]], test: Sequence[str]) -> list[str]:
+    """Return a finding for patients that are on both sides of the official split."""
+    tested = set(map(patient_of, test))
+    shared = [case for patient in [*roles.train, *roles.val] if patient in tested for case in members[patient]]
+    if not shared:
+        return []
+    return [
+        f"dataset.json: {len(shared)} training cases are of patients that also test: {', '.join(shared)}. Go on "
+        f"without them: --leave-out {' '.join(shared)}"
+    ]
 
 
 if __name__ == "__main__":

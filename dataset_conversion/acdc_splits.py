@@ -6,10 +6,10 @@ import random
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
+from nnunet_semisam.data.roles import Roles, choose_labeled
 from nnunet_semisam.errors import UserError
 
 from .acdc_files import Patient
-from .roles import Roles, choose_labeled
 
 
 def _patients(numbers: str) -> tuple[str, ...]:

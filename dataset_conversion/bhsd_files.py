@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from nnunet_semisam.errors import UserError
 
 HOME = "https://huggingface.co/datasets/WuBiao/BHSD"
 LABELED, LABELS = "images", ("ground truths", "ground_truths")
-PATIENT = re.compile(r"^(ID_[0-9a-f]+)_ID_[0-9a-f]+$")
+# Of two identifiers the first is the patient (ID_2db7ee14 has two studies); any other name is a patient of its own.
+PATIENT = r"^ID_[0-9a-f]+(?=_ID_[0-9a-f]+$)|^.+$"
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Download:
         images: Case -> image of label_192.
         labels: Case -> label of label_192. Names only: whether a label is read depends on the case's part.
         unlabeled: Case -> image of unlabel_1980.
+        packed: The zip file of unlabel_1980, if it is there and not unpacked.
         findings: Files that are there twice.
     """
 
@@ -30,6 +31,7 @@ class Download:
     images: dict[str, Path]
     labels: dict[str, Path]
     unlabeled: dict[str, Path]
+    packed: Path | None
     findings: list[str]
 
 
@@ -40,12 +42,6 @@ class Official:
     labels: dict[str, int]
     train: list[str]
     test: list[str]
-
-
-def patient_of(case: str) -> str:
-    """Return the patient of a case: the first of its two identifiers (``ID_2db7ee14`` has two studies)."""
-    match = PATIENT.match(case)
-    return match[1] if match else case
 
 
 def find_download(folder: Path) -> Download:
@@ -61,12 +57,14 @@ def find_download(folder: Path) -> Download:
         hint = f"Unpack {packed} there." if packed.is_file() else f"Get label_192.zip from {HOME} and unpack it there."
         raise UserError(f"-i {folder} must hold label_192/images and 'label_192/ground truths'. {hint}")
     findings: list[str] = []
-    more = [path for base in (folder, home.parent) for path in sorted(base.glob("unlabel_*")) if path.is_dir()]
+    more = [path for base in (folder, home.parent) for path in sorted(base.glob("unlabel_*"))]
+    unpacked = next((path for path in more if path.is_dir()), None)
     return Download(
         home=home,
         images=_files(home / LABELED, findings),
         labels=_files(_labels_folder(home), findings),
-        unlabeled=_files(more[0], findings) if more else {},
+        unlabeled={} if unpacked is None else _files(unpacked, findings),
+        packed=next((path for path in more if path.suffix == ".zip" and unpacked is None), None),
         findings=findings,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 
 from .case import Case, Review
 from .facts import Facts
@@ -57,31 +57,42 @@ def detect_intensities(choice: str, cases: Sequence[Case]) -> tuple[str, str]:
 
 
 def review(intensities: str, facts: Mapping[str, Facts]) -> Review:
-    """Look for images of the other kind, uneven slice spacing across cases, and labels without any hemorrhage.
+    """Look for a mixture of both kinds, uneven slice spacing across cases, and labels without any hemorrhage.
 
     Args:
         intensities: ``hu`` or ``windowed``.
         facts: Target -> facts of every file.
     """
-    images = {target: each for target, each in facts.items() if target.startswith("images")}
-    other = [
-        target for target, each in images.items() if kind_of(each.minimum, each.maximum) not in (intensities, None)
-    ]
-    unclear = [target for target, each in images.items() if kind_of(each.minimum, each.maximum) is None]
-    notes = [
-        f"{len(found)} images are {what} by their range: {', '.join(sorted(found)[:5])}{', ...' * (len(found) > 5)}"
-        for what, found in ((f"not {intensities}", other), (f"neither clearly {intensities} nor not", unclear))
-        if found
-    ]
+    images = {target: each for target, each in sorted(facts.items()) if target.startswith("images")}
+    kinds = {target: kind_of(each.minimum, each.maximum) for target, each in images.items()}
+    other = [case_of(target) for target, kind in kinds.items() if kind not in (intensities, None)]
+    unclear = [target for target, kind in kinds.items() if kind is None]
+    notes, findings = [], []
+    if unclear:
+        notes.append(f"{len(unclear)} images are neither clearly {intensities} nor not: {name_some(unclear, 5)}")
+    if other and intensities in kinds.values():
+        findings.append(
+            f"{len(other)} images are not {intensities} by their range, though others are, and no normalisation fits "
+            f"both: {', '.join(other)}. Convert their intensities, or go on without them: --leave-out {' '.join(other)}"
+        )
+    elif other:  # all of them: the user said what to do with such images
+        notes.append(f"{len(other)} images are not {intensities} by their range: {name_some(other, 5)}")
     if len(gaps := sorted({round(each.spacing[2], 3) for each in images.values()})) > 1:
         notes.append(f"slice spacing differs between cases: {gaps[0]:g} to {gaps[-1]:g} mm")
-    findings = [
+    findings += [
         f"{target}: the label is empty, but every case of this set shows a hemorrhage (an early release had such "
-        f"files). Download label_192 again, or leave the case out: --leave-out {target.split('/')[1].split('.')[0]}"
+        f"files). Download label_192 again, or leave the case out: --leave-out {case_of(target)}"
         for target, each in facts.items()
         if target.startswith("labels") and each.maximum == 0
     ]
     return Review(notes, findings)
+
+
+def case_of(target: str) -> str:
+    """Return the case of a file ``imagesTr/CASE_0000.nii.gz`` or ``labelsTr/CASE.nii.gz``."""
+    folder, name = target.split("/")
+    name = name.removesuffix(".nii.gz")
+    return name.removesuffix("_0000") if folder.startswith("images") else name
 
 
 def _limits(case: Case) -> tuple[float, float] | None:

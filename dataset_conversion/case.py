@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_semisam.data.label_budgets import Grouping
+
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813  SimpleITK's own documentation calls it so
 
@@ -104,11 +106,13 @@ class Conversion:
         labels: nnU-Net's ``labels``: name -> value, or list of values for a region.
         splits: Folds of ``splits_final.json``.
         budgets: Per fold, how many labeled groups (patients) it trains on, and which.
+        grouping: Which cases are of one patient, and who is labeled first: for later splits and benchmarks.
         test_sets: Name -> case identifiers in imagesTs, where a dataset has several test sets.
         settings: What the user chose, resolved. The same source with other settings is other content.
         notes: Sentences the user should read, such as patients that are missing.
         findings: Problems that were seen while planning; any of them stops the conversion.
         review: Looks at the facts of all files (target -> facts) before anything is written.
+        headers_may_differ: Whether origin and direction of a label may differ from its image's, as nnU-Net allows.
         can_leave_out: Whether the converter has ``--leave-out``, so that errors may recommend it.
         more_json: Further entries of ``dataset.json``.
         file_ending: Ending of the files that are written.
@@ -121,11 +125,13 @@ class Conversion:
     labels: dict[str, int | list[int]]
     splits: list[dict[str, list[str]]]
     budgets: list[dict[str, Any]]
+    grouping: Grouping
     test_sets: dict[str, list[str]] = field(default_factory=dict)
     settings: dict[str, Any]
     notes: Sequence[str] = ()
     findings: Sequence[str] = ()
     review: Callable[[Mapping[str, Facts]], Review] | None = None
+    headers_may_differ: bool = False
     can_leave_out: bool = False
     more_json: Mapping[str, Any] = field(default_factory=dict)
     file_ending: str = ".nii.gz"

@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 
 from .case import Case, Conversion, Review, Source
 from .duplicates import review_duplicates
 from .facts import Facts, facts_of
+from .parallel import in_threads
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
 
 GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, no unit for the direction: headers hold float32
 MOST_FINDINGS_SHOWN = 50
+
+
+@dataclass
+class CaseCheck:
+    """What reading the files of one case has shown.
+
+    Attributes:
+        facts: Target -> facts of the file.
+        findings: Problems that stop the conversion.
+        differences: What a header says otherwise than that of the image (``origin`` or ``direction``), and in which
+            file, by how much; only where that is allowed.
+    """
+
+    facts: dict[str, Facts] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    differences: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -34,30 +52,44 @@ class Inspection:
     notes: Sequence[str]
 
 
-def check_conversion(conversion: Conversion) -> Inspection:
+def check_conversion(conversion: Conversion, workers: int) -> Inspection:
     """Read every file that will be written, and report all that is wrong at once.
 
     The label of an unlabeled case is not even known here: :class:`Case` has no place for it.
 
+    Args:
+        conversion: What will be written.
+        workers: How many cases are read at the same time.
+
     Raises:
         UserError: If there is any finding, those of the plan included.
     """
-    from tqdm import tqdm
-
-    findings = list(conversion.findings)
-    facts: dict[str, Facts] = {}
-    faulty = []
-    for case in tqdm(conversion.cases, desc="checking", unit="case", leave=False):
-        new = check_case(case, conversion, facts)
-        findings += new
-        faulty += [case.identifier] * bool(new)
-    reviews = [review_duplicates(conversion, facts), review_orientations(facts)]
+    found = in_threads(partial(check_case, conversion=conversion), conversion.cases, workers, "checking")
+    facts = {target: each for case in found for target, each in case.facts.items()}
+    findings = [*conversion.findings, *(text for case in found for text in case.findings)]
+    faulty = [case.identifier for case, each in zip(conversion.cases, found, strict=True) if each.findings]
+    reviews = [review_duplicates(conversion, facts), review_orientations(facts), review_headers(found)]
     if conversion.review is not None:
         reviews.append(conversion.review(facts))
     findings += [text for review in reviews for text in review.findings]
     remedy = f" Or leave cases out: --leave-out {' '.join(faulty)}" if conversion.can_leave_out and faulty else ""
     raise_findings(findings, conversion.source, remedy)
     return Inspection(facts, [text for review in reviews for text in review.notes])
+
+
+def review_headers(cases: Sequence[CaseCheck]) -> Review:
+    """Tell which labels and further channels lie elsewhere than their image by their headers."""
+    kinds: dict[str, list[str]] = {}
+    for case in cases:
+        for kind, text in case.differences:
+            kinds.setdefault(kind, []).append(text)
+    return Review(
+        [
+            f"{kind} differs between label (or channel) and image, which nnU-Net does not look at: it takes voxels as "
+            f"they lie, so see that both fit ({len(texts)} files: {name_some(sorted(texts), 5)})"
+            for kind, texts in kinds.items()
+        ]
+    )
 
 
 def review_orientations(facts: Mapping[str, Facts]) -> Review:
@@ -87,31 +119,30 @@ def raise_findings(findings: Collection[str], source: Path, remedy: str = "") ->
     raise UserError(f"Nothing was written: {count} in {source}.\n{shown}{rest}\nMend or remove these files.{remedy}")
 
 
-def check_case(case: Case, conversion: Conversion, facts: dict[str, Facts]) -> list[str]:
-    """Return what is wrong with the files of one case; an empty list if nothing is.
+def check_case(case: Case, conversion: Conversion) -> CaseCheck:
+    """Return what is in the files of one case, and what is wrong with them.
 
     Args:
         case: The case.
-        conversion: Knows the values that a label may have.
-        facts: The facts of every file that can be read are added here.
+        conversion: Knows the values that a label may have, and how far headers may differ.
     """
-    findings: list[str] = []
-    images = [_read(source, findings) for source in case.images]
-    label = None if case.label is None else _read(case.label, findings)
+    found = CaseCheck()
+    images = [_read(source, found.findings) for source in case.images]
+    label = None if case.label is None else _read(case.label, found.findings)
     everything = [*images, label]
     for target, image in zip(case.targets(conversion.file_ending), everything, strict=False):
         if image is not None:
-            facts[target] = facts_of(image)
+            found.facts[target] = facts_of(image)
     for source, image in zip(case.images, images, strict=True):
         if image is not None:
-            findings += _check_intensities(source.path, image)
+            found.findings += _check_intensities(source.path, image)
     if label is not None:
-        findings += _check_values(case.label.path, label, conversion.label_values)
+        found.findings += _check_values(case.label.path, label, conversion.label_values)
     reference = images[0]
     for source, other in zip(case.sources[1:], everything[1:], strict=False):
         if reference is not None and other is not None:
-            findings += _check_geometry(source.path, other, case.images[0].path, reference)
-    return findings
+            _check_geometry(source.path, other, case.images[0].path, reference, conversion.headers_may_differ, found)
+    return found
 
 
 def _read(source: Source, findings: list[str]) -> sitk.Image | None:
@@ -167,18 +198,23 @@ def _check_values(path: Path, label: sitk.Image, allowed: Collection[int]) -> li
     ]
 
 
-def _check_geometry(path: Path, image: sitk.Image, reference_path: Path, reference: sitk.Image) -> list[str]:
+def _check_geometry(
+    path: Path, image: sitk.Image, reference_path: Path, reference: sitk.Image, lenient: bool, found: CaseCheck
+) -> None:
     import numpy as np
 
     remedy = f"as in {reference_path.name}. Image and label must share one grid: resample, or copy the right header."
     if image.GetSize() != reference.GetSize():
-        return [f"{path}: size is {image.GetSize()}, must be {reference.GetSize()} {remedy}"]
-    findings = []
+        found.findings.append(f"{path}: size is {image.GetSize()}, must be {reference.GetSize()} {remedy}")
+        return
     for name in ("Spacing", "Origin", "Direction"):
         ours, theirs = (np.array(getattr(each, f"Get{name}")()) for each in (image, reference))
-        if not np.allclose(ours, theirs, rtol=0, atol=GEOMETRY_TOLERANCE):
-            findings.append(f"{path}: {name.lower()} is {_text(ours)}, must be {_text(theirs)} {remedy}")
-    return findings
+        if np.allclose(ours, theirs, rtol=0, atol=GEOMETRY_TOLERANCE):
+            continue
+        if lenient and name != "Spacing":
+            found.differences.append((name.lower(), f"{path.name} by {np.abs(ours - theirs).max():.3g}"))
+        else:
+            found.findings.append(f"{path}: {name.lower()} is {_text(ours)}, must be {_text(theirs)} {remedy}")
 
 
 def _text(numbers: Collection[float]) -> str:

@@ -49,6 +49,14 @@ class DatasetConverter(ABC):
             help="how many patients (or cases) keep their labels: one number (the others go to imagesUl), several "
             'numbers (one fold per number, in one dataset, with "unlabeled" lists), names, or "all"',
         )
+        parser.add_argument(
+            "-np",
+            dest="num_processes",
+            type=int,
+            default=4,
+            metavar="N",
+            help="how many files are read at the same time (default: %(default)s)",
+        )
 
     @abstractmethod
     def plan(self, args: argparse.Namespace) -> Conversion:
@@ -64,11 +72,11 @@ class DatasetConverter(ABC):
         Raises:
             UserError: If options, data or target do not fit; nothing is written then.
         """
-        return write_dataset(self.plan(args), args.dataset_id)
+        return write_dataset(self.plan(args), args.dataset_id, args.num_processes)
 
 
 def add_val(parser: argparse.ArgumentParser, default: str | None) -> None:
-    """Add ``--val`` for converters whose data set has no validation cases of its own; ``None`` stands for a fifth."""
+    """Add ``--val`` for converters whose data set has no validation cases of its own; ``None`` lets the plan choose."""
     parser.add_argument(
         "--val",
         nargs="+",

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
     import SimpleITK as sitk  # noqa: N813
 
 
@@ -39,6 +38,8 @@ def facts_of(image: sitk.Image) -> Facts:
     """Return the facts of a 3D image."""
     import SimpleITK as sitk  # noqa: N813
 
+    from nnunet_semisam.data.stored_voxels import hash_of_voxels
+
     array = sitk.GetArrayViewFromImage(image)
     return Facts(
         size=image.GetSize(),
@@ -48,15 +49,6 @@ def facts_of(image: sitk.Image) -> Facts:
         maximum=float(array.max()),
         voxels=hash_of_voxels(array),
     )
-
-
-def hash_of_voxels(array: np.ndarray) -> str:
-    """Return the SHA-256 of an array's values as float32 and of its shape."""
-    import numpy as np
-
-    digest = hashlib.sha256(repr(tuple(array.shape)).encode())
-    digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
-    return digest.hexdigest()
 
 
 def fingerprint(facts: Mapping[str, Facts], dataset: Mapping[str, Any], splits: list[dict[str, list[str]]]) -> str:

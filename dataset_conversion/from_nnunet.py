@@ -1,34 +1,41 @@
 """Any dataset of nnU-Net or the Medical Segmentation Decathlon, taken apart into labeled and unlabeled cases.
 
 The source is not changed. Cases are kept together by group: frames or visits of one patient are on one side. Which
-groups keep their labels follows a seeded shuffle, a file (``--order``), or names; the last groups of the order
-validate. imagesTs and imagesUl of the source come along.
+groups keep their labels follows a seeded shuffle, a file (``--order``), or names; the last groups of the order test
+(``--test``), those before them validate. imagesTs and imagesUl of the source come along.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import random
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__" and not __package__:  # run as a script: make the relative imports below work
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.data.splits import default_group
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.data.label_budgets import (
+    SEED,
+    Grouping,
+    as_groups,
+    group_function,
+    labeling_order,
+    members_of,
+    read_grouping,
+)
+from nnunet_semisam.data.roles import Roles, last_groups, make_folds, roles_from_order
+from nnunet_semisam.errors import UserError, name_some
 
 from .case import Case, Conversion
 from .common import DatasetConverter, add_leave_out, add_val
 from .guards import dataset_folder_name
+from .listed_cases import check_left_out
 from .nnunet_files import Files, RawDataset, find_raw_dataset, read_raw_dataset
-from .roles import Roles, check_left_out, make_folds, name_some, roles_from_order
-
-VAL_SHARE = 5  # one of so many groups validates, unless --val says otherwise
 
 
 class NNUNetConverter(DatasetConverter):
@@ -44,12 +51,21 @@ class NNUNetConverter(DatasetConverter):
         super().add_arguments(parser)
         add_val(parser, None)
         parser.add_argument(
+            "--test",
+            nargs="+",
+            default=["0"],
+            metavar="N",
+            help="groups to test on, with their labels: a number (the last ones of the order) or names (default: none)",
+        )
+        parser.add_argument(
             "--group",
             metavar="REGEX",
             help="what cases of one patient have in common: the first group of the expression, or all it matches "
-            "(default: everything before _frameNN)",
+            "(default: what the source's converter wrote, or everything before _frameNN)",
         )
-        parser.add_argument("--seed", type=int, default=12345, help="seed of the order (default: %(default)s)")
+        parser.add_argument(
+            "--seed", type=int, help=f"seed of the order (default: the order of the source's converter, or {SEED})"
+        )
         parser.add_argument(
             "--order", type=Path, metavar="FILE", help="one patient or case per line: who is labeled first"
         )
@@ -59,19 +75,17 @@ class NNUNetConverter(DatasetConverter):
     def plan(self, args: argparse.Namespace) -> Conversion:
         """Return the cases, folds and notes for the parsed options."""
         folder = find_raw_dataset(args.input)
-        dataset = read_raw_dataset(folder)
         name = new_name(args.name, folder)
         refuse_source_as_target(folder, dataset_folder_name(args.dataset_id, name))
-        left_out = check_left_out(args.leave_out, [*dataset.train, *dataset.unlabeled, *dataset.test], folder)
-        for files in (dataset.train, dataset.unlabeled, dataset.test):
-            for case in left_out:
-                files.pop(case, None)
-        group_of = grouping(args.group)
-        groups = groups_of(dataset.train, group_of)
-        order = order_of(groups, args.order, args.seed)
-        val = args.val or [str(max(1, len(order) // VAL_SHARE) if len(order) > 1 else 0)]
-        roles = roles_from_order(args.labeled, val, order)
-        notes = list(roles.notes) + ([f"left out as asked: {', '.join(left_out)}"] if left_out else [])
+        dataset = read_raw_dataset(folder)
+        left_out = leave_out(dataset, args.leave_out)
+        written = read_grouping(folder)
+        pattern = written.pattern if args.group is None else args.group
+        group_of = group_function(pattern)
+        groups = members_of(dataset.train, group_of)
+        roles = choose_roles(args, written, groups)
+        notes = [*dataset.notes, *roles.notes]
+        notes += [f"left out as asked: {', '.join(left_out)}"] if left_out else []
         cases = make_cases(dataset, roles, groups, group_of, notes)
         splits, budgets = make_folds(roles, groups.__getitem__)
         return Conversion(
@@ -82,19 +96,72 @@ class NNUNetConverter(DatasetConverter):
             labels=dataset.labels,
             splits=splits,
             budgets=budgets,
-            test_sets={"official": sorted(dataset.test)} if dataset.test else {},
+            grouping=Grouping(pattern, roles.order, roles.val),
+            test_sets=name_test_sets(dataset, [case for group in roles.test for case in groups[group]]),
             settings={
                 "labeled_patients": roles.labeled,
                 "val_patients": roles.val,
-                "group": args.group,
+                "test_patients": roles.test,
+                "group": pattern,
                 "left_out": left_out,
             },
             notes=notes,
-            findings=dataset.findings,
+            findings=[*dataset.findings, *shared_patients(dataset, roles, group_of)],
+            headers_may_differ=True,
             can_leave_out=True,
             more_json=dataset.more_json,
             file_ending=dataset.file_ending,
         )
+
+
+def leave_out(dataset: RawDataset, names: Sequence[str]) -> list[str]:
+    """Remove cases from a dataset and return their names, sorted.
+
+    Raises:
+        UserError: If one of them does not exist.
+    """
+    left_out = check_left_out(names, [*dataset.train, *dataset.unlabeled, *dataset.test], dataset.folder)
+    for files in (dataset.train, dataset.unlabeled, dataset.test):
+        for case in left_out:
+            files.pop(case, None)
+    return left_out
+
+
+def choose_roles(args: argparse.Namespace, written: Grouping, groups: Mapping[str, Sequence[str]]) -> Roles:
+    """Return which group is labeled, validates, and tests.
+
+    Args:
+        args: ``labeled``, ``val``, ``test``, ``group``, ``seed`` and ``order``.
+        written: What the converter of the source wrote, if there was one.
+        groups: Group -> cases with a label.
+
+    Raises:
+        UserError: If the options do not fit the groups.
+    """
+    order, val = labeling_order(written, groups, args.group, args.seed, args.order)
+    test = last_groups("--test", as_groups(args.test, groups), order)
+    val = [group for group in val or [] if group not in test] or None
+    rest = [group for group in order if group not in test]
+    return replace(roles_from_order(args.labeled, args.val or val, rest, members=groups), test=test)
+
+
+def name_test_sets(dataset: RawDataset, held_out: Sequence[str]) -> dict[str, list[str]]:
+    """Return the cases of each test set; images without labels judge nothing and are none where others do."""
+    judging = not held_out or any(label is not None for _, label in dataset.test.values())
+    sets = {"official": sorted(dataset.test) if judging else [], "held_out": sorted(held_out)}
+    return {name: cases for name, cases in sets.items() if cases}
+
+
+def shared_patients(dataset: RawDataset, roles: Roles, group_of: Callable[[str], str]) -> list[str]:
+    """Return a finding for the test cases of the source whose patients also train or validate."""
+    used = {*roles.train, *roles.val}
+    if not (shared := sorted(name for name in dataset.test if group_of(name) in used)):
+        return []
+    return [
+        f"{dataset.folder / 'imagesTs'}: {len(shared)} test cases are of patients that also train or validate: "
+        f"{', '.join(shared)}. Say with --group how cases belong together, or go on without them: --leave-out "
+        f"{' '.join(shared)}"
+    ]
 
 
 def make_cases(
@@ -111,14 +178,14 @@ def make_cases(
         roles: Which group keeps labels, trains and validates.
         groups: Group -> cases with a label.
         group_of: Returns the group of a case.
-        notes: What is left out, and test patients that also train, are added here.
+        notes: What is left out is added here.
     """
 
     def case(name: str, files: Files, part: str) -> Case:
         return Case(name, files[0], None if part == "Ul" else files[1], part)
 
     hidden = [group for group in roles.train if group not in roles.with_labels]
-    kept = {*roles.val, *map(group_of, dataset.test)}
+    kept = {*roles.val, *roles.test, *map(group_of, dataset.test)}
     leaking = [name for name in dataset.unlabeled if group_of(name) in kept]
     if dataset.bare:
         notes.append(
@@ -126,74 +193,13 @@ def make_cases(
         )
     if leaking:
         notes.append(f"left out of imagesUl, their patients validate or test: {name_some(leaking)}")
-    if shared := sorted(name for name in dataset.test if group_of(name) in {*roles.train, *roles.val}):
-        notes.append(f"test cases of patients that are also in imagesTr of the source: {name_some(shared)}")
     return [
         *(case(name, dataset.train[name], "Tr") for group in roles.with_labels for name in groups[group]),
         *(case(name, dataset.train[name], "Ul") for group in hidden for name in groups[group]),
         *(case(name, files, "Ul") for name, files in dataset.unlabeled.items() if name not in leaking),
+        *(case(name, dataset.train[name], "Ts") for group in roles.test for name in groups[group]),
         *(case(name, files, "Ts") for name, files in dataset.test.items()),
     ]
-
-
-def grouping(expression: str | None) -> Callable[[str], str]:
-    """Return the function from case to group.
-
-    Raises:
-        UserError: If the expression is malformed. The function raises it for a case that does not match.
-    """
-    if expression is None:
-        return default_group
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise UserError(f"--group {expression} is no regular expression ({error}). Correct it.") from error
-
-    def group_of(case: str) -> str:
-        match = pattern.search(case)
-        group = match and (match[1] if pattern.groups else match[0])
-        if not group:
-            raise UserError(
-                f"--group {expression} finds nothing in the case {case}. Every case must have a group: correct the "
-                "expression, for example ^([^_]+) for what stands before the first underscore."
-            )
-        return group
-
-    return group_of
-
-
-def groups_of(cases: Mapping[str, Files], group_of: Callable[[str], str]) -> dict[str, list[str]]:
-    """Return group -> its cases, both sorted."""
-    groups: dict[str, list[str]] = {}
-    for case in sorted(cases):
-        groups.setdefault(group_of(case), []).append(case)
-    return dict(sorted(groups.items()))
-
-
-def order_of(groups: Mapping[str, Sequence[str]], file: Path | None, seed: int) -> list[str]:
-    """Return the groups in the order in which labels are given out: those of the file, then a seeded shuffle.
-
-    Raises:
-        UserError: If the file cannot be read, or names something unknown or twice.
-    """
-    rest = sorted(groups)
-    random.Random(seed).shuffle(rest)
-    if file is None:
-        return rest
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--order {file} cannot be read ({error}). Give a text file with a name per line.") from error
-    group_of_case = {case: group for group, cases in groups.items() for case in cases}
-    if unknown := [line for line in lines if line not in groups and line not in group_of_case]:
-        raise UserError(
-            f"--order {file} names {name_some(unknown, 5)}: not among the {len(groups)} patients "
-            f"({name_some(sorted(groups), 5)}). Correct the names."
-        )
-    named = list(dict.fromkeys(line if line in groups else group_of_case[line] for line in lines))
-    if len(set(lines)) < len(lines):
-        raise UserError(f"--order {file} names something twice. Name each patient or case once.")
-    return [*named, *(group for group in rest if group not in named)]
 
 
 def new_name(name: str | None, folder: Path) -> str:

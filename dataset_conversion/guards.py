@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -12,12 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.data.default_splits import SPLITS_FILE
+from nnunet_semisam.data.label_budgets import MANIFEST_FILE
+from nnunet_semisam.data.replan import ct_channels
 from nnunet_semisam.data.splits import load_splits, same_splits
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.file_hash import sha256_of
 
 from .case import Conversion
+from .parallel import in_threads
 
-MANIFEST = "semisam_manifest.json"
 SPARE_BYTES = 64 * 2**20  # json files, file system overhead
 
 
@@ -79,7 +82,7 @@ def refuse_other_folds(conversion: Conversion, name: str) -> None:
         UserError: If ``nnUNet_preprocessed/DATASET/splits_final.json`` is there and differs.
     """
     root = os.environ.get("nnUNet_preprocessed")
-    path = Path(root) / name / "splits_final.json" if root else None
+    path = Path(root) / name / SPLITS_FILE if root else None
     if path is not None and path.is_file() and not same_splits(load_splits(path), conversion.splits):
         raise UserError(
             f"{path} exists and holds other folds than this conversion makes; nnU-Net would train on those. Move "
@@ -93,16 +96,22 @@ def refuse_hidden_labels_of_ct(conversion: Conversion) -> None:
     Raises:
         UserError: If a fold hides labels and a channel is called CT. Training would refuse it later.
     """
-    channels = [name for name in conversion.channel_names.values() if name.casefold() == "ct"]
+    channels = ct_channels(conversion.channel_names)
     if channels and any(fold.get("unlabeled") for fold in conversion.splits):
         raise UserError(
             f"{conversion.source}: several label budgets in one dataset hide labels, but channel {channels[0]} is "
-            "normalised with numbers from all labels. Give --labeled one number, and one -d per number."
+            "normalised with numbers from all labels. Give --labeled one number, and one -d per number; or --labeled "
+            "all, and make the budgets with: nnunet-semisam split -d ID --labeled N N ... --replan"
         )
 
 
-def compare_existing(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+def compare_existing(folder: Path, manifest: dict[str, Any], workers: int) -> dict[str, Any]:
     """Accept a folder that an identical conversion made, and nothing else.
+
+    Args:
+        folder: The folder that is there.
+        manifest: What the conversion plans.
+        workers: How many files are read at the same time.
 
     Returns:
         The whole manifest of that folder.
@@ -111,7 +120,7 @@ def compare_existing(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         UserError: If the folder was made by something else, from other data or settings, or was changed since.
     """
     way_out = f"Choose another id with -d, or move {folder} away and run this again."
-    path = folder / MANIFEST
+    path = folder / MANIFEST_FILE
     if not path.is_file():
         raise UserError(f"{folder} exists and was not made by this command. {way_out}")
     try:
@@ -124,7 +133,8 @@ def compare_existing(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
                 f"{folder} exists with other content: its {key} differ. {_difference(found.get(key), planned)}{way_out}"
             )
     written = found.get("files", {})
-    changed = [name for name, digest in written.items() if not _is_unchanged(folder / name, digest)]
+    unchanged = in_threads(lambda item: _is_unchanged(folder / item[0], item[1]), written.items(), workers, "comparing")
+    changed = [name for name, same in zip(written, unchanged, strict=True) if not same]
     if changed:
         names = ", ".join(changed[:5]) + (", ..." if len(changed) > 5 else "")
         raise UserError(f"{folder} was changed after it was made ({len(changed)} files: {names}). {way_out}")
@@ -180,16 +190,12 @@ def sha256(path: Path) -> str:
     Raises:
         UserError: If the file cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
+        return sha256_of(path)
     except OSError as error:
         raise UserError(
             f"{path} cannot be read ({error}). Mend its link or permissions, and run this again."
         ) from error
-    return digest.hexdigest()
 
 
 def _is_unchanged(path: Path, digest: str) -> bool:

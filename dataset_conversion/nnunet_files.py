@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 
 from .case import Source
 
@@ -40,6 +40,7 @@ class RawDataset:
         test: Case -> files of imagesTs; with a label where there is one.
         bare: Cases of imagesTr without a label file; they are in ``unlabeled``, too.
         findings: Files that are missing, or belong to nothing.
+        notes: What the user should know, such as test images that are listed and not there.
     """
 
     folder: Path
@@ -52,6 +53,7 @@ class RawDataset:
     test: dict[str, Files] = field(default_factory=dict)
     bare: list[str] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def find_raw_dataset(name: Path) -> Path:
@@ -146,6 +148,10 @@ def _read_msd(folder: Path, content: Mapping[str, Any]) -> RawDataset:
     dataset = RawDataset(folder, channels, labels, ".nii.gz", more)
     dataset.train = {_stem(image): (images(image), Source(label)) for image, label in pairs}
     dataset.test = {_stem(image): (images(image), None) for image in tests if image.is_file()}
+    if absent := [image.name for image in tests if not image.is_file()]:
+        dataset.notes.append(
+            f"{len(absent)} of the {len(tests)} test images of dataset.json are not there: {name_some(absent)}"
+        )
     _check_files(dataset, dataset.train)
     return dataset
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam import __version__
+from nnunet_semisam.data.default_splits import SPLITS_FILE
+from nnunet_semisam.data.label_budgets import BUDGETS_FILE, MANIFEST_FILE, TEST_SETS_FILE, write_grouping
 from nnunet_semisam.data.splits import write_json, write_splits
 from nnunet_semisam.errors import UserError
 
@@ -17,7 +19,6 @@ from .case import PARTS, Case, Conversion, Source
 from .checks import Inspection, check_conversion, raise_findings
 from .facts import as_json, fingerprint
 from .guards import (
-    MANIFEST,
     check_free_space,
     compare_existing,
     dataset_folder_name,
@@ -28,9 +29,7 @@ from .guards import (
     refuse_other_names,
     sha256,
 )
-
-BUDGETS = "semisam_budgets.json"
-TEST_SETS = "semisam_test_sets.json"
+from .parallel import in_threads
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,16 @@ class Result:
     fingerprint: str
 
 
-def write_dataset(conversion: Conversion, dataset_id: int) -> Result:
+def write_dataset(conversion: Conversion, dataset_id: int, workers: int = 1) -> Result:
     """Check a planned conversion and write it to ``nnUNet_raw``.
 
     The dataset is built in a hidden folder next to its place and renamed at the end; what a killed run left is removed
     first. Conversions into one raw folder take turns.
+
+    Args:
+        conversion: What to write.
+        dataset_id: nnU-Net's id of the dataset.
+        workers: How many files are read at the same time.
 
     Raises:
         UserError: If ``nnUNet_raw`` is not set, the id is taken by other content, the data have faults, preprocessed
@@ -65,25 +69,25 @@ def write_dataset(conversion: Conversion, dataset_id: int) -> Result:
     raw = raw_folder()
     target = raw / dataset_folder_name(dataset_id, conversion.name)
     with exclusive(raw):
-        return _write(conversion, dataset_id, target)
+        return _write(conversion, dataset_id, target, workers)
 
 
-def _write(conversion: Conversion, dataset_id: int, target: Path) -> Result:
+def _write(conversion: Conversion, dataset_id: int, target: Path, workers: int) -> Result:
     for left in target.parent.glob(f"{unfinished(target).stem}.*"):
         shutil.rmtree(left, ignore_errors=True)
     refuse_other_names(dataset_id, target.name)
     raise_findings([*conversion.findings, *repeated_identifiers(conversion)], conversion.source)
     refuse_other_folds(conversion, target.name)
     refuse_hidden_labels_of_ct(conversion)
-    planned = plan_manifest(conversion)
+    planned = plan_manifest(conversion, workers)
     already_there = target.exists()
     if already_there:
-        manifest = compare_existing(target, planned)
+        manifest = compare_existing(target, planned, workers)
     else:
         check_free_space(conversion, target.parent)
-        inspection = check_conversion(conversion)
+        inspection = check_conversion(conversion, workers)
         manifest = planned | inspected_manifest(conversion, inspection)
-        _build(conversion, manifest, target)
+        _build(conversion, manifest, target, workers)
     notes = manifest.get("notes", conversion.notes)
     return Result(target, conversion, already_there, notes, manifest.get("fingerprint", ""))
 
@@ -105,15 +109,19 @@ def dataset_json(conversion: Conversion) -> dict[str, Any]:
     }
 
 
-def plan_manifest(conversion: Conversion) -> dict[str, Any]:
+def plan_manifest(conversion: Conversion, workers: int) -> dict[str, Any]:
     """Return what makes two conversions the same: settings, folds, and the hash of every source file."""
-    from tqdm import tqdm
-
-    sources = {}
-    for case in tqdm(conversion.cases, desc="hashing", unit="case", leave=False):
-        for source, target in zip(case.sources, case.targets(conversion.file_ending), strict=True):
-            name = Path(os.path.relpath(source.path, conversion.source)).as_posix()
-            sources[target] = {"source": name, "sha256": sha256(source.path)}
+    paths = {
+        target: source.path
+        for case in conversion.cases
+        for source, target in zip(case.sources, case.targets(conversion.file_ending), strict=True)
+    }
+    once = sorted(set(paths.values()))  # channels may share a file
+    digests = dict(zip(once, in_threads(sha256, once, workers, "hashing"), strict=True))
+    sources = {
+        target: {"source": Path(os.path.relpath(path, conversion.source)).as_posix(), "sha256": digests[path]}
+        for target, path in paths.items()
+    }
     return {
         "converter": conversion.name,
         "settings": conversion.settings,
@@ -145,7 +153,7 @@ def repeated_identifiers(conversion: Conversion) -> list[str]:
     return findings
 
 
-def _build(conversion: Conversion, manifest: dict[str, Any], target: Path) -> None:
+def _build(conversion: Conversion, manifest: dict[str, Any], target: Path, workers: int) -> None:
     from tqdm import tqdm
 
     temporary = unfinished(target)
@@ -158,9 +166,11 @@ def _build(conversion: Conversion, manifest: dict[str, Any], target: Path) -> No
                 _write_file(source, temporary / name)
         _write_json_files(conversion, temporary)
         names = sorted(str(path.relative_to(temporary)) for path in temporary.rglob("*") if path.is_file())
-        files = {name: sha256(temporary / name) for name in names}
+        files = dict(
+            zip(names, in_threads(sha256, [temporary / name for name in names], workers, "comparing"), strict=True)
+        )
         _check_complete(files, manifest, copies_of(conversion))
-        write_json(temporary / MANIFEST, {**manifest, "files": files, "nnunet_semisam": __version__})
+        write_json(temporary / MANIFEST_FILE, {**manifest, "files": files, "nnunet_semisam": __version__})
         os.replace(temporary, target)
     except OSError as error:
         raise UserError(
@@ -202,7 +212,8 @@ def _check_complete(files: dict[str, str], manifest: dict[str, Any], copies: set
 
 def _write_json_files(conversion: Conversion, folder: Path) -> None:
     write_json(folder / "dataset.json", dataset_json(conversion))
-    write_splits(folder / "splits_final.json", conversion.splits)
-    write_json(folder / BUDGETS, {str(fold): budget for fold, budget in enumerate(conversion.budgets)})
+    write_splits(folder / SPLITS_FILE, conversion.splits)
+    write_json(folder / BUDGETS_FILE, {str(fold): budget for fold, budget in enumerate(conversion.budgets)})
+    write_grouping(folder, conversion.grouping)
     if conversion.test_sets:
-        write_json(folder / TEST_SETS, conversion.test_sets)
+        write_json(folder / TEST_SETS_FILE, conversion.test_sets)

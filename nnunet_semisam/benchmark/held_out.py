@@ -12,10 +12,10 @@ from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.data import leakage
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.default_splits import SPLITS_FILE
+from nnunet_semisam.data.label_budgets import TEST_SETS_FILE
 from nnunet_semisam.data.splits import load_splits, write_json
 from nnunet_semisam.errors import UserError
 
-TEST_SETS_FILE = "semisam_test_sets.json"
 CHECKED_FILE = "leakage.json"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from nnunet_semisam.benchmark.tasks import AUTO
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.default_splits import SPLITS_FILE
-from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function
+from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function, read_grouping
 from nnunet_semisam.data.splits import LISTS, load_splits, write_json
 from nnunet_semisam.errors import UserError
 
@@ -233,10 +233,10 @@ def is_cross_validation(splits: Sequence[Mapping[str, Sequence[str]]]) -> bool:
 
 
 def group_pattern(dataset: PlannedDataset) -> str | None:
-    """Return the pattern with which ``nnunet-semisam split`` found the groups, if it made the split."""
+    """Return the pattern that finds the groups: that of ``nnunet-semisam split``, or else that of the converter."""
     path = dataset.preprocessed / SPLIT_FILE
     if not path.is_file() or not (dataset.preprocessed / BUDGETS_FILE).is_file():
-        return None
+        return read_grouping(dataset.raw).pattern
     try:
         return json.loads(path.read_text(encoding="utf-8"))["group"]
     except (OSError, ValueError, KeyError, TypeError) as error:

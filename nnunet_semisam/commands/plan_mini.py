@@ -50,8 +50,10 @@ def at_least_one(text: str) -> int:
 def run(args: argparse.Namespace) -> None:
     """Write the plans and say what changed."""
     from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.data.replan import check_plans_name
     from nnunet_semisam.small_plans import parameters, write_plans
 
+    check_plans_name(args.name, "--name")
     if args.name == args.plans:
         raise UserError(f"--name {args.name} are the plans to start from. Choose another name for the small ones.")
     dataset = open_dataset(args.dataset, args.plans)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_semisam.errors import UserError
 
 HELP = "Cut a labeled dataset into label budgets: one fold per number of labeled patients, all others hidden."
-EXAMPLE = "nnunet-semisam split -d 27 --labeled 1 3 7 --seed 0"
+EXAMPLE = "nnunet-semisam split -d 7 --labeled 1 3 7"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='how many groups (patients) keep their labels, one fold per number; or names; or "all"',
     )
     parser.add_argument(
-        "--val", nargs="+", metavar="N", help="groups that validate: a number or names (default: a fifth of all)"
+        "--val",
+        nargs="+",
+        metavar="N",
+        help="groups that validate: a number (the last ones of the order), names, or 0 for a cross-validation among "
+        "the labeled ones (default: those of the converter, or a fifth)",
     )
     parser.add_argument(
-        "--group", metavar="REGEX", help="what in a case's name is its patient (default: all but a frame number)"
+        "--group",
+        metavar="REGEX",
+        help="what in a case's name is its patient (default: what the converter wrote, or all but a frame number)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the order of labeling (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, help="seed of the order of labeling (default: the order of the converter, or 12345)"
+    )
     parser.add_argument("--order", type=Path, metavar="FILE", help="groups in the order of labeling, one per line")
     parser.add_argument(
         "--replan", action="store_true", help="plan on the smallest budget and the validation cases only"
@@ -48,39 +57,53 @@ class Budgets:
 
     Attributes:
         folds: Folds for ``splits_final.json``.
-        labeled: Per fold, the labeled groups.
-        val: Groups that validate.
+        record: Per fold, how many groups are labeled, and which.
+        chosen: What was asked for and the order that followed, for ``semisam_split.json``.
         group_of: Returns the group of a case.
+        notes: Sentences for the user.
     """
 
     folds: list[dict[str, list[str]]]
-    labeled: list[list[str]]
-    val: list[str]
+    record: list[dict[str, Any]]
+    chosen: dict[str, Any]
     group_of: Callable[[str], str]
+    notes: list[str]
 
 
 def run(args: argparse.Namespace) -> None:
     """Work out the folds, check them for leaks, write them, and plan again if asked to."""
     from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
-    from nnunet_semisam.data.replan import plan_on
+    from nnunet_semisam.data.replan import check_plans_name, plan_on
 
+    if args.replan:
+        check_plans_name(args.plans_name)
     raw, preprocessed = environment_folder("nnUNet_raw"), environment_folder("nnUNet_preprocessed")
     name = find_dataset_name(raw, args.dataset)
     raw, preprocessed = raw / name, preprocessed / name
     dataset_json = read_dataset_json(raw)
     budgets = make_budgets(args, raw, dataset_json["file_ending"])
-    refuse_other_folds(budgets, preprocessed, args.overwrite)
-    notes = check_leaks(budgets, raw, dataset_json, args.num_processes)
+    refuse_hidden_labels_of_ct(args, budgets, dataset_json)
+    targets = targets_of(raw, preprocessed)
+    refuse_other_folds(budgets, targets, args.overwrite)
+    notes = budgets.notes + check_leaks(budgets, raw, dataset_json, args.num_processes)
     if args.replan:
         smallest = min(budgets.folds, key=lambda fold: len(fold["train"]))
-        seen = smallest["train"] + smallest["val"]
+        seen = sorted({*smallest["train"], *smallest["val"]})
         plans = plan_on(raw, preprocessed, seen, args.plans_name, max(1, args.num_processes))
-        notes += [
-            f"{plans} was planned on {len(seen)} cases. Next: nnUNetv2_preprocess -d {int(name[7:10])} "
-            f"-plans_name {args.plans_name} -c 2d 3d_fullres"
-        ]
-    write(args, budgets, preprocessed)
-    print("\n".join(report(budgets, preprocessed, notes)))
+        notes += [f"{plans} was planned on {len(seen)} cases. Next:", *next_commands(raw, args.plans_name)]
+    write(budgets, preprocessed, targets)
+    print("\n".join(report(budgets, targets, notes)))
+
+
+def next_commands(raw: Path, plans_name: str) -> list[str]:
+    """Return the commands that use plans of another name than nnU-Net's, each of which must be told."""
+    number = int(raw.name[7:10])
+    unlabeled = [f"  nnunet-semisam preprocess -d {number} -c 2d 3d_fullres -p {plans_name}"]
+    return [
+        f"  nnUNetv2_preprocess -d {number} -plans_name {plans_name} -c 2d 3d_fullres",
+        *(unlabeled if (raw / "imagesUl").is_dir() else []),
+        f"  nnUNetv2_train {number} 3d_fullres 0 -tr nnUNetTrainerSemiSAM -p {plans_name}",
+    ]
 
 
 def read_dataset_json(raw: Path) -> dict:
@@ -104,27 +127,39 @@ def make_budgets(args: argparse.Namespace, raw: Path, file_ending: str) -> Budge
     Raises:
         UserError: If the options do not fit the labeled cases.
     """
-    from nnunet_semisam.commands.convert import load_package
     from nnunet_semisam.data.default_splits import labeled_cases
-    from nnunet_semisam.data.label_budgets import choose_validation, group_function, group_order
-
-    load_package()
-    from nnunet_semisam.dataset_conversion.roles import choose_labeled, fold_of_budget
+    from nnunet_semisam.data.label_budgets import SEED, group_function, labeling_order, members_of, read_grouping
+    from nnunet_semisam.data.roles import make_folds, roles_from_order
 
     cases = labeled_cases(raw, file_ending)
     if not cases:
         raise UserError(f"{raw / 'labelsTr'} holds no labels ending in {file_ending}. A split needs labeled cases.")
-    group_of = group_function(args.group)
-    members: dict[str, list[str]] = {}
-    for case in cases:
-        members.setdefault(group_of(case), []).append(case)
-    val, rest = choose_validation(args.val, group_order(list(members), args.seed, args.order))
-    labeled = choose_labeled(args.labeled, rest)
-    folds = [
-        fold_of_budget(groups, [name for name in rest if name not in groups], val, members.__getitem__)
-        for groups in labeled
-    ]
-    return Budgets(folds, labeled, val, group_of)
+    written = read_grouping(raw)
+    pattern = written.pattern if args.group is None else args.group
+    group_of = group_function(pattern)
+    members = members_of(cases, group_of)
+    order, val = labeling_order(written, members, args.group, args.seed, args.order)
+    roles = roles_from_order(args.labeled, args.val or val, order, members=members)
+    folds, record = make_folds(roles, members.__getitem__, hide=True)
+    seed = SEED if args.seed is None else args.seed
+    chosen = {"labeled": args.labeled, "val": roles.val, "group": pattern, "seed": seed, "order": roles.order}
+    return Budgets(folds, record, chosen, group_of, roles.notes)
+
+
+def refuse_hidden_labels_of_ct(args: argparse.Namespace, budgets: Budgets, dataset_json: dict) -> None:
+    """Refuse folds that training would refuse after hours of preprocessing.
+
+    Raises:
+        UserError: If labels are hidden, a channel is normalised with numbers from all of them, and nobody plans anew.
+    """
+    from nnunet_semisam.data.replan import ct_channels
+
+    channels = ct_channels(dataset_json.get("channel_names", {}))
+    if channels and not args.replan and any(fold.get("unlabeled") for fold in budgets.folds):
+        raise UserError(
+            f"Channel {channels[0]} is normalised with numbers from all labels in labelsTr, so training would refuse "
+            "folds that hide some of them. Add --replan: plans from the labels of the smallest budget."
+        )
 
 
 def check_leaks(budgets: Budgets, raw: Path, dataset_json: dict, num_processes: int) -> list[str]:
@@ -143,54 +178,75 @@ def check_leaks(budgets: Budgets, raw: Path, dataset_json: dict, num_processes: 
             f"{raw / 'imagesTr'} lacks the image of {len(missing)} labeled case(s): {', '.join(missing[:5])}. Add "
             f"{missing[0]}_0000{dataset_json['file_ending']}, or remove the label."
         )
-    sides = leakage.sides_of(budgets.folds[0], files)  # every fold has the same three sides
-    leakage.refuse_leaks(leakage.shared_groups(sides, budgets.group_of), raw)
-    leaks, notes = leakage.shared_images(sides, leakage.content_digests(files, dataset_json, num_processes))
-    leakage.refuse_leaks(leaks, raw)
-    return notes
+    sides = [leakage.sides_of(fold, files) for fold in budgets.folds]
+    leakage.refuse_leaks(_unique(leakage.shared_groups(each, budgets.group_of) for each in sides), raw)
+    digests = leakage.content_digests(files, dataset_json, num_processes)
+    found = [leakage.shared_images(each, digests) for each in sides]
+    leakage.refuse_leaks(_unique(leaks for leaks, _ in found), raw)
+    return _unique(notes for _, notes in found)
 
 
-def refuse_other_folds(budgets: Budgets, preprocessed: Path, overwrite: bool) -> None:
+def _unique(lists: Iterable[list[str]]) -> list[str]:
+    return list(dict.fromkeys(text for texts in lists for text in texts))
+
+
+def targets_of(raw: Path, preprocessed: Path) -> list[Path]:
+    """Return the files to write: the folds that training reads, and those of the raw folder if some are there.
+
+    nnU-Net's planner refuses, without a word why, a raw folder whose folds differ from the preprocessed ones.
+    """
+    from nnunet_semisam.data.default_splits import SPLITS_FILE
+
+    return [preprocessed / SPLITS_FILE, *(path for path in (raw / SPLITS_FILE,) if path.is_file())]
+
+
+def refuse_other_folds(budgets: Budgets, targets: Sequence[Path], overwrite: bool) -> None:
     """Refuse to replace folds that somebody may have trained on.
 
     Raises:
         UserError: If other folds are there and ``overwrite`` is off.
     """
-    from nnunet_semisam.data.default_splits import SPLITS_FILE
     from nnunet_semisam.data.splits import load_splits, same_splits
 
-    target = preprocessed / SPLITS_FILE
-    if target.is_file() and not overwrite and not same_splits(load_splits(target), budgets.folds):
+    others = [path for path in targets if path.is_file() and not overwrite]
+    if others := [path for path in others if not same_splits(load_splits(path), budgets.folds)]:
         raise UserError(
-            f"{target} holds other folds. Models trained on them would no longer fit: use --overwrite if there are "
-            "none worth keeping, or copy the dataset to another id."
+            f"{' and '.join(map(str, others))} holds other folds. Models trained on them would no longer fit: use "
+            "--overwrite if there are none worth keeping, or copy the dataset to another id."
         )
 
 
-def write(args: argparse.Namespace, budgets: Budgets, preprocessed: Path) -> None:
-    """Write the folds, the budgets, and how they were chosen, where nnU-Net's training looks for them."""
-    from nnunet_semisam.data.default_splits import SPLITS_FILE
-    from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, budget_record
-    from nnunet_semisam.data.splits import write_json, write_splits
+def write(budgets: Budgets, preprocessed: Path, targets: Sequence[Path]) -> None:
+    """Write the folds, the budgets, and how they were chosen, where nnU-Net's training looks for them.
+
+    Raises:
+        UserError: If a file cannot be written; then none is changed.
+    """
+    from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE
+    from nnunet_semisam.json_files import write_json_files
 
     preprocessed.mkdir(parents=True, exist_ok=True)
-    write_splits(preprocessed / SPLITS_FILE, budgets.folds, overwrite=args.overwrite)
-    write_json(preprocessed / BUDGETS_FILE, budget_record(budgets.labeled))
-    order = args.order.read_text(encoding="utf-8").splitlines() if args.order else None
-    chosen = {"labeled": args.labeled, "val": budgets.val, "group": args.group, "seed": args.seed, "order": order}
-    write_json(preprocessed / SPLIT_FILE, chosen)
+    record = {str(fold): entry for fold, entry in enumerate(budgets.record)}
+    contents = {preprocessed / SPLIT_FILE: budgets.chosen}
+    for target in targets:
+        contents |= {target.with_name(BUDGETS_FILE): record, target: budgets.folds}
+    try:
+        write_json_files(contents)
+    except OSError as error:
+        raise UserError(f"The folds cannot be written ({error}); nothing was changed. Mend that and retry.") from error
 
 
-def report(budgets: Budgets, preprocessed: Path, notes: Sequence[str]) -> list[str]:
+def report(budgets: Budgets, targets: Sequence[Path], notes: Sequence[str]) -> list[str]:
     """Return the lines that tell a user what was made."""
-    lines = [f"{preprocessed / 'splits_final.json'}: {len(budgets.folds)} fold(s), no leak found."]
-    for index, (fold, groups) in enumerate(zip(budgets.folds, budgets.labeled, strict=True)):
+    lines = [f"{targets[0]}: {len(budgets.folds)} fold(s), no leak found."]
+    lines += [f"{path}: the same folds, or nnU-Net's planner would stop." for path in targets[1:]]
+    for index, (fold, entry) in enumerate(zip(budgets.folds, budgets.record, strict=True)):
         lines.append(
-            f"  fold {index}: {len(groups)} labeled groups ({len(fold['train'])} cases), {len(fold['val'])} validation "
-            f"cases, {len(fold.get('unlabeled', []))} hide their labels"
+            f"  fold {index}: {entry['budget']} labeled groups ({len(fold['train'])} cases), {len(fold['val'])} "
+            f"validation cases, {len(fold.get('unlabeled', []))} hide their labels"
         )
-    lines += [f"note: {note}" for note in notes]
-    if len(budgets.folds) > 1:
+    lines += [note if note.startswith("  ") else f"note: {note}" for note in notes]
+    if len(budgets.folds) > 1 and budgets.chosen["val"]:
         lines.append(
             "note: the folds are label budgets and share their validation cases. Give nnUNetv2_find_best_configuration "
             "and nnUNetv2_predict one fold with -f."

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nnunet_semisam.data.splits import default_group, load_splits, make_splits, write_splits
+from nnunet_semisam.data.label_budgets import group_function, read_grouping
+from nnunet_semisam.data.splits import load_splits, make_splits, write_splits
 from nnunet_semisam.errors import UserError
 
 SPLITS_FILE = "splits_final.json"
@@ -38,7 +39,7 @@ def ensure_splits(preprocessed: Path, raw: Path) -> list[str]:
     cases = labeled_cases(raw, dataset_json["file_ending"])
     if not cases:
         raise UserError(f"{raw / 'labelsTr'} holds no labels. Training needs at least one labeled case.")
-    splits = make_splits(cases, default_group)
+    splits = make_splits(cases, group_function(read_grouping(raw).pattern))
     write_splits(target, splits)
     messages = [f"Wrote {target}: {len(splits)} fold(s) over {len(cases)} labeled cases."]
     if set(splits[0]["train"]) & set(splits[0]["val"]):

@@ -1,19 +1,62 @@
-"""Label budgets as folds: who gets a label first, who validates, and whose labels stay hidden."""
+"""Which cases belong together, and in which order labels are given out: one rule for converters, splits, benchmarks."""
 
 from __future__ import annotations
 
+import json
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from nnunet_semisam.data.splits import default_group
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.data.splits import default_group, write_json
+from nnunet_semisam.errors import UserError, name_some
 
 BUDGETS_FILE = "semisam_budgets.json"
 SPLIT_FILE = "semisam_split.json"
-VALIDATION_SHARE = 5  # a fifth, as in nnU-Net's five folds
+GROUPS_FILE = "semisam_groups.json"
+TEST_SETS_FILE = "semisam_test_sets.json"
+MANIFEST_FILE = "semisam_manifest.json"
+SEED = 12345  # nnU-Net's own, for its folds
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """What a converter knew about the groups (patients) of a dataset; ``semisam_groups.json`` in its raw folder.
+
+    Attributes:
+        pattern: For :func:`group_function`.
+        order: Groups with labels, in the order in which labels are given out; those that validate come last.
+        val: Groups that validate; empty if folds are a cross-validation.
+    """
+
+    pattern: str | None = None
+    order: list[str] = field(default_factory=list)
+    val: list[str] = field(default_factory=list)
+
+
+def read_grouping(raw: Path) -> Grouping:
+    """Return what ``semisam_groups.json`` says; the defaults for a dataset that no converter of ours made.
+
+    Raises:
+        UserError: If the file cannot be read.
+    """
+    path = raw / GROUPS_FILE
+    if not path.is_file():
+        return Grouping()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = Grouping(content["pattern"], list(content["order"]), list(content["val"]))
+        if not isinstance(found.pattern, str | None):
+            raise TypeError(f"pattern is {found.pattern!r}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} cannot be read ({error!r}). Run the converter again under another id.") from error
+    return found
+
+
+def write_grouping(raw: Path, grouping: Grouping) -> None:
+    """Write ``semisam_groups.json`` into a raw dataset."""
+    write_json(raw / GROUPS_FILE, asdict(grouping))
 
 
 def group_function(pattern: str | None) -> Callable[[str], str]:
@@ -41,87 +84,82 @@ def group_function(pattern: str | None) -> Callable[[str], str]:
         if not group:
             raise UserError(
                 f"--group {pattern!r} finds no group in the case {case!r}. Every case must belong to one, or a patient "
-                "could end up on both sides: widen the expression."
+                "could end up on both sides: widen the expression, for example to ^([^_]+) for what stands before the "
+                "first underscore."
             )
         return group
 
     return group_of
 
 
-def group_order(groups: Sequence[str], seed: int, order_file: Path | None) -> list[str]:
-    """Return groups in the order in which labels are given out.
+def members_of(cases: Iterable[str], group_of: Callable[[str], str]) -> dict[str, list[str]]:
+    """Return group -> its cases, both sorted."""
+    members: dict[str, list[str]] = {}
+    for case in sorted(cases):
+        members.setdefault(group_of(case), []).append(case)
+    return dict(sorted(members.items()))
+
+
+def as_groups(names: Sequence[str], members: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return names with cases replaced by their groups; unknown names and repeated ones stay as they are."""
+    group_of_case = {case: group for group, cases in members.items() for case in cases}
+    groups = [name if name in members else group_of_case.get(name, name) for name in names]
+    return list(dict.fromkeys(groups)) if len(set(names)) == len(names) else groups
+
+
+def labeling_order(
+    grouping: Grouping, members: Mapping[str, Sequence[str]], pattern: str | None, seed: int | None, file: Path | None
+) -> tuple[list[str], list[str] | None]:
+    """Return groups in the order in which labels are given out, and those that validate unless the user says more.
+
+    The converter's order holds where the user asks for no other grouping, seed or file.
 
     Args:
-        groups: All groups that have labels.
-        seed: Seed of the shuffling.
-        order_file: Text file with a group per line (``#`` begins a comment). They come first, in the file's order;
-            groups that it does not name follow, shuffled.
-
-    Raises:
-        UserError: If the file cannot be read, or names an unknown group or one twice.
-    """
-    shuffled = sorted(groups)
-    random.Random(seed).shuffle(shuffled)
-    if order_file is None:
-        return shuffled
-    try:
-        lines = order_file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--order {order_file} cannot be read as text ({error}). Write a group per line.") from error
-    first = [name for line in lines if (name := line.split("#")[0].strip())]
-    if not first:
-        raise UserError(f"--order {order_file} names no group. Write a group (patient) per line.")
-    if repeated := sorted({name for name in first if first.count(name) > 1}):
-        raise UserError(f"--order {order_file} names more than once: {', '.join(repeated)}. Name each once.")
-    if unknown := [name for name in first if name not in shuffled]:
-        raise UserError(
-            f"--order {order_file} names groups without labels: {', '.join(unknown[:5])}. Known are, for example, "
-            f"{', '.join(sorted(groups)[:5])}. Correct the names, or say with --group how cases are grouped."
-        )
-    return first + [name for name in shuffled if name not in first]
-
-
-def choose_validation(tokens: Sequence[str] | None, order: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Part the groups that validate from those that may be labeled.
-
-    Args:
-        tokens: ``--val``: one number (that many groups, from the end of the order), names of groups, or ``None`` for
-            a fifth of the groups.
-        order: All groups, in the order in which labels are given out.
+        grouping: What the converter wrote.
+        members: Group -> cases, of all groups that have labels.
+        pattern: ``--group``.
+        seed: ``--seed``.
+        file: ``--order``.
 
     Returns:
-        Groups for validation, and the others in their order.
+        The order, and the validation groups; ``None`` if the converter named none.
+    """
+    if not grouping.order or seed is not None or file is not None or pattern not in (None, grouping.pattern):
+        return group_order(members, SEED if seed is None else seed, file), None
+    val = [group for group in grouping.val if group in members]
+    first = [group for group in grouping.order if group in members and group not in val]
+    added = group_order({group: members[group] for group in members if group not in {*first, *val}}, SEED, None)
+    return [*first, *added, *val], val or None
+
+
+def group_order(members: Mapping[str, Sequence[str]], seed: int, file: Path | None) -> list[str]:
+    """Return groups in the order in which labels are given out: those that a file names, then a seeded shuffle.
+
+    Args:
+        members: Group -> cases, of all groups that have labels.
+        seed: Seed of the shuffling.
+        file: Text file with a group per line, or a case that stands for its group; ``#`` begins a comment.
 
     Raises:
-        UserError: If there are fewer than two groups, or the tokens do not fit them.
+        UserError: If the file cannot be read, or names something unknown or twice.
     """
-    if len(order) < 2:
+    shuffled = sorted(members)
+    random.Random(seed).shuffle(shuffled)
+    if file is None:
+        return shuffled
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--order {file} cannot be read as text ({error}). Write a group per line.") from error
+    names = [name for line in lines if (name := line.split("#")[0].strip())]
+    if not names:
+        raise UserError(f"--order {file} names no group. Write a group (patient) or case per line.")
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"--order {file} names something twice: {', '.join(repeated)}. Name each once.")
+    first = as_groups(names, members)
+    if unknown := [name for name in first if name not in members]:
         raise UserError(
-            f"A split needs two groups (patients) with labels, one to train and one to validate; got {len(order)}: "
-            f"{', '.join(order)}. Add labeled cases to labelsTr, or correct --group."
+            f"--order {file} names groups without labels: {name_some(unknown, 5)}. Known are, for example, "
+            f"{', '.join(sorted(members)[:5])}. Correct the names, or say with --group how cases are grouped."
         )
-    if tokens is not None and not (len(tokens) == 1 and tokens[0].isdecimal()):
-        return _named_validation(tokens, order)
-    count = max(1, round(len(order) / VALIDATION_SHARE)) if tokens is None else int(tokens[0])
-    if not 1 <= count < len(order):
-        raise UserError(f"--val {count}: must be between 1 and {len(order) - 1}, since one group at least must train.")
-    return list(order[-count:]), list(order[:-count])
-
-
-def _named_validation(names: Sequence[str], order: Sequence[str]) -> tuple[list[str], list[str]]:
-    if unknown := [name for name in names if name not in order]:
-        raise UserError(
-            f"--val {' '.join(unknown)}: no such group among the {len(order)} with labels ({', '.join(order[:5])}, "
-            "...). Give one number, or names of groups."
-        )
-    if len(set(names)) < len(names):
-        raise UserError(f"--val names a group twice: {' '.join(names)}. Name each once.")
-    rest = [name for name in order if name not in names]
-    if not rest:
-        raise UserError("--val names every group, so none is left to train on. Leave some out.")
-    return list(names), rest
-
-
-def budget_record(budgets: Sequence[Sequence[str]]) -> dict[str, dict[str, Any]]:
-    """Return what is written to ``semisam_budgets.json``: per fold, how many groups are labeled, and which."""
-    return {str(fold): {"budget": len(groups), "labeled_patients": list(groups)} for fold, groups in enumerate(budgets)}
+    return first + [name for name in shuffled if name not in first]

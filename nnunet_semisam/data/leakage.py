@@ -6,7 +6,6 @@ Three sides are told apart. ``train`` is all that a training may look at: labele
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -94,17 +93,17 @@ def content_digests(
 
 
 def _digest(job: tuple[tuple[str, ...], dict]) -> str:
-    import numpy as np
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
+    from nnunet_semisam.data.stored_voxels import hash_of_voxels
 
     images, dataset_json = job
     try:
         reader = determine_reader_writer_from_dataset_json(dataset_json, images[0], verbose=False)()
-        voxels = np.ascontiguousarray(reader.read_images(images)[0], dtype=np.float32)
+        return hash_of_voxels(reader.read_images(images)[0])
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise UserError(f"{', '.join(images)} cannot be read: {reason[0]}. Mend or remove the case.") from error
-    return hashlib.sha256(str(voxels.shape).encode() + voxels.tobytes()).hexdigest()
 
 
 def refuse_leaks(leaks: Sequence[str], raw: Path) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nnunet_semisam.data.leakage import image_files
@@ -20,6 +21,23 @@ from nnunet_semisam.errors import UserError
 
 PLANNED_ON = "semisam_planned_on"
 DEFAULT_NAME = "nnUNetPlansLabeled"
+
+
+def ct_channels(channel_names: Mapping[str, str]) -> list[str]:
+    """Return the channels that nnU-Net normalises with intensities below the labels of all labeled cases."""
+    return [name for name in channel_names.values() if name.casefold() == "ct"]
+
+
+def check_plans_name(name: str, option: str = "--plans-name") -> None:
+    """Refuse names that are no plain name of a file, and nnU-Net's own.
+
+    Raises:
+        UserError: If the plans would be written elsewhere, or over nnU-Net's.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise UserError(f"{option} {name!r} must be a plain name: letters, digits, _ - and dots. Choose another.")
+    if name == "nnUNetPlans":
+        raise UserError(f"{option} {name} are nnU-Net's own plans, made from all labels. Choose another name.")
 
 
 def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_processes: int) -> Path:
@@ -36,11 +54,10 @@ def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_
         The plans file. Each of its configurations records ``cases``.
 
     Raises:
-        UserError: If the name is nnU-Net's own, or plans of that name were made from other cases.
+        UserError: If the name is nnU-Net's own or no plain name, or plans of that name were made from other cases.
     """
+    check_plans_name(name)
     target = preprocessed / f"{name}.json"
-    if name == "nnUNetPlans":
-        raise UserError(f"--plans-name {name} are nnU-Net's own plans, made from all labels. Choose another name.")
     if target.is_file():
         _refuse_other_cases(target, cases)
         return target

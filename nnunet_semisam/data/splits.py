@@ -7,7 +7,6 @@ list ``"unlabeled"`` cases: they have a label on disk that training must never s
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.json_files import write_json
 
 LISTS = ("train", "val", "unlabeled")
 FRAME_SUFFIX = re.compile(r"[_-]?frame[_-]?\d+$", re.IGNORECASE)
@@ -125,7 +125,7 @@ def make_splits(
     if not cases:
         raise UserError("There is no labeled case to make a split of. Put images in imagesTr and labels in labelsTr.")
     if repeated := _repeated(cases):
-        raise UserError(f"Cases given twice: {_names(repeated)}. Every case identifier must be unique.")
+        raise UserError(f"Cases given twice: {name_some(repeated, 10)}. Every case identifier must be unique.")
     if k < 2:
         raise UserError(f"A cross-validation needs at least 2 folds, got {k}.")
     groups = sorted({group_of(case) for case in cases})
@@ -183,20 +183,6 @@ def write_splits(path: Path, splits: Sequence[dict[str, Sequence[str]]], overwri
     write_json(path, list(splits))
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write json by way of a temporary file in the same folder and one rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _fold_all(splits_file: Path, all_cases: Sequence[str]) -> Fold:
     if has_unlabeled_lists(splits_file):
         raise UserError(
@@ -240,17 +226,18 @@ def _check_names(fold: Fold, all_cases: Sequence[str], where: str) -> None:
         if unknown := sorted(set(cases) - set(all_cases)):
             raise UserError(
                 f"{where} lists {name} cases that are not among the {len(all_cases)} preprocessed labeled cases: "
-                f"{_names(unknown)}. Correct the names (no file ending, no _0000), or preprocess these cases."
+                f"{name_some(unknown, 10)}. Correct the names (no file ending, no _0000), or preprocess these cases."
             )
         if repeated := _repeated(cases):
-            raise UserError(f"{where} lists {name} cases more than once: {_names(repeated)}. Name each once.")
+            raise UserError(f"{where} lists {name} cases more than once: {name_some(repeated, 10)}. Name each once.")
 
 
 def _check_overlaps(fold: Fold, where: str) -> None:
     for name in ("train", "val"):
         if shared := sorted(set(fold.unlabeled) & set(getattr(fold, name))):
             raise UserError(
-                f"{where} lists cases both as unlabeled and as {name}: {_names(shared)}. Remove them from one list."
+                f"{where} lists cases both as unlabeled and as {name}: {name_some(shared, 10)}. Remove them from one "
+                "list."
             )
 
 
@@ -266,11 +253,6 @@ def _check_not_empty(fold: Fold, where: str) -> None:
 
 def _repeated(cases: Sequence[str]) -> list[str]:
     return sorted(case for case, count in Counter(cases).items() if count > 1)
-
-
-def _names(cases: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(cases) - most} more" if len(cases) > most else ""
-    return ", ".join(cases[:most]) + more
 
 
 def _length(thing: Any) -> int | str:

@@ -1,8 +1,9 @@
-"""The voxels that a file holds, where readers say something else."""
+"""The voxels that a file holds, where readers say something else; and their hash."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import zlib
 from pathlib import Path
 
@@ -58,3 +59,10 @@ def voxels_as_stored(path: Path, read: np.ndarray) -> np.ndarray:
 
     image = nibabel.load(path)
     return np.asanyarray(image.dataobj) if np.issubdtype(image.get_data_dtype(), np.floating) else read
+
+
+def hash_of_voxels(array: np.ndarray) -> str:
+    """Return the SHA-256 of an array's shape and of its values as float32: equal however a file was packed or typed."""
+    digest = hashlib.sha256(repr(tuple(array.shape)).encode())
+    digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
+    return digest.hexdigest()

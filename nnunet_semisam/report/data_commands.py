@@ -51,10 +51,12 @@ def convert_commands(dataset: DatasetRecord, number: str) -> list[str]:
     words += [word for key, option in OPTIONS.items() if settings.get(key) for word in (option, str(settings[key]))]
     if settings.get("seed") is not None:
         words += ["--seed", str(settings["seed"])]
+    if settings.get("test_patients"):
+        words += ["--test", *settings["test_patients"]]
     if settings.get("left_out"):
         words += ["--leave-out", *settings["left_out"]]
     before = []
-    if name == "nnunet" and len(labeled) > 1:
+    if name == "nnunet" and labeled:
         before = _order_file(max(labeled, key=len))
         words += ["--order", ORDER_FILE]
     record = {"converter": dataset.manifest.get("converter"), **settings}
@@ -110,11 +112,13 @@ def split_commands(dataset: DatasetRecord, number: str, more: Sequence[str]) -> 
     made = dataset.split
     if not made:
         return []
-    words = ["nnunet-semisam", "split", "-d", number, "--labeled", *map(str, made["labeled"]), "--val", *made["val"]]
+    words = ["nnunet-semisam", "split", "-d", number, "--labeled", *map(str, made["labeled"])]
+    words += ["--val", *(made["val"] or ["0"])]
     words += ["--seed", str(made.get("seed", 0)), *(["--group", made["group"]] if made.get("group") else [])]
     names = [name for line in made.get("order") or [] if (name := line.split("#")[0].strip())]
     order = ["--order", ORDER_FILE] if names else []
-    return [*(_order_file(names) if names else []), shlex.join([*words, *order, *more])]
+    replaced = ["--overwrite"] if dataset.manifest else []  # converters write folds, too
+    return [*(_order_file(names) if names else []), shlex.join([*words, *order, *more, *replaced])]
 
 
 def pool_command(benchmark: Benchmark, number: str) -> str:

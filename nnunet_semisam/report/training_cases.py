@@ -10,11 +10,9 @@ from typing import Any
 
 from nnunet_semisam.benchmark.plan import split_digest
 from nnunet_semisam.data.default_splits import SPLITS_FILE
-from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE
+from nnunet_semisam.data.label_budgets import BUDGETS_FILE, MANIFEST_FILE, SPLIT_FILE
 from nnunet_semisam.data.leakage import image_files
 from nnunet_semisam.report.benchmark_folder import Benchmark
-
-MANIFEST = "semisam_manifest.json"
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ def read_dataset(benchmark: Benchmark) -> DatasetRecord:
     try:
         splits = json.loads((preprocessed / SPLITS_FILE).read_text(encoding="utf-8"))
         ending = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
-        manifest = raw / MANIFEST
+        manifest = raw / MANIFEST_FILE
         content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
         pool = sorted(image_files(raw, ending)["Ul"])
         folds = _folds(benchmark, splits, pool)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import logging
 import os
@@ -13,20 +12,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.file_hash import sha256_of
 from nnunet_semisam.sam.families import Family
 
 logger = logging.getLogger(__name__)
 CHUNK = 1 << 20
 TIMEOUT_S = 20
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file as a hex digest."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(CHUNK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def download(family: Family, folder: Path) -> Path:

@@ -51,7 +51,7 @@ def order_is_missing(raw):
 
 
 def nobody_left_to_train(raw):
-    return [*SPLIT, "--val", "6"], r"--val 6: must be between 1 and 5"
+    return [*SPLIT, "--val", "6"], r"--val 6: must be between 0 and 5"
 
 
 def more_labels_than_patients(raw):

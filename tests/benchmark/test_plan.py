@@ -10,6 +10,7 @@ import small_dataset
 from nnunet_semisam.benchmark import equal_time, held_out, plan, runs, tasks
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.data.datasets import open_dataset
+from nnunet_semisam.data.label_budgets import Grouping, write_grouping
 from nnunet_semisam.errors import UserError
 
 BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
@@ -54,6 +55,18 @@ def test_groups_are_those_of_the_split_command(study, raw, tmp_path):
     made = study()
     assert made.group_of("p1_frame09") == "frame09"
     assert {content["budget"] for content in made.folds.values()} == {2}
+
+
+def test_groups_are_those_of_the_converter_where_no_split_was_made(study, raw):
+    write_grouping(raw, Grouping("^[a-z]([0-9])"))
+    assert study("--labeled", "1", "3").group_of("p1_frame09") == "1"
+    write_grouping(raw, Grouping("frame[0-9]+"))
+    assert [content["budget"] for content in study("--labeled", "2").folds.values()] == [2, 2]
+    with pytest.raises(UserError, match=r"p0_frame01 is for train and imagesTr/p5_frame01 is for val .* of one group"):
+        held_out.check_leaks(study("--cases", "val"), open_dataset("3", "nnUNetPlans"), 1)
+    (raw / "semisam_groups.json").write_text("{")
+    with pytest.raises(UserError, match=r"semisam_groups.json cannot be read"):
+        study()
 
 
 def test_grid_may_grow(study):

@@ -3,6 +3,8 @@
 import argparse
 import copy
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,34 +13,19 @@ from nnunet_semisam.commands import plan_mini
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.small_plans import doubled, narrow
 
+PLANS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "_plans.py"))
+
 
 def configuration(patch, strides, first_kernel=3, batch=12):
     dims, stages = len(patch), len(strides)
+    architecture = PLANS["architecture"](dims, [32] * stages)
     kernels = [[first_kernel] + [3] * (dims - 1)] + [[3] * dims] * (stages - 1)
+    architecture["arch_kwargs"] |= {"kernel_sizes": kernels, "strides": [list(stride) for stride in strides]}
     return {
         "data_identifier": f"nnUNetPlans_{dims}d",
         "patch_size": list(patch),
         "batch_size": batch,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": {
-                "n_stages": stages,
-                "features_per_stage": [32] * stages,
-                "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
-                "kernel_sizes": kernels,
-                "strides": [list(stride) for stride in strides],
-                "n_conv_per_stage": [2] * stages,
-                "n_conv_per_stage_decoder": [2] * (stages - 1),
-                "conv_bias": True,
-                "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
-                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
-            },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        "architecture": architecture,
     }
 
 
@@ -103,6 +90,14 @@ def test_nnunet_builds_the_network_and_it_keeps_the_patch_size(planned, name):
         outputs = network(torch.zeros(1, 1, *small["patch_size"]))
     assert list(outputs[0].shape) == [1, 4, *small["patch_size"]]
     assert len(outputs) == architecture["arch_kwargs"]["n_stages"] - 1
+
+
+@pytest.mark.parametrize("name", ["../x", "nnUNetPlans"])
+def test_names_of_other_files_are_refused(planned, name):
+    before = sorted(planned.parent.rglob("*"))
+    with pytest.raises(UserError, match=r"--name .*(must be a plain name|nnU-Net's own plans)"):
+        plan("--name", name)
+    assert sorted(planned.parent.rglob("*")) == before
 
 
 def test_run_again_keeps_the_file_and_other_wishes_are_refused(planned):

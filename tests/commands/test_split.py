@@ -2,14 +2,16 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
 import tiny_nnunet
 
-from nnunet_semisam.commands import split
-from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE
+from nnunet_semisam import json_files
+from nnunet_semisam.commands import convert, split
+from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, read_grouping
 from nnunet_semisam.data.replan import PLANNED_ON, was_planned_without
 from nnunet_semisam.errors import UserError
 
@@ -26,23 +28,23 @@ def raw(tmp_path, monkeypatch):
     for seed, (case, part) in enumerate(cases.items()):
         write_image(folder / f"images{part}" / f"{case}_0000.nii.gz", seed)
         if part == "Tr":
-            write_image(folder / "labelsTr" / f"{case}.nii.gz", 0)
+            write_image(folder / "labelsTr" / f"{case}.nii.gz", 0, most=2)
     content = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
     (folder / "dataset.json").write_text(json.dumps(content | {"numTraining": 12}))
     (tmp_path / "preprocessed").mkdir()
     return folder
 
 
-def write_image(path, seed):
+def write_image(path, seed, most=100):
     path.parent.mkdir(parents=True, exist_ok=True)
-    voxels = np.random.default_rng(seed).integers(0, 100, (2, 3, 4)).astype(np.int16)
+    voxels = np.random.default_rng(seed).integers(0, most, (2, 3, 4)).astype(np.int16)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(path))
 
 
-def cut(*options: str) -> None:
+def cut(*options: str, dataset: str = "3") -> None:
     parser = argparse.ArgumentParser()
     split.add_arguments(parser)
-    split.run(parser.parse_args(["-d", "3", "-np", "1", *options]))
+    split.run(parser.parse_args(["-d", dataset, "-np", "1", *options]))
 
 
 def folds_of(raw):
@@ -76,6 +78,9 @@ def test_budgets_and_choices_are_written_down(raw):
     assert set(record["0"]["labeled_patients"]) == patients(folds_of(raw)[0]["train"])
     chosen = json.loads((folder / SPLIT_FILE).read_text())
     assert (chosen["seed"], chosen["group"], len(chosen["val"])) == (4, "^[a-z][0-9]", 1)
+    assert sorted(chosen["order"]) == PATIENTS
+    assert chosen["order"][-1:] == chosen["val"]
+    assert set(chosen["order"][:2]) == set(record["0"]["labeled_patients"])
 
 
 def test_order_file_decides_and_the_rest_follows_by_seed(raw, tmp_path):
@@ -96,6 +101,107 @@ def test_same_command_again_changes_nothing_and_another_is_refused(raw):
     assert folds_of(raw) == before
     cut("--labeled", "2", "--overwrite")
     assert len(folds_of(raw)[0]["train"]) == 4
+
+
+def convert_all(raw, *options: str) -> Path:
+    """Convert the raw dataset into another one with all labels; return its folder."""
+    parser = argparse.ArgumentParser()
+    converter = convert.load_package().CONVERTERS.get("nnunet")()
+    converter.add_arguments(parser)
+    words = ["-i", str(raw), "-d", "4", "--name", "Y", "--labeled", "all", "-np", "1", *options]
+    return converter.convert(parser.parse_args(words)).folder
+
+
+def test_converted_dataset_keeps_groups_order_and_validation(raw):
+    folder = convert_all(raw, "--group", "^[a-z]([0-9])", "--val", "2", "--leave-out", "u1_frame01", "t1_frame01")
+    written = read_grouping(folder)
+    cut("--labeled", "1", "2", "--overwrite", dataset="4")
+    one, two = folds_of(folder)
+    assert [patients(fold["train"]) for fold in (one, two)] == [
+        {f"p{i}" for i in written.order[:1]},
+        {f"p{i}" for i in written.order[:2]},
+    ]
+    assert patients(one["val"]) == {f"p{i}" for i in written.val}
+    chosen = json.loads((raw.parents[1] / "preprocessed" / folder.name / SPLIT_FILE).read_text())
+    assert chosen["group"] == "^[a-z]([0-9])"
+    cut("--labeled", "1", "--group", "^[a-z][0-9]", "--overwrite", dataset="4")
+    assert len(folds_of(folder)[0]["val"]) == 2  # another grouping: a fifth of six patients, of two frames each
+
+
+def test_convert_and_split_choose_the_same_patients(raw):
+    budgets = json.loads((convert_all(raw, "--labeled", "2") / BUDGETS_FILE).read_text())
+    cut("--labeled", "2")
+    assert set(budgets["0"]["labeled_patients"]) == patients(folds_of(raw)[0]["train"])
+
+
+def test_folds_of_the_raw_folder_follow_or_nnunets_planner_stops(raw, capsys):
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import _maybe_copy_splits_file
+
+    folder = convert_all(raw)
+    preprocessed = raw.parents[1] / "preprocessed" / folder.name
+    before = (folder / "splits_final.json").read_bytes()
+    with pytest.raises(UserError, match=r"raw/Dataset004_Y/splits_final.json holds other folds.*--overwrite"):
+        cut("--labeled", "1", "3", dataset="4")
+    assert (folder / "splits_final.json").read_bytes() == before
+    assert not preprocessed.exists()
+    for number in ("3", "2"):
+        cut("--labeled", "1", number, "--overwrite", dataset="4")
+        _maybe_copy_splits_file(str(folder / "splits_final.json"), str(preprocessed / "splits_final.json"))
+        assert json.loads((folder / "splits_final.json").read_text()) == folds_of(folder)
+        assert (folder / BUDGETS_FILE).read_text() == (preprocessed / BUDGETS_FILE).read_text()
+    assert "raw/Dataset004_Y/splits_final.json: the same folds, or nnU-Net's planner" in capsys.readouterr().out
+
+
+def test_folds_are_written_to_both_folders_or_to_none(raw, monkeypatch):
+    folder = convert_all(raw)
+    cut("--labeled", "1", "--overwrite", dataset="4")
+    preprocessed = raw.parents[1] / "preprocessed" / folder.name
+    before = {path: path.read_bytes() for path in [*preprocessed.iterdir(), *folder.glob("*.json")]}
+    replace, done = json_files.os.replace, []
+
+    def fail_at_the_last(source, target):
+        if len(done) == 4:
+            raise OSError("no space left on device")
+        done.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(json_files.os, "replace", fail_at_the_last)
+    with pytest.raises(UserError, match=r"no space left on device.*nothing was changed"):
+        cut("--labeled", "2", "--overwrite", dataset="4")
+    assert {path: path.read_bytes() for path in [*preprocessed.iterdir(), *folder.glob("*.json")]} == before
+
+
+def test_cross_validation_hides_the_labels_of_all_others(raw):
+    cut("--labeled", "3", "--val", "0")
+    folds = folds_of(raw)
+    labeled = patients(folds[0]["train"] + folds[0]["val"])
+    assert (len(folds), len(labeled)) == (3, 3)
+    for fold in folds:
+        assert patients(fold["train"]) | patients(fold["val"]) == labeled
+        assert patients(fold["unlabeled"]) == {*PATIENTS} - labeled
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--labeled", "-1"), "--labeled -1: a number must be positive: between 1 and 5"),
+        (("--labeled", "1", "--replan", "--plans-name", "../x"), r"--plans-name '../x' must be a plain name"),
+        (("--labeled", "1", "--replan", "--plans-name", ".."), r"--plans-name '..' must be a plain name"),
+    ],
+)
+def test_impossible_option_is_refused(raw, options, message):
+    before = sorted(raw.parents[1].rglob("*"))
+    with pytest.raises(UserError, match=message):
+        cut(*options)
+    assert sorted(raw.parents[1].rglob("*")) == before
+
+
+def test_hidden_labels_of_ct_need_plans_of_their_own(raw):
+    content = json.loads((raw / "dataset.json").read_text())
+    (raw / "dataset.json").write_text(json.dumps(content | {"channel_names": {"0": "CT"}}))
+    with pytest.raises(UserError, match=r"Channel CT is normalised with numbers from all labels .* Add --replan"):
+        cut("--labeled", "1")
+    cut("--labeled", "all")  # hides nothing
 
 
 def test_seed_changes_who_is_labeled(raw):

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from nnunet_semisam.data import splits as module
+from nnunet_semisam import json_files
 from nnunet_semisam.data.splits import (
     Fold,
     default_group,
@@ -211,7 +211,7 @@ def test_failed_write_leaves_the_old_file(splits_file, monkeypatch):
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(module.os, "replace", fail)
+    monkeypatch.setattr(json_files.os, "replace", fail)
     with pytest.raises(OSError, match="no space"):
         write_splits(splits_file, HIDING[:1], overwrite=True)
     assert load_splits(splits_file) == HIDING

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_acdc import write_patient
+from fake_acdc import write_database
 
 from nnunet_semisam.commands.convert import load_package
 
@@ -29,9 +29,7 @@ def raw(nnunet_folders) -> Path:
 @pytest.fixture
 def database(tmp_path) -> Path:
     """Labeled 099 and 038, unlabeled 050 and 100, validation 028 and 085 of the split ssl4mis."""
-    for number in ("099", "038", "050", "100", "028", "085"):
-        write_patient(tmp_path / "database" / "training", number)
-    return tmp_path / "database"
+    return write_database(tmp_path)
 
 
 @pytest.fixture

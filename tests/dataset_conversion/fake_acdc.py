@@ -29,3 +29,10 @@ def write_patient(
         if with_gt:
             write_volume(Path(f"{stem}_gt.nii.gz"), random.integers(0, 4, SHAPE).astype(np.uint8))
     return folder
+
+
+def write_database(root: Path) -> Path:
+    """Labeled 099 and 038, unlabeled 050 and 100, validation 028 and 085 of the split ssl4mis."""
+    for number in ("099", "038", "050", "100", "028", "085"):
+        write_patient(root / "database" / "training", number)
+    return root / "database"

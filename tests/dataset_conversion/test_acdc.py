@@ -40,6 +40,7 @@ def test_one_budget_puts_the_other_patients_into_images_ul_without_labels(conver
         "imagesUl",
         "labelsTr",
         "semisam_budgets.json",
+        "semisam_groups.json",
         "semisam_manifest.json",
         "splits_final.json",
     ]

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,23 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from fake_bhsd import AFFINE, TEST, TRAIN, UNLABELED, break_file, image_of, label_of, make_odd, write, write_bhsd
+from fake_bhsd import (
+    AFFINE,
+    TEST,
+    TRAIN,
+    UNLABELED,
+    break_file,
+    image_of,
+    label_of,
+    make_odd,
+    write,
+    write_bhsd,
+    write_dataset_json,
+)
+from written_files import cases
 
+from nnunet_semisam import cli
+from nnunet_semisam.data.label_budgets import group_function, read_grouping
 from nnunet_semisam.errors import UserError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "dataset_conversion" / "Dataset192_BHSD.py"
@@ -25,20 +41,16 @@ def convert(convert_with, data):
     return lambda *options, source=data: convert_with("bhsd", "-i", str(source), "--val", "1", *options)
 
 
-def cases(folder):
-    return sorted(path.name.removesuffix(".nii.gz").removesuffix("_0000") for path in folder.iterdir())
-
-
 def voxels(path):
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path))).transpose(2, 1, 0)  # x y z
 
 
 def test_official_split_labels_and_both_unlabeled_pools(convert):
     folder = convert("--labeled", "2").folder
-    assert json.loads((folder / "splits_final.json").read_text()) == [{"train": list(TRAIN[:2]), "val": [TRAIN[5]]}]
-    assert cases(folder / "imagesTr") == cases(folder / "labelsTr") == sorted([*TRAIN[:2], TRAIN[5]])
+    assert json.loads((folder / "splits_final.json").read_text()) == [{"train": list(TRAIN[:3]), "val": [TRAIN[5]]}]
+    assert cases(folder / "imagesTr") == cases(folder / "labelsTr") == sorted([*TRAIN[:3], TRAIN[5]])
     assert cases(folder / "imagesTs") == cases(folder / "labelsTs") == sorted(TEST)
-    assert cases(folder / "imagesUl") == sorted([*TRAIN[2:5], *UNLABELED[:2]])
+    assert cases(folder / "imagesUl") == sorted([*TRAIN[3:5], *UNLABELED[:2]])
     dataset = json.loads((folder / "dataset.json").read_text())
     assert dataset["labels"] == {
         "background": 0,
@@ -59,14 +71,14 @@ def test_patients_that_test_are_not_trained_on_without_labels_either(convert):
 
 @pytest.mark.parametrize(("number", "taken"), [("0", []), ("1", [UNLABELED[0]])])
 def test_number_of_unlabeled_cases_can_be_limited(convert, number, taken):
-    folder = convert("--labeled", "5", "--unlabeled", number).folder
+    folder = convert("--labeled", "4", "--unlabeled", number).folder
     assert (cases(folder / "imagesUl") if (folder / "imagesUl").exists() else []) == taken
 
 
 @pytest.fixture
 def odd(convert, data):
     make_odd(data)
-    return convert("--labeled", "5")
+    return convert("--labeled", "4")
 
 
 def test_file_without_ending_is_read_and_gets_one(odd):
@@ -111,7 +123,7 @@ def test_geometry_of_mended_files_is_that_of_copied_ones(odd, data):
 
 
 def test_notes_are_kept_for_later_runs(convert, odd):
-    again = convert("--labeled", "5")
+    again = convert("--labeled", "4")
     assert again.already_there
     assert list(again.notes) == list(odd.notes)
     assert again.fingerprint == odd.fingerprint
@@ -130,12 +142,12 @@ def test_unreadable_file_is_an_error_that_says_how_to_leave_it_out(convert, data
 
 
 def test_file_that_the_download_lacks_is_a_note_unless_its_label_is_needed(convert, data):
-    for case in (TRAIN[2], TEST[0]):
+    for case in (TRAIN[3], TEST[0]):
         (data / "label_192" / "images" / f"{case}.nii.gz").unlink()
     notes = convert("--labeled", "2").notes
-    assert f"1 of the 6 training cases are not there: {TRAIN[2]}" in notes
+    assert f"1 of the 6 training cases are not there: {TRAIN[3]}" in notes
     assert f"1 of the 2 test cases are not there: {TEST[0]}" in notes
-    with pytest.raises(UserError, match=f"needs {TRAIN[2]}, which the data folder lacks"):
+    with pytest.raises(UserError, match="needs ID_03cc, which the data folder lacks"):
         convert("--labeled", "3", "-d", "193")
 
 
@@ -156,15 +168,75 @@ def test_windowed_intensities_are_detected_and_not_treated_as_ct(convert, data):
     assert manifest["images"][f"imagesTs/{TEST[0]}_0000.nii.gz"]["minimum"] == 0
 
 
-def test_image_of_the_other_kind_is_reported(convert, data):
+def test_images_of_both_kinds_are_an_error_that_says_how_to_leave_them_out(convert, data, raw):
     write(data / "unlabel_1980" / f"{UNLABELED[0]}.nii.gz", np.clip(image_of(UNLABELED[0]), 0, 255))
-    assert f"1 images are not hu by their range: imagesUl/{UNLABELED[0]}_0000.nii.gz" in convert("--labeled", "2").notes
+    with pytest.raises(UserError, match=rf"1 images are not hu .* no normalisation fits .*--leave-out {UNLABELED[0]}"):
+        convert("--labeled", "2")
+    assert list(raw.iterdir()) == []
+    assert convert("--labeled", "2", "--leave-out", UNLABELED[0]).conversion.channel_names == {"0": "CT"}
+
+
+def test_images_all_of_the_other_kind_than_asked_for_are_a_note(convert):
+    notes = convert("--labeled", "2", "--intensities", "windowed").notes
+    assert any("10 images are not windowed by their range" in note for note in notes)
+
+
+def test_two_studies_of_a_patient_are_on_one_side(convert, data):
+    write_dataset_json(data / "dataset.json", train=(TRAIN[1], TRAIN[0], *TRAIN[3:], TRAIN[2]))
+    folder = convert("--labeled", "1").folder  # the second study is the last of the list, where validation begins
+    assert json.loads((folder / "splits_final.json").read_text()) == [{"train": sorted(TRAIN[1:3]), "val": [TRAIN[5]]}]
+    written = read_grouping(folder)
+    assert written.order == ["ID_02bb", "ID_01aa", "ID_03cc", "ID_04dd", "ID_05ee"]
+    group_of = group_function(written.pattern)
+    assert [group_of(case) for case in (*TRAIN[1:3], "scan7")] == ["ID_02bb", "ID_02bb", "scan7"]
+
+
+def test_patient_of_the_official_training_and_test_list_is_refused_by_name(convert, data, raw):
+    write_dataset_json(data / "dataset.json", train=TRAIN[:2] + TRAIN[3:], test=(TRAIN[2], *TEST))
+    with pytest.raises(UserError, match=rf"1 training cases are of patients that also test: {TRAIN[1]}. .*--leave-out"):
+        convert("--labeled", "2")
+    assert list(raw.iterdir()) == []
+    assert len(convert("--labeled", "2", "--leave-out", TRAIN[1]).conversion.of_part("Ts")) == 3
+
+
+def test_negative_number_of_unlabeled_cases_is_refused(convert):
+    with pytest.raises(UserError, match=r"--unlabeled -1: must be 0 or a positive number"):
+        convert("--labeled", "2", "--unlabeled", "-1")
+
+
+def test_unlabeled_cases_that_are_still_packed_are_noticed(convert, data):
+    shutil.rmtree(data / "unlabel_1980")
+    (data / "unlabel_1980.zip").write_bytes(b"zip")
+    with pytest.raises(UserError, match=r"BHSD/unlabel_1980.zip is there. Unpack it, or .*--unlabeled 0"):
+        convert("--labeled", "2")
+    assert len(convert("--labeled", "2", "--unlabeled", "0").conversion.of_part("Ul")) == 2
+
+
+def test_budgets_of_hounsfield_units_by_split_and_replan(convert, nnunet_folders, capsys, monkeypatch):
+    """The documented way: all labels in one dataset, then budgets with plans of their own."""
+    monkeypatch.setenv("nnUNet_def_n_proc", "1")
+    convert("--labeled", "all", "-d", "195")
+    words = ["split", "-d", "195", "--labeled", "1", "2", "-np", "1", "--overwrite"]
+    assert cli.main(words) == 2
+    assert "Channel CT is normalised with numbers from all labels" in capsys.readouterr().err
+    assert list(nnunet_folders["nnUNet_preprocessed"].iterdir()) == []
+    assert cli.main([*words, "--replan"]) == 0
+    folder = nnunet_folders["nnUNet_preprocessed"] / "Dataset195_BHSD"
+    first, second = json.loads((folder / "splits_final.json").read_text())
+    assert (first["train"], second["train"]) == ([TRAIN[0]], list(TRAIN[:3]))  # the official order, by patient
+    assert first["val"] == second["val"] == [TRAIN[5]]
+    plans = json.loads((folder / "nnUNetPlansLabeled.json").read_text())["configurations"]["2d"]
+    assert plans["normalization_schemes"] == ["CTNormalization"]
+    assert plans["semisam_planned_on"] == [TRAIN[0], TRAIN[5]]
+    text = capsys.readouterr().out
+    assert "nnunet-semisam preprocess -d 195 -c 2d 3d_fullres -p nnUNetPlansLabeled" in text
+    assert "nnUNetTrainerSemiSAM -p nnUNetPlansLabeled" in text
 
 
 def test_intensities_that_fit_neither_need_a_word(convert, data):
-    for path in (data / "label_192" / "images").iterdir():
+    for path in [*data.glob("label_192/images/*"), *data.glob("unlabel_1980/*")]:
         write(path, np.clip(image_of(path.name.split(".")[0]), -40, 80))
-    with pytest.raises(UserError, match=r"\(-40 to 79 in 3 labeled images\) are neither .* --intensities hu or"):
+    with pytest.raises(UserError, match=r"\(-40 to 79 in 4 labeled images\) are neither .* --intensities hu or"):
         convert("--labeled", "2")
     assert convert("--labeled", "2", "--intensities", "windowed").conversion.channel_names == {"0": "windowed_CT"}
 
@@ -177,7 +249,7 @@ def test_several_budgets_of_hounsfield_units_are_refused(convert, raw):
 
 @pytest.mark.parametrize("inside", [".", "label_192"])
 def test_folder_itself_or_label_192_will_do(convert, data, inside):
-    assert len(convert("--labeled", "2", source=data / inside).conversion.of_part("Ul")) == 5
+    assert len(convert("--labeled", "2", source=data / inside).conversion.of_part("Ul")) == 4
 
 
 def test_mirrored_label_is_refused_not_moved(convert, data):
@@ -192,5 +264,5 @@ def test_file_runs_as_a_script_from_a_checkout(data, raw, tmp_path):
     command = [sys.executable, str(SCRIPT), "-i", str(data), "-d", "194", "--labeled", "2", "--val", "1"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
-    assert "imagesUl: 5 cases without labels" in done.stdout
+    assert "imagesUl: 4 cases without labels" in done.stdout
     assert (raw / "Dataset194_BHSD" / "dataset.json").is_file()

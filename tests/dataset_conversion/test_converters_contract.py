@@ -18,16 +18,9 @@ from nnunet_semisam.dataset_conversion import CONVERTERS, DatasetConverter, Sour
 
 from nnunet_semisam.errors import UserError
 
-
-def write_acdc(root: Path) -> Path:
-    for number in ("099", "038", "050", "028"):
-        fake_acdc.write_patient(root / "database" / "training", number)
-    return root / "database"
-
-
 # A new converter needs a line here: a function that writes a small invented source, and options for two labeled ones.
 SOURCES = {
-    "acdc": (write_acdc, ("--labeled", "2")),
+    "acdc": (fake_acdc.write_database, ("--labeled", "2")),
     "bhsd": (fake_bhsd.write_bhsd, ("--labeled", "2", "--val", "1")),
     "la": (fake_la.write_ua_mt, ("--labeled", "2", "--val", "1")),
     "nnunet": (lambda root: fake_nnunet.write_raw(root / "Dataset007_Heart"), ("--labeled", "2", "--val", "1")),

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from fake_nnunet import PATIENTS, cases, volume, write_msd, write_raw
+from written_files import cases as names
 
+from nnunet_semisam.data.label_budgets import read_grouping
 from nnunet_semisam.errors import UserError
 
 SCRIPT = Path(__file__).resolve().parents[2] / "dataset_conversion" / "from_nnunet.py"
@@ -22,10 +24,6 @@ def data(tmp_path):
 @pytest.fixture
 def convert(convert_with, data):
     return lambda *options, source=data: convert_with("nnunet", "-i", str(source), *options)
-
-
-def names(folder):
-    return sorted({path.name.split(".")[0].removesuffix("_0000").removesuffix("_0001") for path in folder.iterdir()})
 
 
 def splits_of(folder):
@@ -80,14 +78,84 @@ def test_order_depends_on_the_seed_and_can_be_a_file(convert, tmp_path):
 
 
 def test_groups_can_be_named_by_an_expression(convert):
-    result = convert("--labeled", "1", "--val", "1", "--group", r"frame(\d+)$")
+    result = convert("--labeled", "1", "--val", "1", "--group", r"frame(\d+)$", "--leave-out", "t01_frame01")
     assert set(result.conversion.settings["labeled_patients"][0]) <= {"01", "02"}
     assert len(splits_of(result.folder)[0]["train"]) == 5
 
 
+def add_images(source, part, *cases):
+    """Add the two channels of cases."""
+    for case in cases:
+        for channel in (0, 1):
+            sitk.WriteImage(volume(f"{case}{channel}"), str(source / f"images{part}" / f"{case}_{channel:04d}.nii.gz"))
+
+
+def test_grouping_is_written_down_for_later_commands(convert):
+    folder = convert("--labeled", "2", "--val", "p01", "--group", r"^([a-z]\d+)_").folder
+    written = read_grouping(folder)
+    assert (written.pattern, written.val) == (r"^([a-z]\d+)_", ["p01"])
+    assert sorted({*written.order, "p01"}) == sorted({*PATIENTS})
+    assert written.order[-1] == "p01"
+    again = convert("--labeled", "1", "-d", "501", source=folder).conversion
+    assert again.grouping.pattern == written.pattern
+    assert again.grouping.order[0] == written.order[0]  # the order of the source, and its validation patient
+    assert again.grouping.val == ["p01"]
+
+
+def test_test_cases_of_patients_that_train_are_refused_by_name(convert, data, raw):
+    add_images(data, "Ts", "p02_frame09", "t02_frame01")
+    with pytest.raises(UserError, match=r"1 test cases are of patients .* p02_frame09. .* --leave-out p02_frame09"):
+        convert("--labeled", "1")
+    assert list(raw.iterdir()) == []
+    result = convert("--labeled", "1", "--leave-out", "p02_frame09")
+    assert names(result.folder / "imagesTs") == ["t01_frame01", "t02_frame01"]
+
+
+def test_whole_patients_can_be_held_out_for_testing(convert):
+    result = convert("--labeled", "1", "2", "--val", "1", "--test", "2")
+    tested = {case[:3] for case in names(result.folder / "labelsTs")}
+    assert len(names(result.folder / "labelsTs")) == 4
+    used = {case[:3] for fold in splits_of(result.folder) for part in fold.values() for case in part}
+    assert used == {*PATIENTS} - tested
+    assert set(result.conversion.settings["test_patients"]) == tested
+    sets = json.loads((result.folder / "semisam_test_sets.json").read_text())
+    assert sets == {"held_out": names(result.folder / "labelsTs")}  # images without labels judge nothing
+    other = convert("--labeled", "1", "--test", "p03", "--val", "p01", "-d", "501")
+    assert names(other.folder / "labelsTs") == cases("p03")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--test", "5"), "--test 5: must be between 0 and 4"),
+        (("--test", "-1"), "--test -1: must be between 0 and 4"),
+        (("--test", "p03", "--val", "p03"), "--val p03: not among the 4 that can be chosen"),
+    ],
+)
+def test_impossible_test_patients_are_refused(convert, words, message):
+    with pytest.raises(UserError, match=message):
+        convert("--labeled", "1", *words)
+
+
+def test_header_that_nnunet_accepts_with_a_warning_is_a_note(convert, data):
+    for case, move in (("p02_frame01", 0.01), ("p03_frame01", 7.0)):
+        path = data / "labelsTr" / f"{case}.nii.gz"
+        label = sitk.ReadImage(str(path))
+        label.SetOrigin((move, 0.0, 0.0))
+        sitk.WriteImage(label, str(path))
+    (note,) = [note for note in convert("--labeled", "all").notes if note.startswith("origin differs between label")]
+    assert "2 files: p02_frame01.nii.gz by 0.01, p03_frame01.nii.gz by 7" in note
+
+
+def test_test_images_that_a_decathlon_task_lists_and_lacks_are_reported(convert, tmp_path):
+    source = write_msd(tmp_path / "Task03_Liver")
+    (source / "imagesTs" / "liver_9.nii.gz").unlink()
+    notes = convert("--labeled", "1", source=source).notes
+    assert "1 of the 1 test images of dataset.json are not there: liver_9.nii.gz" in notes
+
+
 def test_unlabeled_cases_of_validation_patients_are_left_out(convert, data):
-    for channel in (0, 1):
-        sitk.WriteImage(volume(f"extra{channel}"), str(data / "imagesUl" / f"p01_frame09_{channel:04d}.nii.gz"))
+    add_images(data, "Ul", "p01_frame09")
     result = convert("--labeled", "p02", "--val", "p01")
     assert "left out of imagesUl, their patients validate or test: p01_frame09" in result.notes
     assert not list(result.folder.rglob("p01_frame09*"))

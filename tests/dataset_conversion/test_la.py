@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from fake_la import SHAPE_XYZ, TEST, TRAIN, arrays, write_h5, write_nrrd, write_ua_mt
 from nnunet_semisam.dataset_conversion.la_files import read_lists
+from written_files import cases
 
 from nnunet_semisam.errors import UserError
 
@@ -25,10 +26,6 @@ def data(tmp_path):
 @pytest.fixture
 def convert(convert_with, data):
     return lambda *options, source=data: convert_with("la", "-i", str(source), *options)
-
-
-def cases(folder):
-    return sorted(path.name.removesuffix(".nii.gz").removesuffix("_0000") for path in folder.iterdir())
 
 
 def test_voxels_keep_their_axes_and_get_the_known_spacing(convert):

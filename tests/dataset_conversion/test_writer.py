@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nnunet_semisam.dataset_conversion import AcdcConverter, Case, Source, guards, writer
 
+from nnunet_semisam.data.label_budgets import MANIFEST_FILE
 from nnunet_semisam.errors import UserError
 
 NAME = "Dataset027_ACDC"
@@ -65,7 +66,7 @@ def test_folder_of_someone_else_is_not_touched(convert, raw, manifest):
     (raw / NAME).mkdir()
     (raw / NAME / "notes.txt").write_text("mine")
     if manifest is not None:
-        (raw / NAME / guards.MANIFEST).write_text(manifest)
+        (raw / NAME / MANIFEST_FILE).write_text(manifest)
     before = state(raw)
     with pytest.raises(UserError, match=r"Choose another id with -d, or move"):
         convert("--labeled", "2")
@@ -220,7 +221,7 @@ def test_unlabeled_case_cannot_carry_a_label(tmp_path):
 
 
 def test_manifest_describes_what_is_in_the_files(convert, database):
-    manifest = json.loads((convert("--labeled", "2").folder / guards.MANIFEST).read_text())
+    manifest = json.loads((convert("--labeled", "2").folder / MANIFEST_FILE).read_text())
     source = database / "training" / "patient099" / "patient099_frame01.nii.gz"
     voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(source)))
     facts = manifest["images"]["imagesTr/patient099_frame01_0000.nii.gz"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.data.label_budgets import as_groups
 from nnunet_semisam.data.splits import make_splits
 from nnunet_semisam.errors import UserError
+
+VALIDATION_SHARE = 5  # a fifth, as in nnU-Net's five folds
 
 
 @dataclass(frozen=True)
@@ -34,23 +37,36 @@ class Roles:
         """Groups whose labels are written to labelsTr: with several budgets all, their folds hide the others."""
         return [*(self.train if len(self.labeled) > 1 else self.labeled[0]), *self.val]
 
+    @property
+    def order(self) -> list[str]:
+        """Groups in the order in which labels are given out; those that validate come last."""
+        return [*dict.fromkeys([*max(self.labeled, key=len), *self.train]), *self.val]
+
 
 def roles_from_order(
-    labeled: Sequence[str], val: Sequence[str], order: Sequence[str], missing: Collection[str] = ()
+    labeled: Sequence[str],
+    val: Sequence[str] | None,
+    order: Sequence[str],
+    missing: Collection[str] = (),
+    members: Mapping[str, Sequence[str]] | None = None,
 ) -> Roles:
     """Take the labeled groups from the start of an order and the validation groups from its end.
 
     Args:
         labeled: ``--labeled``: numbers, ``all``, or names.
-        val: ``--val``: one number, or names; ``0`` cuts the labeled groups into folds instead.
+        val: ``--val``: one number, or names; ``0`` cuts the labeled groups into folds instead; ``None`` is a fifth.
         order: Every group that may train or validate.
         missing: Groups of ``order`` whose files are not there.
+        members: Group -> cases: the name of a case stands for its group.
 
     Raises:
         UserError: If the numbers and names do not fit the order, or several budgets have no validation group.
     """
+    labeled = as_groups(labeled, members or {})
     present = [group for group in order if group not in missing]
-    chosen = _validation(val, present)
+    if val is None:
+        val = [str(max(1, round(len(present) / VALIDATION_SHARE)) if len(present) > 1 else 0)]
+    chosen = last_groups("--val", as_groups(val, members or {}), present)
     rest = [group for group in order if group not in chosen]
     budgets = choose_labeled(labeled, rest, missing)
     if not chosen and len(budgets) > 1:
@@ -65,7 +81,7 @@ def roles_from_order(
 
 
 def make_folds(
-    roles: Roles, cases_of: Callable[[str], list[str]]
+    roles: Roles, cases_of: Callable[[str], list[str]], hide: bool | None = None
 ) -> tuple[list[dict[str, list[str]]], list[dict[str, Any]]]:
     """Return the folds, and for each how many and which groups it trains on.
 
@@ -74,18 +90,21 @@ def make_folds(
     Args:
         roles: Who plays which part.
         cases_of: Returns the case identifiers of a group.
+        hide: Whether other groups are there with labels that ``"unlabeled"`` lists must hide; by default they are
+            where there are several budgets.
     """
+    hide = len(roles.labeled) > 1 if hide is None else hide
+
+    def others(labeled: Sequence[str]) -> list[str]:
+        return [name for name in roles.train if hide and name not in labeled]
+
     if roles.val:
-        several = len(roles.labeled) > 1
-        folds = [
-            fold_of_budget(
-                labeled, [name for name in roles.train if several and name not in labeled], roles.val, cases_of
-            )
-            for labeled in roles.labeled
-        ]
+        folds = [fold_of_budget(labeled, others(labeled), roles.val, cases_of) for labeled in roles.labeled]
     else:
         group_of = {case: name for name in roles.labeled[0] for case in cases_of(name)}
+        hidden = sorted(case for name in others(roles.labeled[0]) for case in cases_of(name))
         folds = make_splits(list(group_of), group_of.__getitem__)
+        folds = [{**fold, "unlabeled": hidden} for fold in folds] if hidden else folds
     order = max(roles.labeled, key=len)
     trained = [[name for name in order if set(cases_of(name)) & set(fold["train"])] for fold in folds]
     return folds, [{"budget": len(names), "labeled_patients": names} for names in trained]
@@ -123,11 +142,11 @@ def choose_labeled(tokens: Sequence[str], order: Sequence[str], missing: Collect
         UserError: If numbers and names are mixed, a number is too large or below 1, something is named twice, or a
             labeled group is missing.
     """
-    is_count = [token == "all" or token.isdecimal() for token in tokens]
+    is_count = [token == "all" or is_number(token) for token in tokens]
     if any(is_count) and not all(is_count):
         raise UserError(f"--labeled takes numbers or names, not both; got {' '.join(tokens)}.")
     if not any(is_count):
-        chosen = [_named(tokens, order)]
+        chosen = [_named("--labeled", tokens, order)]
     else:
         present = [group for group in order if group not in missing]
         chosen = [present if token == "all" else list(order[: _count(token, len(order))]) for token in tokens]
@@ -141,35 +160,40 @@ def choose_labeled(tokens: Sequence[str], order: Sequence[str], missing: Collect
     return chosen
 
 
-def check_left_out(names: Sequence[str], known: Collection[str], folder: Path) -> list[str]:
-    """Return the cases of ``--leave-out``, sorted.
+def last_groups(option: str, tokens: Sequence[str], order: Sequence[str]) -> list[str]:
+    """Return the groups that ``--val`` or ``--test`` takes away from training.
+
+    Args:
+        option: Its name, for messages.
+        tokens: One number (that many groups, from the end of the order), or names of groups.
+        order: Groups that may be chosen.
 
     Raises:
-        UserError: If one of them does not exist: a misspelt name must not go unnoticed.
+        UserError: If no group is left to train on, or a name is unknown or comes twice.
     """
-    if unknown := sorted(set(names) - set(known)):
-        raise UserError(f"--leave-out {' '.join(unknown)}: no such case in {folder}. Correct or remove the name.")
-    return sorted(set(names))
+    if len(tokens) == 1 and is_number(tokens[0]):
+        count = int(tokens[0])
+        if not 0 <= count < len(order):
+            raise UserError(
+                f"{option} {count}: must be between 0 and {max(0, len(order) - 1)}, or nothing is left to train on: "
+                f"there are {len(order)} groups (patients) with labels. Give another number, or names."
+            )
+        return list(order[len(order) - count :])
+    chosen = _named(option, tokens, order)
+    if len(chosen) == len(order):
+        raise UserError(f"{option} names every group, so nothing is left to train on. Leave some out.")
+    return chosen
 
 
-def missing_notes(train: list[str], test: list[str], here: list[str], left_out: list[str]) -> list[str]:
-    """Return a sentence for each list that is not complete, and one for what was left out on purpose."""
-    notes = [f"left out as asked: {', '.join(left_out)}"] if left_out else []
-    for kind, names in (("training", train), ("test", test)):
-        if absent := [name for name in names if name not in here and name not in left_out]:
-            notes.append(f"{len(absent)} of the {len(names)} {kind} cases are not there: {name_some(absent)}")
-    if extra := sorted(set(here) - {*train, *test}):
-        notes.append(f"in none of the lists and left out: {name_some(extra)}")
-    return notes
-
-
-def name_some(names: Sequence[str], most: int = 20) -> str:
-    """Return names in one line, not more of them than can be read."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def is_number(token: str) -> bool:
+    """Return whether a word is a whole number, with a sign or without."""
+    return re.fullmatch(r"[+-]?[0-9]+", token) is not None
 
 
 def _count(token: str, available: int) -> int:
-    if token.startswith("0") or not 1 <= int(token) <= available:
+    if token.startswith("-"):
+        raise UserError(f"--labeled {token}: a number must be positive: between 1 and {available}.")
+    if token[0] not in "123456789" or int(token) > available:
         raise UserError(
             f"--labeled {token}: a number must be between 1 and {available}, without leading zeros. To choose certain "
             "patients, write their whole names."
@@ -177,29 +201,13 @@ def _count(token: str, available: int) -> int:
     return int(token)
 
 
-def _named(names: Sequence[str], order: Sequence[str]) -> list[str]:
+def _named(option: str, names: Sequence[str], order: Sequence[str]) -> list[str]:
     if len(set(names)) < len(names):
-        raise UserError(f"--labeled names something twice: {' '.join(names)}. Name each once.")
+        raise UserError(f"{option} names something twice: {' '.join(names)}. Name each once.")
     if unknown := [name for name in names if name not in order]:
         raise UserError(
-            f"--labeled {' '.join(unknown)}: not among the {len(order)} that may be labeled ({', '.join(order[:5])}"
-            f"{', ...' if len(order) > 5 else ''}). Validation and test patients cannot be labeled for training."
+            f"{option} {' '.join(unknown)}: not among the {len(order)} that can be chosen ({', '.join(order[:5])}"
+            f"{', ...' if len(order) > 5 else ''}). Labeled, validation and test patients must differ. Give numbers, "
+            "or names of these."
         )
     return list(names)
-
-
-def _validation(val: Sequence[str], present: Sequence[str]) -> list[str]:
-    if len(val) == 1 and val[0].isdecimal():
-        if int(val[0]) >= len(present):
-            raise UserError(
-                f"--val {val[0]} leaves nothing to train on: there are {len(present)}. Give a smaller number, or names."
-            )
-        return list(present[len(present) - int(val[0]) :])
-    if len(set(val)) < len(val):
-        raise UserError(f"--val names something twice: {' '.join(val)}. Name each once.")
-    if unknown := [name for name in val if name not in present]:
-        raise UserError(
-            f"--val {' '.join(unknown)}: not among the {len(present)} that are there ({', '.join(present[:5])}"
-            f"{', ...' if len(present) > 5 else ''}). Give one number, or names of these."
-        )
-    return list(val)
