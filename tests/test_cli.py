@@ -7,7 +7,7 @@ import pytest
 from nnunet_semisam import __version__, cli
 from nnunet_semisam.errors import UserError
 
-CONVERTER = ["--dataset-id", "--input", "--labeled", "--leave-out", "-d", "-i"]
+CONVERTER = ["--dataset-id", "--input", "--labeled", "--leave-out", "-d", "-i", "-np"]
 SURFACE = {
     "benchmark": [
         *("--cases", "--device", "--dry-run", "--equal", "--executor", "--folds", "--gpus", "--labeled", "--out"),
@@ -16,7 +16,7 @@ SURFACE = {
     "convert acdc": sorted([*CONVERTER, "--seed", "--split"]),
     "convert bhsd": sorted([*CONVERTER, "--intensities", "--unlabeled", "--val"]),
     "convert la": sorted([*CONVERTER, "--format", "--val"]),
-    "convert nnunet": sorted([*CONVERTER, "--group", "--name", "--order", "--seed", "--val"]),
+    "convert nnunet": sorted([*CONVERTER, "--group", "--name", "--order", "--seed", "--test", "--val"]),
     "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps"],
     "doctor": [],
     "export": ["--checkpoint", "--keep-optimizer", "-c", "-d", "-f", "-o", "-p", "-tr"],
