@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.report.benchmark_folder import Benchmark
@@ -15,6 +14,7 @@ from nnunet_semisam.report.html_parts import Cell, details, number_cell, paragra
 from nnunet_semisam.report.training_logs import TrainingRecord
 
 CHARTS = {"agreement": "Dice between network and SAM", "trust": "mean trust in pseudo-labels"}
+FIGURES = re.compile(r"Dice ([\d.]+) \(network\), ([\d.]+) \(SAM\), ([\d.]+) \(chosen fusion\) over (\d+) cases")
 HEAD = (
     *("trainer", "configuration", "labeled", "fold", "seed", "class", "measured before epoch", "share of SAM"),
     *("Dice network, %", "Dice SAM, %", "Dice fused, %", "cases", "verdict"),
@@ -68,13 +68,12 @@ def chart_of_rounds(record: TrainingRecord, key: str, title: str, names: Mapping
 
 
 def calibration_rows(benchmark: Benchmark, run: Mapping[str, Any], record: TrainingRecord) -> list[list[Cell]]:
-    """Return a row per calibration and class; figures that only a kept round knows are added where there is one."""
-    figures, names = stored_figures(benchmark.folder / run["training"]), label_names(benchmark)
+    """Return a row per calibration and class."""
+    names = label_names(benchmark)
     rows = []
     for epoch, classes in record.calibrations:
         for name, verdict in classes.items():
-            known = figures.get((name, verdict["reason"]), {})
-            numbers = [known.get(f"dice_{who}") for who in ("network", "sam", "fused")]
+            *numbers, cases = figures_of(verdict["reason"])
             weight = verdict["weight"]
             rows.append(
                 [
@@ -85,21 +84,17 @@ def calibration_rows(benchmark: Benchmark, run: Mapping[str, Any], record: Train
                     number_cell(str(epoch), epoch),
                     number_cell("off" if weight == 0 else f"{weight:g}", weight, kind="bad" if weight == 0 else ""),
                     *(number_cell(number(value, "dice"), value) for value in numbers),
-                    number_cell(str(known.get("cases", NONE)), known.get("cases")),
+                    number_cell(NONE if cases is None else str(int(cases)), cases),
                     text_cell(verdict["reason"]),
                 ]
             )
     return rows
 
 
-def stored_figures(training: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return (class, reason) -> calibration of the rounds that the run still keeps."""
-    found = {}
-    for path in sorted(training.glob("semisam_store/round_*/provenance.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        for one in (content.get("calibration") or {}).get("classes", []):
-            found[one["name"], one["reason"]] = one
-    return found
+def figures_of(reason: str) -> list[float | None]:
+    """Return Dice of network, SAM and fusion, and the number of cases; ``None`` for a class that no case shows."""
+    match = FIGURES.search(reason)
+    return [float(text) for text in match.groups()] if match else [None] * 4
 
 
 def _name(benchmark: Benchmark, run: Mapping[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Logs of trainings are read as nnU-Net and this package write them."""
 
+import numpy as np
 import pytest
 
+from nnunet_semisam.report.sam_section import figures_of
 from nnunet_semisam.report.training_logs import read_training
 from nnunet_semisam.training_log import TrainingLog
 
@@ -57,3 +59,20 @@ def test_rounds_and_calibrations_as_the_stage_writes_them(tmp_path):
 def test_a_training_without_logs_is_empty(tmp_path):
     found = read_training(tmp_path / "nowhere")
     assert (found.nnunet, found.terms, found.rounds, found.calibrations) == ({}, {}, [], [])
+
+
+def test_figures_of_a_calibration_are_read_from_the_words_that_it_writes():
+    from nnunet_semisam.pseudo_labels.calibration import Calibration
+    from nnunet_semisam.pseudo_labels.layout import LabelLayout
+    from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
+
+    layout = LabelLayout((1,), False, (), lambda probs: probs.argmax(0))
+    truth = np.zeros((1, 4, 4), dtype=np.int16)
+    truth[:, :, :2] = 1
+    network = np.stack([truth == 0, truth == 1]).astype(np.float32)
+    network[:, 0, 0, 0] = (1, 0)  # one of eight voxels is missed: Dice 14 / 15
+    calibration = Calibration(layout)
+    calibration.add(network, SAMOpinion.silence((1, *truth.shape)), truth)
+    reason = calibration.table().classes[0].reason
+    assert figures_of(reason) == [0.933, 0.933, 0.933, 1.0]
+    assert figures_of("no labeled case shows it") == [None] * 4

@@ -103,7 +103,7 @@ def test_sam_says_where_it_was_switched_off(page):
     sam = page.split('<section id="sam">')[1].split("</section>")[0]
     assert 'class="n bad" data-v="0.0">off</td>' in sam
     assert "SAM does not help: Dice 0.654 (network)" in sam
-    assert ">77.6</td>" in sam  # of the kept round's provenance
+    assert ">77.6</td>" in sam
     assert "</svg>MYO &amp; wall</li>" in sam
 
 
