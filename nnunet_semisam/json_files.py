@@ -20,7 +20,7 @@ def write_json_files(contents: Mapping[Path, Any]) -> None:
     Each is renamed from a temporary file in its folder, so that a reader never sees a part of one.
     """
     temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
-    before = {path: path.read_bytes() if path.is_file() else None for path in contents} if len(contents) > 1 else {}
+    before = {path: path.read_bytes() if path.is_file() else None for path in contents}
     renamed: list[Path] = []
     try:
         for path, content in contents.items():
@@ -34,7 +34,7 @@ def write_json_files(contents: Mapping[Path, Any]) -> None:
             renamed.append(path)
     except BaseException:
         for path in renamed:
-            _restore(path, before.get(path))
+            _restore(path, before[path])
         raise
     finally:
         for each in temporary.values():

@@ -1,8 +1,9 @@
 """Equal wall-clock: a trainer whose steps take longer trains for fewer epochs, so that its schedules still fit.
 
 A step of every trainer is timed first, with every unlabeled term switched on from the start, as it is in most of a
-training. Rounds of the SAM stage are not in it; by default they take a twentieth of a training. The hours that each
-run really took are in the results: compare them before you believe that time was equal.
+training. Rounds of the SAM stage are not in it; by default the first predicts as much as a
+twentieth of a training computes, and all others together the same. The hours that each run really took are in the
+results: compare them before you believe that time was equal.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A network that is trained further on its own opinion grows what it invents: an island somewhere in the body that looks
 like a ventricle, confirmed by a SAM that knows edges but no anatomy. nnU-Net removes such islands after prediction
 where keeping the largest component helps; here they are removed before anything is learned from them, and what they
-covered becomes background of moderate trust.
+covered becomes background.
 
 Shapes in this file: ``F`` foreground classes or regions, volumes ``(Z, Y, X)``.
 """

@@ -166,8 +166,6 @@ def write_training(folder, run, shape, rng):
     if run.trainer != BASELINE:
         lines = [",".join(rows[0]), *(",".join(f"{value:.6g}" for value in row.values()) for row in rows)]
         (folder / "semisam_log.csv").write_text("\n".join(lines) + "\n")
-    if ours:
-        write_round(folder / "semisam_store" / "round_001")
 
 
 REASON = "SAM helps: Dice 0.691 (network), 0.776 (SAM), 0.776 (chosen fusion) over 6 cases"
@@ -185,10 +183,3 @@ def sam_lines(index, epoch, done):
         "trusted 0 %",
         "  class 2: 0 prompts, 0 collapsed (0 empty), network/SAM Dice -, mean trust 0.741, trusted 87 % ",
     ]
-
-
-def write_round(folder):
-    folder.mkdir(parents=True)
-    one = {"name": "1", "weight": 0.75, "dice_network": 0.691, "dice_sam": 0.776, "dice_fused": 0.776, "cases": 6}
-    content = {"round": 1, "calibration": {"classes": [one | {"reason": REASON}]}}
-    (folder / "provenance.json").write_text(json.dumps(content))
