@@ -61,18 +61,22 @@ def write_raw(raw: Path, channels: int = 1, labels: dict | None = None, **more: 
     (folder / "splits_final.json").write_text(json.dumps(SPLITS))
 
 
-def plan(preprocessed: Path) -> None:
-    """Plan with nnU-Net, then make the networks small: two levels, four features, 2D patch 32 x 32, 3D 8 x 32 x 32."""
+def id_of(dataset: str) -> int:
+    return int(dataset.removeprefix("Dataset")[:3])
+
+
+def plan(preprocessed: Path, dataset: str = DATASET, patch: tuple[int, int, int] = (8, 32, 32)) -> None:
+    """Plan with nnU-Net, then make the networks small: three levels, four to eight features, a small patch."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
 
-    extract_fingerprints([DATASET_ID], num_processes=1, check_dataset_integrity=False, clean=True, verbose=False)
-    plan_experiments([DATASET_ID])
-    file = preprocessed / DATASET / f"{PLANS}.json"
+    extract_fingerprints([id_of(dataset)], num_processes=1, check_dataset_integrity=False, clean=True, verbose=False)
+    plan_experiments([id_of(dataset)])
+    file = preprocessed / dataset / f"{PLANS}.json"
     plans = json.loads(file.read_text())
     for name in ("2d", "3d_fullres"):
         configuration = plans["configurations"][name]
         dims = len(configuration["patch_size"])
-        configuration["patch_size"], configuration["batch_size"] = ([32, 32] if dims == 2 else [8, 32, 32]), 2
+        configuration["patch_size"], configuration["batch_size"] = list(patch[-dims:]), 2
         architecture = configuration["architecture"]["arch_kwargs"]
         architecture |= {
             "n_stages": 3,
@@ -85,16 +89,16 @@ def plan(preprocessed: Path) -> None:
     file.write_text(json.dumps(plans))
 
 
-def preprocess(preprocessed: Path, raw: Path, configurations: tuple[str, ...]) -> None:
+def preprocess(preprocessed: Path, raw: Path, configurations: tuple[str, ...], dataset: str = DATASET) -> None:
     from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess as stock_preprocess
 
     from nnunet_semisam.data.preprocess_unlabeled import preprocess_configuration
 
-    stock_preprocess([DATASET_ID], PLANS, configurations=configurations, num_processes=[1] * len(configurations))
-    plans = json.loads((preprocessed / DATASET / f"{PLANS}.json").read_text())
-    dataset_json = json.loads((preprocessed / DATASET / "dataset.json").read_text())
+    stock_preprocess([id_of(dataset)], PLANS, configurations=configurations, num_processes=[1] * len(configurations))
+    plans = json.loads((preprocessed / dataset / f"{PLANS}.json").read_text())
+    dataset_json = json.loads((preprocessed / dataset / "dataset.json").read_text())
     for configuration in configurations:
-        preprocess_configuration(raw / DATASET, preprocessed / DATASET, plans, dataset_json, configuration, 1)
+        preprocess_configuration(raw / dataset, preprocessed / dataset, plans, dataset_json, configuration, 1)
 
 
 def make(root: Path, configurations: tuple[str, ...] = ("2d",), **raw_options: object) -> Path:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -64,8 +66,8 @@ def test_shifted_box_by_hand():
 def test_volumes_are_in_millilitres_and_the_bias_has_a_sign():
     smaller = box(slice(2, 3), slice(5, 10), slice(5, 10))
     found = scored(smaller, TRUTH)
-    assert found["volume_bias"].value == pytest.approx(-25 * 30.0 / 1000)
-    assert found["volume_error"].value == pytest.approx(25 * 30.0 / 1000)
+    assert found["volume_bias"].value == pytest.approx(-25 * 9.0 / 1000)
+    assert found["volume_error"].value == pytest.approx(25 * 9.0 / 1000)
 
 
 @pytest.mark.parametrize(("predicted", "truth", "status"), [(0, 1, "missed"), (1, 0, "invented")])
@@ -133,3 +135,15 @@ def test_unusable_prediction_is_a_failure_of_every_label(tmp_path, fault):
     assert {score.status for score in scores} == {"no prediction"}
     assert {score.scored for score in scores if score.metric == "dice"} == {0.0}
     json.dumps([score.scored for score in scores], allow_nan=False)  # every score is a number
+
+
+def test_scoring_in_threads_neither_shows_warnings_of_monai_nor_hides_others():
+    mask = np.zeros((40, 96, 96), bool)  # large enough for threads to take turns in the middle of it
+    mask[10:30, 20:70, 20:70] = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with ThreadPoolExecutor(3) as threads:
+            found = list(threads.map(lambda _: metrics.surface_distances(mask, mask, SPACING), range(9)))
+        with pytest.raises(UserWarning, match="of somebody else"):
+            warnings.warn("of somebody else", UserWarning, stacklevel=1)
+    assert found == [(0.0, 0.0)] * 9
