@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from tqdm import tqdm
 
 from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.data import leakage
@@ -15,6 +19,7 @@ from nnunet_semisam.data.default_splits import SPLITS_FILE
 from nnunet_semisam.data.label_budgets import TEST_SETS_FILE
 from nnunet_semisam.data.splits import load_splits, write_json
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.file_hash import sha256_of
 
 CHECKED_FILE = "leakage.json"
 
@@ -87,16 +92,51 @@ def cases_to_judge(study: Study, dataset: PlannedDataset, fold: int) -> list[str
     return sorted(split["val"])
 
 
+def pin(study: Study, dataset: PlannedDataset) -> Study:
+    """Return the benchmark with what it judges on written down, and how many unlabeled images it may train on.
+
+    Raises:
+        UserError: If there is nothing to judge a fold on.
+    """
+    files = leakage.image_files(dataset.raw, dataset.dataset_json["file_ending"])
+    unlabeled = sorted(files["Ul"])
+    names = hashlib.sha256(json.dumps(unlabeled).encode()).hexdigest()
+    pinned: dict[str, dict[str, str]] = {}
+    for fold in study.folds:
+        part, name = _place(study, fold)
+        cases = cases_to_judge(study, dataset, fold)
+        if name in pinned:
+            continue  # all folds share the test cases
+        pinned[name] = {
+            case: _digest_of_files([*files[part][case], _label_file(dataset, part, case)])
+            for case in tqdm(cases, desc="held-out cases", unit="case", leave=False)
+        }
+    return replace(study, held_out=pinned, unlabeled={"cases": len(unlabeled), "sha256": names})
+
+
+def _digest_of_files(paths: Iterable[str | Path]) -> str:
+    return hashlib.sha256("".join(sha256_of(Path(path)) for path in paths).encode()).hexdigest()
+
+
+def _place(study: Study, fold: int) -> tuple[str, str]:
+    """Return the part of the dataset that judges a fold, and the name of that set of cases."""
+    return ("Ts", "test") if study.cases == "test" else ("Tr", f"val_fold_{fold}")
+
+
+def _label_file(dataset: PlannedDataset, part: str, case: str) -> Path:
+    return dataset.raw / f"labels{part}" / f"{case}{dataset.dataset_json['file_ending']}"
+
+
 def gather(study: Study, dataset: PlannedDataset, fold: int) -> HeldOut:
     """Return the cases that judge a fold; make links to their files where these are not there."""
-    ending = dataset.dataset_json["file_ending"]
-    part, name = ("Ts", "test") if study.cases == "test" else ("Tr", f"val_fold_{fold}")
-    files, folder = leakage.image_files(dataset.raw, ending)[part], study.folder / "held_out" / name
+    part, name = _place(study, fold)
+    files = leakage.image_files(dataset.raw, dataset.dataset_json["file_ending"])[part]
+    folder = study.folder / "held_out" / name
     cases = cases_to_judge(study, dataset, fold)
     for case in cases:
         for source in files[case]:
             _link(Path(source), folder / "images" / Path(source).name)
-        label = dataset.raw / f"labels{part}" / f"{case}{ending}"
+        label = _label_file(dataset, part, case)
         _link(label, folder / "labels" / label.name)
     return HeldOut(folder, cases)
 
@@ -117,7 +157,7 @@ def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> li
     """Compare training, validation and test cases by patient and by content, once per fold.
 
     Returns:
-        Digests of all folds that are free of leaks, for :func:`record_leaks`.
+        Digests of all folds, with what judges them, that are free of leaks, for :func:`record_leaks`.
 
     Raises:
         UserError: If a patient or an image is on two sides.
@@ -127,14 +167,17 @@ def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> li
     splits = load_splits(dataset.preprocessed / SPLITS_FILE)
     digests = None
     for fold, content in study.folds.items():
-        if content["sha256"] in checked:
+        judged = study.held_out[_place(study, fold)[1]]
+        everything = json.dumps([content["sha256"], study.unlabeled, judged], sort_keys=True)
+        digest = hashlib.sha256(everything.encode()).hexdigest()
+        if digest in checked:
             continue
         files = leakage.image_files(dataset.raw, dataset.dataset_json["file_ending"])
         sides = leakage.sides_of(splits[fold], files)
         leakage.refuse_leaks(leakage.shared_groups(sides, study.group_of), dataset.raw)
         digests = digests or leakage.content_digests(files, dataset.dataset_json, num_processes)
         leakage.refuse_leaks(leakage.shared_images(sides, digests)[0], dataset.raw)
-        checked.append(content["sha256"])
+        checked.append(digest)
     return checked
 
 

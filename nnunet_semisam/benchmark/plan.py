@@ -14,7 +14,7 @@ from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.default_splits import SPLITS_FILE
 from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function, read_grouping
 from nnunet_semisam.data.splits import LISTS, load_splits, write_json
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 
 BASELINE = "nnUNetTrainerSupervised"
 STUDY_FILE = "study.json"
@@ -63,6 +63,8 @@ class Study:
         cases: ``test`` (imagesTs) or ``val`` (the validation cases of the fold).
         test_set: Name of one of several test sets, or ``None``.
         group: The pattern that finds the patient in a case's name; ``None`` cuts off frame numbers.
+        unlabeled: How many cases ``imagesUl`` has, and a digest of their names.
+        held_out: Name of a set of cases that judges (``test``, ``val_fold_0``) -> case -> digest of its files.
         device: For nnU-Net's ``-device``; ``auto`` is found out where a run trains.
     """
 
@@ -79,6 +81,8 @@ class Study:
     cases: str = "test"
     test_set: str | None = None
     group: str | None = None
+    unlabeled: dict[str, Any] = field(default_factory=dict)
+    held_out: dict[str, dict[str, str]] = field(default_factory=dict)
     device: str = field(default=AUTO, compare=False)
 
     def runs(self) -> list[Run]:
@@ -167,9 +171,31 @@ def _merge(before: Study, now: Study) -> Study:
                 f"Fold {fold} of {now.dataset} has changed since {now.folder} was begun. Restore {SPLITS_FILE}, or "
                 "choose another --out."
             )
+    if before.unlabeled != now.unlabeled:
+        raise UserError(
+            f"imagesUl of {now.dataset} is not what it was when {now.folder} was begun (cases then: "
+            f"{before.unlabeled.get('cases', 'not written down')}, now: {now.unlabeled.get('cases')}). Its runs would "
+            "not compare. Restore the files, or choose another --out."
+        )
+    for name in before.held_out.keys() & now.held_out.keys():
+        if before.held_out[name] != now.held_out[name]:
+            raise UserError(
+                f"The held-out cases ({name}) of {now.dataset} have changed since {now.folder} was begun: "
+                f"{_changed_cases(before.held_out[name], now.held_out[name])}. Its runs would not compare. Restore the "
+                "files, or choose another --out."
+            )
     merged = {name: list(dict.fromkeys([*old[name], *new[name]])) for name in ("trainers", "configurations", "seeds")}
-    folds = {**before.folds, **now.folds}
-    return Study(folder=now.folder, **{**new, **merged, "folds": folds})
+    merged |= {"folds": {**before.folds, **now.folds}, "held_out": {**before.held_out, **now.held_out}}
+    return Study(folder=now.folder, **{**new, **merged})
+
+
+def _changed_cases(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    lists = {
+        "new": sorted(new.keys() - old.keys()),
+        "gone": sorted(old.keys() - new.keys()),
+        "other files": sorted(case for case in old.keys() & new.keys() if old[case] != new[case]),
+    }
+    return "; ".join(f"{name}: {name_some(cases)}" for name, cases in lists.items() if cases)
 
 
 def _difference(old: Any, new: Any) -> str:

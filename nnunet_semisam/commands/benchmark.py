@@ -66,8 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         show(study)
         return 0
-    for fold in study.folds:
-        held_out.cases_to_judge(study, dataset, fold)
+    study = held_out.pin(study, dataset)
     plan_of_all = plan.refuse_other_study(study)
     to_do = [one for one in plan_of_all.runs() if runs.status(plan_of_all, one) != DONE]
     for note in preflight.check_runs(study, dataset, to_do):

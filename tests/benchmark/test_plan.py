@@ -16,6 +16,14 @@ from nnunet_semisam.errors import UserError
 BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
 
 
+def pinned(made):
+    return held_out.pin(made, open_dataset("3", "nnUNetPlans"))
+
+
+def check_leaks(made):
+    return held_out.check_leaks(pinned(made), open_dataset("3", "nnUNetPlans"), 1)
+
+
 def test_grid_is_complete_and_the_baseline_comes_first(study):
     runs = study("--seeds", "0", "4", "-c", "2d", "3d_fullres").runs()
     assert len({run.name for run in runs}) == len(runs) == 2 * 2 * 2 * 2
@@ -63,7 +71,7 @@ def test_groups_are_those_of_the_converter_where_no_split_was_made(study, raw):
     write_grouping(raw, Grouping("frame[0-9]+"))
     assert [content["budget"] for content in study("--labeled", "2").folds.values()] == [2, 2]
     with pytest.raises(UserError, match=r"p0_frame01 is for train and imagesTr/p5_frame01 is for val .* of one group"):
-        held_out.check_leaks(study("--cases", "val"), open_dataset("3", "nnUNetPlans"), 1)
+        check_leaks(study("--cases", "val"))
     (raw / "semisam_groups.json").write_text("{")
     with pytest.raises(UserError, match=r"semisam_groups.json cannot be read"):
         study()
@@ -93,6 +101,46 @@ def test_what_makes_runs_comparable_may_not_change(study, change, message):
     with pytest.raises(UserError, match=message):
         plan.begin(replace(made, **change))
     assert (made.folder / plan.STUDY_FILE).read_text() == before
+
+
+def copy_case(raw, source, part, name):
+    kind, case = source
+    ending = next(iter(raw.glob(f"images{kind}/{case}_0000.*"))).name.removeprefix(f"{case}_0000")
+    (raw / f"images{part}").mkdir(exist_ok=True)
+    shutil.copy(raw / f"images{kind}" / f"{case}_0000{ending}", raw / f"images{part}" / f"{name}_0000{ending}")
+    if part != "Ul":
+        shutil.copy(raw / f"labels{kind}" / f"{case}{ending}", raw / f"labels{part}" / f"{name}{ending}")
+
+
+def test_cases_that_judge_may_not_change(study, raw):
+    made = plan.begin(pinned(study()))
+    judge = min(made.held_out["test"])
+    assert plan.begin(pinned(study("--seeds", "1"))).seeds == [0, 1]
+    copy_case(raw, ("Tr", "p0_frame01"), "Ts", "t9_frame01")
+    with pytest.raises(
+        UserError, match=r"held-out cases \(test\) .* have changed since .*: new: t9_frame01. .*Restore"
+    ):
+        plan.begin(pinned(study("--seeds", "2")))
+    (raw / "labelsTs" / "t9_frame01.nii.gz").unlink()
+    copy_case(raw, ("Tr", "p0_frame01"), "Ts", judge)
+    with pytest.raises(UserError, match=f"other files: {judge}"):
+        plan.begin(pinned(study("--seeds", "2")))
+
+
+def test_unlabeled_images_may_not_become_more(study, raw):
+    plan.begin(pinned(study()))
+    copy_case(raw, ("Tr", "p0_frame01"), "Ul", "u9")
+    with pytest.raises(UserError, match=r"imagesUl of .* \(cases then: 1, now: 2\)"):
+        plan.begin(pinned(study("--seeds", "2")))
+
+
+def test_leaks_are_looked_for_again_where_other_images_came(study, raw):
+    made = study("--cases", "val")
+    held_out.record_leaks(plan.begin(pinned(made)), check_leaks(made))
+    assert len(check_leaks(made)) == len(made.folds)  # from what was recorded
+    copy_case(raw, ("Tr", "p5_frame01"), "Ul", "u9")
+    with pytest.raises(UserError, match="hold the same image"):
+        check_leaks(made)
 
 
 def test_device_may_change(study):
