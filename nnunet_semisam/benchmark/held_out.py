@@ -153,34 +153,33 @@ def _link(source: Path, target: Path) -> None:
     os.replace(temporary, target)  # also over a link to where the dataset was before
 
 
-def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> list[str]:
-    """Compare training, validation and test cases by patient and by content, once per fold.
+def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> dict[str, str]:
+    """Compare training, validation and test cases by patient and by content, once per fold and its images.
 
     Returns:
-        Digests of all folds, with what judges them, that are free of leaks, for :func:`record_leaks`.
+        Digest of every fold without leaks -> digest of all that was compared, for :func:`record_leaks`.
 
     Raises:
         UserError: If a patient or an image is on two sides.
     """
     record = study.folder / CHECKED_FILE
-    checked = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else []
+    checked = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     splits = load_splits(dataset.preprocessed / SPLITS_FILE)
     digests = None
     for fold, content in study.folds.items():
-        judged = study.held_out[_place(study, fold)[1]]
-        everything = json.dumps([content["sha256"], study.unlabeled, judged], sort_keys=True)
-        digest = hashlib.sha256(everything.encode()).hexdigest()
-        if digest in checked:
+        compared = json.dumps([study.unlabeled, study.held_out[_place(study, fold)[1]]], sort_keys=True)
+        digest = hashlib.sha256(compared.encode()).hexdigest()
+        if checked.get(content["sha256"]) == digest:
             continue
         files = leakage.image_files(dataset.raw, dataset.dataset_json["file_ending"])
         sides = leakage.sides_of(splits[fold], files)
         leakage.refuse_leaks(leakage.shared_groups(sides, study.group_of), dataset.raw)
         digests = digests or leakage.content_digests(files, dataset.dataset_json, num_processes)
         leakage.refuse_leaks(leakage.shared_images(sides, digests)[0], dataset.raw)
-        checked.append(digest)
+        checked[content["sha256"]] = digest
     return checked
 
 
-def record_leaks(study: Study, checked: list[str]) -> None:
-    """Remember which folds were checked, so that a benchmark that goes on does not read every image again."""
+def record_leaks(study: Study, checked: dict[str, str]) -> None:
+    """Remember what was compared, so that a benchmark that goes on does not read every image again."""
     write_json(study.folder / CHECKED_FILE, checked)
