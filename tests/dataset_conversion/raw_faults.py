@@ -107,8 +107,8 @@ def raw_channels_in_one_file(data):
         path.unlink()
     sitk.WriteImage(volume("4D", shape=(2, 3, 6, 8)), str(data / "imagesTr" / "p03_frame01_0000.nii.gz"))
     return (
-        r"p03_frame01_0000.nii.gz: must be a 3D image with one value per voxel, has 4 axes, .* Export one volume and "
-        r"one channel per file.(.|\n)*--leave-out p03_frame01"
+        r"p03_frame01_0000.nii.gz: must be a 3D image with one value per voxel, has 4 axes, .* Export one volume per "
+        r"file, and one file per channel.(.|\n)*--leave-out p03_frame01"
     )
 
 
