@@ -160,8 +160,8 @@ def _read(source: Source, findings: list[str]) -> sitk.Image | None:
     if image.GetDimension() != 3 or (image.GetNumberOfComponentsPerPixel() != 1 and not source.many_channels):
         shape = f"{image.GetDimension()} axes, {image.GetNumberOfComponentsPerPixel()} values per voxel"
         findings.append(
-            f"{path}: must be a 3D image with one value per voxel, has {shape}. Export one volume per file, and one file "
-            "per channel."
+            f"{path}: must be a 3D image with one value per voxel, has {shape}. Export one volume per file, and one "
+            "file per channel."
         )
         return None
     return image
