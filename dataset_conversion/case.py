@@ -26,11 +26,15 @@ class Source:
         path: The file.
         load: Reads it, for formats that SimpleITK does not read; ``None`` lets SimpleITK read it.
         rewrite: Whether what was read is written; otherwise the file is copied, byte for byte.
+        beside: A file that nnU-Net reads along with it: the spacing of a tif volume.
+        many_channels: Whether the file may hold several channels, as the values of one voxel.
     """
 
     path: Path
     load: Callable[[Path], sitk.Image] | None = None
     rewrite: bool = False
+    beside: Path | None = None
+    many_channels: bool = False
 
     def read(self) -> sitk.Image:
         """Return the image or label."""
@@ -72,13 +76,20 @@ class Case:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """All files that are read for this case."""
-        return self.images if self.label is None else (*self.images, self.label)
+        """All files that are written for this case: images, label, and what lies beside them."""
+        label = () if self.label is None else (self.label,)
+        return (*self.images, *label, *(Source(path) for path in self._beside().values()))
 
     def targets(self, file_ending: str) -> list[str]:
         """Return the name of each of ``sources`` in the dataset, relative to its folder."""
         names = [f"images{self.part}/{self.identifier}_{i:04d}{file_ending}" for i in range(len(self.images))]
-        return names if self.label is None else [*names, f"labels{self.part}/{self.identifier}{file_ending}"]
+        label = [] if self.label is None else [f"labels{self.part}/{self.identifier}{file_ending}"]
+        return [*names, *label, *(f"{kind}{self.part}/{self.identifier}.json" for kind in self._beside())]
+
+    def _beside(self) -> dict[str, Path]:
+        """Return the files beside the first image, which stands for all channels, and beside the label."""
+        owners = {"images": self.images[0], "labels": self.label}
+        return {kind: owner.beside for kind, owner in owners.items() if owner is not None and owner.beside is not None}
 
 
 @dataclass(frozen=True)

@@ -129,17 +129,18 @@ def check_case(case: Case, conversion: Conversion) -> CaseCheck:
     found = CaseCheck()
     images = [_read(source, found.findings) for source in case.images]
     label = None if case.label is None else _read(case.label, found.findings)
-    everything = [*images, label]
-    for target, image in zip(case.targets(conversion.file_ending), everything, strict=False):
+    everything = [*zip(case.images, images, strict=True), *([] if case.label is None else [(case.label, label)])]
+    for target, (_, image) in zip(case.targets(conversion.file_ending), everything, strict=False):  # further: json
         if image is not None:
             found.facts[target] = facts_of(image)
     for source, image in zip(case.images, images, strict=True):
         if image is not None:
             found.findings += _check_intensities(source.path, image)
+    found.findings += _check_channels(case, images, len(conversion.channel_names))
     if label is not None:
         found.findings += _check_values(case.label.path, label, conversion.label_values)
     reference = images[0]
-    for source, other in zip(case.sources[1:], everything[1:], strict=False):
+    for source, other in everything[1:]:
         if reference is not None and other is not None:
             _check_geometry(source.path, other, case.images[0].path, reference, conversion.headers_may_differ, found)
     return found
@@ -156,13 +157,26 @@ def _read(source: Source, findings: list[str]) -> sitk.Image | None:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         findings.append(f"{path}: cannot be read ({reason}). Download or export it again.")
         return None
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+    if image.GetDimension() != 3 or (image.GetNumberOfComponentsPerPixel() != 1 and not source.many_channels):
         shape = f"{image.GetDimension()} axes, {image.GetNumberOfComponentsPerPixel()} values per voxel"
         findings.append(
-            f"{path}: must be a 3D image with one value per voxel, has {shape}. Export one volume per file."
+            f"{path}: must be a 3D image with one value per voxel, has {shape}. Export one volume per file, and one "
+            "file per channel."
         )
         return None
     return image
+
+
+def _check_channels(case: Case, images: Sequence[sitk.Image | None], expected: int) -> list[str]:
+    if any(image is None for image in images):
+        return []  # unreadable: another finding says so
+    found = sum(image.GetNumberOfComponentsPerPixel() for image in images)
+    if found == expected:
+        return []
+    return [
+        f"{case.images[0].path}: the case has {found} of {expected} channels. Export it like the others, or correct "
+        "channel_names in dataset.json."
+    ]
 
 
 def _check_intensities(path: Path, image: sitk.Image) -> list[str]:
@@ -203,7 +217,10 @@ def _check_geometry(
 ) -> None:
     import numpy as np
 
-    remedy = f"as in {reference_path.name}. Image and label must share one grid: resample, or copy the right header."
+    remedy = (
+        f"as in {reference_path.name}. Image and label must share one grid: resample, or copy the right header (for "
+        "tif the json file beside it)."
+    )
     if image.GetSize() != reference.GetSize():
         found.findings.append(f"{path}: size is {image.GetSize()}, must be {reference.GetSize()} {remedy}")
         return

@@ -22,8 +22,8 @@ class Facts:
         orientation: Where the axes x, y, z lead to, for example ``LPS``.
         minimum: Smallest value.
         maximum: Largest value.
-        voxels: SHA-256 of the values (as float32, in the order z y x) and the size. Equal for equal voxels, however
-            the file was compressed or typed.
+        voxels: SHA-256 of the values (as float32, in the order z, y, x, channel) and the size. Equal for equal voxels,
+            however the file was compressed or typed.
     """
 
     size: tuple[int, ...]
@@ -35,7 +35,7 @@ class Facts:
 
 
 def facts_of(image: sitk.Image) -> Facts:
-    """Return the facts of a 3D image."""
+    """Return the facts of a 3D image; those of several channels in one file are of all of them."""
     import SimpleITK as sitk  # noqa: N813
 
     from nnunet_semisam.data.stored_voxels import hash_of_voxels

@@ -34,8 +34,8 @@ from nnunet_semisam.errors import UserError, name_some
 from .case import Case, Conversion
 from .common import DatasetConverter, add_leave_out, add_val
 from .guards import dataset_folder_name
-from .listed_cases import check_left_out
-from .nnunet_files import Files, RawDataset, find_raw_dataset, read_raw_dataset
+from .nnunet_files import find_raw_dataset, read_raw_dataset
+from .raw_dataset import Files, RawDataset
 
 
 class NNUNetConverter(DatasetConverter):
@@ -78,7 +78,7 @@ class NNUNetConverter(DatasetConverter):
         name = new_name(args.name, folder)
         refuse_source_as_target(folder, dataset_folder_name(args.dataset_id, name))
         dataset = read_raw_dataset(folder)
-        left_out = leave_out(dataset, args.leave_out)
+        left_out = dataset.leave_out(args.leave_out)
         written = read_grouping(folder)
         pattern = written.pattern if args.group is None else args.group
         group_of = group_function(pattern)
@@ -106,25 +106,12 @@ class NNUNetConverter(DatasetConverter):
                 "left_out": left_out,
             },
             notes=notes,
-            findings=[*dataset.findings, *shared_patients(dataset, roles, group_of)],
+            findings=[*(finding.text for finding in dataset.findings), *shared_patients(dataset, roles, group_of)],
             headers_may_differ=True,
             can_leave_out=True,
             more_json=dataset.more_json,
             file_ending=dataset.file_ending,
         )
-
-
-def leave_out(dataset: RawDataset, names: Sequence[str]) -> list[str]:
-    """Remove cases from a dataset and return their names, sorted.
-
-    Raises:
-        UserError: If one of them does not exist.
-    """
-    left_out = check_left_out(names, [*dataset.train, *dataset.unlabeled, *dataset.test], dataset.folder)
-    for files in (dataset.train, dataset.unlabeled, dataset.test):
-        for case in left_out:
-            files.pop(case, None)
-    return left_out
 
 
 def choose_roles(args: argparse.Namespace, written: Grouping, groups: Mapping[str, Sequence[str]]) -> Roles:

@@ -1,59 +1,19 @@
-"""An existing dataset as it lies on disk: nnU-Net's raw format, or a task of the Medical Segmentation Decathlon."""
+"""Where an existing dataset is, and which file is which case in nnU-Net's raw format."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from nnunet_semisam.errors import UserError, name_some
 
-from .case import Source
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk  # noqa: N813
-
-Files = tuple[tuple[Source, ...], Source | None]  # images of all channels, and the label if there is one
-READ_BY_SIMPLEITK = (".nii.gz", ".nrrd", ".mha", ".gipl")
-ONE_FILE_FOR_ALL_CHANNELS = (".png", ".bmp", ".tif")
-OURS = ("channel_names", "labels", "numTraining", "file_ending", "converted_by", "dataset")
-MSD = ("modality", "training", "test", "tensorImageSize", "numTest")
-
-
-@dataclass
-class RawDataset:
-    """The files of an existing dataset.
-
-    Attributes:
-        folder: Where it is.
-        channel_names: As in nnU-Net's ``dataset.json``.
-        labels: As in nnU-Net's ``dataset.json``.
-        file_ending: Of images and labels.
-        more_json: Further entries of ``dataset.json`` that must be kept, such as the order of regions.
-        train: Case -> files with a label.
-        unlabeled: Case -> files of imagesUl.
-        test: Case -> files of imagesTs; with a label where there is one.
-        bare: Cases of imagesTr without a label file; they are in ``unlabeled``, too.
-        findings: Files that are missing, or belong to nothing.
-        notes: What the user should know, such as test images that are listed and not there.
-    """
-
-    folder: Path
-    channel_names: dict[str, str]
-    labels: dict[str, int | list[int]]
-    file_ending: str
-    more_json: dict[str, Any]
-    train: dict[str, Files] = field(default_factory=dict)
-    unlabeled: dict[str, Files] = field(default_factory=dict)
-    test: dict[str, Files] = field(default_factory=dict)
-    bare: list[str] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+from .msd_files import read_msd
+from .nnunet_readers import FileReader, reader_of
+from .raw_dataset import Files, RawDataset, check_labels, entry, further_entries, visible_files
 
 
 def find_raw_dataset(name: Path) -> Path:
@@ -77,7 +37,7 @@ def find_raw_dataset(name: Path) -> Path:
 
 
 def read_raw_dataset(folder: Path) -> RawDataset:
-    """List the files of a dataset; no image is opened.
+    """List the files of a dataset; at most one image is opened.
 
     Raises:
         UserError: If ``dataset.json`` is malformed, or there is no training case.
@@ -89,9 +49,10 @@ def read_raw_dataset(folder: Path) -> RawDataset:
         raise UserError(f"{path} cannot be read as json ({error}). Correct it.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold an object, got {type(content).__name__}. Correct it.")
-    dataset = _read_msd(folder, content) if "modality" in content else _read_nnunet(folder, content)
+    is_msd = "modality" in content and "channel_names" not in content  # some keep the Decathlon's entries in nnU-Net's
+    dataset = read_msd(folder, content) if is_msd else _read_nnunet(folder, content)
     if not dataset.train:
-        found = f" {dataset.findings[0]}" if dataset.findings else ""
+        found = f" {dataset.findings[0].text}" if dataset.findings else ""
         raise UserError(
             f"{folder} has no training case with a label that ends in {dataset.file_ending}, the file_ending of "
             f"dataset.json. Correct it, or put images in imagesTr and labels in labelsTr.{found}"
@@ -103,161 +64,114 @@ def _read_nnunet(folder: Path, content: Mapping[str, Any]) -> RawDataset:
     path = folder / "dataset.json"
     dataset = RawDataset(
         folder=folder,
-        channel_names=_entry(path, content, "channel_names", dict),
-        labels=_entry(path, content, "labels", dict),
-        file_ending=_entry(path, content, "file_ending", str),
-        more_json={key: value for key, value in content.items() if key not in OURS},
+        channel_names=entry(path, content, "channel_names", dict),
+        labels=entry(path, content, "labels", dict),
+        file_ending=entry(path, content, "file_ending", str),
+        more_json=further_entries(content),
     )
-    _check_labels(path, dataset.labels)
-    read = _reader(content, dataset.file_ending)
-    if "dataset" in content:
-        dataset.train = {case: _listed(folder, path, case, entry, read) for case, entry in content["dataset"].items()}
+    check_labels(path, dataset.labels)
+    listed = _listed(folder, path, entry(path, content, "dataset", dict)) if "dataset" in content else {}
+    examples = [images[0] for images, _ in listed.values()] or visible_files(folder / "imagesTr", dataset.file_ending)
+    reader = reader_of(path, content, examples)
+    if listed:
+        for case, (images, label) in listed.items():
+            dataset.train[case] = (tuple(reader.image(image) for image in images), reader.label(label))
+            _check_count(dataset, case, images, reader)
+        dataset.note_unlisted("Tr", [image for images, _ in listed.values() for image in images])
     else:
-        found = _in_folders(dataset, "Tr", read)
+        found = _in_folders(dataset, "Tr", reader)
         dataset.train = {case: files for case, files in found.items() if files[1] is not None}
         dataset.bare = sorted(found.keys() - dataset.train.keys())
         dataset.unlabeled = {case: found[case] for case in dataset.bare}
-    dataset.unlabeled |= {case: (images, None) for case, (images, _) in _in_folders(dataset, "Ul", read).items()}
-    dataset.test = _in_folders(dataset, "Ts", read)
-    for files in (dataset.train, dataset.unlabeled, dataset.test):
-        _check_files(dataset, files)
+    dataset.unlabeled |= {case: (images, None) for case, (images, _) in _in_folders(dataset, "Ul", reader).items()}
+    dataset.test = _in_folders(dataset, "Ts", reader)
+    dataset.find_missing_files()
+    _note_spacing(dataset, reader)
     return dataset
 
 
-def _read_msd(folder: Path, content: Mapping[str, Any]) -> RawDataset:
-    path = folder / "dataset.json"
-    channels = _entry(path, content, "modality", dict)
-    labels = {str(name): value for value, name in _entry(path, content, "labels", dict).items()}
-    try:
-        labels = {name: int(value) for name, value in labels.items()}
-        pairs = [(folder / entry["image"], folder / entry["label"]) for entry in content["training"]]
-        tests = [folder / (entry["image"] if isinstance(entry, dict) else entry) for entry in content.get("test", [])]
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path} must list training cases as image and label, and labels as number and name, as the Decathlon "
-            f"does ({type(error).__name__}: {error}). Get the task again."
-        ) from error
-    _check_labels(path, labels)
-
-    def images(file: Path) -> tuple[Source, ...]:
-        if len(channels) == 1:
-            return (Source(file),)
-        return tuple(Source(file, partial(read_channel, channel=i), rewrite=True) for i in range(len(channels)))
-
-    more = {key: value for key, value in content.items() if key not in (*OURS, *MSD)}
-    dataset = RawDataset(folder, channels, labels, ".nii.gz", more)
-    dataset.train = {_stem(image): (images(image), Source(label)) for image, label in pairs}
-    dataset.test = {_stem(image): (images(image), None) for image in tests if image.is_file()}
-    if absent := [image.name for image in tests if not image.is_file()]:
-        dataset.notes.append(
-            f"{len(absent)} of the {len(tests)} test images of dataset.json are not there: {name_some(absent)}"
-        )
-    _check_files(dataset, dataset.train)
-    return dataset
-
-
-def read_channel(path: Path, channel: int) -> sitk.Image:
-    """Read one channel of a 4D image.
-
-    Raises:
-        ValueError: If the image has fewer channels.
-    """
-    import SimpleITK as sitk  # noqa: N813
-
-    image = sitk.ReadImage(str(path))
-    if image.GetDimension() != 4 or image.GetSize()[3] <= channel:
-        raise ValueError(f"it has no channel {channel}, its size is {image.GetSize()}")
-    return image[:, :, :, channel]
-
-
-def read_as_nnunet_does(path: Path, dataset_json: Mapping[str, Any]) -> sitk.Image:
-    """Read a file that SimpleITK cannot read as a volume, for example a png, with the reader that nnU-Net would take.
-
-    Of several channels in one file, only the first is looked at.
-    """
-    import SimpleITK as sitk  # noqa: N813
-    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
-
-    reader = determine_reader_writer_from_dataset_json(dict(dataset_json), verbose=False)()
-    return sitk.GetImageFromArray(reader.read_images((str(path),))[0][0])
-
-
-def _reader(content: Mapping[str, Any], file_ending: str) -> Callable[[Path], sitk.Image] | None:
-    return None if file_ending in READ_BY_SIMPLEITK else partial(read_as_nnunet_does, dataset_json=content)
-
-
-def _in_folders(dataset: RawDataset, part: str, read: Callable[[Path], sitk.Image] | None) -> dict[str, Files]:
+def _in_folders(dataset: RawDataset, part: str, reader: FileReader) -> dict[str, Files]:
     pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(dataset.file_ending)}")
-    images: dict[str, list[Source]] = {}
-    folder = dataset.folder / f"images{part}"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+    images: dict[str, list[Path]] = {}
+    for path in visible_files(dataset.folder / f"images{part}", dataset.file_ending):
         if match := pattern.fullmatch(path.name):
-            images.setdefault(match["case"], []).append(Source(path, read))
-        elif path.name.endswith(dataset.file_ending) and not path.name.startswith("."):
-            dataset.findings.append(f"{path}: the name must end in _0000{dataset.file_ending}. Rename it.")
+            images.setdefault(match["case"], []).append(path)
+        else:
+            case = path.name.removesuffix(dataset.file_ending)
+            dataset.find(case, f"{path}: the name must end in _0000{dataset.file_ending}. Rename it")
+    for case, paths in images.items():
+        if _check_count(dataset, case, paths, reader):
+            _check_numbers(dataset, case, paths)
     labels = _labels_in(dataset, part, images)
     return {
-        case: (tuple(found), Source(labels[case], read) if case in labels else None) for case, found in images.items()
+        case: (tuple(map(reader.image, paths)), reader.label(labels[case]) if case in labels else None)
+        for case, paths in images.items()
     }
 
 
-def _labels_in(dataset: RawDataset, part: str, images: Collection[str]) -> dict[str, Path]:
-    folder = dataset.folder / f"labels{part}"
-    files = sorted(folder.glob(f"*{dataset.file_ending}")) if folder.is_dir() else []
-    labels = {path.name.removesuffix(dataset.file_ending): path for path in files if not path.name.startswith(".")}
-    for case in sorted(labels.keys() - set(images)):
-        dataset.findings.append(
-            f"{labels[case]}: has no image {case}_0000{dataset.file_ending} in images{part}. Rename or remove it."
+def _labels_in(dataset: RawDataset, part: str, images: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
+    files = visible_files(dataset.folder / f"labels{part}", dataset.file_ending)
+    labels = {path.name.removesuffix(dataset.file_ending): path for path in files}
+    for case in sorted(labels.keys() - images.keys()):
+        dataset.find(
+            case,
+            f"{labels[case]}: has no image {case}_0000{dataset.file_ending} in images{part}. Rename or remove it",
         )
     return labels
 
 
-def _listed(folder: Path, path: Path, case: str, entry: Any, read: Callable[[Path], sitk.Image] | None) -> Files:
-    try:
-        images, label = list(entry["images"]), entry["label"]
-        if not images:
-            raise TypeError("no image")
-        return (
-            tuple(Source(folder / os.path.expandvars(image), read) for image in images),
-            Source(folder / os.path.expandvars(label), read),
-        )
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f'{path}: the entry of {case} under "dataset" must hold "images" and "label". Correct it.'
-        ) from error
-
-
-def _check_files(dataset: RawDataset, files: Mapping[str, Files]) -> None:
-    expected = 1 if dataset.file_ending in ONE_FILE_FOR_ALL_CHANNELS else len(dataset.channel_names)
-    for case, (images, label) in files.items():
-        if len(images) != expected:
-            names = ", ".join(sorted(image.path.name for image in images))
-            dataset.findings.append(
-                f"{images[0].path}: the case has {len(images)} of {expected} channels ({names}). Add the missing "
-                f"files, or correct channel_names in {dataset.folder / 'dataset.json'}."
+def _listed(folder: Path, path: Path, cases: Mapping[str, Any]) -> dict[str, tuple[list[Path], Path]]:
+    """Return case -> images and label, as ``dataset.json`` lists them."""
+    found = {}
+    for case, files in cases.items():
+        try:
+            images, label = files["images"], files["label"]
+            if not isinstance(images, list) or not images:
+                raise TypeError("no list of images")
+            found[case] = (
+                [folder / os.path.expandvars(image) for image in images],
+                folder / os.path.expandvars(label),
             )
-        for source in (*images, *([label] if label else [])):
-            if not source.path.is_file():
-                dataset.findings.append(f"{source.path}: is missing; {case} needs it. Add it, or remove the case.")
+        except (KeyError, TypeError) as error:
+            raise UserError(
+                f'{path}: the entry of {case} under "dataset" must hold "images" (a list) and "label". Correct it.'
+            ) from error
+    return found
 
 
-def _check_labels(path: Path, labels: Mapping[str, Any]) -> None:
-    values = [each for entry in labels.values() for each in (entry if isinstance(entry, list) else [entry])]
-    if labels.get("background") != 0 or not all(isinstance(value, int) for value in values):
-        raise UserError(
-            f'{path}: labels must be like {{"background": 0, "organ": 1}} (a list of numbers for a region), got '
-            f"{dict(labels)}. Correct it."
+def _check_count(dataset: RawDataset, case: str, images: Sequence[Path], reader: FileReader) -> bool:
+    """Compare the number of files with that of channels; what one file holds is seen when it is read."""
+    expected = len(dataset.channel_names)
+    if len(images) == expected or (reader.many_channels and len(images) < expected):
+        return True
+    names = ", ".join(image.name for image in images)
+    dataset.find(
+        case,
+        f"{images[0]}: the case has {len(images)} of {expected} channels ({names}). Add the missing files (one per "
+        f"channel), or correct channel_names in {dataset.folder / 'dataset.json'}",
+    )
+    return False
+
+
+def _check_numbers(dataset: RawDataset, case: str, images: Sequence[Path]) -> None:
+    """Refuse gaps: nnU-Net would take the files in their order, so another channel than in other cases."""
+    names = [f"{case}_{i:04d}{dataset.file_ending}" for i in range(len(images))]
+    if [image.name for image in images] != names:
+        dataset.find(
+            case,
+            f"{images[0]}: the channels must be numbered without a gap ({', '.join(names)}), got "
+            f"{', '.join(image.name for image in images)}. Add or rename files",
         )
 
 
-def _entry(path: Path, content: Mapping[str, Any], key: str, kind: type) -> Any:
-    if not isinstance(content.get(key), kind) or not content[key]:
-        raise UserError(
-            f"{path} lacks {key!r}, got {content.get(key)!r}. It must be nnU-Net's dataset.json (version 2), or one of "
-            "the Decathlon. Add the entry."
+def _note_spacing(dataset: RawDataset, reader: FileReader) -> None:
+    """Tell which volumes have no spacing: nnU-Net only prints a line for each while it trains."""
+    if not reader.spacing_beside:
+        return
+    parts: Iterable[dict[str, Files]] = (dataset.train, dataset.unlabeled, dataset.test)
+    without = [case for files in parts for case, (images, _) in files.items() if images[0].beside is None]
+    if without:
+        dataset.notes.append(
+            f"{len(without)} cases have no json file with their spacing beside the image, and nnU-Net takes 1 mm along "
+            f"every axis: {name_some(without)}"
         )
-    return content[key]
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")

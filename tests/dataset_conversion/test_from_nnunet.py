@@ -250,28 +250,6 @@ def test_other_file_endings_are_kept(convert, tmp_path, ending):
     assert all(path.name.endswith(ending) for path in (folder / "imagesTr").iterdir())
 
 
-def test_flat_images_in_png_files_are_read_with_nnunets_reader(convert, tmp_path):
-    source = tmp_path / "Photos"
-    for part in ("imagesTr", "labelsTr"):
-        (source / part).mkdir(parents=True)
-    for number in range(4):
-        random = np.random.default_rng(number)
-        color = sitk.GetImageFromArray(random.integers(0, 255, (5, 6, 3)).astype(np.uint8), isVector=True)
-        sitk.WriteImage(color, str(source / "imagesTr" / f"photo{number}_0000.png"))
-        label = sitk.GetImageFromArray(random.integers(0, 2, (5, 6)).astype(np.uint8))
-        sitk.WriteImage(label, str(source / "labelsTr" / f"photo{number}.png"))
-    content = {
-        "channel_names": {"0": "R", "1": "G", "2": "B"},
-        "labels": {"background": 0, "road": 1},
-        "numTraining": 4,
-        "file_ending": ".png",
-    }
-    (source / "dataset.json").write_text(json.dumps(content))
-    folder = convert("--labeled", "2", source=source).folder
-    assert len(list((folder / "imagesUl").iterdir())) == 1
-    assert (folder / "imagesTr").is_dir()
-
-
 def test_file_runs_as_a_script_from_a_checkout(data, raw, tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, str(SCRIPT), "-i", str(data), "-d", "510", "--labeled", "1"]
