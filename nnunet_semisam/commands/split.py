@@ -128,6 +128,7 @@ def make_budgets(args: argparse.Namespace, raw: Path, file_ending: str) -> Budge
         UserError: If the options do not fit the labeled cases.
     """
     from nnunet_semisam.data.default_splits import labeled_cases
+    from nnunet_semisam.data.group_words import as_name
     from nnunet_semisam.data.label_budgets import SEED, group_function, labeling_order, members_of, read_grouping
     from nnunet_semisam.data.roles import make_folds, roles_from_order
 
@@ -139,7 +140,8 @@ def make_budgets(args: argparse.Namespace, raw: Path, file_ending: str) -> Budge
     group_of = group_function(pattern)
     members = members_of(cases, group_of)
     order, val = labeling_order(written, members, args.group, args.seed, args.order)
-    roles = roles_from_order(args.labeled, args.val or val, order, members=members)
+    val = args.val or (None if val is None else [*map(as_name, val)])
+    roles = roles_from_order(args.labeled, val, order, members=members)
     folds, record = make_folds(roles, members.__getitem__, hide=True)
     seed = SEED if args.seed is None else args.seed
     chosen = {"labeled": args.labeled, "val": roles.val, "group": pattern, "seed": seed, "order": roles.order}

@@ -113,9 +113,11 @@ def convert_all(raw, *options: str) -> Path:
 
 
 def test_converted_dataset_keeps_groups_order_and_validation(raw):
-    folder = convert_all(raw, "--group", "^[a-z]([0-9])", "--val", "2", "--leave-out", "u1_frame01", "t1_frame01")
+    folder = convert_all(raw, "--group", "^[a-z]([0-9])", "--val", "+2", "--leave-out", "u1_frame01", "t1_frame01")
     written = read_grouping(folder)
-    cut("--labeled", "1", "2", "--overwrite", dataset="4")
+    with pytest.raises(UserError, match=r"--labeled 1 2: 1 may be a number or a name"):
+        cut("--labeled", "1", "2", "--overwrite", dataset="4")
+    cut("--labeled", "+1", "+2", "--overwrite", dataset="4")
     one, two = folds_of(folder)
     assert [patients(fold["train"]) for fold in (one, two)] == [
         {f"p{i}" for i in written.order[:1]},
@@ -124,6 +126,7 @@ def test_converted_dataset_keeps_groups_order_and_validation(raw):
     assert patients(one["val"]) == {f"p{i}" for i in written.val}
     chosen = json.loads((raw.parents[1] / "preprocessed" / folder.name / SPLIT_FILE).read_text())
     assert chosen["group"] == "^[a-z]([0-9])"
+    convert_all(folder, "--labeled", "+1", "-d", "5", "--name", "Z")  # its validation patients are numbers, too
     cut("--labeled", "1", "--group", "^[a-z][0-9]", "--overwrite", dataset="4")
     assert len(folds_of(folder)[0]["val"]) == 2  # another grouping: a fifth of six patients, of two frames each
 
