@@ -210,6 +210,12 @@ def test_second_run_changes_nothing(convert):
     assert again.fingerprint == first.fingerprint
 
 
+def test_another_order_of_labeling_is_another_dataset(convert):
+    convert("--labeled", "p01", "--val", "p02", "--seed", "1")
+    with pytest.raises(UserError, match=r"Dataset500_Heart exists with other content: its grouping differ. \(order\)"):
+        convert("--labeled", "p01", "--val", "p02", "--seed", "7")
+
+
 def test_output_can_be_the_source_of_the_next_conversion(convert):
     first = convert("--labeled", "p02", "p03", "--val", "p01")
     second = convert("--labeled", "p02", "--val", "p01", "-d", "501", "--name", "Less", source=first.folder)

@@ -43,6 +43,44 @@ def test_other_settings_under_the_same_id_are_refused(convert, options):
     assert state(convert("--labeled", "2").folder) == before
 
 
+def change_manifest(folder, change):
+    content = json.loads((folder / MANIFEST_FILE).read_text())
+    change(content)
+    (folder / MANIFEST_FILE).write_text(json.dumps(content))
+
+
+def test_other_order_of_labeling_under_the_same_id_is_refused(convert, monkeypatch):
+    before = state(convert("--labeled", "2").folder)
+    plan = AcdcConverter.plan
+
+    def plan_another_order(*args):
+        planned = plan(*args)
+        return replace(planned, grouping=replace(planned.grouping, order=planned.grouping.order[::-1]))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AcdcConverter, "plan", plan_another_order)
+        with pytest.raises(UserError, match=r"its grouping differ. \(order\) Choose another id with -d"):
+            convert("--labeled", "2")
+    assert state(convert("--labeled", "2").folder) == before
+
+
+def test_other_test_sets_under_the_same_id_are_refused(convert, monkeypatch):
+    convert("--labeled", "2")
+    plan = AcdcConverter.plan
+    monkeypatch.setattr(AcdcConverter, "plan", lambda *args: replace(plan(*args), test_sets={"other": []}))
+    with pytest.raises(UserError, match=r"its test_sets differ. \(other\) Choose another id with -d"):
+        convert("--labeled", "2")
+
+
+def test_manifest_of_an_older_version_is_completed_from_the_files_beside_it(convert):
+    folder = convert("--labeled", "2").folder
+    change_manifest(folder, lambda content: [content.pop(key) for key in ("grouping", "test_sets")])
+    assert convert("--labeled", "2").already_there
+    (folder / "semisam_groups.json").unlink()
+    with pytest.raises(UserError, match=r"manifest.json does not hold 'grouping': another version .* Choose another"):
+        convert("--labeled", "2")
+
+
 def test_other_data_under_the_same_id_are_refused(convert, database):
     convert("--labeled", "2")
     shutil.copy(
