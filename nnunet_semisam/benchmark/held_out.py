@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.data import leakage
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.default_splits import SPLITS_FILE
 from nnunet_semisam.data.label_budgets import TEST_SETS_FILE
+from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.data.splits import load_splits, write_json
 from nnunet_semisam.errors import UserError
 
@@ -41,14 +44,14 @@ class HeldOut:
         return self.folder / "labels" / f"{case}{file_ending}"
 
 
-def test_cases(raw: Path, file_ending: str, test_set: str | None) -> list[str]:
+def test_cases(raw: Path, dataset_json: Mapping[str, Any], test_set: str | None) -> list[str]:
     """Return the test cases that have labels.
 
     Raises:
         UserError: If there is none, or several test sets are there and none was chosen, or the one is unknown.
     """
-    images = leakage.image_files(raw, file_ending)["Ts"]
-    cases = [case for case in sorted(images) if (raw / "labelsTs" / f"{case}{file_ending}").is_file()]
+    images, ending = image_files(raw, dataset_json)["Ts"], dataset_json["file_ending"]
+    cases = [case for case in sorted(images) if (raw / "labelsTs" / f"{case}{ending}").is_file()]
     sets_file = raw / TEST_SETS_FILE
     sets = json.loads(sets_file.read_text(encoding="utf-8")) if sets_file.is_file() else {}
     if test_set is None and len(sets) > 1:
@@ -71,18 +74,20 @@ def cases_to_judge(study: Study, dataset: PlannedDataset, fold: int) -> list[str
     Raises:
         UserError: If there is none, an image or label is missing, or a case is trained on.
     """
-    ending = dataset.dataset_json["file_ending"]
     if study.cases == "test":
-        return test_cases(dataset.raw, ending, study.test_set)
+        return test_cases(dataset.raw, dataset.dataset_json, study.test_set)
     split = load_splits(dataset.preprocessed / SPLITS_FILE)[fold]
     if trained := sorted({*split["val"]} & {*split["train"], *split.get("unlabeled", [])}):
         raise UserError(
             f"Fold {fold} validates on cases that it trains on ({', '.join(trained[:5])}), which judge nothing. Leave "
             "it out, or use --cases test."
         )
-    images = leakage.image_files(dataset.raw, ending)["Tr"]
+    images, labels = (
+        image_files(dataset.raw, dataset.dataset_json)["Tr"],
+        label_files(dataset.raw, dataset.dataset_json),
+    )
     for case in split["val"]:
-        if case not in images or not (dataset.raw / "labelsTr" / f"{case}{ending}").is_file():
+        if case not in images or case not in labels or not labels[case].is_file():
             raise UserError(f"{dataset.raw} lacks image or label of {case}. Add the file, or take the case out.")
     return sorted(split["val"])
 
@@ -91,13 +96,14 @@ def gather(study: Study, dataset: PlannedDataset, fold: int) -> HeldOut:
     """Return the cases that judge a fold; make links to their files where these are not there."""
     ending = dataset.dataset_json["file_ending"]
     part, name = ("Ts", "test") if study.cases == "test" else ("Tr", f"val_fold_{fold}")
-    files, folder = leakage.image_files(dataset.raw, ending)[part], study.folder / "held_out" / name
+    files, folder = image_files(dataset.raw, dataset.dataset_json)[part], study.folder / "held_out" / name
+    labels = label_files(dataset.raw, dataset.dataset_json) if part == "Tr" else {}
     cases = cases_to_judge(study, dataset, fold)
     for case in cases:
-        for source in files[case]:
-            _link(Path(source), folder / "images" / Path(source).name)
-        label = dataset.raw / f"labels{part}" / f"{case}{ending}"
-        _link(label, folder / "labels" / label.name)
+        for channel, source in enumerate(files[case]):  # a list in dataset.json may call its files anything
+            _link(Path(source), folder / "images" / f"{case}_{channel:04d}{ending}")
+        label = labels.get(case, dataset.raw / f"labels{part}" / f"{case}{ending}")
+        _link(label, folder / "labels" / f"{case}{ending}")
     return HeldOut(folder, cases)
 
 
@@ -129,7 +135,7 @@ def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> li
     for fold, content in study.folds.items():
         if content["sha256"] in checked:
             continue
-        files = leakage.image_files(dataset.raw, dataset.dataset_json["file_ending"])
+        files = image_files(dataset.raw, dataset.dataset_json)
         sides = leakage.sides_of(splits[fold], files)
         leakage.refuse_leaks(leakage.shared_groups(sides, study.group_of), dataset.raw)
         digests = digests or leakage.content_digests(files, dataset.dataset_json, num_processes)
