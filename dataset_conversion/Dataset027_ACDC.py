@@ -58,13 +58,15 @@ class AcdcConverter(DatasetConverter):
         source = find_source(args.input)
         findings: list[str] = []
         patients = read_patients(source / "training")
-        left_out = check_left_out([default_group(name) for name in args.leave_out], patients, source)
-        patients = {name: patient for name, patient in patients.items() if name not in left_out}
+        official = read_patients(source / "testing") if (source / "testing").is_dir() else {}
+        left_out = check_left_out([*map(default_group, args.leave_out)], [*patients, *official], source)
+        for name in left_out:
+            patients.pop(name, None)
+            official.pop(name, None)
         if args.split == "ssl4mis":
             roles = roles_ssl4mis(args.labeled, patients)
         else:
             roles = roles_5fold(args.labeled, patients, args.seed)
-        official = read_patients(source / "testing") if (source / "testing").is_dir() else {}
         used = [*roles.train, *roles.val, *roles.test]
         findings += [text for name in used for text in check_patient(patients[name])]
         findings += [text for patient in official.values() for text in check_patient(patient)]

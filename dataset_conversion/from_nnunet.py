@@ -19,10 +19,10 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
+from nnunet_semisam.data.group_words import as_name
 from nnunet_semisam.data.label_budgets import (
     SEED,
     Grouping,
-    as_groups,
     group_function,
     labeling_order,
     members_of,
@@ -53,7 +53,7 @@ class NNUNetConverter(DatasetConverter):
         parser.add_argument(
             "--test",
             nargs="+",
-            default=["0"],
+            default=[],
             metavar="N",
             help="groups to test on, with their labels: a number (the last ones of the order) or names (default: none)",
         )
@@ -126,8 +126,8 @@ def choose_roles(args: argparse.Namespace, written: Grouping, groups: Mapping[st
         UserError: If the options do not fit the groups.
     """
     order, val = labeling_order(written, groups, args.group, args.seed, args.order)
-    test = last_groups("--test", as_groups(args.test, groups), order)
-    val = [group for group in val or [] if group not in test] or None
+    test = last_groups("--test", args.test, order, groups)
+    val = [as_name(group) for group in val or [] if group not in test] or None
     rest = [group for group in order if group not in test]
     return replace(roles_from_order(args.labeled, args.val or val, rest, members=groups), test=test)
 

@@ -8,11 +8,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.data.default_splits import SPLITS_FILE
-from nnunet_semisam.data.label_budgets import MANIFEST_FILE
+from nnunet_semisam.data.label_budgets import GROUPS_FILE, MANIFEST_FILE, TEST_SETS_FILE, read_grouping
 from nnunet_semisam.data.replan import ct_channels
 from nnunet_semisam.data.splits import load_splits, same_splits
 from nnunet_semisam.errors import UserError
@@ -127,10 +128,16 @@ def compare_existing(folder: Path, manifest: dict[str, Any], workers: int) -> di
         found = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{path} cannot be read ({error}). {way_out}") from error
+    recorded = _roles_beside_the_manifest(folder) | found
     for key, planned in manifest.items():
-        if found.get(key) != planned:
+        if key not in recorded:
             raise UserError(
-                f"{folder} exists with other content: its {key} differ. {_difference(found.get(key), planned)}{way_out}"
+                f"{path} does not hold {key!r}: another version of this command wrote it, so it cannot be told whether "
+                f"this is the same dataset. {way_out}"
+            )
+        if recorded[key] != planned:
+            raise UserError(
+                f"{folder} exists with other content: its {key} differ. {_difference(recorded[key], planned)}{way_out}"
             )
     written = found.get("files", {})
     unchanged = in_threads(lambda item: _is_unchanged(folder / item[0], item[1]), written.items(), workers, "comparing")
@@ -196,6 +203,18 @@ def sha256(path: Path) -> str:
         raise UserError(
             f"{path} cannot be read ({error}). Mend its link or permissions, and run this again."
         ) from error
+
+
+def _roles_beside_the_manifest(folder: Path) -> dict[str, Any]:
+    """Return what manifests of older versions do not hold, from files that these versions wrote beside them."""
+    if not (folder / GROUPS_FILE).is_file():
+        return {}
+    path = folder / TEST_SETS_FILE
+    try:
+        test_sets = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Run the converter again under another id.") from error
+    return {"grouping": asdict(read_grouping(folder)), "test_sets": test_sets}
 
 
 def _is_unchanged(path: Path, digest: str) -> bool:

@@ -5,12 +5,13 @@ Whatever is wrong here is mended by reading voxels and affine with nibabel and w
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from nnunet_semisam.data.stored_voxels import is_compressed, open_unpacked
 
 from .case import Source
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     import SimpleITK as sitk  # noqa: N813
 
-GZIP_MAGIC = b"\x1f\x8b"
 HEADER_BYTES = 348
 TOLERANCE = 1e-3  # mm for origin and spacing; headers hold float32
 SKEW_TOLERANCE = 1e-4  # ITK refuses axes that are not at right angles
@@ -67,16 +67,6 @@ class Grid(NamedTuple):
         return self.size == other.size and name(self.direction.ravel()) == name(other.direction.ravel())
 
 
-def is_compressed(path: Path) -> bool:
-    """Return whether a file is gzip, whatever its name says.
-
-    Raises:
-        OSError: If the file cannot be opened.
-    """
-    with path.open("rb") as file:
-        return file.read(2) == GZIP_MAGIC
-
-
 def read_header(path: Path) -> nibabel.Nifti1Header:
     """Return the header, whatever the name of the file; voxels are not read.
 
@@ -87,7 +77,7 @@ def read_header(path: Path) -> nibabel.Nifti1Header:
     import nibabel
 
     try:
-        with gzip.open(path) if is_compressed(path) else path.open("rb") as file:
+        with open_unpacked(path) as file:
             start = file.read(HEADER_BYTES)
         return nibabel.Nifti1Header(start, check=True)
     except (EOFError, zlib.error, nibabel.wrapstruct.WrapStructError, nibabel.spatialimages.HeaderDataError) as error:
@@ -223,7 +213,7 @@ def summarise(odd: Mapping[str, Sequence[Oddity]], most: int = 5) -> list[str]:
 
 
 def _content(path: Path) -> bytes:
-    with gzip.open(path) if is_compressed(path) else path.open("rb") as file:
+    with open_unpacked(path) as file:
         return file.read()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,14 @@ def plan_manifest(conversion: Conversion, workers: int) -> dict[str, Any]:
         "settings": conversion.settings,
         "dataset": dataset_json(conversion),
         "splits": conversion.splits,
+        **roles_of(conversion),
         "sources": dict(sorted(sources.items())),
     }
+
+
+def roles_of(conversion: Conversion) -> dict[str, Any]:
+    """Return what later commands go by beyond the folds: who is labeled first, who validates, which cases test."""
+    return {"grouping": asdict(conversion.grouping), "test_sets": conversion.test_sets}
 
 
 def inspected_manifest(conversion: Conversion, inspection: Inspection) -> dict[str, Any]:

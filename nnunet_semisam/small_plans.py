@@ -15,6 +15,24 @@ FEWEST_STAGES = 3
 SMALLEST_BOTTLENECK = 4  # voxels along the longest axis; nnU-Net's UNet_featuremap_min_edge_length
 
 
+def inherited(configurations: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return a configuration with all that it inherits, as nnU-Net resolves ``inherits_from``.
+
+    Raises:
+        ValueError: If the parent does not exist, or configurations inherit from each other in a circle.
+    """
+    line = [name]
+    while (parent := configurations[line[-1]].get("inherits_from")) is not None:
+        if parent not in configurations or parent in line:
+            why = "in a circle" if parent in line else "which is not in the plans"
+            raise ValueError(f"{line[-1]} inherits from {parent}, {why}")
+        line.append(parent)
+    whole: dict[str, Any] = {}
+    for ancestor in reversed(line):
+        whole |= configurations[ancestor]
+    return whole
+
+
 def narrow(
     configuration: dict[str, Any], patch: Sequence[int], batch: int, features: Sequence[int], name: str = ""
 ) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -17,6 +18,7 @@ from nnunet_semisam.data import leakage
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.default_splits import SPLITS_FILE
 from nnunet_semisam.data.label_budgets import TEST_SETS_FILE
+from nnunet_semisam.data.raw_files import Files, image_files, label_files
 from nnunet_semisam.data.splits import load_splits, write_json
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.file_hash import sha256_of
@@ -46,14 +48,14 @@ class HeldOut:
         return self.folder / "labels" / f"{case}{file_ending}"
 
 
-def test_cases(raw: Path, file_ending: str, test_set: str | None) -> list[str]:
+def test_cases(raw: Path, dataset_json: Mapping[str, Any], test_set: str | None) -> list[str]:
     """Return the test cases that have labels.
 
     Raises:
         UserError: If there is none, or several test sets are there and none was chosen, or the one is unknown.
     """
-    images = leakage.image_files(raw, file_ending)["Ts"]
-    cases = [case for case in sorted(images) if (raw / "labelsTs" / f"{case}{file_ending}").is_file()]
+    images, ending = image_files(raw, dataset_json)["Ts"], dataset_json["file_ending"]
+    cases = [case for case in sorted(images) if (raw / "labelsTs" / f"{case}{ending}").is_file()]
     sets_file = raw / TEST_SETS_FILE
     sets = json.loads(sets_file.read_text(encoding="utf-8")) if sets_file.is_file() else {}
     if test_set is None and len(sets) > 1:
@@ -76,18 +78,20 @@ def cases_to_judge(study: Study, dataset: PlannedDataset, fold: int) -> list[str
     Raises:
         UserError: If there is none, an image or label is missing, or a case is trained on.
     """
-    ending = dataset.dataset_json["file_ending"]
     if study.cases == "test":
-        return test_cases(dataset.raw, ending, study.test_set)
+        return test_cases(dataset.raw, dataset.dataset_json, study.test_set)
     split = load_splits(dataset.preprocessed / SPLITS_FILE)[fold]
     if trained := sorted({*split["val"]} & {*split["train"], *split.get("unlabeled", [])}):
         raise UserError(
             f"Fold {fold} validates on cases that it trains on ({', '.join(trained[:5])}), which judge nothing. Leave "
             "it out, or use --cases test."
         )
-    images = leakage.image_files(dataset.raw, ending)["Tr"]
+    images, labels = (
+        image_files(dataset.raw, dataset.dataset_json)["Tr"],
+        label_files(dataset.raw, dataset.dataset_json),
+    )
     for case in split["val"]:
-        if case not in images or not (dataset.raw / "labelsTr" / f"{case}{ending}").is_file():
+        if case not in images or case not in labels or not labels[case].is_file():
             raise UserError(f"{dataset.raw} lacks image or label of {case}. Add the file, or take the case out.")
     return sorted(split["val"])
 
@@ -98,17 +102,16 @@ def pin(study: Study, dataset: PlannedDataset) -> Study:
     Raises:
         UserError: If there is nothing to judge a fold on.
     """
-    files = leakage.image_files(dataset.raw, dataset.dataset_json["file_ending"])
-    unlabeled = sorted(files["Ul"])
+    unlabeled = sorted(image_files(dataset.raw, dataset.dataset_json)["Ul"])
     names = hashlib.sha256(json.dumps(unlabeled).encode()).hexdigest()
     pinned: dict[str, dict[str, str]] = {}
     for fold in study.folds:
-        part, name = _place(study, fold)
         cases = cases_to_judge(study, dataset, fold)
-        if name in pinned:
+        if _name(study, fold) in pinned:
             continue  # all folds share the test cases
-        pinned[name] = {
-            case: _digest_of_files([*files[part][case], _label_file(dataset, part, case)])
+        images, labels = _files(study, dataset)
+        pinned[_name(study, fold)] = {
+            case: _digest_of_files([*images[case], labels[case]])
             for case in tqdm(cases, desc="held-out cases", unit="case", leave=False)
         }
     return replace(study, held_out=pinned, unlabeled={"cases": len(unlabeled), "sha256": names})
@@ -118,26 +121,29 @@ def _digest_of_files(paths: Iterable[str | Path]) -> str:
     return hashlib.sha256("".join(sha256_of(Path(path)) for path in paths).encode()).hexdigest()
 
 
-def _place(study: Study, fold: int) -> tuple[str, str]:
-    """Return the part of the dataset that judges a fold, and the name of that set of cases."""
-    return ("Ts", "test") if study.cases == "test" else ("Tr", f"val_fold_{fold}")
+def _name(study: Study, fold: int) -> str:
+    """Return the name of the set of cases that judges a fold."""
+    return "test" if study.cases == "test" else f"val_fold_{fold}"
 
 
-def _label_file(dataset: PlannedDataset, part: str, case: str) -> Path:
-    return dataset.raw / f"labels{part}" / f"{case}{dataset.dataset_json['file_ending']}"
+def _files(study: Study, dataset: PlannedDataset) -> tuple[Files, dict[str, Path]]:
+    """Return case -> its images, and case -> its label, of the part of the dataset that judges."""
+    if study.cases == "val":
+        images = image_files(dataset.raw, dataset.dataset_json)["Tr"]
+        return images, label_files(dataset.raw, dataset.dataset_json)
+    images, ending = image_files(dataset.raw, dataset.dataset_json)["Ts"], dataset.dataset_json["file_ending"]
+    return images, {case: dataset.raw / "labelsTs" / f"{case}{ending}" for case in images}
 
 
 def gather(study: Study, dataset: PlannedDataset, fold: int) -> HeldOut:
     """Return the cases that judge a fold; make links to their files where these are not there."""
-    part, name = _place(study, fold)
-    files = leakage.image_files(dataset.raw, dataset.dataset_json["file_ending"])[part]
-    folder = study.folder / "held_out" / name
+    ending, folder = dataset.dataset_json["file_ending"], study.folder / "held_out" / _name(study, fold)
+    images, labels = _files(study, dataset)
     cases = cases_to_judge(study, dataset, fold)
     for case in cases:
-        for source in files[case]:
-            _link(Path(source), folder / "images" / Path(source).name)
-        label = _label_file(dataset, part, case)
-        _link(label, folder / "labels" / label.name)
+        for channel, source in enumerate(images[case]):  # a list in dataset.json may call its files anything
+            _link(Path(source), folder / "images" / f"{case}_{channel:04d}{ending}")
+        _link(labels[case], folder / "labels" / f"{case}{ending}")
     return HeldOut(folder, cases)
 
 
@@ -167,11 +173,11 @@ def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> di
     splits = load_splits(dataset.preprocessed / SPLITS_FILE)
     digests = None
     for fold, content in study.folds.items():
-        compared = json.dumps([study.unlabeled, study.held_out[_place(study, fold)[1]]], sort_keys=True)
+        compared = json.dumps([study.unlabeled, study.held_out[_name(study, fold)]], sort_keys=True)
         digest = hashlib.sha256(compared.encode()).hexdigest()
         if checked.get(content["sha256"]) == digest:
             continue
-        files = leakage.image_files(dataset.raw, dataset.dataset_json["file_ending"])
+        files = image_files(dataset.raw, dataset.dataset_json)
         sides = leakage.sides_of(splits[fold], files)
         leakage.refuse_leaks(leakage.shared_groups(sides, study.group_of), dataset.raw)
         digests = digests or leakage.content_digests(files, dataset.dataset_json, num_processes)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_semisam.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_semisam.data.datasets import PlannedDataset
 
 HELP = "Derive plans of a narrow network with small patches, which a few CPU cores can train."
 EXAMPLE = "nnunet-semisam plan-mini -d 27"
@@ -12,6 +17,7 @@ FEATURES = (8, 80)
 STAGES = 6
 PATCH_2D, BATCH_2D = (192, 192), 8
 PATCH_3D, PATCH_3D_FLAT, BATCH_3D = (64, 64, 64), (8, 160, 160), 2  # flat: few thick slices
+SIZES = {"patch_size", "batch_size", "architecture"}  # what becomes smaller in a configuration
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,51 +57,77 @@ def run(args: argparse.Namespace) -> None:
     """Write the plans and say what changed."""
     from nnunet_semisam.data.datasets import open_dataset
     from nnunet_semisam.data.replan import check_plans_name
-    from nnunet_semisam.small_plans import parameters, write_plans
+    from nnunet_semisam.small_plans import write_plans
 
     check_plans_name(args.name, "--name")
     if args.name == args.plans:
         raise UserError(f"--name {args.name} are the plans to start from. Choose another name for the small ones.")
     dataset = open_dataset(args.dataset, args.plans)
-    plans = mini_plans(dataset.plans, args)
+    plans = mini_plans(dataset.plans, args, dataset.preprocessed / f"{args.plans}.json")
+    lines = [line for name in plans["configurations"] for line in describe(plans, name, dataset, args)]
     path, written = write_plans(dataset.preprocessed, plans, args.overwrite)
     print(f"{path} {'was written' if written else 'is already there and says the same'}:")
-    for name, configuration in plans["configurations"].items():
-        if "patch_size" not in configuration:
-            continue
-        widths = configuration["architecture"]["arch_kwargs"]["features_per_stage"]
-        print(
-            f"  {name}: patch {' x '.join(map(str, configuration['patch_size']))}, batch "
-            f"{configuration['batch_size']}, features {widths}, about {parameters(configuration) / 1e6:.1f} M weights"
-        )
-        if not (dataset.preprocessed / configuration["data_identifier"]).is_dir():
-            print(f"    not preprocessed yet: nnUNetv2_preprocess -d {args.dataset} -plans_name {args.plans} -c {name}")
+    print("\n".join(lines))
     print(f"Train with -p {args.name}. A narrow network ranks trainers side by side; it does not reach full accuracy.")
 
 
-def mini_plans(plans: dict, args: argparse.Namespace) -> dict:
-    """Return the small plans; configurations without a network of their own (a cascade) inherit theirs as before.
+def describe(plans: dict, name: str, dataset: PlannedDataset, args: argparse.Namespace) -> list[str]:
+    """Return what a configuration has become; nothing for those that inherit their sizes."""
+    from nnunet_semisam.small_plans import inherited, parameters
+
+    if not SIZES & plans["configurations"][name].keys():
+        return []
+    configuration = inherited(plans["configurations"], name)
+    widths = configuration["architecture"]["arch_kwargs"]["features_per_stage"]
+    patch = " x ".join(map(str, configuration["patch_size"]))
+    lines = [
+        f"  {name}: patch {patch}, batch {configuration['batch_size']}, features {widths}, about "
+        f"{parameters(configuration) / 1e6:.1f} M weights"
+    ]
+    if not (dataset.preprocessed / configuration["data_identifier"]).is_dir():
+        lines.append(
+            f"    not preprocessed yet: nnUNetv2_preprocess -d {args.dataset} -plans_name {args.plans} -c {name}"
+        )
+    return lines
+
+
+def mini_plans(plans: dict, args: argparse.Namespace, file: Path) -> dict:
+    """Return the small plans.
+
+    A configuration that inherits (``inherits_from``) and has no size of its own stays as it is: it inherits small ones.
+
+    Args:
+        plans: The plans to start from.
+        args: The options.
+        file: Where they were read, for messages.
 
     Raises:
-        UserError: If a patch does not fit, or the plans hold no configuration with a network.
+        UserError: If a patch does not fit, or a configuration lacks what a network needs.
     """
-    from nnunet_semisam.small_plans import doubled, narrow
+    from nnunet_semisam.small_plans import doubled, inherited, narrow
 
     first, most = args.features
     if first > most:
-        raise UserError(f"--features {first} {most}: the first stage cannot have more channels than the bound.")
-    features, result = doubled(first, most, STAGES), {}
-    for name, configuration in plans["configurations"].items():
-        if "patch_size" not in configuration or "architecture" not in configuration:
-            result[name] = configuration
-            continue
-        patch, batch = patch_and_batch(configuration, args)
-        result[name] = narrow(configuration, patch, batch, features, name)
-    if not any("architecture" in configuration for configuration in result.values()):
         raise UserError(
-            f"The plans {args.plans} have no configuration with an architecture: they were made by an old nnU-Net. Run "
-            "nnUNetv2_plan_experiment again."
+            f"--features {first} {most}: the first stage cannot have more channels than the bound. Swap the numbers."
         )
+    features, result = doubled(first, most, STAGES), {}
+    for name, own in plans["configurations"].items():
+        try:
+            whole = inherited(plans["configurations"], name)
+            patch, batch = patch_and_batch(whole, args)
+            small = narrow(whole, patch, batch, features, name)
+            small["data_identifier"]
+        except UserError:
+            raise
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+            raise UserError(
+                f"{file}: the configuration {name} cannot be made small ({error!r}). It must have what nnU-Net's "
+                "planner writes for a U-Net: patch_size, batch_size, data_identifier and architecture, of its own or "
+                "by inherits_from. Correct it, or run nnUNetv2_plan_experiment again."
+            ) from error
+        sizes = {key: small[key] for key in sorted(SIZES)}
+        result[name] = {**own, **sizes} if SIZES & own.keys() else own
     return {**plans, "plans_name": args.name, "configurations": result}
 
 

@@ -73,15 +73,16 @@ class Budgets:
 def run(args: argparse.Namespace) -> None:
     """Work out the folds, check them for leaks, write them, and plan again if asked to."""
     from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
-    from nnunet_semisam.data.replan import check_plans_name, plan_on
+    from nnunet_semisam.data.replan import check_plans_name, fingerprint_notes, plan_on
 
     if args.replan:
         check_plans_name(args.plans_name)
     raw, preprocessed = environment_folder("nnUNet_raw"), environment_folder("nnUNet_preprocessed")
     name = find_dataset_name(raw, args.dataset)
     raw, preprocessed = raw / name, preprocessed / name
+    refuse_unusable_folder(preprocessed)
     dataset_json = read_dataset_json(raw)
-    budgets = make_budgets(args, raw, dataset_json["file_ending"])
+    budgets = make_budgets(args, raw, dataset_json)
     refuse_hidden_labels_of_ct(args, budgets, dataset_json)
     targets = targets_of(raw, preprocessed)
     refuse_other_folds(budgets, targets, args.overwrite)
@@ -90,7 +91,8 @@ def run(args: argparse.Namespace) -> None:
         smallest = min(budgets.folds, key=lambda fold: len(fold["train"]))
         seen = sorted({*smallest["train"], *smallest["val"]})
         plans = plan_on(raw, preprocessed, seen, args.plans_name, max(1, args.num_processes))
-        notes += [f"{plans} was planned on {len(seen)} cases. Next:", *next_commands(raw, args.plans_name)]
+        notes += [*fingerprint_notes(preprocessed), f"{plans} was planned on {len(seen)} cases. Next:"]
+        notes += next_commands(raw, args.plans_name)
     write(budgets, preprocessed, targets)
     print("\n".join(report(budgets, targets, notes)))
 
@@ -110,36 +112,52 @@ def read_dataset_json(raw: Path) -> dict:
     """Return nnU-Net's dataset.json.
 
     Raises:
-        UserError: If it is missing, is no json, or lacks the file ending.
+        UserError: If it is missing, is no json, or file ending or channel names are not as nnU-Net needs them.
     """
     path = raw / "dataset.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        content["file_ending"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be used ({error!r}). It must be nnU-Net's, with a file_ending.") from error
+        ending, channels = content["file_ending"], channel_names(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} cannot be used ({error!r}). It must be nnU-Net's, with a file_ending. Correct it."
+        ) from error
+    if not isinstance(ending, str) or not ending:
+        raise UserError(f'{path}: file_ending must be a text like ".nii.gz", got {ending!r}. Correct it.')
+    if not isinstance(channels, dict) or not all(isinstance(name, str) for name in channels.values()):
+        raise UserError(f'{path}: channel_names must be like {{"0": "T1", "1": "T2"}}, got {channels!r}. Correct it.')
     return content
 
 
-def make_budgets(args: argparse.Namespace, raw: Path, file_ending: str) -> Budgets:
+def channel_names(dataset_json: dict) -> Any:
+    """Return what nnU-Net takes the channels' normalisation from: older datasets call it ``modality``."""
+    return dataset_json.get("channel_names", dataset_json.get("modality", {}))
+
+
+def make_budgets(args: argparse.Namespace, raw: Path, dataset_json: dict) -> Budgets:
     """Return the folds that the options ask for.
 
     Raises:
         UserError: If the options do not fit the labeled cases.
     """
-    from nnunet_semisam.data.default_splits import labeled_cases
+    from nnunet_semisam.data.group_words import as_name
     from nnunet_semisam.data.label_budgets import SEED, group_function, labeling_order, members_of, read_grouping
+    from nnunet_semisam.data.raw_files import describe_labels, label_files
     from nnunet_semisam.data.roles import make_folds, roles_from_order
 
-    cases = labeled_cases(raw, file_ending)
+    cases = list(label_files(raw, dataset_json))
     if not cases:
-        raise UserError(f"{raw / 'labelsTr'} holds no labels ending in {file_ending}. A split needs labeled cases.")
+        raise UserError(
+            f"{describe_labels(raw, dataset_json)} holds no labels. A split needs labeled cases. Add some, or correct "
+            f"{raw / 'dataset.json'}."
+        )
     written = read_grouping(raw)
     pattern = written.pattern if args.group is None else args.group
     group_of = group_function(pattern)
     members = members_of(cases, group_of)
     order, val = labeling_order(written, members, args.group, args.seed, args.order)
-    roles = roles_from_order(args.labeled, args.val or val, order, members=members)
+    val = args.val or (None if val is None else [*map(as_name, val)])
+    roles = roles_from_order(args.labeled, val, order, members=members)
     folds, record = make_folds(roles, members.__getitem__, hide=True)
     seed = SEED if args.seed is None else args.seed
     chosen = {"labeled": args.labeled, "val": roles.val, "group": pattern, "seed": seed, "order": roles.order}
@@ -154,7 +172,7 @@ def refuse_hidden_labels_of_ct(args: argparse.Namespace, budgets: Budgets, datas
     """
     from nnunet_semisam.data.replan import ct_channels
 
-    channels = ct_channels(dataset_json.get("channel_names", {}))
+    channels = ct_channels(channel_names(dataset_json))
     if channels and not args.replan and any(fold.get("unlabeled") for fold in budgets.folds):
         raise UserError(
             f"Channel {channels[0]} is normalised with numbers from all labels in labelsTr, so training would refuse "
@@ -169,8 +187,9 @@ def check_leaks(budgets: Budgets, raw: Path, dataset_json: dict, num_processes: 
         UserError: If a group or an image is on two sides.
     """
     from nnunet_semisam.data import leakage
+    from nnunet_semisam.data.raw_files import image_files
 
-    files = leakage.image_files(raw, dataset_json["file_ending"])
+    files = image_files(raw, dataset_json)
     if missing := sorted(
         {case for fold in budgets.folds for cases in fold.values() for case in cases} - {*files["Tr"]}
     ):
@@ -188,6 +207,17 @@ def check_leaks(budgets: Budgets, raw: Path, dataset_json: dict, num_processes: 
 
 def _unique(lists: Iterable[list[str]]) -> list[str]:
     return list(dict.fromkeys(text for texts in lists for text in texts))
+
+
+def refuse_unusable_folder(folder: Path) -> None:
+    """Refuse a folder that can never be made, before all images are compared.
+
+    Raises:
+        UserError: If a part of its path is a file.
+    """
+    found = next(path for path in (folder, *folder.parents) if path.exists())
+    if not found.is_dir():
+        raise UserError(f"{folder} must be a folder, but {found} is a file. Let nnUNet_preprocessed name a folder.")
 
 
 def targets_of(raw: Path, preprocessed: Path) -> list[Path]:
@@ -225,15 +255,17 @@ def write(budgets: Budgets, preprocessed: Path, targets: Sequence[Path]) -> None
     from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE
     from nnunet_semisam.json_files import write_json_files
 
-    preprocessed.mkdir(parents=True, exist_ok=True)
     record = {str(fold): entry for fold, entry in enumerate(budgets.record)}
     contents = {preprocessed / SPLIT_FILE: budgets.chosen}
     for target in targets:
         contents |= {target.with_name(BUDGETS_FILE): record, target: budgets.folds}
     try:
+        preprocessed.mkdir(parents=True, exist_ok=True)
         write_json_files(contents)
     except OSError as error:
-        raise UserError(f"The folds cannot be written ({error}); nothing was changed. Mend that and retry.") from error
+        raise UserError(
+            f"The folds cannot be written to {preprocessed} ({error}); nothing was changed. Mend that and retry."
+        ) from error
 
 
 def report(budgets: Budgets, targets: Sequence[Path], notes: Sequence[str]) -> list[str]:

@@ -53,7 +53,8 @@ def _check_complete(trainer: KnowsItsData, preprocessed: Path, data_identifier: 
         return
     ending = trainer.dataset_json["file_ending"]
     images = Path(str(nnUNet_raw)) / preprocessed.name / "imagesUl"
-    raw = {file.name.removesuffix(ending).rpartition("_")[0] for file in images.glob(f"*{ending}")}
+    files = [file.name for file in images.glob(f"*{ending}") if not file.name.startswith(".")]
+    raw = {name.removesuffix(ending).rpartition("_")[0] for name in files}
     missing = sorted(raw - set(cases_in(unlabeled_folder(preprocessed, data_identifier))))
     if missing and len(missing) == len(raw):
         raise UserError(

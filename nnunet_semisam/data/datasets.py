@@ -86,5 +86,25 @@ def open_dataset(dataset: str, plans_name: str) -> PlannedDataset:
                 f"There is no {file}. Plan the labeled cases first: "
                 f"nnUNetv2_plan_and_preprocess -d {int(name[7:10])} -c 2d 3d_fullres"
             )
-    plans, dataset_json = json.loads(plans_file.read_text()), json.loads(dataset_file.read_text())
+    plans = read_object(plans_file, "Plan the dataset again.")
+    if not isinstance(plans.get("configurations"), dict) or not plans["configurations"]:
+        raise UserError(
+            f"{plans_file} must hold nnU-Net's plans, but it has no configurations. Plan the dataset again."
+        )
+    dataset_json = read_object(dataset_file, "Plan the dataset again.")
     return PlannedDataset(raw / name, preprocessed / name, plans, dataset_json)
+
+
+def read_object(path: Path, remedy: str) -> dict:
+    """Return the content of a json file.
+
+    Raises:
+        UserError: If it cannot be read, or holds something else than an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as json ({error}). {remedy}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold an object, got {type(content).__name__}. {remedy}")
+    return content

@@ -6,15 +6,11 @@ import json
 from pathlib import Path
 
 from nnunet_semisam.data.label_budgets import group_function, read_grouping
+from nnunet_semisam.data.raw_files import describe_labels, label_files
 from nnunet_semisam.data.splits import load_splits, make_splits, write_splits
 from nnunet_semisam.errors import UserError
 
 SPLITS_FILE = "splits_final.json"
-
-
-def labeled_cases(raw: Path, file_ending: str) -> list[str]:
-    """Return the cases of ``labelsTr``, sorted."""
-    return sorted(file.name.removesuffix(file_ending) for file in (raw / "labelsTr").glob(f"*{file_ending}"))
 
 
 def ensure_splits(preprocessed: Path, raw: Path) -> list[str]:
@@ -36,9 +32,11 @@ def ensure_splits(preprocessed: Path, raw: Path) -> list[str]:
         write_splits(target, load_splits(raw / SPLITS_FILE))
         return [f"Copied {SPLITS_FILE} from {raw}."]
     dataset_json = json.loads((preprocessed / "dataset.json").read_text())
-    cases = labeled_cases(raw, dataset_json["file_ending"])
+    cases = list(label_files(raw, dataset_json))
     if not cases:
-        raise UserError(f"{raw / 'labelsTr'} holds no labels. Training needs at least one labeled case.")
+        raise UserError(
+            f"{describe_labels(raw, dataset_json)} holds no labels. Training needs at least one labeled case. Add some."
+        )
     splits = make_splits(cases, group_function(read_grouping(raw).pattern))
     write_splits(target, splits)
     messages = [f"Wrote {target}: {len(splits)} fold(s) over {len(cases)} labeled cases."]

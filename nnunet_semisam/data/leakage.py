@@ -11,21 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from nnunet_semisam.data.raw_files import PARTS, Files
 from nnunet_semisam.errors import UserError
-
-PARTS = ("Tr", "Ul", "Ts")
-Files = dict[str, tuple[str, ...]]
-
-
-def image_files(raw: Path, file_ending: str) -> dict[str, Files]:
-    """Return part (``Tr``, ``Ul``, ``Ts``) -> case -> the image files of its channels, in their order."""
-    found: dict[str, Files] = {}
-    for part in PARTS:
-        cases: dict[str, list[str]] = {}
-        for file in sorted((raw / f"images{part}").glob(f"*_[0-9][0-9][0-9][0-9]{file_ending}")):
-            cases.setdefault(file.name.removesuffix(file_ending)[:-5], []).append(str(file))
-        found[part] = {case: tuple(files) for case, files in cases.items()}
-    return found
 
 
 def sides_of(split: Mapping[str, Sequence[str]], files: Mapping[str, Files]) -> dict[str, list[tuple[str, str]]]:

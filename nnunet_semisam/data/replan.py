@@ -15,12 +15,14 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from nnunet_semisam.data.leakage import image_files
+from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.data.splits import write_json
 from nnunet_semisam.errors import UserError
 
 PLANNED_ON = "semisam_planned_on"
 DEFAULT_NAME = "nnUNetPlansLabeled"
+FINGERPRINT = "dataset_fingerprint.json"
+STAND_IN = "semisam_note"
 
 
 def ct_channels(channel_names: Mapping[str, str]) -> list[str]:
@@ -54,7 +56,8 @@ def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_
         The plans file. Each of its configurations records ``cases``.
 
     Raises:
-        UserError: If the name is nnU-Net's own or no plain name, or plans of that name were made from other cases.
+        UserError: If the name is nnU-Net's own or no plain name, plans of that name were made from other cases, or the
+            folder cannot be written to.
     """
     check_plans_name(name)
     target = preprocessed / f"{name}.json"
@@ -69,13 +72,41 @@ def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_
         plans = json.loads((made / f"{name}.json").read_text(encoding="utf-8"))
         for configuration in plans["configurations"].values():
             configuration[PLANNED_ON] = sorted(dataset)
-        preprocessed.mkdir(parents=True, exist_ok=True)
-        if not (preprocessed / "dataset_fingerprint.json").is_file():  # trainers copy it beside their results
-            shutil.copy(made / "dataset_fingerprint.json", preprocessed)
-        if not (preprocessed / "dataset.json").is_file():
-            shutil.copy(raw / "dataset.json", preprocessed)
-        write_json(target, plans)
+        try:
+            preprocessed.mkdir(parents=True, exist_ok=True)
+            _keep_fingerprint(made / FINGERPRINT, preprocessed, name)
+            if not (preprocessed / "dataset.json").is_file():
+                shutil.copy(raw / "dataset.json", preprocessed)
+            write_json(target, plans)
+        except OSError as error:
+            raise UserError(f"The plans cannot be written to {target} ({error}). Mend that and retry.") from error
     return target
+
+
+def fingerprint_notes(preprocessed: Path) -> list[str]:
+    """Return how to plan from all cases, if nnU-Net has not yet done so."""
+    path = preprocessed / FINGERPRINT
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [found[STAND_IN]] if isinstance(found, dict) and STAND_IN in found else []
+
+
+def _keep_fingerprint(made: Path, preprocessed: Path, name: str) -> None:
+    """Keep what the plans were made from, under a name that nnU-Net's planner does not take for all cases.
+
+    nnU-Net's trainers stop without a ``dataset_fingerprint.json``, which they only copy, and its planner takes any that
+    is there. So where there is none yet, one without numbers is written: trainers copy it, the planner stops.
+    """
+    shutil.copy(made, preprocessed / f"{name}_fingerprint.json")
+    path = preprocessed / FINGERPRINT
+    if not path.is_file():
+        text = (
+            f"{path} holds no numbers: the dataset was planned on some of its cases only ({name}_fingerprint.json). To "
+            f"plan on all cases, too: nnUNetv2_plan_and_preprocess -d {int(preprocessed.name[7:10])} --clean"
+        )
+        write_json(path, {STAND_IN: text})
 
 
 def was_planned_without(configuration: dict, hidden: Sequence[str]) -> bool:
@@ -95,13 +126,13 @@ def _refuse_other_cases(plans_file: Path, cases: Sequence[str]) -> None:
 def _write_dataset(raw: Path, target: Path, cases: Sequence[str]) -> list[str]:
     """Write a dataset.json that names the files of these cases where they are."""
     content = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
-    images = image_files(raw, content["file_ending"])["Tr"]
+    images, labels = image_files(raw, content)["Tr"], label_files(raw, content)
     if missing := sorted(set(cases) - set(images)):
         raise UserError(f"{raw / 'imagesTr'} lacks images of {', '.join(missing[:5])}. Add them, or remove the labels.")
     content["dataset"] = {
         case: {
             "images": [str(Path(file).resolve()) for file in images[case]],
-            "label": str((raw / "labelsTr" / f"{case}{content['file_ending']}").resolve()),
+            "label": str(labels[case].resolve()),
         }
         for case in cases
     }

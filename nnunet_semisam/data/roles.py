@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from nnunet_semisam.data.label_budgets import as_groups
+from nnunet_semisam.data.group_words import ALL, numbers_or_groups
 from nnunet_semisam.data.splits import make_splits
 from nnunet_semisam.errors import UserError
 
@@ -53,7 +52,7 @@ def roles_from_order(
     """Take the labeled groups from the start of an order and the validation groups from its end.
 
     Args:
-        labeled: ``--labeled``: numbers, ``all``, or names.
+        labeled: ``--labeled``: numbers, ``all``, or names (see :mod:`nnunet_semisam.data.group_words`).
         val: ``--val``: one number, or names; ``0`` cuts the labeled groups into folds instead; ``None`` is a fifth.
         order: Every group that may train or validate.
         missing: Groups of ``order`` whose files are not there.
@@ -62,13 +61,12 @@ def roles_from_order(
     Raises:
         UserError: If the numbers and names do not fit the order, or several budgets have no validation group.
     """
-    labeled = as_groups(labeled, members or {})
     present = [group for group in order if group not in missing]
     if val is None:
-        val = [str(max(1, round(len(present) / VALIDATION_SHARE)) if len(present) > 1 else 0)]
-    chosen = last_groups("--val", as_groups(val, members or {}), present)
+        val = [f"+{max(1, round(len(present) / VALIDATION_SHARE)) if len(present) > 1 else 0}"]
+    chosen = last_groups("--val", val, present, members)
     rest = [group for group in order if group not in chosen]
-    budgets = choose_labeled(labeled, rest, missing)
+    budgets = choose_labeled(labeled, rest, missing, members)
     if not chosen and len(budgets) > 1:
         raise UserError(
             f"--labeled {' '.join(labeled)} with --val 0: folds of a cross-validation differ in their validation "
@@ -129,7 +127,12 @@ def fold_of_budget(
     return {**fold, "unlabeled": cases(others)} if others else fold
 
 
-def choose_labeled(tokens: Sequence[str], order: Sequence[str], missing: Collection[str] = ()) -> list[list[str]]:
+def choose_labeled(
+    tokens: Sequence[str],
+    order: Sequence[str],
+    missing: Collection[str] = (),
+    members: Mapping[str, Sequence[str]] | None = None,
+) -> list[list[str]]:
     """Resolve ``--labeled`` into groups (patients), one list per budget.
 
     Args:
@@ -137,19 +140,21 @@ def choose_labeled(tokens: Sequence[str], order: Sequence[str], missing: Collect
         order: Every group that may be labeled, in the order in which labels are given out.
         missing: Groups of ``order`` whose files are not there: ``all`` leaves them out, everything else may not ask
             for them, since the budget would then be another one than its name says.
+        members: Group -> cases, of all groups.
 
     Raises:
-        UserError: If numbers and names are mixed, a number is too large or below 1, something is named twice, or a
-            labeled group is missing.
+        UserError: If numbers and names are mixed or cannot be told apart, a number is too large or below 1, something
+            is named twice, or a labeled group is missing.
     """
-    is_count = [token == "all" or is_number(token) for token in tokens]
-    if any(is_count) and not all(is_count):
-        raise UserError(f"--labeled takes numbers or names, not both; got {' '.join(tokens)}.")
-    if not any(is_count):
-        chosen = [_named("--labeled", tokens, order)]
+    words = numbers_or_groups("--labeled", tokens, order, members or {}, one_number=False)
+    if isinstance(words[0], str):
+        chosen = [_named("--labeled", words, order)]
     else:
         present = [group for group in order if group not in missing]
-        chosen = [present if token == "all" else list(order[: _count(token, len(order))]) for token in tokens]
+        chosen = [
+            present if token == ALL else list(order[: _positive(number, len(order))])
+            for token, number in zip(tokens, words, strict=True)
+        ]
     if len(set(map(tuple, chosen))) < len(chosen):
         raise UserError(f"--labeled {' '.join(tokens)} asks for the same number twice. Give each number once.")
     if absent := sorted({group for groups in chosen for group in groups} & set(missing)):
@@ -160,45 +165,47 @@ def choose_labeled(tokens: Sequence[str], order: Sequence[str], missing: Collect
     return chosen
 
 
-def last_groups(option: str, tokens: Sequence[str], order: Sequence[str]) -> list[str]:
+def last_groups(
+    option: str, tokens: Sequence[str], order: Sequence[str], members: Mapping[str, Sequence[str]] | None = None
+) -> list[str]:
     """Return the groups that ``--val`` or ``--test`` takes away from training.
 
     Args:
         option: Its name, for messages.
         tokens: One number (that many groups, from the end of the order), or names of groups.
         order: Groups that may be chosen.
+        members: Group -> cases, of all groups.
 
     Raises:
-        UserError: If no group is left to train on, or a name is unknown or comes twice.
+        UserError: If no group is left to train on, a name is unknown or comes twice, or a word may be a number or a
+            name.
     """
-    if len(tokens) == 1 and is_number(tokens[0]):
-        count = int(tokens[0])
-        if not 0 <= count < len(order):
-            raise UserError(
-                f"{option} {count}: must be between 0 and {max(0, len(order) - 1)}, or nothing is left to train on: "
-                f"there are {len(order)} groups (patients) with labels. Give another number, or names."
-            )
-        return list(order[len(order) - count :])
-    chosen = _named(option, tokens, order)
-    if len(chosen) == len(order):
-        raise UserError(f"{option} names every group, so nothing is left to train on. Leave some out.")
-    return chosen
-
-
-def is_number(token: str) -> bool:
-    """Return whether a word is a whole number, with a sign or without."""
-    return re.fullmatch(r"[+-]?[0-9]+", token) is not None
-
-
-def _count(token: str, available: int) -> int:
-    if token.startswith("-"):
-        raise UserError(f"--labeled {token}: a number must be positive: between 1 and {available}.")
-    if token[0] not in "123456789" or int(token) > available:
+    words = numbers_or_groups(option, tokens, order, members or {}, one_number=True)
+    if not words:
+        return []
+    if isinstance(words[0], str):
+        chosen = _named(option, words, order)
+        if len(chosen) == len(order):
+            raise UserError(f"{option} names every group, so nothing is left to train on. Leave some out.")
+        return chosen
+    if len(words) > 1:
+        raise UserError(f"{option} takes one number, or names; got {' '.join(tokens)}. Give one number.")
+    if not 0 <= words[0] < len(order):
         raise UserError(
-            f"--labeled {token}: a number must be between 1 and {available}, without leading zeros. To choose certain "
-            "patients, write their whole names."
+            f"{option} {words[0]}: must be between 0 and {max(0, len(order) - 1)}, or nothing is left to train on: "
+            f"there are {len(order)} groups (patients) with labels. Give another number, or names."
         )
-    return int(token)
+    return list(order[len(order) - words[0] :])
+
+
+def _positive(number: int, available: int) -> int:
+    if number < 0:
+        raise UserError(f"--labeled {number}: a number must be positive: between 1 and {available}. Give another.")
+    if not 1 <= number <= available:
+        raise UserError(
+            f"--labeled {number}: a number must be between 1 and {available}. Give a smaller or larger one, or names."
+        )
+    return number
 
 
 def _named(option: str, names: Sequence[str], order: Sequence[str]) -> list[str]:

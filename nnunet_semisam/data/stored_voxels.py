@@ -6,12 +6,36 @@ import gzip
 import hashlib
 import zlib
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Header, Nifti2Header
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 NIFTI_1_BYTES, NIFTI_2_BYTES = 348, 540  # lengths of the headers, and their first number
 BLOCK_BYTES = 2**20
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def is_compressed(path: Path) -> bool:
+    """Return whether a file is gzip, whatever its name says.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+
+
+def open_unpacked(path: Path) -> IO[bytes]:
+    """Open a file for reading, through gzip if it is compressed, whatever its name says.
+
+    Raises:
+        OSError: If the file cannot be opened.
+    """
+    return gzip.open(path) if is_compressed(path) else path.open("rb")
 
 
 def refuse_cut_off(path: Path) -> None:
@@ -24,18 +48,15 @@ def refuse_cut_off(path: Path) -> None:
     """
     if not path.name.endswith(NIFTI_ENDINGS):
         return
-    from nibabel import Nifti1Header, Nifti2Header
-
     start, length = b"", 0
     try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        with open_unpacked(path) as file:
             while block := file.read(BLOCK_BYTES):
                 start = start or block[:NIFTI_2_BYTES]
                 length += len(block)
     except (EOFError, zlib.error) as error:
         raise ValueError(f"it is cut off or damaged: {error}") from error
-    is_2 = NIFTI_2_BYTES in (int.from_bytes(start[:4], order) for order in ("little", "big"))
-    header = Nifti2Header(start, check=False) if is_2 else Nifti1Header(start[:NIFTI_1_BYTES], check=False)
+    header = _header(start)
     expected = int(header["vox_offset"]) + int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize
     if length < expected:
         raise ValueError(f"it is cut off: it holds {length} of {expected} bytes")
@@ -55,10 +76,15 @@ def voxels_as_stored(path: Path, read: np.ndarray) -> np.ndarray:
     """
     if not path.name.endswith(NIFTI_ENDINGS):
         return read
-    import nibabel
+    from nibabel import Nifti1Image, Nifti2Image
 
-    image = nibabel.load(path)
-    return np.asanyarray(image.dataobj) if np.issubdtype(image.get_data_dtype(), np.floating) else read
+    with open_unpacked(path) as file:
+        start = file.read(NIFTI_2_BYTES)
+        if not np.issubdtype(_header(start).get_data_dtype(), np.floating):
+            return read
+        content = start + file.read()
+    kind = Nifti2Image if _is_nifti_2(start) else Nifti1Image
+    return np.asanyarray(kind.from_bytes(content).dataobj)
 
 
 def hash_of_voxels(array: np.ndarray) -> str:
@@ -66,3 +92,16 @@ def hash_of_voxels(array: np.ndarray) -> str:
     digest = hashlib.sha256(repr(tuple(array.shape)).encode())
     digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
     return digest.hexdigest()
+
+
+def _is_nifti_2(start: bytes) -> bool:
+    return NIFTI_2_BYTES in (int.from_bytes(start[:4], order) for order in ("little", "big"))
+
+
+def _header(start: bytes) -> Nifti1Header | Nifti2Header:
+    from nibabel import Nifti1Header, Nifti2Header
+
+    kind, length = (Nifti2Header, NIFTI_2_BYTES) if _is_nifti_2(start) else (Nifti1Header, NIFTI_1_BYTES)
+    if len(start) < length:
+        raise ValueError(f"it is cut off: it holds {len(start)} bytes, its header alone has {length}")
+    return kind(start[:length], check=False)

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nnunet_semisam.data.group_words import as_name
 from nnunet_semisam.data.replan import PLANNED_ON
 from nnunet_semisam.report.anchor_limits import used_plans
 from nnunet_semisam.report.benchmark_folder import Benchmark
@@ -44,15 +45,15 @@ def convert_commands(dataset: DatasetRecord, number: str) -> list[str]:
     name = "nnunet" if "group" in settings else CONVERTERS.get(dataset.manifest.get("converter", ""), "nnunet")
     labeled = settings.get("labeled_patients") or settings.get("labeled_cases") or []
     words = ["nnunet-semisam", "convert", name, "-i", "FOLDER", "-d", number, "--labeled"]
-    words += [str(len(groups)) for groups in labeled] if len(labeled) != 1 else list(labeled[0])
+    words += _numbers(labeled) if len(labeled) != 1 else [*map(as_name, labeled[0])]
     for key in ("val_patients", "val_cases"):
         if key in settings:
-            words += ["--val", *(settings[key] or ["0"])]
+            words += ["--val", *_names(settings[key])]
     words += [word for key, option in OPTIONS.items() if settings.get(key) for word in (option, str(settings[key]))]
     if settings.get("seed") is not None:
         words += ["--seed", str(settings["seed"])]
     if settings.get("test_patients"):
-        words += ["--test", *settings["test_patients"]]
+        words += ["--test", *_names(settings["test_patients"])]
     if settings.get("left_out"):
         words += ["--leave-out", *settings["left_out"]]
     before = []
@@ -61,6 +62,17 @@ def convert_commands(dataset: DatasetRecord, number: str) -> list[str]:
         words += ["--order", ORDER_FILE]
     record = {"converter": dataset.manifest.get("converter"), **settings}
     return [f"# on record of the data: {json.dumps(record)}", *before, shlex.join(words)]
+
+
+def _names(groups: Sequence[str]) -> list[str]:
+    """Return the words that name these groups; without any, the number 0."""
+    return [*map(as_name, groups)] or ["0"]
+
+
+def _numbers(budgets: Sequence[Sequence[str]]) -> list[str]:
+    """Return how many groups each budget has, with a sign where groups may be called by numbers."""
+    sign = "+" if any(as_name(name) != name for groups in budgets for name in groups) else ""
+    return [f"{sign}{len(groups)}" for groups in budgets]
 
 
 def _order_file(names: Sequence[str]) -> list[str]:
@@ -113,7 +125,7 @@ def split_commands(dataset: DatasetRecord, number: str, more: Sequence[str]) -> 
     if not made:
         return []
     words = ["nnunet-semisam", "split", "-d", number, "--labeled", *map(str, made["labeled"])]
-    words += ["--val", *(made["val"] or ["0"])]
+    words += ["--val", *_names(made["val"])]
     words += ["--seed", str(made.get("seed", 0)), *(["--group", made["group"]] if made.get("group") else [])]
     names = [name for line in made.get("order") or [] if (name := line.split("#")[0].strip())]
     order = ["--order", ORDER_FILE] if names else []

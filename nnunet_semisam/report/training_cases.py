@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_semisam.benchmark.plan import split_digest
 from nnunet_semisam.data.default_splits import SPLITS_FILE
 from nnunet_semisam.data.label_budgets import BUDGETS_FILE, MANIFEST_FILE, SPLIT_FILE
-from nnunet_semisam.data.leakage import image_files
+from nnunet_semisam.data.raw_files import image_files
 from nnunet_semisam.report.benchmark_folder import Benchmark
 
 
@@ -56,10 +56,10 @@ def read_dataset(benchmark: Benchmark) -> DatasetRecord:
     preprocessed, raw = (Path(folder) / name for folder in folders)
     try:
         splits = json.loads((preprocessed / SPLITS_FILE).read_text(encoding="utf-8"))
-        ending = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))["file_ending"]
+        dataset_json = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
         manifest = raw / MANIFEST_FILE
         content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-        pool = sorted(image_files(raw, ending)["Ul"])
+        pool = sorted(image_files(raw, dataset_json)["Ul"])
         folds = _folds(benchmark, splits, pool)
         asked = preprocessed / SPLIT_FILE
         by_split = asked.is_file() and (preprocessed / BUDGETS_FILE).is_file()

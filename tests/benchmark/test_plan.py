@@ -217,6 +217,26 @@ def test_test_cases_judge_all_folds_and_validation_cases_their_own(study, raw):
     assert held_out.gather(study("--cases", "val"), dataset, 1).cases == small_dataset.SPLITS[1]["val"]
 
 
+def test_listed_validation_cases_judge_under_their_own_names(study, raw):
+    """A list in dataset.json may call files anything; ``nnUNetv2_predict`` tells cases by the names of their files."""
+    entries = {}
+    for case in [case for case, part in small_dataset.CASES.items() if part == "Tr"]:
+        image, label = raw / f"scan_of_{case}.nii.gz", raw / f"mask_of_{case}.nii.gz"
+        (raw / "imagesTr" / f"{case}_0000.nii.gz").rename(image)
+        (raw / "labelsTr" / f"{case}.nii.gz").rename(label)
+        entries[case] = {"images": [image.name], "label": label.name}
+    dataset = open_dataset("3", "nnUNetPlans")
+    dataset.dataset_json["dataset"] = entries
+    cases = held_out.gather(study("--cases", "val"), dataset, 0)
+    names = sorted(path.name for path in cases.images.iterdir())
+    assert names == ["p5_frame01_0000.nii.gz", "p5_frame09_0000.nii.gz"]
+    assert cases.label("p5_frame09", ".nii.gz").resolve() == raw / "mask_of_p5_frame09.nii.gz"
+    assert len(held_out.check_leaks(study("--cases", "val"), dataset, 1)) == 2
+    (raw / "mask_of_p5_frame09.nii.gz").unlink()
+    with pytest.raises(UserError, match=r"lacks image or label of p5_frame09. Add the file"):
+        held_out.cases_to_judge(study("--cases", "val"), dataset, 0)
+
+
 def test_links_follow_a_dataset_that_moved(study, raw, tmp_path):
     """The old place may still be there, with other content by now."""
     held_out.gather(study(), open_dataset("3", "nnUNetPlans"), 0)

@@ -77,6 +77,54 @@ def test_patch_batch_and_features_are_small_and_the_data_are_shared(planned, cap
     assert "nnUNetv2_preprocess -d 3 -plans_name nnUNetPlans -c 2d" in capsys.readouterr().out
 
 
+def add_configurations(planned, **more):
+    content = made(planned, "nnUNetPlans")
+    content["configurations"] |= more
+    (planned / "nnUNetPlans.json").write_text(json.dumps(content))
+
+
+def test_configuration_that_inherits_gets_small_sizes_too(planned, capsys):
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    wide = {"inherits_from": "2d", "batch_size": 64, "patch_size": [512, 512]}
+    add_configurations(planned, wide=wide, wider={"inherits_from": "wide", "batch_size": 4})
+    plan()
+    plans = made(planned)
+    assert plans["configurations"]["wide"]["inherits_from"] == "2d"
+    plans = {"dataset_name": "Dataset003_X", **plans}
+    for name, batch in (("wide", 8), ("wider", 4)):
+        found = PlansManager(plans).get_configuration(name)
+        assert (list(found.patch_size), found.batch_size) == ([192, 192], batch)
+        assert found.network_arch_init_kwargs["features_per_stage"] == [8, 16, 32, 64, 80, 80]
+    assert "  wide: patch 192 x 192, batch 8, features [8, 16, 32, 64, 80, 80]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text[:100], r"nnUNetPlans.json cannot be read as json .* Plan the dataset again"),
+        (lambda text: "[]", r"nnUNetPlans.json must hold an object, got list. Plan the dataset again"),
+        (lambda text: "{}", r"nnUNetPlans.json must hold nnU-Net's plans, but it has no configurations. Plan"),
+        (lambda text: text.replace('"3d_fullres", "prev', '"3d", "prev'), r"inherits from 3d, which is not in the"),
+        (
+            lambda text: text.replace('"inherits_from": "3d_f', '"inherits_from": "3d_cascade_f'),
+            r"nnUNetPlans.json: the configuration 3d_cascade_fullres cannot be made small .* in a circle",
+        ),
+        (
+            lambda text: text.replace('"architecture"', '"UNet_class_name"'),
+            r"nnUNetPlans.json: the configuration 2d cannot .*KeyError\('architecture'\).* nnUNetv2_plan_experiment",
+        ),
+        (lambda text: text.replace('"n_stages"', '"depths"'), r"cannot be made small \(KeyError\('n_stages'\)"),
+    ],
+)
+def test_faulty_plans_are_named_and_nothing_is_written(planned, spoil, message):
+    path = planned / "nnUNetPlans.json"
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(UserError, match=message):
+        plan()
+    assert sorted(path.name for path in planned.iterdir()) == ["dataset.json", "nnUNetPlans.json"]
+
+
 @pytest.mark.parametrize("name", ["2d", "3d_fullres", "3d_lowres"])
 def test_nnunet_builds_the_network_and_it_keeps_the_patch_size(planned, name):
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans

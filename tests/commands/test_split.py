@@ -4,55 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import SimpleITK
-import tiny_nnunet
+from split_world import PATIENTS, cut, folds_of, patients
 
 from nnunet_semisam import json_files
-from nnunet_semisam.commands import convert, split
+from nnunet_semisam.commands import convert
 from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, read_grouping
-from nnunet_semisam.data.replan import PLANNED_ON, was_planned_without
 from nnunet_semisam.errors import UserError
-
-PATIENTS = [f"p{i}" for i in range(6)]
-
-
-@pytest.fixture
-def raw(tmp_path, monkeypatch):
-    """Six patients with two frames each, one unlabeled and one test patient; images of 2 x 3 x 4 voxels."""
-    for name in ("raw", "preprocessed"):
-        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
-    folder = tmp_path / "raw" / "Dataset003_X"
-    cases = {f"{p}_frame{f:02d}": "Tr" for p in PATIENTS for f in (1, 9)} | {"u1_frame01": "Ul", "t1_frame01": "Ts"}
-    for seed, (case, part) in enumerate(cases.items()):
-        write_image(folder / f"images{part}" / f"{case}_0000.nii.gz", seed)
-        if part == "Tr":
-            write_image(folder / "labelsTr" / f"{case}.nii.gz", 0, most=2)
-    content = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
-    (folder / "dataset.json").write_text(json.dumps(content | {"numTraining": 12}))
-    (tmp_path / "preprocessed").mkdir()
-    return folder
-
-
-def write_image(path, seed, most=100):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    voxels = np.random.default_rng(seed).integers(0, most, (2, 3, 4)).astype(np.int16)
-    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(path))
-
-
-def cut(*options: str, dataset: str = "3") -> None:
-    parser = argparse.ArgumentParser()
-    split.add_arguments(parser)
-    split.run(parser.parse_args(["-d", dataset, "-np", "1", *options]))
-
-
-def folds_of(raw):
-    return json.loads((raw.parents[1] / "preprocessed" / raw.name / "splits_final.json").read_text())
-
-
-def patients(cases):
-    return {case.split("_")[0] for case in cases}
 
 
 def test_budgets_are_nested_share_validation_and_keep_frames_together(raw, capsys):
@@ -113,9 +72,11 @@ def convert_all(raw, *options: str) -> Path:
 
 
 def test_converted_dataset_keeps_groups_order_and_validation(raw):
-    folder = convert_all(raw, "--group", "^[a-z]([0-9])", "--val", "2", "--leave-out", "u1_frame01", "t1_frame01")
+    folder = convert_all(raw, "--group", "^[a-z]([0-9])", "--val", "+2", "--leave-out", "u1_frame01", "t1_frame01")
     written = read_grouping(folder)
-    cut("--labeled", "1", "2", "--overwrite", dataset="4")
+    with pytest.raises(UserError, match=r"--labeled 1 2: 1 may be a number or a name"):
+        cut("--labeled", "1", "2", "--overwrite", dataset="4")
+    cut("--labeled", "+1", "+2", "--overwrite", dataset="4")
     one, two = folds_of(folder)
     assert [patients(fold["train"]) for fold in (one, two)] == [
         {f"p{i}" for i in written.order[:1]},
@@ -124,6 +85,7 @@ def test_converted_dataset_keeps_groups_order_and_validation(raw):
     assert patients(one["val"]) == {f"p{i}" for i in written.val}
     chosen = json.loads((raw.parents[1] / "preprocessed" / folder.name / SPLIT_FILE).read_text())
     assert chosen["group"] == "^[a-z]([0-9])"
+    convert_all(folder, "--labeled", "+1", "-d", "5", "--name", "Z")  # its validation patients are numbers, too
     cut("--labeled", "1", "--group", "^[a-z][0-9]", "--overwrite", dataset="4")
     assert len(folds_of(folder)[0]["val"]) == 2  # another grouping: a fifth of six patients, of two frames each
 
@@ -217,27 +179,3 @@ def test_an_image_that_is_twice_in_training_is_a_note(raw, capsys):
     SimpleITK.WriteImage(SimpleITK.Cast(image, SimpleITK.sitkFloat32), str(raw / "imagesUl" / "copy_0000.nii.gz"))
     cut("--labeled", "1", "--val", "p0")
     assert "imagesTr/p1_frame01 (train) and imagesUl/copy (train) hold the same image" in capsys.readouterr().out
-
-
-def test_replanning_sees_labeled_and_validation_cases_only(tiny_dataset, monkeypatch):
-    """The plans' intensities are those of the cases they may see, by a calculation of our own."""
-    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
-    labels = tiny_dataset / "raw" / tiny_nnunet.DATASET / "labelsTr"
-    for case in tiny_nnunet.LABELED[4:]:
-        (labels / f"{case}.nii.gz").write_bytes(b"a hidden label that must not even be opened")
-    parser = argparse.ArgumentParser()
-    split.add_arguments(parser)
-    options = ["--labeled", "1", "2", "--val", "case3", "--order", str(tiny_dataset / "order"), "--overwrite"]
-    (tiny_dataset / "order").write_text("case0\ncase1\n")
-    split.run(parser.parse_args(["-d", str(tiny_nnunet.DATASET_ID), "-np", "1", "--replan", *options]))
-    plans = json.loads((tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlansLabeled.json").read_text())
-    configuration = plans["configurations"]["2d"]
-    assert configuration[PLANNED_ON] == ["case0", "case3"]
-    assert configuration["data_identifier"] == "nnUNetPlansLabeled_2d"
-    assert was_planned_without(configuration, ["case1", "case2"])
-    assert not was_planned_without(configuration, ["case3"])
-    seen = [tiny_nnunet.volume(int(case[-1])) for case in ("case0", "case3")]
-    foreground = np.concatenate([image.astype(np.float32)[label > 0] for image, label in seen])
-    found = plans["foreground_intensity_properties_per_channel"]["0"]
-    assert found["min"] == pytest.approx(foreground.min(), abs=1.0)  # the planner draws voxels with replacement
-    assert found["mean"] == pytest.approx(foreground.mean(), abs=1.0)

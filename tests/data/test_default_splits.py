@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from nnunet_semisam.data.default_splits import SPLITS_FILE, ensure_splits, labeled_cases
+from nnunet_semisam.data.default_splits import SPLITS_FILE, ensure_splits
+from nnunet_semisam.data.raw_files import label_files
 from nnunet_semisam.data.splits import load_splits
 from nnunet_semisam.errors import UserError
 
@@ -75,11 +76,21 @@ def test_single_case_validates_on_itself_with_a_warning(folders):
 
 
 def test_dataset_without_labels_is_refused(folders):
-    with pytest.raises(UserError, match="labelsTr holds no labels"):
+    with pytest.raises(UserError, match=r"labelsTr \(files ending in .nii.gz\) holds no labels"):
         ensure_splits(*folders())
 
 
 def test_only_files_of_the_datasets_ending_are_cases(folders):
     _, raw = folders("b", "a")
-    (raw / "labelsTr" / "notes.txt").touch()
-    assert labeled_cases(raw, ".nii.gz") == ["a", "b"]
+    for name in ("notes.txt", "._a.nii.gz"):
+        (raw / "labelsTr" / name).touch()
+    assert list(label_files(raw, {"file_ending": ".nii.gz"})) == ["a", "b"]
+
+
+def test_cases_that_dataset_json_lists_are_divided_and_no_others(folders):
+    preprocessed, raw = folders("a", "b", "c")
+    entries = {case: {"images": [f"x/{case}.nii.gz"], "label": f"y/{case}.nii.gz"} for case in ("b", "d")}
+    (preprocessed / "dataset.json").write_text(json.dumps({"file_ending": ".nii.gz", "dataset": entries}))
+    ensure_splits(preprocessed, raw)
+    assert load_splits(preprocessed / SPLITS_FILE)[0].keys() == {"train", "val"}
+    assert sorted(split["val"] for split in load_splits(preprocessed / SPLITS_FILE)) == [["b"], ["d"]]

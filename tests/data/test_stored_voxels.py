@@ -1,3 +1,5 @@
+import gzip
+
 import nibabel
 import numpy as np
 import pytest
@@ -46,3 +48,19 @@ def test_file_with_extensions_after_its_header_is_whole(tmp_path, kind):
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"scanned twice"))
     nibabel.save(image, path)
     refuse_cut_off(path)
+
+
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("name", ["plain.nii.gz", "packed.nii"])
+def test_content_and_not_the_name_says_whether_a_file_is_compressed(tmp_path, name, kind):
+    array = np.arange(24, dtype=np.float32).reshape(4, 3, 2)
+    array[1, 2, 0] = np.nan
+    content = kind(array, np.eye(4)).to_bytes()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name == "packed.nii" else content)
+    refuse_cut_off(path)
+    np.testing.assert_array_equal(voxels_as_stored(path, np.zeros(24)), array)
+    for length in (-1, 300):
+        path.write_bytes(gzip.compress(content[:length]) if name == "packed.nii" else content[:length])
+        with pytest.raises(ValueError, match="it is cut off"):
+            refuse_cut_off(path)

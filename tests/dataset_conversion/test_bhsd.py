@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import shutil
@@ -85,6 +86,23 @@ def test_file_without_ending_is_read_and_gets_one(odd):
     np.testing.assert_array_equal(voxels(odd.folder / "imagesTr" / f"{TRAIN[0]}_0000.nii.gz"), image_of(TRAIN[0]))
     np.testing.assert_array_equal(voxels(odd.folder / "labelsTr" / f"{TRAIN[0]}.nii.gz"), label_of(TRAIN[0]))
     assert "4 files: the name lacks the ending .nii.gz: " in "\n".join(odd.notes)
+
+
+@pytest.mark.parametrize(
+    ("ending", "packed"), [(".nii.gz", False), (".nii", False), (".nii", True), ("", False)], ids=str
+)
+def test_name_does_not_decide_whether_a_file_is_compressed(convert, data, ending, packed):
+    for kind in ("images", "ground truths"):
+        path = data / "label_192" / kind / f"{TRAIN[0]}.nii.gz"
+        content = gzip.decompress(path.read_bytes())
+        path.unlink()
+        path.with_name(f"{TRAIN[0]}{ending}").write_bytes(gzip.compress(content) if packed else content)
+    result = convert("--labeled", "1")
+    image, label = result.folder / "imagesTr" / f"{TRAIN[0]}_0000.nii.gz", result.folder / "labelsTr" / path.name
+    np.testing.assert_array_equal(voxels(image), image_of(TRAIN[0]))
+    np.testing.assert_array_equal(voxels(label), label_of(TRAIN[0]))
+    assert image.read_bytes()[:2] == label.read_bytes()[:2] == b"\x1f\x8b"  # both are compressed now
+    assert packed or any("2 files: not compressed, whatever the name says" in note for note in result.notes)
 
 
 def test_label_with_another_header_is_put_on_the_grid_of_its_image(odd):

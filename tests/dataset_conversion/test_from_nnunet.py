@@ -13,6 +13,7 @@ from written_files import cases as names
 from nnunet_semisam.data.label_budgets import read_grouping
 from nnunet_semisam.errors import UserError
 
+OTHERS = ("t01_frame01", "u01_frame01")  # of no patient p01 to p05
 SCRIPT = Path(__file__).resolve().parents[2] / "dataset_conversion" / "from_nnunet.py"
 
 
@@ -137,6 +138,16 @@ def test_impossible_test_patients_are_refused(convert, words, message):
         convert("--labeled", "1", *words)
 
 
+def test_patients_called_by_numbers_can_be_named(convert, data):
+    """The groups of p01 to p05 are 01 to 05; 01 and 02 are told from 1 and 2 patients."""
+    result = convert("--labeled", "02", "--val", "03", "--test", "04", "--group", "p([0-9]+)", "--leave-out", *OTHERS)
+    (fold,) = splits_of(result.folder)
+    assert (fold["train"], fold["val"]) == (cases("p02"), cases("p03"))
+    assert names(result.folder / "labelsTs") == cases("p04")
+    again = convert("--labeled", "02", "-d", "501", source=result.folder).conversion
+    assert again.grouping.val == ["03"]  # of the source, which is a name as well
+
+
 def test_header_that_nnunet_accepts_with_a_warning_is_a_note(convert, data):
     for case, move in (("p02_frame01", 0.01), ("p03_frame01", 7.0)):
         path = data / "labelsTr" / f"{case}.nii.gz"
@@ -197,6 +208,12 @@ def test_second_run_changes_nothing(convert):
     again = convert("--labeled", "1", "2")
     assert again.already_there
     assert again.fingerprint == first.fingerprint
+
+
+def test_another_order_of_labeling_is_another_dataset(convert):
+    convert("--labeled", "p01", "--val", "p02", "--seed", "1")
+    with pytest.raises(UserError, match=r"Dataset500_Heart exists with other content: its grouping differ. \(order\)"):
+        convert("--labeled", "p01", "--val", "p02", "--seed", "7")
 
 
 def test_output_can_be_the_source_of_the_next_conversion(convert):

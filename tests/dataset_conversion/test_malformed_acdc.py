@@ -45,6 +45,19 @@ def test_half_labeled_test_patient_is_a_fault(convert, database):
         convert("--labeled", "2")
 
 
+def test_broken_test_patient_can_be_left_out_as_the_error_says(convert, database, raw):
+    write_patient(database / "testing", "101")
+    path = write_patient(database / "testing", "102") / "patient102_frame09.nii.gz"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"Or leave cases out: --leave-out patient102_frame09$"):
+        convert("--labeled", "2")
+    assert list(raw.iterdir()) == []
+    result = convert("--labeled", "2", "--leave-out", "patient102_frame09")
+    assert sorted(path.name[:10] for path in result.folder.glob("labelsTs/*")) == ["patient101", "patient101"]
+    assert result.conversion.test_sets == {"official": ["patient101_frame01", "patient101_frame09"]}
+    assert "left out as asked: patient102" in result.notes
+
+
 def test_patient_in_training_and_testing_is_a_fault(convert, database):
     shutil.copytree(database / "training" / "patient028", database / "testing" / "patient028")
     with pytest.raises(UserError, match=r"testing/patient028/.* is the same case as .*training/patient028"):
