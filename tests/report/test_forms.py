@@ -33,15 +33,11 @@ def test_intervals_and_p_values():
     assert [formats.p_value(p) for p in (0.0001, 0.0421, 1.0, None)] == ["< 0.001", "0.042", "1", formats.NONE]
 
 
-def test_sentences_claim_only_what_the_interval_shows(benchmark_result):
-    said = {text.split(" reaches")[0]: text for text in findings.findings(benchmark_result)}
+def test_sentences_stand_with_their_numbers_and_claim_nothing_of_four_patients(benchmark_result):
+    said = findings.findings(benchmark_result)
     assert len(said) == 4
-    for (configuration, budget, trainer), text in zip(list(benchmark_result.grid())[1:3], said.values(), strict=False):
-        difference = benchmark_result.cell(configuration, budget, trainer, "mean", "dice")["difference"]
-        claims = {"better": difference["low"] > 0, "worse": difference["high"] < 0}
-        assert {word: f"{word} than nnU-Net on these cases" in text for word in claims} == claims
-        assert ("no difference can be claimed" in text) == (not any(claims.values()))
-        assert "8 cases of 4 patients, 2 runs" in text
+    for text in said:
+        assert "8 cases of 4 patients, 2 pairs of runs): no verdict" in text
 
 
 def test_a_reader_is_warned(benchmark_result):
