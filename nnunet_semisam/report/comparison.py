@@ -12,13 +12,14 @@ from typing import Any
 
 from nnunet_semisam.benchmark.metrics import HIGHER_IS_BETTER
 
-BETTER, WORSE, OPEN, TOO_FEW = "better", "worse", "open", "too few patients"
+BETTER, WORSE = "better", "worse"
+OPEN, TOO_FEW = "no difference can be claimed", "too few patients for a verdict"
 ALPHA = 0.05
 FEWEST_GROUPS = 6  # n patients who all agree have p = 2 / 2**n, which is below 0.05 from 6 on
 
 
 def verdict(difference: Mapping[str, Any] | None, metric: str = "dice") -> str:
-    """Return ``better``, ``worse``, ``open``, or ``too few patients``; empty where nothing was compared."""
+    """Return ``BETTER``, ``WORSE``, ``OPEN`` or ``TOO_FEW``; empty where nothing was compared."""
     if difference is None or difference["mean"] is None:
         return ""
     if difference["groups"] < FEWEST_GROUPS:

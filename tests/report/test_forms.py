@@ -3,11 +3,12 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
 from nnunet_semisam import cli
-from nnunet_semisam.report import charts, findings, formats, html_parts
+from nnunet_semisam.report import charts, findings, formats, html_parts, result_tables
 from nnunet_semisam.report.long_csv import COLUMNS, long_csv
 from nnunet_semisam.report.markdown import markdown
 
@@ -56,6 +57,17 @@ def test_markdown_is_a_table_of_the_means(benchmark_result):
     cell = benchmark_result.cell("2d", 3, "nnUNetTrainerSemiSAM", "mean", "dice")
     assert f"| `nnUNetTrainerSemiSAM` | {formats.interval(cell, 'dice')} |" in rows[-1]
     assert "8 held-out cases of 4 patients" in lines[0]
+
+
+def test_distances_of_planes_stand_with_their_units(benchmark_result):
+    plane = {"hd95": "px", "assd": "px", "volume_error": "px2", "volume_bias": "px2"}
+    rows = [row | {"unit": plane.get(row["metric"], "1")} for row in benchmark_result.rows]
+    found = replace(benchmark_result, rows=rows)
+    table = result_tables.class_table(found) + result_tables.case_table(found)
+    assert all(text in table for text in ("HD95, px [95 %]", "area error, px\u00b2 [95 %]", "ASSD mean, px"))
+    assert ", mm" not in table
+    assert "| HD95, px |" in markdown(found)
+    assert {row["unit"] for row in csv.DictReader(io.StringIO(long_csv(found)))} == {"1", "px", "px2"}
 
 
 def test_csv_is_the_summary_in_long_format(benchmark_result):
