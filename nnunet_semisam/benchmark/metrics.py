@@ -4,7 +4,11 @@ A distance to an object that is not there is undefined. It is never scored as pe
 ``scored`` value, which means and tests use, is the image's diagonal, more than any distance that could be measured.
 Otherwise a trainer that misses the hard cases would be judged on the easy ones.
 
-Surface distances are MONAI's. Surfaces are the voxels of a mask that touch what is outside it.
+Surface distances are MONAI's. Surfaces are the voxels of a mask that touch what is outside it. An axis with a single
+voxel has no outside, so in a single slice the surface is the outline.
+
+nnU-Net reads a 2D image as a volume of one slice, with a thickness that means nothing. Such an image is measured as the
+plane it is: areas in place of volumes, and pixels in place of millimetres where the file format knows no sizes.
 """
 
 from __future__ import annotations
@@ -23,7 +27,9 @@ MM3_PER_ML = 1000.0
 MEAN = "mean"  # in place of a label: over the labels of a case
 OK, ABSENT, MISSED, INVENTED, NO_PREDICTION = "ok", "absent", "missed", "invented", "no prediction"
 FAILURES = (MISSED, INVENTED, NO_PREDICTION)
-UNITS = {"dice": "1", "hd95": "mm", "assd": "mm", "volume_error": "ml", "volume_bias": "ml"}
+UNITS = {"dice": "1", "hd95": "mm", "assd": "mm", "volume_error": "ml", "volume_bias": "ml"}  # of volumes
+MM, PIXELS = "mm", "px"
+PLACEHOLDER = 999  # times the largest pixel size: the thickness that nnU-Net's readers invent for a 2D image
 HIGHER_IS_BETTER = {"dice": True, "hd95": False, "assd": False, "volume_error": False}
 
 
@@ -41,6 +47,7 @@ class Score:
             neither in the truth nor predicted, so that there is nothing to judge.
         status: ``ok``, ``absent`` (in neither), ``missed`` (in the truth only), ``invented`` (predicted only), or
             ``no prediction`` (no usable file).
+        unit: That of ``UNITS``; of 2D images ``mm`` or ``px``, and ``mm2`` or ``px2`` for what is an area there.
     """
 
     label: str
@@ -48,16 +55,26 @@ class Score:
     value: float
     scored: float
     status: str
+    unit: str
 
 
-def score_masks(label: str, predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]) -> list[Score]:
+def units_of(axes: int, length: str = MM) -> dict[str, str]:
+    """Return the unit of every metric, for arrays of 3 or 2 axes whose sizes are in ``length``."""
+    size = UNITS["volume_error"] if axes == 3 else f"{length}2"
+    return {**UNITS, "hd95": length, "assd": length, "volume_error": size, "volume_bias": size}
+
+
+def score_masks(
+    label: str, predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float], length: str = MM
+) -> list[Score]:
     """Compare two masks.
 
     Args:
         label: Name for the result.
-        predicted: Boolean, ``(Z, Y, X)``.
+        predicted: Boolean, ``(Z, Y, X)`` or ``(Y, X)``.
         truth: Boolean, of the same shape.
         spacing_mm: Voxel size along each axis of the arrays, in mm.
+        length: What the unit of ``spacing_mm`` is called if it is not mm.
 
     Raises:
         ValueError: If the shapes differ.
@@ -73,22 +90,29 @@ def score_masks(label: str, predicted: np.ndarray, truth: np.ndarray, spacing_mm
     both = int((predicted & truth).sum())
     dice = 2 * both / (sizes[0] + sizes[1]) if sum(sizes) else math.nan
     hd95, assd = surface_distances(predicted, truth, spacing_mm) if status == OK else (math.nan, math.nan)
-    ml = math.prod(spacing_mm) / MM3_PER_ML
-    bias = (sizes[0] - sizes[1]) * ml
+    bias = (sizes[0] - sizes[1]) * voxel_size(spacing_mm)
     worst = math.nan if status == ABSENT else diagonal_mm(truth.shape, spacing_mm)
     values = {"dice": dice, "hd95": hd95, "assd": assd, "volume_error": abs(bias), "volume_bias": bias}
+    units = units_of(truth.ndim, length)
     return [
-        Score(label, metric, value, worst if metric in ("hd95", "assd") and status != OK else value, status)
-        for metric, value in values.items()
+        Score(label, name, value, worst if name in ("hd95", "assd") and status != OK else value, status, units[name])
+        for name, value in values.items()
     ]
 
 
-def score_nothing(label: str, truth: np.ndarray, spacing_mm: Sequence[float]) -> list[Score]:
+def score_nothing(label: str, truth: np.ndarray, spacing_mm: Sequence[float], length: str = MM) -> list[Score]:
     """Score a case without a usable prediction: as bad as an empty one, and never better, even where nothing is."""
-    ml = float(truth.sum()) * math.prod(spacing_mm) / MM3_PER_ML
+    size = float(truth.sum()) * voxel_size(spacing_mm)
     worst = diagonal_mm(truth.shape, spacing_mm)
-    scored = {"dice": 0.0, "hd95": worst, "assd": worst, "volume_error": ml, "volume_bias": -ml}
-    return [Score(label, metric, math.nan, value, NO_PREDICTION) for metric, value in scored.items()]
+    scored = {"dice": 0.0, "hd95": worst, "assd": worst, "volume_error": size, "volume_bias": -size}
+    units = units_of(truth.ndim, length)
+    return [Score(label, name, math.nan, value, NO_PREDICTION, units[name]) for name, value in scored.items()]
+
+
+def voxel_size(spacing_mm: Sequence[float]) -> float:
+    """Return the volume of a voxel in ml, or the area of a pixel in the square of its own unit."""
+    size = math.prod(spacing_mm)
+    return size / MM3_PER_ML if len(spacing_mm) == 3 else size
 
 
 def surface_distances(predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]) -> tuple[float, float]:
@@ -99,11 +123,20 @@ def surface_distances(predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequ
     # MONAI warns of its own deprecated arguments. For good, not in a block: runs are scored in threads, and a block
     # that ends in one thread brings back the warnings of the other, or takes away all of the program's.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"monai\.")
-    masks = [torch.from_numpy(mask.copy())[None, None] for mask in (predicted, truth)]
-    options = {"include_background": True, "spacing": [float(size) for size in spacing_mm]}
+    axes = _measured_axes(truth.shape)
+    shape = [truth.shape[axis] for axis in axes]
+    masks = [torch.from_numpy(mask.reshape(shape).copy())[None, None] for mask in (predicted, truth)]
+    options = {"include_background": True, "spacing": [float(spacing_mm[axis]) for axis in axes]}
     hd95 = compute_hausdorff_distance(*masks, percentile=95, **options)
     assd = compute_average_surface_distance(*masks, symmetric=True, **options)
     return float(hd95), float(assd)
+
+
+def _measured_axes(shape: Sequence[int]) -> list[int]:
+    """Return the axes along which there is more than one voxel; two at least, as MONAI needs them."""
+    longer = [axis for axis, count in enumerate(shape) if count > 1]
+    others = [axis for axis, count in enumerate(shape) if count == 1]
+    return sorted([*longer, *others[: max(0, 2 - len(longer))]])
 
 
 def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
@@ -133,28 +166,38 @@ def score_case(prediction: Path, truth: Path, dataset_json: Mapping) -> list[Sco
     import numpy as np
 
     names, ignore = label_values(dataset_json)
-    true_map, spacing_mm = _read(truth, dataset_json)
-    valid = np.ones(true_map.shape, bool) if ignore is None else true_map != ignore
+    true_map, spacing, length = _read(truth, dataset_json)
     try:
         predicted_map = _read(prediction, dataset_json)[0] if prediction.is_file() else None
     except Exception:  # every reader raises its own kinds; a torn file is no prediction, and counted as such
         predicted_map = None
     usable = predicted_map is not None and predicted_map.shape == true_map.shape
+    if is_plane(true_map.shape, spacing):
+        true_map, spacing = true_map[0], spacing[1:]
+        predicted_map = predicted_map[0] if usable else None
+    valid = np.ones(true_map.shape, bool) if ignore is None else true_map != ignore
     scores: list[Score] = []
     for name, values in names.items():
         true_mask = np.isin(true_map, values) & valid
         if usable:
-            scores += score_masks(name, np.isin(predicted_map, values) & valid, true_mask, spacing_mm)
+            scores += score_masks(name, np.isin(predicted_map, values) & valid, true_mask, spacing, length)
         else:
-            scores += score_nothing(name, true_mask, spacing_mm)
+            scores += score_nothing(name, true_mask, spacing, length)
     return scores
 
 
-def _read(path: Path, dataset_json: Mapping) -> tuple[np.ndarray, list[float]]:
-    """Return a label map ``(Z, Y, X)`` and its spacing in mm, by the reader that nnU-Net uses for the dataset."""
+def is_plane(shape: Sequence[int], spacing: Sequence[float]) -> bool:
+    """Return whether a reader of nnU-Net made this volume of a 2D image."""
+    return shape[0] == 1 and math.isclose(spacing[0], PLACEHOLDER * max(spacing[1:]), rel_tol=1e-6)
+
+
+def _read(path: Path, dataset_json: Mapping) -> tuple[np.ndarray, list[float], str]:
+    """Return a label map ``(Z, Y, X)``, its spacing and the unit of it, by nnU-Net's reader for the dataset."""
     import numpy as np
+    from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-    reader = determine_reader_writer_from_dataset_json(dict(dataset_json), str(path), verbose=False)()
-    label_map, properties = reader.read_seg(str(path))
-    return np.rint(label_map[0]).astype(np.int16), [float(size) for size in properties["spacing"]]
+    reader = determine_reader_writer_from_dataset_json(dict(dataset_json), str(path), verbose=False)
+    label_map, properties = reader().read_seg(str(path))
+    length = PIXELS if issubclass(reader, NaturalImage2DIO) else MM
+    return np.rint(label_map[0]).astype(np.int16), [float(size) for size in properties["spacing"]], length

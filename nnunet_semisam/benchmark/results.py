@@ -13,7 +13,7 @@ fold, seed         of the run
 case, group        identifier of the held-out case, and its patient
 label              name of the label or region, or ``mean`` (over the labels of the case)
 metric             ``dice``, ``hd95``, ``assd``, ``volume_error``, ``volume_bias`` (see ``metrics.py``)
-unit               ``1`` (a share), ``mm`` or ``ml``
+unit               ``1`` (a share), ``mm`` or ``ml``; of 2D images ``mm`` or ``px``, and ``mm2`` or ``px2``
 value              what was measured; empty if it is undefined
 scored             what means and tests use; empty only if the label is in neither truth nor prediction
 status             ``ok``, ``absent``, ``missed``, ``invented``, ``no prediction``; for ``mean`` the worst of its labels
@@ -43,10 +43,12 @@ status             ``ok``, ``absent``, ``missed``, ``invented``, ``no prediction
     A list of objects, one per trainer: ``trainer``, ``runs`` (that began), ``train_hours``, ``predict_hours``,
     ``gpu_hours``, sums over all runs and attempts.
 ``summary``
-    A list of objects, one per ``configuration``, ``budget``, ``trainer``, ``label`` and ``metric``: ``runs`` (number),
-    ``run_means`` (one per run), ``mean``, ``low``, ``high``, ``cases``, ``groups`` (see ``statistics.py``),
+    A list of objects, one per ``configuration``, ``budget``, ``trainer``, ``label`` and ``metric``: ``unit``, ``runs``
+    (number), ``run_means`` (one per run), ``mean``, ``low``, ``high``, ``cases``, ``groups`` (see ``statistics.py``),
     ``failures`` (scores, of all runs, with a status of ``metrics.FAILURES``), ``absent``, and ``difference`` to the
-    baseline on the same folds, seeds and cases: null, or ``mean``, ``low``, ``high``, ``cases``, ``groups``, ``p``.
+    baseline on the same folds, seeds and cases: null, or ``pairs`` (of runs: one of the trainer and one of the
+    baseline), ``mean``, ``low``, ``high``, ``cases``, ``groups``, ``p``. With fewer pairs than runs, the means rest on
+    other runs than the difference.
     Where another of the runs that are averaged or compared invents a label, ``absent`` counts as perfect (see
     ``comparable.py``); so a difference may rest on more cases than a mean. A positive difference of ``dice`` and a
     negative one of every other metric speak for the trainer.
@@ -61,17 +63,16 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.benchmark import statistics
-from nnunet_semisam.benchmark.comparable import comparable
 from nnunet_semisam.benchmark.cost import cost_of, software_of, totals
-from nnunet_semisam.benchmark.metrics import ABSENT, FAILURES, INVENTED, MEAN, MISSED, NO_PREDICTION, OK, UNITS
+from nnunet_semisam.benchmark.metrics import ABSENT, INVENTED, MEAN, MISSED, NO_PREDICTION, OK, UNITS
 from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
 from nnunet_semisam.benchmark.runs import status, training_folder
+from nnunet_semisam.benchmark.summary import Scores, summarize, unit_of
 from nnunet_semisam.benchmark.tasks import DONE, FAILED, read_json
 from nnunet_semisam.benchmark.versions import versions
 from nnunet_semisam.data.splits import write_json
@@ -83,24 +84,23 @@ COLUMNS = (
 )
 WORST_FIRST = (NO_PREDICTION, MISSED, INVENTED, OK, ABSENT)
 
-Scores = dict[Run, dict[str, list[dict[str, Any]]]]
-
 
 def write_results(study: Study) -> dict[str, Any]:
     """Write both files from the runs that are done, and return the content of ``results.json``."""
     scores = load_scores(study)
     runs = [describe(study, run) for run in study.runs()]
+    cases = cases_of(study, scores)
     content = {
         "format": FORMAT,
         "study": study.to_json(),
         "baseline": BASELINE,
         "versions": versions(),
-        "cases": cases_of(study, scores),
+        "cases": cases,
         "runs": runs,
         "cost": totals(runs),
-        "summary": list(summarize(study, scores)),
+        "summary": list(summarize(scores, cases["groups"], study.configurations, study.trainers)),
     }
-    content = _without_nan(content)
+    content = without_nan(content)
     _write_csv(study, scores)
     write_json(study.folder / "results.json", content)
     return content
@@ -128,7 +128,8 @@ def with_mean(scores: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for column in ("value", "scored"):
             numbers = [score[column] for score in parts]
             means[column] = sum(numbers) / len(numbers) if numbers else math.nan
-        result.append({"label": MEAN, "metric": metric, **means, "status": worst})
+        unit = next((unit_of(score) for score in scores if score["metric"] == metric), UNITS[metric])
+        result.append({"label": MEAN, "metric": metric, "unit": unit, **means, "status": worst})
     return result
 
 
@@ -160,55 +161,6 @@ def describe(study: Study, run: Run) -> dict[str, Any]:
     }
 
 
-def summarize(study: Study, scores: Scores) -> Iterator[dict[str, Any]]:
-    """Yield a summary of every configuration, budget, trainer, label and metric that has runs."""
-    labels = list(dict.fromkeys(s["label"] for cases in scores.values() for found in cases.values() for s in found))
-    for configuration in study.configurations:
-        for budget in sorted({content["budget"] for content in study.folds.values()}):
-            for trainer in study.trainers:
-                runs = [r for r in scores if (r.configuration, r.budget, r.trainer) == (configuration, budget, trainer)]
-                for label in labels if runs else ():
-                    for metric in UNITS:
-                        cell = {"configuration": configuration, "budget": budget, "trainer": trainer}
-                        yield {**cell, "label": label, "metric": metric, **_cell(study, scores, runs, label, metric)}
-
-
-def _cell(study: Study, scores: Scores, runs: Sequence[Run], label: str, metric: str) -> dict[str, Any]:
-    columns = [_column(scores[run], label, metric) for run in runs]
-    groups = {case: study.group_of(case) for column in columns for case in column}
-    statuses = [score["status"] for column in columns for score in column.values()]
-    means = statistics.average(comparable([scores[run] for run in runs], label, metric))
-    return {
-        "runs": len(runs),
-        "run_means": [statistics.nan_mean(list(comparable([scores[run]], label, metric)[0].values())) for run in runs],
-        **asdict(statistics.mean_interval(means, groups)),
-        "failures": sum(state in FAILURES for state in statuses),
-        "absent": statuses.count(ABSENT),
-        "difference": _difference(scores, runs, label, metric, groups),
-    }
-
-
-def _difference(
-    scores: Scores, runs: Sequence[Run], label: str, metric: str, groups: Mapping[str, str]
-) -> dict[str, Any] | None:
-    """Return the difference to the baseline's runs of the same folds and seeds, if there are any."""
-    ours = [run for run in runs if run.trainer != BASELINE and _baseline_of(run) in scores]
-    if not ours:
-        return None
-    both = [*ours, *map(_baseline_of, ours)]
-    tables = comparable([scores[run] for run in both], label, metric)
-    mine, theirs = statistics.average(tables[: len(ours)]), statistics.average(tables[len(ours) :])
-    return asdict(statistics.compare(mine, theirs, groups))
-
-
-def _baseline_of(run: Run) -> Run:
-    return Run(BASELINE, run.configuration, run.fold, run.budget, run.seed)
-
-
-def _column(cases: dict[str, list[dict[str, Any]]], label: str, metric: str) -> dict[str, dict[str, Any]]:
-    return {c: s for c, found in cases.items() for s in found if s["label"] == label and s["metric"] == metric}
-
-
 def _write_csv(study: Study, scores: Scores) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS)
@@ -218,13 +170,13 @@ def _write_csv(study: Study, scores: Scores) -> None:
             for score in found:
                 row = {"run": run.name, **asdict(run), "case": case, "group": study.group_of(case), **score}
                 numbers = {k: "" if math.isnan(score[k]) else repr(float(score[k])) for k in ("value", "scored")}
-                writer.writerow(row | numbers | {"unit": UNITS[score["metric"]]})
+                writer.writerow(row | numbers | {"unit": unit_of(score)})
     path = study.folder / "results.csv"
     temporary = Path(f"{path}.{os.getpid()}.tmp")
     temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
     os.replace(temporary, path)
 
 
-def _without_nan(content: Any) -> Any:
+def without_nan(content: Any) -> Any:
     """Return the content with null for every NaN: json has no such number."""
     return json.loads(json.dumps(content), parse_constant=lambda name: None)

@@ -15,6 +15,7 @@ import numpy as np
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+DECIMALS = 9  # of differences that are ranked: equal ones must tie, whatever floating point makes of them
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def _wilcoxon(sums: np.ndarray, counts: np.ndarray) -> float:
 
     if len(sums) < 2:
         return math.nan
-    differences = sums / counts
+    differences = np.round(sums / counts, DECIMALS)
     if not differences.any():
         return 1.0  # scipy has no answer where nothing differs
-    return float(wilcoxon(differences, zero_method="pratt").pvalue)
+    p = float(wilcoxon(differences, zero_method="pratt").pvalue)
+    return max(p, 2.0 ** (1 - len(differences)))  # where differences tie, older versions of scipy go below the least p

@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.benchmark.metrics import MEAN, UNITS
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.report.old_results import is_old, summary_of
 
 FORMAT = 1
 
@@ -24,11 +25,13 @@ class Benchmark:
         folder: Where it lies; paths in ``content`` are relative to it.
         content: ``results.json``.
         rows: ``results.csv``, with numbers where there are numbers and ``None`` where a field is empty.
+        recomputed: Whether the summary was computed anew, as an older version had written it.
     """
 
     folder: Path
     content: dict[str, Any]
     rows: list[dict[str, Any]]
+    recomputed: bool = False
 
     @property
     def study(self) -> dict[str, Any]:
@@ -59,6 +62,11 @@ class Benchmark:
     def labels(self) -> list[str]:
         """Return the names of labels and regions, without the mean."""
         return [name for name in dict.fromkeys(row["label"] for row in self.rows) if name != MEAN]
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """Return metric -> unit: of volumes, or of 2D images."""
+        return UNITS | {row["metric"]: row["unit"] for row in self.rows if "unit" in row}
 
     @cached_property
     def _cells(self) -> dict[tuple, dict[str, Any]]:
@@ -111,12 +119,15 @@ def read_benchmark(folder: Path) -> Benchmark:
             )
         rows = _read_rows(folder / "results.csv")
         _require(content)
+        old = is_old(content)
+        if old:
+            content["summary"] = summary_of(content, rows)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"The results in {folder} cannot be read ({error!r}). Start the benchmark once more: it keeps what is done "
             "and writes results.json and results.csv anew."
         ) from error
-    return Benchmark(folder.resolve(), content, rows)
+    return Benchmark(folder.resolve(), content, rows, recomputed=old)
 
 
 def _require(content: Mapping[str, Any]) -> None:

@@ -6,15 +6,17 @@ import json
 
 from nnunet_semisam.report.benchmark_folder import Benchmark
 
+NOT_SEGMENTED = ("background", "ignore")  # nnU-Net's own names
+
 
 def dataset_labels(benchmark: Benchmark) -> dict[str, list[int]]:
-    """Return name -> values of every label or region but the background; empty if no run has predicted."""
+    """Return name -> values of what can be segmented; empty if no run has predicted."""
     for run in benchmark.runs:
         path = benchmark.folder / run["predictions"] / "dataset.json"
         if path.is_file():
             labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
             found = {name: value if isinstance(value, list) else [value] for name, value in labels.items()}
-            return {name: [int(one) for one in values] for name, values in found.items() if values != [0]}
+            return {name: [int(one) for one in values] for name, values in found.items() if name not in NOT_SEGMENTED}
     return {}
 
 

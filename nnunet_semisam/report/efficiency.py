@@ -5,7 +5,7 @@ from __future__ import annotations
 from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.charts import Axes, Line, Point, line_chart
-from nnunet_semisam.report.formats import FACTORS, NAMES, count, interval, number
+from nnunet_semisam.report.formats import FACTORS, count, interval, number, title
 from nnunet_semisam.report.published import Anchors
 
 SHIFT = 0.018  # of x between trainers, so that intervals do not hide each other
@@ -27,10 +27,11 @@ def efficiency_chart(
     if anchors and anchors.results:
         lines.append(_published(anchors, len(benchmark.trainers)))
     what = "mean over labels" if label == MEAN else label
+    name = f"{title(metric, benchmark.units)} ({what})"
     axes = Axes(
-        title=f"{NAMES[metric]} ({what}) over the number of labeled patients, {configuration}",
+        title=f"{name} over the number of labeled patients, {configuration}",
         x="labeled patients",
-        y=f"{NAMES[metric]} ({what})",
+        y=name,
         x_ticks=benchmark.budgets,
         log_x=min(benchmark.budgets) > 0 and len(benchmark.budgets) > 1,
     )

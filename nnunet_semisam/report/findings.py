@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.benchmark.tasks import DONE
 from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.comparison import ALPHA, BETTER, FEWEST_GROUPS, TOO_FEW, WORSE, least_p, unmatched, verdict
+from nnunet_semisam.report.equal_hours import uneven_hours
 from nnunet_semisam.report.formats import count, interval, p_value
+
+FEW_GROUPS = 15  # below, intervals leave out the truth in 7 % and more of cases, not in 5 % (normal differences)
+RECOMPUTED = (
+    "An older version wrote results.json. Means, intervals and tests of this page were computed anew from results.csv."
+)
 
 ABSENT_LABELS = (
     "Where the truth lacks a label and none is predicted, there is nothing to judge, and the case is in no mean of "
@@ -37,17 +44,29 @@ def _sentence(benchmark: Benchmark, configuration: str, budget: int, trainer: st
     difference = cell["difference"]
     if base is None or difference is None or difference["mean"] is None:
         return f"{text}; nnU-Net has no finished run to compare with."
-    text += f", nnU-Net {interval(base, 'dice')}, a difference of {interval(difference, 'dice', '+')}"
-    if difference["low"] is None:
-        return f"{text}. One patient allows no interval."
-    if difference["low"] > 0:
-        verdict = "better than nnU-Net on these cases"
-    elif difference["high"] < 0:
-        verdict = "worse than nnU-Net on these cases"
+    pairs = f"{count(difference['pairs'], 'pair')} of runs"
+    value = interval(difference, "dice", "+")
+    if unmatched(cell, base):
+        text += (
+            f" ({count(cell['runs'], 'run')}), nnU-Net {interval(base, 'dice')} ({count(base['runs'], 'run')}). These "
+            f"are not the same folds and seeds, so the means do not compare. In {pairs} that do, the difference is "
+            f"{value}"
+        )
     else:
-        verdict = "no difference can be claimed: the interval holds 0"
+        text += f", nnU-Net {interval(base, 'dice')}, a difference of {value}"
     n = f"{count(difference['cases'], 'case')} of {count(difference['groups'], 'patient')}"
-    return f"{text} (p {p_value(difference['p'])}, {n}, {count(cell['runs'], 'run')}): {verdict}."
+    return f"{text} (p {p_value(difference['p'])}, {n}, {pairs}): {_claim(difference)}."
+
+
+def _claim(difference: Mapping[str, Any]) -> str:
+    said = verdict(difference)
+    if said == TOO_FEW:
+        return f"no verdict, since there are too few patients ({difference['groups']}; it takes {FEWEST_GROUPS})"
+    if said in (BETTER, WORSE):
+        return f"{said} than nnU-Net on these cases"
+    if difference["low"] <= 0 <= difference["high"]:
+        return "no difference can be claimed: the interval holds 0"
+    return f"no difference can be claimed: the interval leaves 0 out, but p is not below {ALPHA}"
 
 
 def cautions(benchmark: Benchmark) -> list[str]:
@@ -66,8 +85,11 @@ def cautions(benchmark: Benchmark) -> list[str]:
     if tests > 1:
         found.append(f"{tests} comparisons were tested; p values are not corrected for their number.")
     groups = [c["groups"] for c in cells]
-    if groups and min(groups) < 10:
+    if groups and min(groups) < FEW_GROUPS:
         found.append(f"Only {count(min(groups), 'patient')} judged some means: intervals of so few are too narrow.")
+    found += _too_few(cells) + _unpaired(benchmark, cells) + uneven_hours(benchmark)
+    if benchmark.recomputed:
+        found.append(RECOMPUTED)
     failures = sum(c["failures"] for c in cells)
     if failures:
         found.append(
@@ -79,6 +101,28 @@ def cautions(benchmark: Benchmark) -> list[str]:
     if benchmark.study["cases"] == "val":
         found.append("Validation cases judged. Nothing of a training depends on them, but the plans may.")
     return found + _unfinished(benchmark)
+
+
+def _too_few(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    groups = [c["difference"]["groups"] for c in cells if verdict(c["difference"]) == TOO_FEW]
+    if not groups:
+        return []
+    most = max(groups)
+    return [
+        f"Too few patients for a verdict: differences that rest on fewer than {FEWEST_GROUPS} are neither called "
+        f"better nor worse, nor coloured. With {count(most, 'patient')}, the Wilcoxon test cannot go below p "
+        f"{p_value(least_p(most))}, even if all differ the same way."
+    ]
+
+
+def _unpaired(benchmark: Benchmark, cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    bases = [benchmark.cell(c["configuration"], c["budget"], benchmark.baseline, MEAN, "dice") for c in cells]
+    if not any(unmatched(cell, base) for cell, base in zip(cells, bases, strict=True)):
+        return []
+    return [
+        "Some means rest on other runs than the difference beside them, because runs are missing. A difference pairs "
+        "runs of the same fold and seed alone; the column of pairs tells how many there are."
+    ]
 
 
 def _unfinished(benchmark: Benchmark) -> list[str]:

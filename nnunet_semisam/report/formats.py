@@ -6,15 +6,21 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-NAMES = {
-    "dice": "Dice, %",
-    "hd95": "HD95, mm",
-    "assd": "ASSD, mm",
-    "volume_error": "volume error, ml",
-    "volume_bias": "volume bias, ml",
-}
+NAMES = {"dice": "Dice", "hd95": "HD95", "assd": "ASSD", "volume_error": "volume error", "volume_bias": "volume bias"}
 FACTORS = {"dice": 100.0}
 NONE = "\u2013"
+
+
+def unit_text(unit: str) -> str:
+    """Return how a unit of ``results.csv`` is written."""
+    return {"1": "%"}.get(unit, unit.replace("2", "\u00b2"))
+
+
+def title(metric: str, units: Mapping[str, str]) -> str:
+    """Return the name of a metric with its unit; of a plane, the volume is an area."""
+    unit = units[metric]
+    name = NAMES[metric].replace("volume", "area") if unit.endswith("2") else NAMES[metric]
+    return f"{name}, {unit_text(unit)}"
 
 
 def number(value: float | None, metric: str = "", sign: str = "") -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 
-from nnunet_semisam.benchmark.metrics import UNITS
 from nnunet_semisam.report.benchmark_folder import Benchmark
 
 COLUMNS = (
     *("dataset", "configuration", "budget", "trainer", "label", "metric", "unit", "mean", "low", "high"),
     *("cases", "groups", "runs", "failures", "absent"),
-    *("difference", "difference_low", "difference_high", "difference_cases", "difference_groups", "p"),
+    *("difference", "difference_low", "difference_high", "difference_cases", "difference_groups"),
+    *("difference_pairs", "p"),
 )
 
 
@@ -23,7 +23,7 @@ def long_csv(benchmark: Benchmark) -> str:
     for cell in benchmark.content["summary"]:
         found = cell["difference"] or {}
         difference = {"difference": found.get("mean"), "p": found.get("p")}
-        difference |= {f"difference_{key}": found.get(key) for key in ("low", "high", "cases", "groups")}
-        row = {**cell, **difference, "dataset": benchmark.study["dataset"], "unit": UNITS[cell["metric"]]}
+        difference |= {f"difference_{key}": found.get(key) for key in ("low", "high", "cases", "groups", "pairs")}
+        row = {**cell, **difference, "dataset": benchmark.study["dataset"], "unit": benchmark.units[cell["metric"]]}
         writer.writerow({key: "" if value is None else value for key, value in row.items()})
     return text.getvalue()

@@ -11,6 +11,7 @@ from nnunet_semisam.benchmark.tasks import DONE
 from nnunet_semisam.report import result_tables, setup_section
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.commands_section import commands_part
+from nnunet_semisam.report.comparison import ALPHA, FEWEST_GROUPS
 from nnunet_semisam.report.cost_section import cost_section
 from nnunet_semisam.report.efficiency import efficiency_chart
 from nnunet_semisam.report.findings import cautions, findings
@@ -28,10 +29,11 @@ from nnunet_semisam.report.viewers import viewer_section
 ASSETS = Path(__file__).with_name("assets")
 GLOSSARY = (
     "Dice in percent: overlap with the truth, 100 is perfect. HD95: the larger of the two directed 95th percentiles of "
-    "surface distances. ASSD: mean distance of both surfaces. Both in mm. Volume error: absolute, in ml. The mean over "
+    "surface distances. ASSD: mean distance of both surfaces. Volume error: absolute. The mean over "
     "labels leaves out labels that a case neither shows nor is said to show. A star marks a distance that is undefined "
     "because a label was missed or invented; it is scored as the image's diagonal. p: Wilcoxon signed-rank test over "
-    "patients, two-sided, not corrected. Green and red: the interval of the difference leaves 0 out."
+    "patients, two-sided, not corrected. Green and red: the interval of the difference leaves 0 out, and p is below "
+    f"{ALPHA}, which takes {FEWEST_GROUPS} patients. Pairs: runs with the same fold and seed; differences rest on them."
 )
 
 CASE_NOTE = (

@@ -1,7 +1,8 @@
 """Published results, shown beside ours only where we train and test on the split that the publications name.
 
-Anything else would be a comparison of splits. What a publication chose on its test cases is said beside its number, and
-so is it where nobody could verify its labeled cases. Narrow networks and short trainings are cautioned about.
+Anything else would be a comparison of splits: other test cases (or the validation cases among them), other labels, or
+classes merged to regions. What a publication chose on its test cases is said beside its number, and so is it where
+nobody could verify its labeled cases. Narrow networks and short trainings are cautioned about.
 Distances are never shown: the field gives them in voxels.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 from nnunet_semisam.data.label_budgets import group_function
 from nnunet_semisam.report.anchor_limits import limits
 from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.dataset_labels import dataset_labels
 from nnunet_semisam.report.training_cases import DatasetRecord, TrainingCases
 
 DATA = Path(__file__).with_name("assets") / "published.json"
@@ -50,6 +52,10 @@ def find_anchors(benchmark: Benchmark, dataset: DatasetRecord) -> Anchors:
     if protocol is None:
         return Anchors(reason="no published split that this package knows has these test cases")
     name = protocol["name"]
+    if not _same_labels(benchmark, protocol):
+        wanted = ", ".join(f"{label['names'][0]} = {label['value']}" for label in protocol["labels"])
+        reason = f"the test cases are those of {name}, but no record says that the labels are, too ({wanted})"
+        return Anchors(name, reason=reason)
     if not _as_published(protocol, dataset):
         reason = f"the test cases are those of {name}, but no record says that the files are, too"
         return Anchors(name, reason=reason)
@@ -70,10 +76,17 @@ def find_anchors(benchmark: Benchmark, dataset: DatasetRecord) -> Anchors:
 def _same_test(benchmark: Benchmark, protocol: dict[str, Any]) -> bool:
     groups = list(benchmark.content["cases"]["groups"].values())
     wanted = protocol["test"].split()
+    return benchmark.study["cases"] == "test" and sorted(groups) == sorted(wanted * protocol["cases_per_test_group"])
+
+
+def _same_labels(benchmark: Benchmark, protocol: dict[str, Any]) -> bool:
+    """Return whether the published classes were judged, each of them alone and by a name that is known for it."""
+    found = dataset_labels(benchmark)
+    wanted = {label["value"]: [name.lower() for name in label["names"]] for label in protocol["labels"]}
     return (
-        benchmark.study["cases"] == "test"
-        and sorted(groups) == sorted(wanted * protocol["cases_per_test_group"])
-        and len(benchmark.labels) == protocol["labels"]
+        sorted(found) == sorted(benchmark.labels)
+        and sorted(found.values()) == [[value] for value in sorted(wanted)]
+        and all(name.lower() in wanted[values[0]] for name, values in found.items())
     )
 
 

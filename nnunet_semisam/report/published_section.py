@@ -16,27 +16,33 @@ HEAD = ("labeled", "method", "Dice, %", "remark", "from")
 
 def published_section(benchmark: Benchmark, anchors: Anchors) -> str:
     """Return a table of all methods, or why there is none."""
+    parts = [paragraph(caution(anchors), "cautions")] if anchors.limits else []
+    parts += map(paragraph, notes(anchors))
     if anchors.reason:
-        return paragraph(
-            f"No published result is shown: {anchors.reason}. Numbers on other splits or test cases would not compare."
-        )
-    parts = [
-        *([paragraph(caution(anchors), "cautions")] if anchors.limits else []),
-        paragraph(
-            f"{anchors.name}: this benchmark trains and tests on the split that these publications name; where their "
-            f"labeled cases could not be verified, the remark says so. {anchors.remark} "
-            "Publications differ in network, training length and in what chose their checkpoint; few give the spread "
-            "of several seeds. Distances are left out, since the field gives them in voxels."
-        ),
-    ]
-    for budget, (here, there) in anchors.pools.items():
-        if here != there:
-            parts.append(
-                paragraph(f"Unlabeled patients or scans beside {budget} labeled: {here} here, {there} published.")
-            )
+        return "".join(parts)
     rows = [row for budget in anchors.results for row in _rows(benchmark, anchors, budget)]
     rows += [[number_cell(str(one["budget"]), one["budget"]), *_published(one)] for one in anchors.bounds]
     return "".join(parts) + table(f"This benchmark and publications, {anchors.name}", HEAD, rows, filtered=True)
+
+
+def notes(anchors: Anchors) -> list[str]:
+    """Return what to know of the published numbers, or why there are none."""
+    if anchors.reason:
+        return [
+            f"No published result is shown: {anchors.reason}. Numbers on other splits or test cases would not compare."
+        ]
+    pools = [
+        f"Unlabeled patients or scans beside {budget} labeled: {here} here, {there} published."
+        for budget, (here, there) in anchors.pools.items()
+        if here != there
+    ]
+    return [
+        f"{anchors.name}: this benchmark trains and tests on the split that these publications name; where their "
+        f"labeled cases could not be verified, the remark says so. {anchors.remark} "
+        "Publications differ in network, training length and in what chose their checkpoint; few give the spread "
+        "of several seeds. Distances are left out, since the field gives them in voxels.",
+        *pools,
+    ]
 
 
 def caution(anchors: Anchors) -> str:

@@ -7,11 +7,11 @@ from typing import Any
 
 from nnunet_semisam.benchmark.metrics import FAILURES, MEAN
 from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.formats import NONE, interval, number, p_value
+from nnunet_semisam.report.comparison import BETTER, WORSE, unmatched, verdict
+from nnunet_semisam.report.formats import NONE, count, interval, number, p_value, title
 from nnunet_semisam.report.html_parts import Cell, number_cell, table, text_cell
 
 METRICS = ("dice", "hd95", "assd", "volume_error")
-TITLES = {"hd95": "HD95, mm", "assd": "ASSD, mm", "volume_error": "volume error, ml"}
 MOST_ROWS = 6000  # of the table of cases: more make a page slow
 
 
@@ -20,8 +20,8 @@ def class_table(benchmark: Benchmark) -> str:
     head = [
         *("configuration", "labeled", "label", "trainer"),
         *("Dice, % [95 %]", "against nnU-Net [95 %]", "p"),
-        *(f"{TITLES[metric]} [95 %]" for metric in METRICS[1:]),
-        *("cases", "patients", "runs", "failures"),
+        *(f"{title(metric, benchmark.units)} [95 %]" for metric in METRICS[1:]),
+        *("cases", "patients", "runs", "pairs", "failures"),
     ]
     rows = [
         _class_row(benchmark, configuration, budget, trainer, label)
@@ -36,30 +36,36 @@ def _class_row(benchmark: Benchmark, configuration: str, budget: int, trainer: s
     cells = {metric: benchmark.cell(configuration, budget, trainer, label, metric) for metric in METRICS}
     dice = cells["dice"]
     difference = dice["difference"]
+    pairs = difference and difference["pairs"]
     return [
         text_cell(configuration),
         number_cell(str(budget), budget),
         text_cell(label),
         text_cell(benchmark.short(trainer), title=trainer),
         number_cell(interval(dice, "dice"), dice["mean"]),
-        number_cell(interval(difference, "dice", "+"), difference and difference["mean"], kind=verdict_of(difference)),
+        difference_cell(dice, benchmark.cell(configuration, budget, benchmark.baseline, label, "dice")),
         number_cell(p_value(difference and difference["p"]), difference and difference["p"]),
         *(
             number_cell(interval(cells[metric], metric), cells[metric] and cells[metric]["mean"])
             for metric in METRICS[1:]
         ),
         *(number_cell(str(dice[key]), dice[key]) for key in ("cases", "groups", "runs")),
+        number_cell(NONE if pairs is None else str(pairs), pairs),
         number_cell(str(dice["failures"]), dice["failures"], kind="bad" if dice["failures"] else ""),
     ]
 
 
-def verdict_of(difference: Mapping[str, Any] | None) -> str:
-    """Return ``good`` or ``bad`` for a difference in Dice whose interval leaves 0 out, else nothing."""
-    if difference is None or difference["low"] is None:
-        return ""
-    if difference["low"] > 0:
-        return "good"
-    return "bad" if difference["high"] < 0 else ""
+def difference_cell(dice: Mapping[str, Any], base: Mapping[str, Any] | None) -> Cell:
+    """Return the difference in Dice, coloured by its verdict, and with its pairs where the means rest on other runs."""
+    difference = dice["difference"]
+    said = verdict(difference)
+    text = interval(difference, "dice", "+")
+    why = said
+    if unmatched(dice, base):
+        text += f" ({count(difference['pairs'], 'pair')})"
+        why = f"{said}; rests on {count(difference['pairs'], 'pair')} of runs, the means on more"
+    kind = {BETTER: "good", WORSE: "bad"}.get(said, "")
+    return number_cell(text, difference and difference["mean"], kind=kind, title=why)
 
 
 def case_table(benchmark: Benchmark) -> str:
@@ -67,7 +73,8 @@ def case_table(benchmark: Benchmark) -> str:
     head = [
         *("case", "patient", "configuration", "labeled", "trainer", "fold", "seed", "Dice mean, %"),
         *(f"Dice {label}, %" for label in benchmark.labels),
-        *("HD95 mean, mm", "ASSD mean, mm", "failures"),
+        *(title(metric, benchmark.units).replace(",", " mean,") for metric in ("hd95", "assd")),
+        "failures",
     ]
     rows = [
         _case_row(benchmark, run, case, found)

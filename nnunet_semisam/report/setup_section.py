@@ -12,6 +12,10 @@ from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.html_parts import details, paragraph, plain_table, pre
 from nnunet_semisam.report.training_cases import DatasetRecord
 
+LENGTHS = {
+    "steps": "the same training length",
+    "time": "the training length of the settings; trainers whose steps take longer train for fewer epochs",
+}
 RESULT_FILES = ("results.json", "results.csv")
 
 
@@ -25,7 +29,7 @@ def configuration_part(benchmark: Benchmark) -> str:
         ("plans", study["plans"]),
         ("configurations", ", ".join(study["configurations"])),
         ("trainers", ", ".join(benchmark.trainers)),
-        ("baseline", f"{benchmark.baseline}: plain nnU-Net with the same training length"),
+        ("baseline", f"{benchmark.baseline}: plain nnU-Net with {LENGTHS[study['equal']]}"),
         ("labeled patients", ", ".join(map(str, benchmark.budgets))),
         ("seeds", ", ".join(map(str, study["seeds"]))),
         ("in common", "optimiser steps" if study["equal"] == "steps" else "wall-clock time"),

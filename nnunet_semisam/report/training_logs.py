@@ -61,6 +61,7 @@ def read_training(folder: Path) -> TrainingRecord:
     for path in sorted(folder.glob("training_log_*.txt")):  # one per start; names hold the time
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             reader.take(line)
+        reader.end_start()
     record.nnunet = {name: sorted(values.items()) for name, values in reader.values.items()}
     record.rounds.sort(key=lambda one: one.index)
     return record
@@ -84,12 +85,15 @@ class _Reader:
     """Reads log lines in their order. What a resumed training repeats replaces what it said before."""
 
     def __init__(self, record: TrainingRecord) -> None:
-        self.record, self.epoch, self.next_epoch = record, 0, 0
+        self.record = record
+        self.epoch: int | None = None  # of this start; a resumed one says it only after it has measured SAM again
         self.values: dict[str, dict[int, float]] = {}
+        self.calibration: dict[str, dict[str, Any]] | None = None
 
     def take(self, line: str) -> None:
         if match := EPOCH.search(line):
-            self.epoch, self.next_epoch = int(match[1]), int(match[1]) + 1
+            self.epoch = int(match[1])
+            self._place_calibration(self.epoch)
         elif match := TERM.search(line):
             self._add(match[1], match[2])
         elif match := PSEUDO_DICE.search(line):
@@ -102,12 +106,25 @@ class _Reader:
         else:
             self._take_sam(line)
 
+    def end_start(self) -> None:
+        """End the log of one start. What it measured before it knew its epoch is measured again by the next."""
+        if self.epoch is not None:
+            self._place_calibration(self.epoch + 1)
+        self.epoch, self.calibration = None, None
+
+    def _place_calibration(self, epoch: int) -> None:
+        """Put what was just measured before an epoch, in place of what an earlier start measured there or later."""
+        if self.calibration is not None:
+            self.record.calibrations[:] = [one for one in self.record.calibrations if one[0] < epoch]
+            self.record.calibrations.append((epoch, self.calibration))
+            self.calibration = None
+
     def _add(self, name: str, text: str) -> None:
         try:
             value = float(text)
         except ValueError:  # a line that another process tore
             return
-        if math.isfinite(value):
+        if math.isfinite(value) and self.epoch is not None:
             self.values.setdefault(name, {})[self.epoch] = value
 
     def _take_sam(self, line: str) -> None:
@@ -117,9 +134,9 @@ class _Reader:
             record.rounds[:] = [one for one in record.rounds if one.index < index]
             record.rounds.append(SamRound(index, int(match[2]), int(match[3]), float(match[4])))
         elif "SAM calibration on labeled cases:" in line:
-            record.calibrations.append((self.next_epoch, {}))
-        elif (match := VERDICT.match(line)) and record.calibrations:
-            record.calibrations[-1][1][match[1]] = {"weight": float(match[2] or 0), "reason": match[3]}
+            self.calibration = {}
+        elif (match := VERDICT.match(line)) and self.calibration is not None:
+            self.calibration[match[1]] = {"weight": float(match[2] or 0), "reason": match[3]}
         elif (match := ROUND_CLASS.match(line)) and record.rounds:
             record.rounds[-1].classes[match[1]] = {
                 "prompts": int(match[2]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from nnunet_semisam.report.volumes import MOST_SLICES, CaseVolumes, read_case
 
 MOST_BYTES = 12_000_000  # of all pictures of a page
 FEWEST_SLICES = 5
+ORDINALS = {1: "first", 2: "second", 3: "third"}
 
 
 def viewer_section(benchmark: Benchmark) -> str:
@@ -40,7 +42,7 @@ def viewer(benchmark: Benchmark, example: Example, name: str, most_bytes: int) -
     """Return one viewer, or a sentence if the case's image or truth cannot be read."""
     head = f"<h5>{escape(example.case)} <span>{escape('; '.join(example.reasons))}</span></h5>"
     folder = _held_out_folder(benchmark, example.runs[0])
-    image = next(iter(sorted((folder / "images").glob(f"{example.case}_0000.*"))), None)
+    image = next(iter(sorted((folder / "images").glob(f"{glob.escape(example.case)}_0000.*"))), None)
     if image is None:
         missing = f"The image of this case is not in {folder / 'images'}: the dataset has moved."
         return f'<figure class="viewer">{head}{paragraph(missing, "bad")}</figure>'
@@ -92,7 +94,8 @@ def _body(
         "</label>"
     )
     low, high = volumes.window
-    note = f"Window {low:.4g} to {high:.4g}; {shown} of {volumes.total} slices, cut to the foreground"
+    along = f" along the file's {ORDINALS[volumes.axis]} axis" if volumes.total > 1 else ""
+    note = f"Window {low:.4g} to {high:.4g}; {shown} of {volumes.total} slices{along}, cut to the foreground"
     note += "." if volumes.oriented else "; directions as in the file."
     return (
         f"<style>{''.join(layers)}</style>"

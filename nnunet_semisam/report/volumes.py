@@ -28,8 +28,9 @@ class CaseVolumes:
     Attributes:
         image: ``(S, H, W)``, uint8.
         masks: Source (``truth`` or a run's name) -> label map ``(S, H, W)``, or ``None`` if there is no usable file.
-        slices: Number of every shown slice in the file, counted from 1.
+        slices: Number of every shown slice in the file, counted from 1. They fall where the file runs the other way.
         total: Number of slices in the file.
+        axis: Axis of the file that slices are counted along: 1 is its first (x), 3 its third (z).
         spacing_mm: Of rows and columns.
         window: Intensities shown black and white.
         oriented: Whether the header's directions were used, so that patient right is at the left of an axial slice.
@@ -39,6 +40,7 @@ class CaseVolumes:
     masks: dict[str, np.ndarray | None]
     slices: list[int]
     total: int
+    axis: int
     spacing_mm: tuple[float, float]
     window: tuple[float, float]
     oriented: bool
@@ -58,6 +60,7 @@ def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int
     image = SimpleITK.ReadImage(str(image_path))
     masks = {name: _read_mask(path, image) for name, path in mask_paths.items()}
     oriented = image.GetDimension() == 3 and image.GetNumberOfComponentsPerPixel() == 1
+    original = image
     if oriented:
         image = SimpleITK.DICOMOrient(image, "LPS")
     array, spacing = _array(image), _spacing(image)
@@ -75,7 +78,27 @@ def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int
     low, high = (float(value) for value in np.percentile(shown, WINDOW))
     gray = np.clip((shown - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
     cut = {name: None if mask is None else mask[chosen][:, window[1], window[2]] for name, mask in maps.items()}
-    return CaseVolumes(gray, cut, [i + 1 for i in chosen], len(array), plane, (low, high), oriented)
+    file_axis, numbers = _in_file(original, image, axis) if oriented else (2 - axis, range(len(array)))
+    return CaseVolumes(
+        gray, cut, [numbers[i] + 1 for i in chosen], len(array), file_axis + 1, plane, (low, high), oriented
+    )
+
+
+def _in_file(original: Any, turned: Any, axis: int) -> tuple[int, list[int]]:
+    """Return the file's axis that slices of the turned image are counted along, and each slice's index on it.
+
+    Args:
+        original: The image as its file has it.
+        turned: The same voxels with their axes swapped and reversed.
+        axis: Of the turned array ``(Z, Y, X)``.
+    """
+    start = [0, 0, 0]
+    step = [int(i == 2 - axis) for i in range(3)]
+    first, second = (
+        original.TransformPhysicalPointToIndex(turned.TransformIndexToPhysicalPoint(index)) for index in (start, step)
+    )
+    (found,) = [i for i in range(3) if first[i] != second[i]]
+    return found, [first[found] + i * (second[found] - first[found]) for i in range(turned.GetSize()[2 - axis])]
 
 
 def slice_axis(spacing: Sequence[float]) -> int:

@@ -66,8 +66,8 @@ def test_shifted_box_by_hand():
 def test_volumes_are_in_millilitres_and_the_bias_has_a_sign():
     smaller = box(slice(2, 3), slice(5, 10), slice(5, 10))
     found = scored(smaller, TRUTH)
-    assert found["volume_bias"].value == pytest.approx(-25 * 9.0 / 1000)
-    assert found["volume_error"].value == pytest.approx(25 * 9.0 / 1000)
+    assert found["volume_bias"].value == pytest.approx(-25 * 30.0 / 1000)
+    assert found["volume_error"].value == pytest.approx(25 * 30.0 / 1000)
 
 
 @pytest.mark.parametrize(("predicted", "truth", "status"), [(0, 1, "missed"), (1, 0, "invented")])
@@ -135,6 +135,78 @@ def test_unusable_prediction_is_a_failure_of_every_label(tmp_path, fault):
     assert {score.status for score in scores} == {"no prediction"}
     assert {score.scored for score in scores if score.metric == "dice"} == {0.0}
     json.dumps([score.scored for score in scores], allow_nan=False)  # every score is a number
+
+
+def disc(radius, size=80):
+    y, x = np.indices((size, size))
+    return np.hypot(y - size // 2, x - size // 2) <= radius
+
+
+def by_hand(first, second):
+    """Distances between the outlines of two discs: every outline pixel to the nearest one of the other."""
+    outlines = []
+    for mask in (first, second):
+        inner = mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+        outlines.append(np.argwhere(mask & ~np.pad(inner, 1)))
+    apart = np.hypot(*(outlines[0][:, None] - outlines[1][None]).transpose(2, 0, 1))
+    there, back = apart.min(axis=1), apart.min(axis=0)
+    hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
+    return hd95, (there.sum() + back.sum()) / (len(there) + len(back))
+
+
+def test_outlines_of_two_dimensional_images_are_compared_in_pixels(tmp_path):
+    """A disc within a disc: every pixel of a flat mask would be surface if the image were a volume."""
+    from skimage import io
+
+    truth, predicted = disc(25), disc(20)
+    for name, mask in (("truth", truth), ("predicted", predicted)):
+        io.imsave(tmp_path / f"{name}.png", mask.astype(np.uint8), check_contrast=False)
+    dataset = {"labels": {"background": 0, "a": 1}, "file_ending": ".png"}
+    scores = metrics.score_case(tmp_path / "predicted.png", tmp_path / "truth.png", dataset)
+    found = {score.metric: score for score in scores}
+    hd95, assd = by_hand(predicted, truth)
+    assert assd == pytest.approx(5, abs=0.4)  # the radii differ by five pixels
+    assert found["hd95"].value == pytest.approx(hd95, abs=0.02)
+    assert found["assd"].value == pytest.approx(assd, abs=1e-4)
+    assert found["volume_error"].value == truth.sum() - predicted.sum()
+    assert {name: score.unit for name, score in found.items()} == {
+        **{"dice": "1", "hd95": "px", "assd": "px", "volume_error": "px2", "volume_bias": "px2"}
+    }
+    (nothing,) = [
+        score
+        for score in metrics.score_case(tmp_path / "none.png", tmp_path / "truth.png", dataset)
+        if score.metric == "volume_error"
+    ]
+    assert (nothing.scored, nothing.unit) == (truth.sum(), "px2")
+
+
+def test_two_dimensional_images_with_a_size_are_compared_in_millimetres(tmp_path):
+    for name, mask in (("truth", disc(25)), ("predicted", disc(20))):
+        image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
+        image.SetSpacing((0.5, 0.5))
+        SimpleITK.WriteImage(image, str(tmp_path / f"{name}.nii.gz"))
+    dataset = {"labels": {"background": 0, "a": 1}, "file_ending": ".nii.gz"}
+    scores = metrics.score_case(tmp_path / "predicted.nii.gz", tmp_path / "truth.nii.gz", dataset)
+    found = {score.metric: score for score in scores}
+    assert found["assd"].value == pytest.approx(by_hand(disc(20), disc(25))[1] / 2, abs=1e-4)
+    assert found["volume_error"].value == pytest.approx((disc(25).sum() - disc(20).sum()) / 4)
+    assert (found["assd"].unit, found["volume_error"].unit) == ("mm", "mm2")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_surface_of_a_single_slice_is_its_outline_and_its_volume_is_one(axis):
+    spacing = [2.0, 2.0, 2.0]
+    spacing[axis] = 8.0
+    found = scored(np.expand_dims(disc(20), axis), np.expand_dims(disc(25), axis), spacing)
+    assert found["assd"].value == pytest.approx(2 * by_hand(disc(20), disc(25))[1], abs=1e-4)
+    assert found["volume_error"].value == pytest.approx((disc(25).sum() - disc(20).sum()) * 2 * 2 * 8 / 1000)
+    assert (found["assd"].unit, found["volume_error"].unit) == ("mm", "ml")
+
+
+def test_a_line_of_voxels_has_a_distance():
+    first, second = np.zeros((1, 1, 9), bool), np.zeros((1, 1, 9), bool)
+    first[0, 0, 2], second[0, 0, 5] = True, True
+    assert scored(first, second)["assd"].value == pytest.approx(3 * SPACING[2])
 
 
 def test_scoring_in_threads_neither_shows_warnings_of_monai_nor_hides_others():

@@ -56,6 +56,16 @@ def test_comparison_is_paired_and_uses_wilcoxon_over_patients():
     assert found.groups == 12
 
 
+def test_equal_differences_tie_whatever_floating_point_makes_of_them():
+    """Distances are multiples of the voxel size, so differences that are equal on paper are common."""
+    steps, base = [2, -1, 1, 2, -2, 1, 1, -1, 2, 1], [11, 3, 7, 5, 9, 2, 8, 6, 10, 4]
+    cases = {str(i): str(i) for i in range(10)}
+    values = {case: (base[int(case)] + steps[int(case)]) * 1.4 for case in cases}
+    found = statistics.compare(values, {case: base[int(case)] * 1.4 for case in cases}, cases)
+    assert len({values[case] - base[int(case)] * 1.4 for case in cases}) > len(set(steps))  # they do differ
+    assert found.p == pytest.approx(stats.wilcoxon(np.array(steps, float), zero_method="pratt").pvalue, abs=1e-12)
+
+
 def test_only_common_cases_are_compared():
     found = statistics.compare({"a": 1.0, "b": math.nan, "c": 5.0}, {"a": 0.5, "b": 0.5}, {c: c for c in "abc"})
     assert (found.mean, found.cases) == (0.5, 1)

@@ -3,11 +3,12 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
 from nnunet_semisam import cli
-from nnunet_semisam.report import charts, findings, formats, html_parts
+from nnunet_semisam.report import charts, findings, formats, html_parts, result_tables
 from nnunet_semisam.report.long_csv import COLUMNS, long_csv
 from nnunet_semisam.report.markdown import markdown
 
@@ -33,15 +34,11 @@ def test_intervals_and_p_values():
     assert [formats.p_value(p) for p in (0.0001, 0.0421, 1.0, None)] == ["< 0.001", "0.042", "1", formats.NONE]
 
 
-def test_sentences_claim_only_what_the_interval_shows(benchmark_result):
-    said = {text.split(" reaches")[0]: text for text in findings.findings(benchmark_result)}
+def test_sentences_stand_with_their_numbers_and_claim_nothing_of_four_patients(benchmark_result):
+    said = findings.findings(benchmark_result)
     assert len(said) == 4
-    for (configuration, budget, trainer), text in zip(list(benchmark_result.grid())[1:3], said.values(), strict=False):
-        difference = benchmark_result.cell(configuration, budget, trainer, "mean", "dice")["difference"]
-        claims = {"better": difference["low"] > 0, "worse": difference["high"] < 0}
-        assert {word: f"{word} than nnU-Net on these cases" in text for word in claims} == claims
-        assert ("no difference can be claimed" in text) == (not any(claims.values()))
-        assert "8 cases of 4 patients, 2 runs" in text
+    for text in said:
+        assert "8 cases of 4 patients, 2 pairs of runs): no verdict" in text
 
 
 def test_a_reader_is_warned(benchmark_result):
@@ -60,6 +57,17 @@ def test_markdown_is_a_table_of_the_means(benchmark_result):
     cell = benchmark_result.cell("2d", 3, "nnUNetTrainerSemiSAM", "mean", "dice")
     assert f"| `nnUNetTrainerSemiSAM` | {formats.interval(cell, 'dice')} |" in rows[-1]
     assert "8 held-out cases of 4 patients" in lines[0]
+
+
+def test_distances_of_planes_stand_with_their_units(benchmark_result):
+    plane = {"hd95": "px", "assd": "px", "volume_error": "px2", "volume_bias": "px2"}
+    rows = [row | {"unit": plane.get(row["metric"], "1")} for row in benchmark_result.rows]
+    found = replace(benchmark_result, rows=rows)
+    table = result_tables.class_table(found) + result_tables.case_table(found)
+    assert all(text in table for text in ("HD95, px [95 %]", "area error, px\u00b2 [95 %]", "ASSD mean, px"))
+    assert ", mm" not in table
+    assert "| HD95, px |" in markdown(found)
+    assert {row["unit"] for row in csv.DictReader(io.StringIO(long_csv(found)))} == {"1", "px", "px2"}
 
 
 def test_csv_is_the_summary_in_long_format(benchmark_result):

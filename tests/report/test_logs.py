@@ -56,6 +56,21 @@ def test_rounds_and_calibrations_as_the_stage_writes_them(tmp_path):
     assert one.classes["2"]["agreement"] is None
 
 
+CALIBRATION = (
+    "SAM calibration on labeled cases:",
+    "  class 1: SAM is on with weight 0.5: SAM helps: so much",
+)
+
+
+def test_a_calibration_that_a_resumed_training_repeats_stands_once_at_its_epoch(tmp_path):
+    log(tmp_path, "1", "Epoch 2 ", *CALIBRATION, "Epoch 3 ", "Epoch 6 ", *CALIBRATION, "Epoch 7 ")
+    log(tmp_path, "2", *CALIBRATION)  # killed before its first epoch
+    log(tmp_path, "3", *CALIBRATION, "Epoch 7 ", "Epoch 8 ", *CALIBRATION)
+    found = read_training(tmp_path).calibrations
+    assert [epoch for epoch, _ in found] == [3, 7, 9]
+    assert all(content["1"]["weight"] == 0.5 for _, content in found)
+
+
 def test_a_training_without_logs_is_empty(tmp_path):
     found = read_training(tmp_path / "nowhere")
     assert (found.nnunet, found.terms, found.rounds, found.calibrations) == ({}, {}, [], [])

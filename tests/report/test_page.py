@@ -150,7 +150,7 @@ def test_one_patient_and_one_seed_claim_nothing(tmp_path):
 
     make_benchmark(tmp_path / "b", Shape(patients=1, frames=1, seeds=(0,), epochs=2))
     text = render(read_benchmark(tmp_path / "b"))
-    assert "One patient allows no interval." in text
+    assert "no verdict, since there are too few patients (1; it takes 6)." in text
     assert "Some means rest on one training" in text
     assert "better than nnU-Net" not in text
     assert text.count("worst of 1 cases by SemiSAM") == 2  # one viewer a budget, with all its reasons

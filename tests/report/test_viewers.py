@@ -72,6 +72,59 @@ def test_patient_right_is_at_the_left_whatever_the_header_says(tmp_path):
     assert found.image[1, 5].tolist() == [0] * 8 + [255] * 4
 
 
+@pytest.mark.parametrize(
+    ("direction", "axis", "shown", "total"),
+    [
+        ((1, 0, 0, 0, 1, 0, 0, 0, 1), 3, 3, 10),
+        ((1, 0, 0, 0, 1, 0, 0, 0, -1), 3, 3, 10),  # the file runs downwards
+        ((-1, 0, 0, 0, -1, 0, 0, 0, 1), 3, 3, 10),
+        ((0, 0, 1, 1, 0, 0, 0, 1, 0), 2, 22, 64),  # z of the file runs from right to left, so axial is its second axis
+    ],
+)
+def test_numbers_of_slices_are_those_of_the_file(tmp_path, direction, axis, shown, total):
+    label = np.zeros((10, 64, 60), np.uint8)
+    label[2, 21, 20:40] = 1
+    thick = (1.0, 1.0, 5.0) if axis == 3 else (1.0, 1.0, 1.0)
+    for name in ("c_0000.nii.gz", "truth.nii.gz"):
+        image = SimpleITK.GetImageFromArray(label)
+        image.SetSpacing(thick)
+        image.SetDirection(direction)
+        SimpleITK.WriteImage(image, str(tmp_path / name))
+    found = volumes.read_case(tmp_path / "c_0000.nii.gz", {"truth": tmp_path / "truth.nii.gz"})
+    slices = [number for number, mask in zip(found.slices, found.masks["truth"], strict=True) if mask.any()]
+    assert (found.axis, slices, found.total) == (axis, [shown], total)
+
+
+def test_the_page_says_along_which_axis_of_the_file_slices_are_counted(page):
+    assert "5 of 5 slices along the file&#x27;s third axis" in page
+
+
+def test_a_name_with_brackets_is_found(benchmark_result, folder, tmp_path):
+    from dataclasses import replace
+
+    from nnunet_semisam.report.viewers import viewer
+
+    example = example_cases.choose_examples(benchmark_result)[0]
+    images = tmp_path / "held_out/test/images"
+    write_image(heart((5, 40, 44)).astype(np.float32), images / "q[1]_0000.nii.gz")
+    moved = replace(benchmark_result, folder=tmp_path)
+    moved.__dict__["scores"] = {run["run"]: {} for run in example.runs}
+    assert "has moved" not in viewer(moved, replace(example, case="q[1]"), "v", 10**6)
+
+
+def test_what_is_ignored_is_no_label_of_the_legend(benchmark_result, tmp_path):
+    import json
+    from dataclasses import replace
+
+    from nnunet_semisam.report.dataset_labels import dataset_labels
+
+    (tmp_path / benchmark_result.runs[0]["predictions"]).mkdir(parents=True)
+    labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
+    path = tmp_path / benchmark_result.runs[0]["predictions"] / "dataset.json"
+    path.write_text(json.dumps({"labels": labels}))
+    assert dataset_labels(replace(benchmark_result, folder=tmp_path)) == {"whole": [1, 2], "core": [2]}
+
+
 def test_two_dimensional_colour_images_work(tmp_path):
     Image.fromarray(np.full((20, 30, 3), 9, np.uint8)).save(tmp_path / "c_0000.png")
     Image.fromarray(np.ones((20, 30), np.uint8)).save(tmp_path / "m.png")
