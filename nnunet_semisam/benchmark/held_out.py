@@ -86,10 +86,7 @@ def cases_to_judge(study: Study, dataset: PlannedDataset, fold: int) -> list[str
             f"Fold {fold} validates on cases that it trains on ({', '.join(trained[:5])}), which judge nothing. Leave "
             "it out, or use --cases test."
         )
-    images, labels = (
-        image_files(dataset.raw, dataset.dataset_json)["Tr"],
-        label_files(dataset.raw, dataset.dataset_json),
-    )
+    images, labels = _files(study, dataset)
     for case in split["val"]:
         if case not in images or case not in labels or not labels[case].is_file():
             raise UserError(f"{dataset.raw} lacks image or label of {case}. Add the file, or take the case out.")

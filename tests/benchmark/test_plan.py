@@ -16,12 +16,12 @@ from nnunet_semisam.errors import UserError
 BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
 
 
-def pinned(made):
-    return held_out.pin(made, open_dataset("3", "nnUNetPlans"))
+def pinned(made, dataset=None):
+    return held_out.pin(made, dataset or open_dataset("3", "nnUNetPlans"))
 
 
-def check_leaks(made):
-    return held_out.check_leaks(pinned(made), open_dataset("3", "nnUNetPlans"), 1)
+def check_leaks(made, dataset=None):
+    return held_out.check_leaks(pinned(made, dataset), dataset or open_dataset("3", "nnUNetPlans"), 1)
 
 
 def test_grid_is_complete_and_the_baseline_comes_first(study):
@@ -231,7 +231,7 @@ def test_listed_validation_cases_judge_under_their_own_names(study, raw):
     names = sorted(path.name for path in cases.images.iterdir())
     assert names == ["p5_frame01_0000.nii.gz", "p5_frame09_0000.nii.gz"]
     assert cases.label("p5_frame09", ".nii.gz").resolve() == raw / "mask_of_p5_frame09.nii.gz"
-    assert len(check_leaks(study("--cases", "val"))) == 2
+    assert len(check_leaks(study("--cases", "val"), dataset)) == 2
     (raw / "mask_of_p5_frame09.nii.gz").unlink()
     with pytest.raises(UserError, match=r"lacks image or label of p5_frame09. Add the file"):
         held_out.cases_to_judge(study("--cases", "val"), dataset, 0)
