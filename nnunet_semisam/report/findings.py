@@ -11,6 +11,7 @@ from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.comparison import ALPHA, BETTER, FEWEST_GROUPS, TOO_FEW, WORSE, least_p, unmatched, verdict
 from nnunet_semisam.report.equal_hours import uneven_hours
 from nnunet_semisam.report.formats import count, interval, p_value
+from nnunet_semisam.report.training_cases import DatasetRecord
 
 FEW_GROUPS = 15  # below, intervals leave out the truth in 7 % and more of cases, not in 5 % (normal differences)
 RECOMPUTED = (
@@ -101,6 +102,12 @@ def cautions(benchmark: Benchmark) -> list[str]:
     if benchmark.study["cases"] == "val":
         found.append("Validation cases judged. Nothing of a training depends on them, but the plans may.")
     return found + _unfinished(benchmark)
+
+
+def data_notes(dataset: DatasetRecord) -> list[str]:
+    """Return what the converter noted about the data, such as scans that are there twice, as one caution."""
+    notes = [str(note).rstrip(".") for note in dataset.manifest.get("notes", [])]
+    return [f"About the data, the converter noted: {'. '.join(notes)}."] if notes else []
 
 
 def _too_few(cells: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.findings import cautions
+from nnunet_semisam.report.findings import cautions, data_notes
 from nnunet_semisam.report.formats import NONE, count, interval, p_value, title
 from nnunet_semisam.report.published import Anchors, find_anchors
 from nnunet_semisam.report.published_section import caution, notes
@@ -16,6 +16,7 @@ PUBLISHED_HEAD = ("labeled", "published method", "Dice, %", "remark", "from")
 
 def markdown(benchmark: Benchmark) -> str:
     """Return the table with a caption and the cautions, and then the published results."""
+    dataset = read_dataset(benchmark)
     groups = set(benchmark.content["cases"]["groups"].values())
     cases = count(len(benchmark.content["cases"]["groups"]), "held-out case")
     head = ("configuration", "labeled", "trainer", "Dice, %", "against nnU-Net", "p", title("hd95", benchmark.units))
@@ -29,9 +30,9 @@ def markdown(benchmark: Benchmark) -> str:
         _row(["---"] * NUMBERS + ["---:"] * (len(head) - NUMBERS)),
         *(_row(_values(benchmark, *cell)) for cell in benchmark.grid()),
         "",
-        *(f"- {text}" for text in cautions(benchmark)),
+        *(f"- {text}" for text in cautions(benchmark) + data_notes(dataset)),
         "",
-        *published_lines(find_anchors(benchmark, read_dataset(benchmark))),
+        *published_lines(find_anchors(benchmark, dataset)),
     ]
     return "\n".join(lines) + "\n"
 

@@ -14,7 +14,7 @@ from nnunet_semisam.report.commands_section import commands_part
 from nnunet_semisam.report.comparison import ALPHA, FEWEST_GROUPS
 from nnunet_semisam.report.cost_section import cost_section
 from nnunet_semisam.report.efficiency import efficiency_chart
-from nnunet_semisam.report.findings import cautions, findings
+from nnunet_semisam.report.findings import cautions, data_notes, findings
 from nnunet_semisam.report.formats import count
 from nnunet_semisam.report.html_parts import escape, paragraph
 from nnunet_semisam.report.published import Anchors, find_anchors
@@ -79,7 +79,7 @@ def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
         f"<h3>Provenance</h3>{setup_section.provenance_part(benchmark, dataset)}"
     )
     return [
-        ("results", "Results", _results(benchmark, anchors)),
+        ("results", "Results", _results(benchmark, anchors, cautions(benchmark) + data_notes(dataset))),
         ("published", "Published results", published_section(benchmark, anchors)),
         ("cases", "Cases to look at", _cases(benchmark)),
         ("tables", "All cases", paragraph(CASE_NOTE) + result_tables.case_table(benchmark)),
@@ -91,7 +91,7 @@ def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
     ]
 
 
-def _results(benchmark: Benchmark, anchors: Anchors) -> str:
+def _results(benchmark: Benchmark, anchors: Anchors, doubts: list[str]) -> str:
     said = findings(benchmark) or ["No trainer has been compared with the baseline yet."]
     charts = "".join(
         f'<div class="wide"><h3>Label efficiency, {escape(configuration)}</h3>'
@@ -101,7 +101,7 @@ def _results(benchmark: Benchmark, anchors: Anchors) -> str:
     note = "Bars: 95 % bootstrap intervals over patients. Open dots: single runs where there are several; publications."
     return (
         f'<div class="findings"><h3>What was found</h3>{_list(said)}</div>'
-        f'<div class="cautions"><h3>Before you believe it</h3>{_list(cautions(benchmark))}</div>'
+        f'<div class="cautions"><h3>Before you believe it</h3>{_list(doubts)}</div>'
         f"{charts}{paragraph(note, 'dim')}<h3>Per class</h3>{paragraph(GLOSSARY, 'dim')}"
         f"{result_tables.class_table(benchmark)}"
     )

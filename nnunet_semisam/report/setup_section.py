@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark.held_out import CHECKED_FILE
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.html_parts import details, paragraph, plain_table, pre
 from nnunet_semisam.report.training_cases import DatasetRecord
@@ -59,7 +60,7 @@ def provenance_part(benchmark: Benchmark, dataset: DatasetRecord) -> str:
     study = benchmark.study
     rows = [("plans, SHA-256", study["plans_sha256"])]
     rows += [(f"{name}, SHA-256", digest(benchmark.folder / name)) for name in RESULT_FILES]
-    checked = _leak_checks(benchmark)
+    checked = _checked_folds(benchmark)
     for fold, content in study["folds"].items():
         leak = "patients and images checked: on one side only" if content["sha256"] in checked else "leaks not checked"
         rows.append((f"fold {fold}, {content['budget']} labeled", f"{content['sha256']} ({leak})"))
@@ -76,9 +77,10 @@ def provenance_part(benchmark: Benchmark, dataset: DatasetRecord) -> str:
     return plain_table(("what", "value"), rows) + table + note
 
 
-def _leak_checks(benchmark: Benchmark) -> list[str]:
-    path = benchmark.folder / "leakage.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+def _checked_folds(benchmark: Benchmark) -> set[str]:
+    """Return the digests of the folds that were compared for leaks (a list, in files of older versions)."""
+    path = benchmark.folder / CHECKED_FILE
+    return set(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else set()
 
 
 def digest(path: Path) -> str:

@@ -8,9 +8,11 @@ from dataclasses import replace
 import pytest
 
 from nnunet_semisam import cli
-from nnunet_semisam.report import charts, findings, formats, html_parts, result_tables
+from nnunet_semisam.report import charts, findings, formats, html_parts, page, result_tables
+from nnunet_semisam.report import markdown as markdown_module
 from nnunet_semisam.report.long_csv import COLUMNS, long_csv
 from nnunet_semisam.report.markdown import markdown
+from nnunet_semisam.report.training_cases import DatasetRecord
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,15 @@ def test_a_reader_is_warned(benchmark_result):
     assert "Only 4 patients" in text
     assert "Failures count in every mean" in text
     assert "one training" not in text  # two seeds
+
+
+def test_what_the_converter_noted_stands_beside_the_numbers(benchmark_result, monkeypatch):
+    record = DatasetRecord(manifest={"notes": ["the files were cropped around the truth", "a scan is there twice."]})
+    wanted = "the converter noted: the files were cropped around the truth. a scan is there twice."
+    for module, make in ((markdown_module, markdown), (page, page.render)):
+        assert wanted not in make(benchmark_result)
+        monkeypatch.setattr(module, "read_dataset", lambda benchmark: record)
+        assert wanted in make(benchmark_result)
 
 
 def test_markdown_is_a_table_of_the_means(benchmark_result):
