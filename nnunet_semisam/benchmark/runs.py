@@ -103,6 +103,8 @@ def _perform(study: Study, run: Run, variables: Mapping[str, str]) -> str:
     except UserError as error:
         return _failed(folder, "prepare", str(error))
     except Exception as error:  # whatever it is, of files, readers or metrics: the other runs must go on
+        if processes.stopping():  # not this run's fault
+            raise
         end = "".join(traceback.format_exception(error)).splitlines()[-processes.SHOWN_LINES :]
         return _failed(folder, "prepare or score", "\n".join(end))
     return status(study, run)

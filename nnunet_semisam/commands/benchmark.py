@@ -162,7 +162,7 @@ def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Any]) -> Non
 
     So a benchmark that is killed has a report of what it has found.
     """
-    from nnunet_semisam.benchmark import executors
+    from nnunet_semisam.benchmark import cluster, executors
     from nnunet_semisam.benchmark.results import write_results
 
     def report(name: str, status: str) -> None:
@@ -175,7 +175,7 @@ def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Any]) -> Non
     if args.executor == "local":
         executors.local(tasks, report, args.processes or max(1, len(args.gpus)), args.gpus)
     elif args.executor == "slurm":
-        executors.slurm(tasks, report, study.folder / "jobs", slurm_options(args.slurm))
+        cluster.slurm(tasks, report, study.folder / "jobs", slurm_options(args.slurm))
     else:
         executors.serial(tasks, report)
 
