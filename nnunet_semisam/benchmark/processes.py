@@ -10,6 +10,8 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from nnunet_semisam.benchmark.parent import PARENT
+
 SHOWN_LINES = 30
 # Statuses of a command that was asked to end. A cluster signals all processes of a job, the command's own included.
 _ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
@@ -30,7 +32,7 @@ def run_logged(command: Sequence[str], environment: Mapping[str, str], log: Path
     with log.open("ab") as file:
         process = subprocess.Popen(
             command,
-            env=dict(environment),
+            env={**environment, PARENT: str(os.getpid())},
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
