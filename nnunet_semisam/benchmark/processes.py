@@ -13,6 +13,7 @@ from pathlib import Path
 from nnunet_semisam.benchmark.parent import PARENT
 
 SHOWN_LINES = 30
+LOCK_FILE = ".lock"
 # Statuses of a command that was asked to end. A cluster signals all processes of a job, the command's own included.
 _ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 STOPPED = (*(-number for number in _ASKING), 128 + signal.SIGINT)
@@ -68,20 +69,24 @@ def stopping() -> bool:
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[bool]:
+def lock(folder: Path, wait: bool = False) -> Iterator[bool]:
     """Hold a folder for this process; give False if another process has it.
 
     The lock ends with the process, however that ends. Where the system has no such locks, nothing is locked.
+
+    Args:
+        folder: The folder, which gets a hidden file.
+        wait: Wait for another process instead, for something that takes moments.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
     except ImportError:
         yield True
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK_FILE).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return
