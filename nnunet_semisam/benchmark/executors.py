@@ -16,6 +16,7 @@ from typing import Protocol
 from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.measured import THREADS
 
+AUGMENTERS, MOST_AUGMENTERS = "nnUNet_n_proc_DA", 12  # nnU-Net's own variable and default
 Report = Callable[[str, str], None]  # name of a task, its status
 
 
@@ -67,9 +68,14 @@ def local(tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[st
 
 
 def _places(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:
-    """Return the environment variables of each worker: its GPU, or else its share of the cores."""
-    if gpus:
-        return [{"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} for worker in range(workers)]
-    if workers == 1 or THREADS in os.environ:
-        return [{} for _ in range(workers)]
-    return [{THREADS: str(max(1, (os.cpu_count() or 1) // workers))} for _ in range(workers)]
+    """Return the environment variables of each worker: its GPU, and its share of the cores.
+
+    By itself nnU-Net takes up to twelve processes for augmentation and, on a CPU, a thread per core.
+    """
+    cores = max(1, (os.cpu_count() or 1) // workers)
+    share = {AUGMENTERS: str(min(MOST_AUGMENTERS, cores))} if workers > 1 else {}
+    if workers > 1 and not gpus:
+        share[THREADS] = str(cores)
+    share = {name: value for name, value in share.items() if name not in os.environ}  # the user's own wish wins
+    places = [{"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} if gpus else {} for worker in range(workers)]
+    return [place | share for place in places]

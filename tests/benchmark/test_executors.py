@@ -30,14 +30,22 @@ def test_local_shares_gpus_out_and_runs_side_by_side(tmp_path, report, told):
     assert {(tmp_path / str(i)).read_text().strip() for i in range(4)} == {"3", "5"}
 
 
-def test_processes_without_gpus_share_the_cores(monkeypatch):
+def test_processes_share_the_cores(monkeypatch):
+    """Each takes processes for augmentation; on a CPU threads, too."""
+    augmenters = executors.AUGMENTERS
+    for name in (measured.THREADS, augmenters):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.delenv(measured.THREADS, raising=False)
-    assert executors._places(3, []) == [{measured.THREADS: "2"}] * 3
+    assert executors._places(3, []) == [{measured.THREADS: "2", augmenters: "2"}] * 3
     assert executors._places(1, []) == [{}]
-    assert executors._places(3, ["0", "1"])[2] == {"CUDA_VISIBLE_DEVICES": "0"}
+    assert executors._places(1, ["3"]) == [{"CUDA_VISIBLE_DEVICES": "3"}]
+    assert executors._places(3, ["0", "1"])[2] == {"CUDA_VISIBLE_DEVICES": "0", augmenters: "2"}
     monkeypatch.setenv(measured.THREADS, "1")  # the user's own wish
+    monkeypatch.setenv(augmenters, "4")
     assert executors._places(3, []) == [{}] * 3
+    monkeypatch.delenv(augmenters)
+    monkeypatch.setattr(os, "cpu_count", lambda: 96)
+    assert executors._places(4, list("0123"))[3] == {"CUDA_VISIBLE_DEVICES": "3", augmenters: "12"}
 
 
 def test_threads_reach_nnunet():
