@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,20 @@ from nnunet_semisam.benchmark.tasks import STARTED
 if TYPE_CHECKING:
     from nnunet_semisam.benchmark.executors import Task
 
+OURS = ("nnUNet_", "NNUNET_")
 MOST_STARTS = 5
 SIGNAL_SECONDS = 30.0
 
 
 class Submitted:
-    """A task as a job; submitit submits it again if it is preempted or runs out of time."""
+    """A task as a job; submitit submits it again if it is preempted or runs out of time.
+
+    It takes nnU-Net's and our own variables of the environment along: some clusters start jobs without any.
+    """
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        self.variables = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
 
     def __call__(self) -> str:
         """Carry the task out on the machine that got it.
@@ -27,6 +33,7 @@ class Submitted:
         SLURM signals all processes of a job, and the training may die of it before this process has its signal, upon
         which submitit calls :meth:`checkpoint` and ends it. If none comes, the training goes on in this job.
         """
+        os.environ.update(self.variables)
         for _ in range(MOST_STARTS):
             status = self.task()
             if status != STARTED:

@@ -73,7 +73,7 @@ from nnunet_semisam.benchmark.cost import cost_of, read_attempts, software_of, t
 from nnunet_semisam.benchmark.metrics import ABSENT, FAILURES, INVENTED, MEAN, MISSED, NO_PREDICTION, OK, UNITS
 from nnunet_semisam.benchmark.plan import BASELINE, Run, Study, load_study
 from nnunet_semisam.benchmark.runs import status, training_folder
-from nnunet_semisam.benchmark.tasks import DONE, FAILED, read_json, read_json_object
+from nnunet_semisam.benchmark.tasks import DONE, ERROR_FILE, FAILED, read_json, read_json_object
 from nnunet_semisam.benchmark.versions import versions
 from nnunet_semisam.data.splits import write_json
 
@@ -159,7 +159,7 @@ def describe(study: Study, run: Run) -> dict[str, Any]:
         "run": run.name,
         **asdict(run),
         "status": state,
-        "error": (read_json_object(folder / "error.json") or {}).get("log") if state == FAILED else None,
+        "error": (read_json_object(folder / ERROR_FILE) or {}).get("log") if state == FAILED else None,
         "steps": trained and trained["num_epochs"] * trained["num_iterations_per_epoch"],
         **cost_of(attempts),
         **{name: last.get(name) for name in ("gpu", "host", "device")},

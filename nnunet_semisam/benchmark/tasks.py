@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.json_files import write_json
 from nnunet_semisam.settings_file import VARIABLE
 
 DONE, FAILED, STARTED, NEW, BUSY = "done", "failed", "started", "new", "running elsewhere"
 AUTO = "auto"
+ERROR_FILE = "error.json"
 
 
 def environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
@@ -70,3 +73,10 @@ def read_json_object(path: Path) -> dict[str, Any] | None:
     except UserError:
         return None
     return content if isinstance(content, dict) else None
+
+
+def record_error(folder: Path, stage: str, log: str, code: int | None = None) -> None:
+    """Write down what went wrong; on a full disk not even that is possible, and the task has failed all the same."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / ERROR_FILE, {"stage": stage, "status": code, "log": log})

@@ -15,17 +15,19 @@ from nnunet_semisam.benchmark.tasks import BUSY, FAILED, STARTED
 
 @dataclass(frozen=True)
 class Note:
-    """Writes where it ran."""
+    """Writes where it ran: a variable of its own environment, or else of the place that it was given."""
 
     folder: Path
     name: str
     seconds: float = 0.0
+    variable: str | None = None
 
     def __call__(self, variables=None):
         time.sleep(self.seconds)
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / self.name).open("a") as file:
-            file.write((variables or {}).get("CUDA_VISIBLE_DEVICES", "") + "\n")
+            place = (variables or {}).get("CUDA_VISIBLE_DEVICES", "")
+            file.write((os.environ.get(self.variable, "none") if self.variable else place) + "\n")
         return "done"
 
 

@@ -97,22 +97,6 @@ def test_a_job_that_ends_early_is_told_before_those_that_still_run(tmp_path, rep
     assert [name for name, _ in told] == ["c", "b", "a"]
 
 
-@pytest.mark.parametrize(("state", "waits"), [("PENDING", True), ("RUNNING", True), ("TIMEOUT", False)])
-def test_a_job_that_still_waits_or_runs_is_not_submitted_again(tmp_path, monkeypatch, state, waits):
-    """A stand-in for SLURM's sacct says what became of job 7."""
-    script = tmp_path / "sacct"
-    script.write_text(f"#!/bin/sh\nprintf 'JobID|State|NodeList\\n7|{state}|node1\\n'\n")
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
-    task = Note(tmp_path / "a", "a")
-    assert cluster._job_that_runs(task, tmp_path / "jobs", "slurm") is None
-    task.folder.mkdir()
-    (task.folder / cluster.JOB_FILE).write_text('{"cluster": "slurm", "job": "7"}')
-    job = cluster._job_that_runs(task, tmp_path / "jobs", "slurm")
-    assert (job is not None) == waits
-    assert job is None or job.job_id == "7"
-
-
 @pytest.mark.parametrize(("options", "where"), [({}, "slurm"), ({"nonsense": 3}, "local"), ({"nodes": "a"}, "local")])
 def test_missing_cluster_and_unknown_parameters_are_user_errors(tmp_path, report, monkeypatch, options, where):
     monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch anywhere
