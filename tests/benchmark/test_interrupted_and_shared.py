@@ -7,7 +7,7 @@ import pytest
 from test_runs_and_results import OURS, finish_training, score
 
 from nnunet_semisam import cli, json_files
-from nnunet_semisam.benchmark import equal_time, measured, plan, processes, results, tasks
+from nnunet_semisam.benchmark import equal_time, measured, plan, processes, results, runs, tasks
 from nnunet_semisam.benchmark.metrics import UNITS
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.errors import UserError
@@ -127,3 +127,19 @@ def test_runs_of_another_benchmark_are_no_failure_of_this_one(study, monkeypatch
     words = ["benchmark", "-d", "3", "-c", "2d", "--trainers", OURS, "--device", "cpu", "-o", str(made.folder)]
     assert cli.main([*words, "--folds", "0", "-np", "1"]) == 0, capsys.readouterr().err
     assert len(json.loads((made.folder / "results.json").read_text())["runs"]) == 4
+
+
+def test_what_a_signal_raises_in_a_run_is_no_error_of_the_run(study, monkeypatch):
+    """submitit's handler raises in the midst of a run when its job has run out of time for the last time."""
+    made = plan.begin(study("--folds", "0"))
+    run = made.runs()[0]
+    monkeypatch.setattr(processes, "_stopping", threading.Event())
+
+    def interrupted(*of_run):
+        processes.stop_all()
+        raise RuntimeError("timed-out too many times")
+
+    monkeypatch.setattr(runs, "_train", interrupted)
+    with pytest.raises(RuntimeError, match="timed-out"):
+        runs.Perform(made, run)()
+    assert not (made.folder_of(run) / "error.json").exists()

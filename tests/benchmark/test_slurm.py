@@ -109,6 +109,19 @@ def test_how_a_job_died_and_what_to_do_is_written_down(tmp_path, commands, repor
     assert log[-1] == "slurmstepd: error: Detected 1 oom_kill event"
 
 
+def test_a_job_that_ran_out_of_time_too_often_says_so(tmp_path, commands, report, told, monkeypatch):
+    """submitit raises in the job then, and the job's result is that error."""
+    commands(sacct=accounting("COMPLETED"))
+    task = submitted(tmp_path / "a")
+    error = "Traceback\nUncompletedJobError: Job not requeued because: timed-out too many times."
+    job = submitit.SlurmJob(folder=tmp_path / "jobs", job_id="7")
+    job.paths.folder.mkdir()
+    job.paths.result_pickle.write_bytes(pickle.dumps(("error", error)))
+    *log, last = waited_for(task, tmp_path / "jobs", report, monkeypatch)
+    assert "UncompletedJobError: Job not requeued because: timed-out too many times." in log
+    assert last.endswith("(TIMEOUT). Start again to go on, with more minutes for each job: --slurm timeout_min=...")
+
+
 def test_a_job_that_left_the_queue_without_accounting_is_not_waited_for(tmp_path, commands, report, told, monkeypatch):
     commands(sacct=NO_ACCOUNTING, squeue=NO_SUCH_JOB)
     last = waited_for(submitted(tmp_path / "a"), tmp_path / "jobs", report, monkeypatch)[-1]
