@@ -11,7 +11,7 @@ import threading
 import time
 
 PARENT = "nnUNet_semisam_parent"  # the process that started the command, as it told the command itself
-WATCH_SECONDS = 1.0
+WATCH_SECONDS = 0.2
 
 
 def end_with_parent() -> None:
