@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from nnunet_semisam.benchmark.tasks import read_json_object
 
 SECONDS_PER_HOUR = 3600
 HOURS = ("train_hours", "predict_hours", "gpu_hours")
+NEEDED = {"stage", "seconds", "gpu", "peak_memory_bytes", "peak_gpu_bytes"}
 SOFTWARE = ("versions", "variables", "sam_fingerprints")
 
 Attempts = Sequence[Mapping[str, Any]]
+
+
+def read_attempts(folder: Path) -> list[dict[str, Any]]:
+    """Return the reports of all starts of a run.
+
+    One that cannot be read, after a power cut say, is left out: its hours are lost, but all that was found is not.
+    """
+    found = [read_json_object(path) for path in sorted((folder / "attempts").glob("[!.]*.json"))]
+    return [attempt for attempt in found if attempt is not None and attempt.keys() >= NEEDED]
 
 
 def cost_of(attempts: Attempts) -> dict[str, Any]:

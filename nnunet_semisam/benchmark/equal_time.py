@@ -18,7 +18,7 @@ import yaml
 
 from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
-from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, device_here, environment, read_json
+from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, STARTED, device_here, environment, read_json_object
 from nnunet_semisam.errors import UserError
 
 EVERYTHING_ON = {
@@ -64,20 +64,31 @@ class MeasureStep:
 
     def __call__(self, variables: Mapping[str, str] | None = None) -> str:
         """Measure, unless that was done before; return the status."""
-        report = self.folder / "step_time.json"
         with processes.lock(self.folder) as mine:
             if not mine:
                 return BUSY
-            if report.is_file():
+            if self.seconds() is not None:
                 return DONE
             settings = self.settings()
             (self.folder / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
             fold = str(min(self.study.folds))
-            words = [sys.executable, "-m", "nnunet_semisam.benchmark.step_time", str(report), self.study.dataset]
+            words = [sys.executable, "-m", "nnunet_semisam.benchmark.step_time", str(self.report), self.study.dataset]
             device = device_here(self.study.device, variables or {})
             words += [self.configuration, fold, self.trainer, self.study.plans, device]
-            processes.run_logged(words, environment(self.folder, variables or {}), self.folder / "timing.log")
-            return DONE if report.is_file() else FAILED
+            log = self.folder / "timing.log"
+            code = processes.run_logged(words, environment(self.folder, variables or {}), log)
+            if self.seconds() is not None:
+                return DONE
+            return STARTED if code in processes.STOPPED else FAILED
+
+    @property
+    def report(self) -> Path:
+        """File with what was measured."""
+        return self.folder / "step_time.json"
+
+    def seconds(self) -> float | None:
+        """Return the seconds of a step; ``None`` if they were not measured, or the file of it is torn."""
+        return (read_json_object(self.report) or {}).get("seconds_per_step")
 
     def settings(self) -> dict[str, Any]:
         """Return settings of two short epochs in which every term speaks."""
@@ -86,8 +97,9 @@ class MeasureStep:
 
 
 def measurements(study: Study) -> list[MeasureStep]:
-    """Return what has to be measured before the runs."""
-    return [MeasureStep(study, trainer, name) for trainer in study.trainers for name in study.configurations]
+    """Return what has still to be measured before the runs."""
+    tasks = [MeasureStep(study, trainer, name) for trainer in study.trainers for name in study.configurations]
+    return [task for task in tasks if task.seconds() is None]
 
 
 def seconds_per_step(study: Study, trainer: str, configuration: str) -> float:
@@ -96,13 +108,14 @@ def seconds_per_step(study: Study, trainer: str, configuration: str) -> float:
     Raises:
         UserError: If it was not measured, or that failed.
     """
-    folder = MeasureStep(study, trainer, configuration).folder
-    if not (folder / "step_time.json").is_file():
+    task = MeasureStep(study, trainer, configuration)
+    if (seconds := task.seconds()) is None:
+        log = task.folder / "timing.log"
         raise UserError(
             f"The step time of {trainer} with {configuration} could not be measured, so it cannot be given equal time. "
-            f"The end of {folder / 'timing.log'}:\n{processes.end_of(folder / 'timing.log')}"
+            f"Start again to measure once more. The end of {log}:\n{processes.end_of(log)}"
         )
-    return float(read_json(folder / "step_time.json")["seconds_per_step"])
+    return seconds
 
 
 def epochs_of(study: Study, run: Run) -> int:

@@ -1,19 +1,16 @@
 """Run a stock nnU-Net command in this process, and write down time, memory, machine and software.
 
 Called by ``runs.py`` as ``python -m nnunet_semisam.benchmark.measured REPORT.json train|predict ARGUMENTS``. The
-report is renewed while the command runs, so that the hours of a run that was killed are not lost. If the process that
-started this one dies, this one ends with all its workers: nobody would collect what it makes.
+report is renewed while the command runs, so that the hours of a run that was killed are not lost.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import os
 import platform
 import resource
-import signal
 import sys
 import threading
 import time
@@ -21,11 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark.parent import end_with_parent
 from nnunet_semisam.benchmark.versions import environment_settings, sam_fingerprints, versions
+from nnunet_semisam.json_files import write_json
 
 THREADS = "nnUNet_semisam_threads"
-WATCH_SECONDS = 1.0
-WRITE_EVERY = 10  # looks at the watch
+WRITE_SECONDS = 10.0
 
 
 class Meter:
@@ -41,9 +39,8 @@ class Meter:
         self.path, self.stage = path, stage
         self.software = {"device": device, "versions": versions(), "variables": environment_settings()}
         self.start, self.started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self.parent = os.getppid()
         self.end = threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread = threading.Thread(target=self._renew, daemon=True)
 
     def __enter__(self) -> Meter:
         self.write(False)
@@ -56,10 +53,8 @@ class Meter:
         self.write(kind is None or (kind is SystemExit and not getattr(error[0], "code", None)))
 
     def write(self, finished: bool) -> None:
-        """Write the report by way of a temporary file."""
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text(json.dumps(self.content() | {"finished": finished}, indent=2))
-        os.replace(temporary, self.path)
+        """Write the report, as a whole even if the power is cut."""
+        write_json(self.path, self.content() | {"finished": finished})
 
     def content(self) -> dict[str, Any]:
         """Return seconds by the clock, peak memory in bytes of this process and of the GPU, machine and software."""
@@ -77,15 +72,10 @@ class Meter:
             "sam_fingerprints": sam_fingerprints(Path(os.environ.get("nnUNet_results") or os.devnull)),
         }
 
-    def _watch(self) -> None:
-        looks = 0
-        while not self.end.wait(WATCH_SECONDS):
-            looks += 1
-            if os.getppid() != self.parent:
-                os.killpg(os.getpgid(0), signal.SIGKILL)
-            if looks % WRITE_EVERY == 0:
-                with contextlib.suppress(OSError):  # a full disk must not end a training
-                    self.write(False)
+    def _renew(self) -> None:
+        while not self.end.wait(WRITE_SECONDS):
+            with contextlib.suppress(OSError):  # a full disk must not end a training
+                self.write(False)
 
 
 def limit_threads() -> None:
@@ -99,6 +89,7 @@ def limit_threads() -> None:
 
 def main(argv: Sequence[str]) -> None:
     """Run ``train`` or ``predict`` with nnU-Net's own arguments."""
+    end_with_parent()
     report, stage, *arguments = argv
     limit_threads()
     device = arguments[arguments.index("-device") + 1] if "-device" in arguments else None

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.tasks import AUTO
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.default_splits import SPLITS_FILE
@@ -137,9 +138,10 @@ def begin(study: Study) -> Study:
     Raises:
         UserError: If the folder holds something else, or a benchmark with other data or settings.
     """
-    study = refuse_other_study(study)
-    study.folder.mkdir(parents=True, exist_ok=True)
-    write_json(study.folder / STUDY_FILE, study.to_json())
+    refuse_other_study(study)
+    with processes.lock(study.folder, wait=True):  # another may begin at this moment: neither must lose its runs
+        study = refuse_other_study(study)
+        write_json(study.folder / STUDY_FILE, study.to_json())
     return study
 
 
@@ -152,8 +154,9 @@ def refuse_other_study(study: Study) -> Study:
     before = load_study(study.folder)
     if before is not None:
         return _merge(before, study)
-    if study.folder.exists() and (not study.folder.is_dir() or any(study.folder.iterdir())):
-        raise UserError(f"{study.folder} exists and is not a folder of a benchmark. Choose another --out.")
+    folder = study.folder
+    if folder.exists() and (not folder.is_dir() or any(path.name != processes.LOCK_FILE for path in folder.iterdir())):
+        raise UserError(f"{folder} exists and is not a folder of a benchmark. Choose another --out.")
     return study
 
 

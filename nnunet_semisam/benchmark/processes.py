@@ -10,8 +10,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from nnunet_semisam.benchmark.parent import PARENT
+
 SHOWN_LINES = 30
-STOPPED = (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT)
+LOCK_FILE = ".lock"
+# Statuses of a command that was asked to end. A cluster signals all processes of a job, the command's own included.
+_ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
+STOPPED = (*(-number for number in _ASKING), 128 + signal.SIGINT)
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
@@ -20,12 +25,15 @@ _stopping = threading.Event()
 def run_logged(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
     """Run a command, add its output to a log file, and return its exit status.
 
-    The command leads a group of its own, so that its workers can be ended with it.
+    The command leads a group of its own, so that its workers can be ended with it. Once :func:`stop_all` was called,
+    no command begins: the status is that of one that was asked to end.
     """
+    if _stopping.is_set():
+        return -signal.SIGTERM
     with log.open("ab") as file:
         process = subprocess.Popen(
             command,
-            env=dict(environment),
+            env={**environment, PARENT: str(os.getpid())},
             stdout=file,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -33,19 +41,26 @@ def run_logged(command: Sequence[str], environment: Mapping[str, str], log: Path
         )
         _running.add(process)
         try:
+            if _stopping.is_set():  # it began while all others were ended
+                _kill(process)
             return process.wait()
         except BaseException:
-            _end(process)
+            _kill(process)
+            process.wait()
             raise
         finally:
             _running.discard(process)
 
 
 def stop_all() -> None:
-    """End all commands that run now, and let no other begin."""
+    """End all commands that run now, and let no other begin.
+
+    Who started a command waits for it, not this function: as part of a signal handler it may have interrupted just
+    that wait, which holds a lock that a second wait would never get.
+    """
     _stopping.set()
     for process in list(_running):
-        _end(process)
+        _kill(process)
 
 
 def stopping() -> bool:
@@ -54,20 +69,24 @@ def stopping() -> bool:
 
 
 @contextlib.contextmanager
-def lock(folder: Path) -> Iterator[bool]:
+def lock(folder: Path, wait: bool = False) -> Iterator[bool]:
     """Hold a folder for this process; give False if another process has it.
 
     The lock ends with the process, however that ends. Where the system has no such locks, nothing is locked.
+
+    Args:
+        folder: The folder, which gets a hidden file.
+        wait: Wait for another process instead, for something that takes moments.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
     except ImportError:
         yield True
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK_FILE).open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return
@@ -81,7 +100,7 @@ def end_of(log: Path, lines: int = SHOWN_LINES) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]) if log.is_file() else ""
 
 
-def _end(process: subprocess.Popen) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _kill(process: subprocess.Popen) -> None:
+    if process.returncode is None:  # later the number may be that of another process
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

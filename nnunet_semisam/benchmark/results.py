@@ -34,11 +34,12 @@ status             ``ok``, ``absent``, ``missed``, ``invented``, ``no prediction
 ``runs``
     A list of objects: ``run``, ``trainer``, ``configuration``, ``budget``, ``fold``, ``seed``, ``status`` (``done``,
     ``failed``, ``started``, ``new``), ``error`` (text or null), ``steps``, ``train_hours`` and ``predict_hours`` (of
-    the device, all attempts, validation included), ``gpu_hours`` (those of both that had a GPU), ``attempts``,
-    ``peak_memory_bytes`` (main process, without workers), ``peak_gpu_bytes`` (null without a GPU), ``gpu``, ``host``,
-    ``device``, ``software`` (what the training ran with: ``versions``, ``variables`` of the environment,
-    ``sam_fingerprints``; a list of what differed between its starts), ``training`` (nnU-Net's output folder with logs
-    and checkpoints), ``predictions``. Folders are relative to the file.
+    the device, all attempts, validation included), ``gpu_hours`` (those of both that had a GPU), ``attempts`` (starts
+    of both; one whose report a power cut tore is in none of these), ``peak_memory_bytes`` (main process, without
+    workers), ``peak_gpu_bytes`` (null without a GPU), ``gpu``, ``host``, ``device``, ``software`` (what the training
+    ran with: ``versions``, ``variables`` of the environment, ``sam_fingerprints``; a list of what differed between
+    its starts), ``training`` (nnU-Net's output folder with logs and checkpoints), ``predictions``. Folders are
+    relative to the file.
 ``cost``
     A list of objects, one per trainer: ``trainer``, ``runs`` (that began), ``train_hours``, ``predict_hours``,
     ``gpu_hours``, sums over all runs and attempts.
@@ -68,12 +69,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.benchmark.cost import cost_of, software_of, totals
+from nnunet_semisam.benchmark import processes
+from nnunet_semisam.benchmark.cost import cost_of, read_attempts, software_of, totals
 from nnunet_semisam.benchmark.metrics import ABSENT, INVENTED, MEAN, MISSED, NO_PREDICTION, OK, UNITS
-from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
+from nnunet_semisam.benchmark.plan import BASELINE, Run, Study, load_study
 from nnunet_semisam.benchmark.runs import status, training_folder
 from nnunet_semisam.benchmark.summary import Scores, summarize, unit_of
-from nnunet_semisam.benchmark.tasks import DONE, FAILED, read_json
+from nnunet_semisam.benchmark.tasks import DONE, ERROR_FILE, FAILED, read_json, read_json_object
 from nnunet_semisam.benchmark.versions import versions
 from nnunet_semisam.data.splits import write_json
 
@@ -86,7 +88,15 @@ WORST_FIRST = (NO_PREDICTION, MISSED, INVENTED, OK, ABSENT)
 
 
 def write_results(study: Study) -> dict[str, Any]:
-    """Write both files from the runs that are done, and return the content of ``results.json``."""
+    """Write both files from the runs that are done, and return the content of ``results.json``.
+
+    Runs that another benchmark has added to the folder by now are in them, too.
+    """
+    with processes.lock(study.folder, wait=True):  # who writes last has seen all that was done by then
+        return _write(load_study(study.folder) or study)
+
+
+def _write(study: Study) -> dict[str, Any]:
     scores = load_scores(study)
     runs = [describe(study, run) for run in study.runs()]
     cases = cases_of(study, scores)
@@ -143,7 +153,7 @@ def cases_of(study: Study, scores: Scores) -> dict[str, Any]:
 def describe(study: Study, run: Run) -> dict[str, Any]:
     """Return what is known of a run: where it is, what it cost, what it rests on, what went wrong."""
     folder = study.folder_of(run)
-    attempts = [read_json(path) for path in sorted((folder / "attempts").glob("[!.]*.json"))]
+    attempts = read_attempts(folder)
     trained = read_json(folder / "trained.json")["settings"] if (folder / "trained.json").is_file() else None
     state = status(study, run)
     last = attempts[-1] if attempts else {}
@@ -151,7 +161,7 @@ def describe(study: Study, run: Run) -> dict[str, Any]:
         "run": run.name,
         **asdict(run),
         "status": state,
-        "error": read_json(folder / "error.json")["log"] if state == FAILED else None,
+        "error": (read_json_object(folder / ERROR_FILE) or {}).get("log") if state == FAILED else None,
         "steps": trained and trained["num_epochs"] * trained["num_iterations_per_epoch"],
         **cost_of(attempts),
         **{name: last.get(name) for name in ("gpu", "host", "device")},

@@ -16,7 +16,6 @@ Everything is in the run's folder. What is finished there is never repeated:
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -33,7 +32,17 @@ from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.equal_time import epochs_of
 from nnunet_semisam.benchmark.held_out import gather
 from nnunet_semisam.benchmark.plan import Run, Study
-from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, NEW, STARTED, device_here, environment
+from nnunet_semisam.benchmark.tasks import (
+    BUSY,
+    DONE,
+    ERROR_FILE,
+    FAILED,
+    NEW,
+    STARTED,
+    device_here,
+    environment,
+    record_error,
+)
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.splits import write_json
 from nnunet_semisam.errors import UserError
@@ -80,7 +89,7 @@ def status(study: Study, run: Run) -> str:
     folder = study.folder_of(run)
     if (folder / "scores.json").is_file():
         return DONE
-    if (folder / "error.json").is_file():
+    if (folder / ERROR_FILE).is_file():
         return FAILED
     return STARTED if (folder / "settings.yaml").is_file() else NEW
 
@@ -89,7 +98,7 @@ def _perform(study: Study, run: Run, variables: Mapping[str, str]) -> str:
     folder = study.folder_of(run)
     try:
         (folder / "attempts").mkdir(parents=True, exist_ok=True)
-        (folder / "error.json").unlink(missing_ok=True)
+        (folder / ERROR_FILE).unlink(missing_ok=True)
         if not (folder / "trained.json").is_file():
             _train(study, run, variables)
         if not (folder / "predictions").is_dir():
@@ -103,15 +112,15 @@ def _perform(study: Study, run: Run, variables: Mapping[str, str]) -> str:
     except UserError as error:
         return _failed(folder, "prepare", str(error))
     except Exception as error:  # whatever it is, of files, readers or metrics: the other runs must go on
+        if processes.stopping():  # not this run's fault
+            raise
         end = "".join(traceback.format_exception(error)).splitlines()[-processes.SHOWN_LINES :]
         return _failed(folder, "prepare or score", "\n".join(end))
     return status(study, run)
 
 
 def _failed(folder: Path, stage: str, log: str, code: int | None = None) -> str:
-    """Write down what went wrong; on a full disk not even that is possible, and the run has failed all the same."""
-    with contextlib.suppress(OSError):
-        write_json(folder / "error.json", {"stage": stage, "status": code, "log": log})
+    record_error(folder, stage, log, code)
     return FAILED
 
 

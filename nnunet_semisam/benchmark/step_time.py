@@ -6,7 +6,6 @@ TRAINER PLANS DEVICE``. No checkpoint is written and no case is validated.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import sys
 import time
@@ -14,9 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark.parent import end_with_parent
+from nnunet_semisam.json_files import write_json
+
 
 def main(argv: Sequence[str]) -> None:
     """Train for a moment, and write ``{"seconds_per_step": ...}``."""
+    end_with_parent()
+
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args
 
@@ -32,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
         setattr(trainer, hook, _timed(getattr(trainer, hook), times))
     trainer.run_training()
     seconds = (times[-1] - times[-2]) / trainer.num_iterations_per_epoch
-    Path(report).write_text(json.dumps({"seconds_per_step": seconds}), encoding="utf-8")
+    write_json(Path(report), {"seconds_per_step": seconds})
 
 
 def _timed(hook: Callable, times: list[float]) -> Callable:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.json_files import write_json
 from nnunet_semisam.settings_file import VARIABLE
 
 DONE, FAILED, STARTED, NEW, BUSY = "done", "failed", "started", "new", "running elsewhere"
 AUTO = "auto"
+ERROR_FILE = "error.json"
 
 
 def environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
@@ -48,5 +52,31 @@ def device_here(device: str, variables: Mapping[str, str]) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of one of our own json files."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Return the content of one of our own json files.
+
+    Raises:
+        UserError: If it cannot be read: the disk was full, or the power was cut.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}). It must hold json, as the benchmark wrote it. Delete it and start "
+            "again: what it held is made anew."
+        ) from error
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """Return the content of one of our own json files; ``None`` if it is missing or torn, or holds no object."""
+    try:
+        content = read_json(path)
+    except UserError:
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def record_error(folder: Path, stage: str, log: str, code: int | None = None) -> None:
+    """Write down what went wrong; on a full disk not even that is possible, and the task has failed all the same."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / ERROR_FILE, {"stage": stage, "status": code, "log": log})

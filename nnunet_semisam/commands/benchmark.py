@@ -75,15 +75,17 @@ def run(args: argparse.Namespace) -> int:
     study = plan.begin(study)
     held_out.record_leaks(study, checked)
     show(study)
-    write_results(study)
+    try_to_write(study)
     if study.equal == "time":
         execute(args, study, equal_time.measurements(study))
     tasks = [runs.Perform(study, one) for one in study.runs() if runs.status(study, one) != DONE]
     execute(args, study, tasks)
     results = write_results(study)
-    print("\n".join(table(results)))
+    mine = {one.name for one in study.runs()}  # runs that another benchmark has added since are not ours to judge
+    unfinished = [one for one in results["runs"] if one["status"] != DONE and one["run"] in mine]
+    print("\n".join([*table(results), *map(why_unfinished, unfinished)]))
     print(f"{study.folder / 'results.csv'} and results.json hold every number.")
-    return 1 if any(one["status"] != DONE for one in results["runs"]) else 0
+    return 1 if unfinished else 0
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -161,22 +163,28 @@ def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Any]) -> Non
 
     So a benchmark that is killed has a report of what it has found.
     """
-    from nnunet_semisam.benchmark import executors
-    from nnunet_semisam.benchmark.results import write_results
+    from nnunet_semisam.benchmark import cluster, executors
 
     def report(name: str, status: str) -> None:
         print(f"{name}: {status}", flush=True)
-        try:
-            write_results(study)
-        except Exception as error:  # of a full disk, for example: the trainings that run now must not end for it
-            print(f"note: the results of now could not be written ({error!r}); they will be after the next run.")
+        try_to_write(study)
 
     if args.executor == "local":
         executors.local(tasks, report, args.processes or max(1, len(args.gpus)), args.gpus)
     elif args.executor == "slurm":
-        executors.slurm(tasks, report, study.folder / "jobs", slurm_options(args.slurm))
+        cluster.slurm(tasks, report, study.folder / "jobs", slurm_options(args.slurm))
     else:
         executors.serial(tasks, report)
+
+
+def try_to_write(study: Study) -> None:
+    """Write the results of now; where that fails, trainings must not end for it."""
+    from nnunet_semisam.benchmark.results import write_results
+
+    try:
+        write_results(study)
+    except Exception as error:  # a full disk, for example
+        print(f"note: the results of now could not be written ({error!r}); they will be after the next run.")
 
 
 def slurm_options(words: Sequence[str]) -> dict[str, Any]:
@@ -219,12 +227,12 @@ def table(results: dict[str, Any]) -> list[str]:
             text += f", against the baseline {_interval(cell['difference'], 100, '+')}"
             text += f" (p {p:.3g})" if p is not None else ""
         lines.append(text + f"; {cell['cases']} cases, {cell['failures']} failures")
-    lines += [
-        f"{run['run']} {run['status']}: {(run['error'] or 'start again to go on').strip().splitlines()[-1]}"
-        for run in results["runs"]
-        if run["status"] != "done"
-    ]
     return lines
+
+
+def why_unfinished(run: dict[str, Any]) -> str:
+    """Return a line about a run that is not done: the end of its error, or what to do."""
+    return f"{run['run']} {run['status']}: {(run['error'] or 'start again to go on').strip().splitlines()[-1]}"
 
 
 def _interval(content: dict[str, Any], factor: float, sign: str = "") -> str:

@@ -1,0 +1,146 @@
+"""What a power cut tears blocks no start, and two benchmarks in one folder lose nothing of each other."""
+
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+from test_runs_and_results import OURS, finish_training, score
+
+from nnunet_semisam import cli, json_files
+from nnunet_semisam.benchmark import equal_time, measured, plan, preflight, processes, results, runs, tasks
+from nnunet_semisam.benchmark.metrics import UNITS
+from nnunet_semisam.commands import benchmark as command
+from nnunet_semisam.errors import UserError
+
+TORN = ["", '{"stage": "tr', "null", "{}"]
+
+
+def finish(study):
+    """Write what all runs of a benchmark leave behind."""
+    for run in study.runs():
+        if not (folder := study.folder_of(run)).exists():
+            finish_training(study, run)
+            (folder / "scores.json").write_text(json.dumps({"t1_frame01": [score(m, 0.5) for m in UNITS]}))
+
+
+@pytest.mark.parametrize("content", TORN)
+def test_a_torn_report_of_a_start_costs_its_hours_and_nothing_else(study, content):
+    made = plan.begin(study("--folds", "0"))
+    finish(made)
+    (made.folder_of(made.runs()[0]) / "attempts" / "train_001.json").write_text(content)
+    first, second = results.write_results(made)["runs"]
+    assert (first["status"], first["attempts"], first["train_hours"]) == ("done", 2, 0.5)
+    assert (second["attempts"], second["train_hours"]) == (3, 1.5)
+
+
+def test_torn_error_is_no_reason_to_fail_and_torn_scores_are_named(study):
+    made = plan.begin(study("--folds", "0"))
+    first, second = made.runs()
+    (finish_training(made, first) / "error.json").write_text("")
+    assert results.write_results(made)["runs"][0]["error"] is None
+    (finish_training(made, second) / "scores.json").write_text('{"t1')
+    with pytest.raises(UserError, match=r"seed_0/scores\.json cannot be read .* must hold json.* Delete it and start"):
+        results.write_results(made)
+
+
+@pytest.mark.parametrize("content", TORN)
+def test_torn_step_time_is_measured_again_and_a_whole_one_is_not(study, content, monkeypatch):
+    made = plan.begin(study("--folds", "0", "--equal", "time"))
+    first, second = equal_time.measurements(made)
+    for task in (first, second):
+        task.folder.mkdir(parents=True)
+    first.report.write_text(json.dumps({"seconds_per_step": 0.5}))
+    second.report.write_text(content)
+    assert equal_time.measurements(made) == [second]
+    with pytest.raises(UserError, match=r"could not be measured.*Start again"):
+        equal_time.seconds_per_step(made, second.trainer, "2d")
+
+    def measure(words, environment, log):
+        second.report.write_text(json.dumps({"seconds_per_step": 0.25}))
+        return 0
+
+    monkeypatch.setattr(processes, "run_logged", measure)
+    assert second() == tasks.DONE
+    assert equal_time.measurements(made) == []
+    assert equal_time.epochs_of(made, made.runs()[-1]) == 2000
+
+
+def test_reports_of_starts_reach_the_disk_before_they_get_their_name(tmp_path, monkeypatch):
+    synced, names = [], []
+    monkeypatch.setattr(json_files.os, "fsync", lambda number: synced.append(list(tmp_path.glob("train*"))))
+    with measured.Meter(tmp_path / "train_000.json", "train", "cpu"):
+        names = [path.name for path in tmp_path.iterdir()]
+    assert synced[0] == []
+    assert names == ["train_000.json"]
+    assert json.loads((tmp_path / "train_000.json").read_text())["finished"] is True
+
+
+def test_who_ends_last_keeps_the_runs_that_another_benchmark_added(study):
+    first = plan.begin(study("--folds", "0"))
+    second = plan.begin(study("--folds", "0", "--seeds", "0", "1"))
+    finish(second)
+    results.write_results(second)
+    content = results.write_results(first)
+    assert {run["run"] for run in content["runs"]} == {run.name for run in second.runs()}
+    assert (content["study"]["seeds"], len(content["runs"])) == ([0, 1], 4)
+    assert json.loads((first.folder / "results.json").read_text()) == content
+
+
+def held(study, work, meanwhile):
+    """Do something while another process holds the folder, and return whether it waited for that."""
+    thread = threading.Thread(target=work)
+    with processes.lock(study.folder) as mine:
+        assert mine
+        thread.start()
+        thread.join(0.5)
+        waited = thread.is_alive()
+        meanwhile()
+    thread.join(30)
+    return waited and not thread.is_alive()
+
+
+def test_two_that_begin_at_the_same_moment_keep_the_runs_of_both(study):
+    first, second = study("--folds", "0", "--seeds", "1"), study("--folds", "0", "--seeds", "2")
+
+    def begin_first():
+        (first.folder / plan.STUDY_FILE).write_text(json.dumps(first.to_json()))
+
+    assert held(first, lambda: plan.begin(second), begin_first)
+    assert plan.load_study(first.folder).seeds == [1, 2]
+
+
+def test_results_hold_all_that_was_done_when_it_was_their_turn(study):
+    made = plan.begin(study("--folds", "0"))
+    assert held(made, lambda: results.write_results(made), lambda: finish(made))
+    content = json.loads((made.folder / "results.json").read_text())
+    assert [run["status"] for run in content["runs"]] == ["done", "done"]
+
+
+def test_runs_of_another_benchmark_are_no_failure_of_this_one(raw, tmp_path, monkeypatch, capsys):
+    def train(args, mine, to_do):
+        finish(mine)
+        plan.begin(replace(mine, seeds=[1]))  # as another command would
+
+    monkeypatch.setattr(command, "execute", train)
+    words = ["benchmark", "-d", "3", "-c", "2d", "--trainers", OURS, "--device", "cpu", "-o", str(tmp_path / "out")]
+    monkeypatch.setattr(preflight, "check_runs", lambda *of_study: [])  # the small dataset has no network to train
+    assert cli.main([*words, "--folds", "0", "-np", "1"]) == 0, capsys.readouterr().err
+    content = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [run["status"] for run in content["runs"]] == ["done", "new"] * 2  # the baseline's two seeds, then ours
+
+
+def test_what_a_signal_raises_in_a_run_is_no_error_of_the_run(study, monkeypatch):
+    """submitit's handler raises in the midst of a run when its job has run out of time for the last time."""
+    made = plan.begin(study("--folds", "0"))
+    run = made.runs()[0]
+    monkeypatch.setattr(processes, "_stopping", threading.Event())
+
+    def interrupted(*of_run):
+        processes.stop_all()
+        raise RuntimeError("timed-out too many times")
+
+    monkeypatch.setattr(runs, "_train", interrupted)
+    with pytest.raises(RuntimeError, match="timed-out"):
+        runs.Perform(made, run)()
+    assert not (made.folder_of(run) / "error.json").exists()
