@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from nibabel import Nifti1Header, Nifti2Header
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
@@ -57,7 +57,9 @@ def refuse_cut_off(path: Path) -> None:
     except (EOFError, zlib.error) as error:
         raise ValueError(f"it is cut off or damaged: {error}") from error
     header = _header(start)
-    expected = int(header["vox_offset"]) + int(np.prod(header.get_data_shape())) * header.get_data_dtype().itemsize
+    expected = (
+        int(header["vox_offset"]) + math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+    )
     if length < expected:
         raise ValueError(f"it is cut off: it holds {length} of {expected} bytes")
 
@@ -76,11 +78,12 @@ def voxels_as_stored(path: Path, read: np.ndarray) -> np.ndarray:
     """
     if not path.name.endswith(NIFTI_ENDINGS):
         return read
+    import numpy as np
     from nibabel import Nifti1Image, Nifti2Image
 
     with open_unpacked(path) as file:
         start = file.read(NIFTI_2_BYTES)
-        if not np.issubdtype(_header(start).get_data_dtype(), np.floating):
+        if _header(start).get_data_dtype().kind != "f":
             return read
         content = start + file.read()
     kind = Nifti2Image if _is_nifti_2(start) else Nifti1Image
@@ -89,6 +92,8 @@ def voxels_as_stored(path: Path, read: np.ndarray) -> np.ndarray:
 
 def hash_of_voxels(array: np.ndarray) -> str:
     """Return the SHA-256 of an array's shape and of its values as float32: equal however a file was packed or typed."""
+    import numpy as np
+
     digest = hashlib.sha256(repr(tuple(array.shape)).encode())
     digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
     return digest.hexdigest()
