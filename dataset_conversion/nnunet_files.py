@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.json_files import read_object
 
 from .msd_files import read_msd
 from .nnunet_readers import FileReader, reader_of
@@ -43,12 +43,7 @@ def read_raw_dataset(folder: Path) -> RawDataset:
         UserError: If ``dataset.json`` is malformed, or there is no training case.
     """
     path = folder / "dataset.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as json ({error}). Correct it.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold an object, got {type(content).__name__}. Correct it.")
+    content = read_object(path, "Correct it.")
     is_msd = "modality" in content and "channel_names" not in content  # some keep the Decathlon's entries in nnU-Net's
     dataset = read_msd(folder, content) if is_msd else _read_nnunet(folder, content)
     if not dataset.train:

@@ -1,4 +1,4 @@
-"""Json files that are there as a whole or not at all."""
+"""Json files: read with an error that names them, written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,27 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from nnunet_semisam.errors import UserError
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """Return the content of a json file that somebody else may have written.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is damaged, for the error.
+
+    Raises:
+        UserError: If it cannot be read, or holds something else than an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as json ({error}). {remedy}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold an object, got {type(content).__name__}. {remedy}")
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:

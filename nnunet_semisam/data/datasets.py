@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.json_files import read_object
 
 CASCADE = "3d_cascade_fullres"
 
@@ -93,18 +93,3 @@ def open_dataset(dataset: str, plans_name: str) -> PlannedDataset:
         )
     dataset_json = read_object(dataset_file, "Plan the dataset again.")
     return PlannedDataset(raw / name, preprocessed / name, plans, dataset_json)
-
-
-def read_object(path: Path, remedy: str) -> dict:
-    """Return the content of a json file.
-
-    Raises:
-        UserError: If it cannot be read, or holds something else than an object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as json ({error}). {remedy}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold an object, got {type(content).__name__}. {remedy}")
-    return content
