@@ -9,6 +9,8 @@ from nnunet_semisam.report.formats import NONE, count, interval, p_value, title
 from nnunet_semisam.report.published import Anchors, find_anchors
 from nnunet_semisam.report.published_section import caution, notes
 from nnunet_semisam.report.training_cases import read_dataset
+from nnunet_semisam.report.training_logs import read_training
+from nnunet_semisam.report.unused_cases import unused_cases
 
 NUMBERS = 3  # columns of words before those of numbers
 PUBLISHED_HEAD = ("labeled", "published method", "Dice, %", "remark", "from")
@@ -17,6 +19,8 @@ PUBLISHED_HEAD = ("labeled", "published method", "Dice, %", "remark", "from")
 def markdown(benchmark: Benchmark) -> str:
     """Return the table with a caption and the cautions, and then the published results."""
     dataset = read_dataset(benchmark)
+    records = {run["run"]: read_training(benchmark.folder / run["training"]) for run in benchmark.runs}
+    doubts = unused_cases(benchmark, records) + cautions(benchmark) + data_notes(dataset)
     groups = set(benchmark.content["cases"]["groups"].values())
     cases = count(len(benchmark.content["cases"]["groups"]), "held-out case")
     head = ("configuration", "labeled", "trainer", "Dice, %", "against nnU-Net", "p", title("hd95", benchmark.units))
@@ -30,7 +34,7 @@ def markdown(benchmark: Benchmark) -> str:
         _row(["---"] * NUMBERS + ["---:"] * (len(head) - NUMBERS)),
         *(_row(_values(benchmark, *cell)) for cell in benchmark.grid()),
         "",
-        *(f"- {text}" for text in cautions(benchmark) + data_notes(dataset)),
+        *(f"- {text}" for text in doubts),
         "",
         *published_lines(find_anchors(benchmark, dataset)),
     ]

@@ -24,6 +24,7 @@ from nnunet_semisam.report.software import versions_part
 from nnunet_semisam.report.training_cases import read_dataset
 from nnunet_semisam.report.training_logs import read_training
 from nnunet_semisam.report.training_section import training_section
+from nnunet_semisam.report.unused_cases import unused_cases
 from nnunet_semisam.report.viewers import viewer_section
 
 ASSETS = Path(__file__).with_name("assets")
@@ -73,13 +74,14 @@ def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
     records = {run["run"]: read_training(benchmark.folder / run["training"]) for run in benchmark.runs}
     dataset = read_dataset(benchmark)
     anchors = find_anchors(benchmark, dataset)
+    doubts = unused_cases(benchmark, records) + cautions(benchmark) + data_notes(dataset)
     setup = (
         f"<h3>Configuration</h3>{setup_section.configuration_part(benchmark)}"
         f"<h3>Versions and machines</h3>{versions_part(benchmark)}"
         f"<h3>Provenance</h3>{setup_section.provenance_part(benchmark, dataset)}"
     )
     return [
-        ("results", "Results", _results(benchmark, anchors, cautions(benchmark) + data_notes(dataset))),
+        ("results", "Results", _results(benchmark, anchors, doubts)),
         ("published", "Published results", published_section(benchmark, anchors)),
         ("cases", "Cases to look at", _cases(benchmark)),
         ("tables", "All cases", paragraph(CASE_NOTE) + result_tables.case_table(benchmark)),

@@ -1,0 +1,38 @@
+"""Trainings in which no unlabeled case had a say, though their trainer is there to use them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.formats import count
+from nnunet_semisam.report.training_logs import TrainingRecord
+
+WEIGHTED = "_weighted"  # how columns of the log end that hold what an unlabeled term added to the loss
+
+
+def unused_cases(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) -> list[str]:
+    """Return a caution for every trainer and budget with trainings whose unlabeled terms added nothing in any epoch."""
+    found = []
+    for configuration, budget, trainer in benchmark.grid():
+        cell = (configuration, budget, trainer)
+        known = [
+            added_nothing(records[run["run"]])
+            for run in benchmark.runs
+            if (run["configuration"], run["budget"], run["trainer"]) == cell and run["run"] in records
+        ]
+        silent, trainings = known.count(True), known.count(True) + known.count(False)
+        if silent:
+            found.append(
+                f"{configuration}, {budget} labeled, {benchmark.short(trainer)}: in {silent} of "
+                f"{count(trainings, 'training')} no unlabeled case had a say: it ended before the network knew its "
+                "labeled cases well enough (maturity_dice), or before the terms start. That is a training on labeled "
+                "cases alone, and says nothing about unlabeled ones. Train longer."
+            )
+    return found
+
+
+def added_nothing(record: TrainingRecord) -> bool | None:
+    """Return whether all unlabeled terms were 0 in all epochs; ``None`` where there are none, or no log."""
+    values = [value for name, series in record.terms.items() if name.endswith(WEIGHTED) for _, value in series]
+    return not any(values) if values else None
