@@ -68,6 +68,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "nibabel>=4",
             "pillow>=9.1",
             "threadpoolctl>=3",
+            "tifffile>=2022.8.12",  # tif volumes; nnU-Net reads them with it, too
             "tqdm>=4.60",
             "pyyaml>=6",
             "monai>=1.4",  # surface distances; needs nothing but torch and numpy
