@@ -12,7 +12,7 @@ WEIGHTED = "_weighted"  # how columns of the log end that hold what an unlabeled
 
 
 def unused_cases(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) -> list[str]:
-    """Return a caution for every trainer and budget with trainings whose unlabeled terms added nothing in any epoch."""
+    """Return one caution that names every cell of the grid with trainings whose unlabeled terms never added anything."""
     found = []
     for configuration, budget, trainer in benchmark.grid():
         cell = (configuration, budget, trainer)
@@ -23,13 +23,15 @@ def unused_cases(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) ->
         ]
         silent, trainings = known.count(True), known.count(True) + known.count(False)
         if silent:
-            found.append(
-                f"{configuration}, {budget} labeled, {benchmark.short(trainer)}: in {silent} of "
-                f"{count(trainings, 'training')} no unlabeled case had a say: it ended before the network knew its "
-                "labeled cases well enough (maturity_dice), or before the terms start. That is a training on labeled "
-                "cases alone, and says nothing about unlabeled ones. Train longer."
-            )
-    return found
+            name = f"{benchmark.short(trainer)}, {configuration}, {budget} labeled"
+            found.append(f"{name} ({silent} of {count(trainings, 'training')})")
+    if not found:
+        return []
+    return [
+        f"No unlabeled case had a say in: {'; '.join(found)}. These trainings ended before the network knew its labeled "
+        "cases well enough (maturity_dice), or before the terms start. They are trainings on labeled cases alone, and "
+        "say nothing about unlabeled ones. Train longer."
+    ]
 
 
 def added_nothing(record: TrainingRecord) -> bool | None:

@@ -32,7 +32,7 @@ def test_reader_is_told_how_many_trainings_used_no_unlabeled_case(benchmark_resu
     records = {run["run"]: record(consistency=[0.0, 0.4]) for run in others}
     records |= {run["run"]: record(consistency=[0.0, 0.0]) for run in ours}
     (said,) = unused_cases(benchmark_result, records)
-    assert said.startswith("2d, 3 labeled, SemiSAM: in 2 of 2 trainings no unlabeled case had a say")
+    assert said.startswith("No unlabeled case had a say in: SemiSAM, 2d, 3 labeled (2 of 2 trainings). ")
     records[ours[0]["run"]] = record(consistency=[0.0, 0.4])
-    assert "in 1 of 2 trainings" in unused_cases(benchmark_result, records)[0]
+    assert "(1 of 2 trainings)" in unused_cases(benchmark_result, records)[0]
     assert unused_cases(benchmark_result, {}) == []
