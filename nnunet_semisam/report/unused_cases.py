@@ -12,7 +12,7 @@ WEIGHTED = "_weighted"  # how columns of the log end that hold what an unlabeled
 
 
 def unused_cases(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) -> list[str]:
-    """Return one caution that names every cell of the grid with trainings whose unlabeled terms never added anything."""
+    """Return one caution that names every cell of the grid whose trainings used no unlabeled case."""
     found = []
     for configuration, budget, trainer in benchmark.grid():
         cell = (configuration, budget, trainer)
@@ -28,9 +28,9 @@ def unused_cases(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) ->
     if not found:
         return []
     return [
-        f"No unlabeled case had a say in: {'; '.join(found)}. These trainings ended before the network knew its labeled "
-        "cases well enough (maturity_dice), or before the terms start. They are trainings on labeled cases alone, and "
-        "say nothing about unlabeled ones. Train longer."
+        f"No unlabeled case had a say in: {'; '.join(found)}. These trainings ended before the network knew its "
+        "labeled cases well enough (maturity_dice), or before the terms start. They are trainings "
+        "on labeled cases alone, and say nothing about unlabeled ones. Train longer."
     ]
 
 
