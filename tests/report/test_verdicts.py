@@ -32,7 +32,10 @@ def compared(values):
     }
     groups = {case: case for cases in scores.values() for case in cases}
     study = {"cases": "test", "configurations": ["2d"], "trainers": [BASELINE, OURS], "equal": "steps", "dataset": "D"}
-    runs = [{"run": run.name, "budget": 1, "status": "done", "trainer": run.trainer} for run in scores]
+    runs = [
+        {"run": run.name, "budget": 1, "status": "done", "trainer": run.trainer, "configuration": "2d", "training": "x"}
+        for run in scores
+    ]
     cells = results.without_nan(list(summary.summarize(scores, groups, ["2d"], [BASELINE, OURS])))
     content = {"study": study, "baseline": BASELINE, "cases": {"groups": groups}, "runs": runs, "summary": cells}
     rows = [{"run": "x", "label": label, "metric": "dice", "unit": "1"} for label in ("a", "mean")]
