@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 HERE = Path(__file__).resolve().parent
 
@@ -12,6 +12,13 @@ def version() -> str:
     """Read the version without importing the package."""
     text = (HERE / "nnunet_semisam" / "__init__.py").read_text(encoding="utf-8")
     return re.search(r'__version__ = "(.+)"', text).group(1)
+
+
+def packages() -> list[str]:
+    """Return all packages: those of nnunet_semisam, and the two top-level folders that are installed below it."""
+    found = [*find_packages(HERE, include=["nnunet_semisam", "nnunet_semisam.*"]), "nnunet_semisam.trainers"]
+    converters = find_packages(HERE, include=["dataset_conversion", "dataset_conversion.*"])
+    return found + [f"nnunet_semisam.{name}" for name in converters]
 
 
 SLURM, LA = ["submitit>=1.5"], ["h5py>=3.8"]
@@ -27,20 +34,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
         license="Apache-2.0",
         author="The nnunet-semisam authors",
         python_requires=">=3.10,<3.14",
-        packages=[
-            "nnunet_semisam",
-            "nnunet_semisam.benchmark",
-            "nnunet_semisam.commands",
-            "nnunet_semisam.data",
-            "nnunet_semisam.dataset_conversion",
-            "nnunet_semisam.demo",
-            "nnunet_semisam.methods",
-            "nnunet_semisam.prompts",
-            "nnunet_semisam.pseudo_labels",
-            "nnunet_semisam.report",
-            "nnunet_semisam.sam",
-            "nnunet_semisam.trainers",
-        ],
+        packages=packages(),
         package_dir={
             "nnunet_semisam": "nnunet_semisam",
             "nnunet_semisam.dataset_conversion": "dataset_conversion",
@@ -48,7 +42,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
         },
         package_data={
             "nnunet_semisam.report": ["assets/*"],
-            "nnunet_semisam.sam": ["weights/*.pt", "weights/*.md"],
+            "nnunet_semisam.sam.nano": ["weights/*.pt", "weights/*.md"],
         },
         entry_points={"console_scripts": ["nnunet-semisam = nnunet_semisam.cli:main"]},
         install_requires=[

@@ -24,10 +24,10 @@ from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnU
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from scipy import ndimage
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.data.unlabeled_dataset import unlabeled_folder
-from nnunet_semisam.settings_file import VARIABLE as SETTINGS_VARIABLE
-from nnunet_semisam.trainer import SemiSupervisedTrainer
+from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.settings.file import VARIABLE as SETTINGS_VARIABLE
+from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 CLASSES = 3
 # The gate stands open and every term has its full weight: the most work that a step can be.
@@ -161,7 +161,7 @@ class World:
 def random_sam(model: str) -> torch.nn.Module:
     """Return a SAM with random weights."""
     if model == "nano":
-        from nnunet_semisam.sam.nano import build_nano_sam
+        from nnunet_semisam.sam.nano.model import build_nano_sam
 
         return build_nano_sam()
     from segment_anything import sam_model_registry

@@ -17,7 +17,7 @@ from _measure import Timing, describe_machine, interleave, table, verdict
 from _tiny import World, add_arguments, on_machine, world
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 BOUND = 0.9
 STOCK, SAME = "nnUNetDataLoader", "unlabeled, scale 1"

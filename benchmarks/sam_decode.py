@@ -18,7 +18,7 @@ from torch import Tensor
 from nnunet_semisam.sam.base import Embedding, PromptBatch
 from nnunet_semisam.sam.checkpoints import find_weights, load_weights
 from nnunet_semisam.sam.families import FAMILIES
-from nnunet_semisam.sam.preprocess import Frame
+from nnunet_semisam.sam.preprocessing import Frame
 from nnunet_semisam.sam.segment_anything import FEATURES, SegmentAnythingBackend
 
 BOUND = 1e-4

@@ -29,7 +29,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from nnunet_semisam.pseudo_labels.session import CALIBRATE_EVERY, CALIBRATION_CASES
-from nnunet_semisam.trainer import SemiSupervisedTrainer
+from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 BOUND = 0.1
 COLD, CACHED = "cold", "embeddings cached"

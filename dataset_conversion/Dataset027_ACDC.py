@@ -21,9 +21,9 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.data.label_budgets import Grouping
-from nnunet_semisam.data.roles import Roles, make_folds
-from nnunet_semisam.data.splits import default_group
+from nnunet_semisam.splits.case_assignment import Roles, make_folds
+from nnunet_semisam.splits.folds import default_group
+from nnunet_semisam.splits.label_budgets import Grouping
 
 from .acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
 from .acdc_splits import roles_5fold, roles_ssl4mis

@@ -21,8 +21,8 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.data.label_budgets import Grouping
-from nnunet_semisam.data.roles import make_folds, roles_from_order
+from nnunet_semisam.splits.case_assignment import make_folds, roles_from_order
+from nnunet_semisam.splits.label_budgets import Grouping
 
 from .case import Case, Conversion
 from .common import DatasetConverter, add_leave_out, add_val

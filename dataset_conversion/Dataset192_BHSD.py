@@ -26,9 +26,9 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.data.label_budgets import Grouping, group_function
-from nnunet_semisam.data.roles import Roles, make_folds, roles_from_order
 from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.splits.case_assignment import Roles, make_folds, roles_from_order
+from nnunet_semisam.splits.label_budgets import Grouping, group_function
 
 from .bhsd_files import PATIENT, Download, Official, find_download, read_official
 from .bhsd_intensities import CHANNELS, detect_intensities, review

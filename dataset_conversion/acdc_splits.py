@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from nnunet_semisam.data.roles import Roles, choose_labeled
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits.case_assignment import Roles, choose_labeled
 
 from .acdc_files import Patient
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.data.label_budgets import Grouping
+from nnunet_semisam.splits.label_budgets import Grouping
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813  SimpleITK's own documentation calls it so

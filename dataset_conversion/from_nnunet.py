@@ -19,8 +19,10 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.data.group_words import as_name
-from nnunet_semisam.data.label_budgets import (
+from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.splits.case_assignment import Roles, last_groups, make_folds, roles_from_order
+from nnunet_semisam.splits.group_selection import as_name
+from nnunet_semisam.splits.label_budgets import (
     SEED,
     Grouping,
     group_function,
@@ -28,8 +30,6 @@ from nnunet_semisam.data.label_budgets import (
     members_of,
     read_grouping,
 )
-from nnunet_semisam.data.roles import Roles, last_groups, make_folds, roles_from_order
-from nnunet_semisam.errors import UserError, name_some
 
 from .case import Case, Conversion
 from .common import DatasetConverter, add_leave_out, add_val

@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.data.default_splits import SPLITS_FILE
-from nnunet_semisam.data.label_budgets import GROUPS_FILE, MANIFEST_FILE, TEST_SETS_FILE, read_grouping
-from nnunet_semisam.data.replan import ct_channels
-from nnunet_semisam.data.splits import load_splits, same_splits
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.file_hash import sha256_of
+from nnunet_semisam.io.hashes import sha256_of
+from nnunet_semisam.splits.default_splits import SPLITS_FILE
+from nnunet_semisam.splits.folds import load_splits, same_splits
+from nnunet_semisam.splits.label_budgets import GROUPS_FILE, MANIFEST_FILE, TEST_SETS_FILE, read_grouping
+from nnunet_semisam.splits.replan import ct_channels
 
 from .case import Conversion
 from .parallel import in_threads

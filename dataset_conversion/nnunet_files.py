@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.json_files import read_object
+from nnunet_semisam.io.json_files import read_object
 
 from .msd_files import read_msd
 from .nnunet_readers import FileReader, reader_of

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam import __version__
-from nnunet_semisam.data.default_splits import SPLITS_FILE
-from nnunet_semisam.data.label_budgets import BUDGETS_FILE, MANIFEST_FILE, TEST_SETS_FILE, write_grouping
-from nnunet_semisam.data.splits import write_json, write_splits
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits.default_splits import SPLITS_FILE
+from nnunet_semisam.splits.folds import write_json, write_splits
+from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, MANIFEST_FILE, TEST_SETS_FILE, write_grouping
 
 from .case import PARTS, Case, Conversion, Source
 from .checks import Inspection, check_conversion, raise_findings

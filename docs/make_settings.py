@@ -7,7 +7,7 @@ import inspect
 import re
 from pathlib import Path
 
-from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 PAGE = Path(__file__).with_name("settings.md")
 BEGIN, END = "<!-- table: begin (written by docs/make_settings.py) -->", "<!-- table: end -->"

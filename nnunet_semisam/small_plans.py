@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.data.splits import write_json
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits.folds import write_json
 
 FEWEST_STAGES = 3
 SMALLEST_BOTTLENECK = 4  # voxels along the longest axis; nnU-Net's UNet_featuremap_min_edge_length

@@ -13,7 +13,7 @@ import pytest
 import tiny_nnunet
 import torch
 
-from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 SHORT = {"num_epochs": 2, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "save_every": 1, "seed": 3}
 
@@ -68,7 +68,7 @@ def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     def build(
         configuration: str = "2d", fold: int | str = 0, resume: bool = False, base: type | None = None, **settings: Any
     ) -> Any:
-        from nnunet_semisam.trainer import SemiSupervisedTrainer
+        from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
         class nnUNetTrainerTest(base or SemiSupervisedTrainer):  # noqa: N801
             config = replace(SemiSAMConfig(), **{**SHORT, **ALWAYS_SPEAKS, **settings})

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from nnunet_semisam import __version__, cli
-from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 CHECKOUT = Path(__file__).parents[1]
 PAGES = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])

@@ -72,8 +72,8 @@ def test_wheel_holds_every_module_trainer_converter_and_weight(wheel):
     expected = modules(CHECKOUT / "nnunet_semisam", "nnunet_semisam")
     expected |= modules(CHECKOUT / "trainers", "nnunet_semisam/trainers")
     expected |= modules(CHECKOUT / "dataset_conversion", "nnunet_semisam/dataset_conversion")
-    weights = CHECKOUT / "nnunet_semisam" / "sam" / "weights"
-    expected |= {f"nnunet_semisam/sam/weights/{path.name}" for path in weights.glob("*.*")}
+    weights = CHECKOUT / "nnunet_semisam" / "sam" / "nano" / "weights"
+    expected |= {f"nnunet_semisam/sam/nano/weights/{path.name}" for path in weights.glob("*.*")}
     assets = CHECKOUT / "nnunet_semisam" / "report" / "assets"
     expected |= {f"nnunet_semisam/report/assets/{path.name}" for path in assets.iterdir()}
     assert {name for name in wheel.namelist() if ".dist-info/" not in name} == expected

@@ -1,7 +1,7 @@
 """Mean Teacher without SAM. nnU-Net writes to <class>__<plans>__<configuration>."""
 
-from nnunet_semisam.config import SemiSAMConfig
-from nnunet_semisam.trainer import SemiSupervisedTrainer
+from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 
 class nnUNetTrainerMeanTeacher(SemiSupervisedTrainer):

@@ -12,7 +12,7 @@ from nnunet_semisam.benchmark.cluster_job import Submitted
 from nnunet_semisam.benchmark.executors import Report, Task
 from nnunet_semisam.benchmark.tasks import FAILED, read_json, record_error
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.json_files import write_json
+from nnunet_semisam.io.json_files import write_json
 
 JOB_FILE = "job.json"
 POLL_SECONDS = 1.0

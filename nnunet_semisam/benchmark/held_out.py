@@ -14,14 +14,14 @@ from typing import Any
 from tqdm import tqdm
 
 from nnunet_semisam.benchmark.plan import Study
-from nnunet_semisam.data import leakage
 from nnunet_semisam.data.datasets import PlannedDataset
-from nnunet_semisam.data.default_splits import SPLITS_FILE
-from nnunet_semisam.data.label_budgets import TEST_SETS_FILE
 from nnunet_semisam.data.raw_files import Files, image_files, label_files
-from nnunet_semisam.data.splits import load_splits, write_json
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.file_hash import sha256_of
+from nnunet_semisam.io.hashes import sha256_of
+from nnunet_semisam.splits import leakage
+from nnunet_semisam.splits.default_splits import SPLITS_FILE
+from nnunet_semisam.splits.folds import load_splits, write_json
+from nnunet_semisam.splits.label_budgets import TEST_SETS_FILE
 
 CHECKED_FILE = "leakage.json"
 
@@ -102,14 +102,11 @@ def pin(study: Study, dataset: PlannedDataset) -> Study:
     unlabeled = sorted(image_files(dataset.raw, dataset.dataset_json)["Ul"])
     names = hashlib.sha256(json.dumps(unlabeled).encode()).hexdigest()
     pinned: dict[str, dict[str, str]] = {}
-    for fold in study.folds:
-        cases = cases_to_judge(study, dataset, fold)
-        if _name(study, fold) in pinned:
-            continue  # all folds share the test cases
-        images, labels = _files(study, dataset)
-        pinned[_name(study, fold)] = {
+    images, labels = _files(study, dataset)
+    for name, fold in {_name(study, fold): fold for fold in study.folds}.items():  # all folds share the test cases
+        pinned[name] = {
             case: _digest_of_files([*images[case], labels[case]])
-            for case in tqdm(cases, desc="held-out cases", unit="case", leave=False)
+            for case in tqdm(cases_to_judge(study, dataset, fold), desc="held-out cases", unit="case", leave=False)
         }
     return replace(study, held_out=pinned, unlabeled={"cases": len(unlabeled), "sha256": names})
 

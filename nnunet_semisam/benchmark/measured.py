@@ -20,7 +20,7 @@ from typing import Any
 
 from nnunet_semisam.benchmark.parent import end_with_parent
 from nnunet_semisam.benchmark.versions import environment_settings, sam_fingerprints, versions
-from nnunet_semisam.json_files import write_json
+from nnunet_semisam.io.json_files import write_json
 
 THREADS = "nnUNet_semisam_threads"
 WRITE_SECONDS = 10.0

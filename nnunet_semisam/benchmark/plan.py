@@ -12,10 +12,10 @@ from typing import Any
 from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.tasks import AUTO
 from nnunet_semisam.data.datasets import PlannedDataset
-from nnunet_semisam.data.default_splits import SPLITS_FILE
-from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function, read_grouping
-from nnunet_semisam.data.splits import LISTS, load_splits, write_json
 from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.splits.default_splits import SPLITS_FILE
+from nnunet_semisam.splits.folds import LISTS, load_splits, write_json
+from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function, read_grouping
 
 BASELINE = "nnUNetTrainerSupervised"
 STUDY_FILE = "study.json"
@@ -59,7 +59,7 @@ class Study:
         configurations: Names of configurations.
         folds: Fold -> ``{"budget": labeled groups, "sha256": digest of its cases}``.
         seeds: Seeds of trainings.
-        settings: Fields of :class:`~nnunet_semisam.config.SemiSAMConfig` that every run is given.
+        settings: Fields of :class:`~nnunet_semisam.settings.config.SemiSAMConfig` that every run is given.
         equal: ``steps`` or ``time``: what trainers have in common.
         cases: ``test`` (imagesTs) or ``val`` (the validation cases of the fold).
         test_set: Name of one of several test sets, or ``None``.

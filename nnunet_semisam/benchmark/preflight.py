@@ -14,13 +14,13 @@ from nnunet_semisam.errors import UserError
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-    from nnunet_semisam.config import SemiSAMConfig
-    from nnunet_semisam.data.splits import Fold
+    from nnunet_semisam.settings.config import SemiSAMConfig
+    from nnunet_semisam.splits.folds import Fold
 
 
 @dataclass(frozen=True)
 class FoldToTrain:
-    """What a trainer knows of its data; see :class:`~nnunet_semisam.data.build_loader.KnowsItsData`."""
+    """What a trainer knows of its data; see :class:`~nnunet_semisam.training.build_loader.KnowsItsData`."""
 
     preprocessed_dataset_folder_base: Path
     plans_manager: PlansManager
@@ -32,7 +32,7 @@ class FoldToTrain:
 
     def fold_cases(self) -> Fold:
         """Return the checked cases of the fold."""
-        from nnunet_semisam.data.fold import cases_of_fold
+        from nnunet_semisam.splits.cases_of_fold import cases_of_fold
 
         base, identifier = self.preprocessed_dataset_folder_base, self.configuration_manager.data_identifier
         return cases_of_fold(base, base / identifier, self.fold, self.configuration_manager, self.print_to_log_file)
@@ -81,7 +81,7 @@ def _named(run: Run, check: Callable[[], None]) -> None:
 def _check(study: Study, dataset: PlannedDataset, run: Run, pool: bool, log: Callable[[str], Any]) -> None:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_semisam.data.build_loader import collect_unlabeled
+    from nnunet_semisam.training.build_loader import collect_unlabeled
 
     plans = PlansManager(dataset.plans)
     manager = plans.get_configuration(run.configuration)

@@ -77,7 +77,7 @@ from nnunet_semisam.benchmark.runs import status, training_folder
 from nnunet_semisam.benchmark.summary import Scores, summarize, unit_of
 from nnunet_semisam.benchmark.tasks import DONE, ERROR_FILE, FAILED, read_json, read_json_object
 from nnunet_semisam.benchmark.versions import versions
-from nnunet_semisam.data.splits import write_json
+from nnunet_semisam.splits.folds import write_json
 
 FORMAT = 1
 COLUMNS = (

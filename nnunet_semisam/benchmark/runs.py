@@ -44,8 +44,8 @@ from nnunet_semisam.benchmark.tasks import (
     record_error,
 )
 from nnunet_semisam.data.datasets import open_dataset
-from nnunet_semisam.data.splits import write_json
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits.folds import write_json
 
 CHECKPOINT = "checkpoint_final.pth"  # never the best one: that is chosen on validation cases
 

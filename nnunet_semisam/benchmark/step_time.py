@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.benchmark.parent import end_with_parent
-from nnunet_semisam.json_files import write_json
+from nnunet_semisam.io.json_files import write_json
 
 
 def main(argv: Sequence[str]) -> None:

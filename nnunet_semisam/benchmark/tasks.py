@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.json_files import write_json
-from nnunet_semisam.settings_file import VARIABLE
+from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.settings.file import VARIABLE
 
 DONE, FAILED, STARTED, NEW, BUSY = "done", "failed", "started", "new", "running elsewhere"
 AUTO = "auto"
@@ -20,7 +20,7 @@ ERROR_FILE = "error.json"
 
 def environment(folder: Path, variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a run's commands: results and settings are the run's own."""
-    from nnunet_semisam.commands.trainers_path import trainers_folder
+    from nnunet_semisam.trainers_folder import trainers_folder
 
     trainers = [part for part in os.environ.get("nnUNet_extTrainer", "").split(os.pathsep) if part]
     return {

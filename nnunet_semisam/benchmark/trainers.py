@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 LENGTH = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "initial_lr")
 NOT_SHARED = {"seed": "--seeds", "method": "--trainers", "use_sam": "--trainers"}
@@ -45,7 +45,7 @@ def check_trainers(names: Sequence[str]) -> None:
     Raises:
         UserError: If nnU-Net does not find one, or it is not of this package's kind: its length could not be set.
     """
-    from nnunet_semisam.commands.trainers_path import trainers_folder
+    from nnunet_semisam.trainers_folder import trainers_folder
 
     folder = trainers_folder()
     known = {path.stem for path in folder.glob("nnUNetTrainer*.py")}
@@ -58,7 +58,7 @@ def check_trainers(names: Sequence[str]) -> None:
                 f"--trainers {name}: there is no such trainer. This package has {', '.join(sorted(known))}; your own "
                 "are looked for in the folders of nnUNet_extTrainer."
             )
-        from nnunet_semisam.trainer import SemiSupervisedTrainer
+        from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
         if not issubclass(found, SemiSupervisedTrainer):
             raise UserError(
@@ -69,7 +69,7 @@ def check_trainers(names: Sequence[str]) -> None:
 
 def trainer_class(name: str) -> type:
     """Return a trainer that :func:`check_trainers` has accepted."""
-    from nnunet_semisam.commands.trainers_path import trainers_folder
+    from nnunet_semisam.trainers_folder import trainers_folder
 
     path = trainers_folder() / f"{name}.py"
     if path.is_file():

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_semisam.commands import _pth
-from nnunet_semisam.commands.trainers_path import trainer_names, trainers_folder
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
 OK, NOTE, MISSING = "ok", "note", "missing"
 NNUNET_RANGE = ((2, 8), (3, 0))  # setup.py: nnunetv2>=2.8,<3; trainers outside nnU-Net are found since 2.8.0
@@ -174,7 +174,7 @@ def check_registration() -> list[Finding]:
 
 def check_sam() -> list[Finding]:
     """Look at the weights of SAM models: ours in the package, others in ``$nnUNet_sam``."""
-    shipped = sorted((Path(__file__).parents[1] / "sam" / "weights").glob("*.pt"))
+    shipped = sorted((Path(__file__).parents[1] / "sam" / "nano" / "weights").glob("*.pt"))
     if shipped:
         findings = [Finding(OK, "nano SAM", ", ".join(f"{p} ({p.stat().st_size / 1e6:.1f} MB)" for p in shipped))]
     else:
@@ -207,8 +207,8 @@ def check_settings() -> list[Finding]:
     value = os.environ.get("nnUNet_semisam_config")
     if not value:
         return [Finding(OK, "nnUNet_semisam_config", "not set: trainers use their own settings")]
-    from nnunet_semisam.config import SemiSAMConfig
-    from nnunet_semisam.settings_file import from_environment
+    from nnunet_semisam.settings.config import SemiSAMConfig
+    from nnunet_semisam.settings.file import from_environment
 
     try:
         different = SemiSAMConfig().differences(from_environment(SemiSAMConfig()))

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_semisam.benchmark.results import write_results
     from nnunet_semisam.benchmark.tasks import DONE
     from nnunet_semisam.data.datasets import open_dataset
-    from nnunet_semisam.data.default_splits import ensure_splits
+    from nnunet_semisam.splits.default_splits import ensure_splits
 
     check_options(args)
     dataset = open_dataset(args.dataset, args.plans)

@@ -56,8 +56,8 @@ def at_least_one(text: str) -> int:
 def run(args: argparse.Namespace) -> None:
     """Write the plans and say what changed."""
     from nnunet_semisam.data.datasets import open_dataset
-    from nnunet_semisam.data.replan import check_plans_name
     from nnunet_semisam.small_plans import write_plans
+    from nnunet_semisam.splits.replan import check_plans_name
 
     check_plans_name(args.name, "--name")
     if args.name == args.plans:

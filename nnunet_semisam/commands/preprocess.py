@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Preprocess every configuration; exit status 1 if a file had to be left out."""
     from nnunet_semisam.data.datasets import open_dataset
-    from nnunet_semisam.data.default_splits import ensure_splits
     from nnunet_semisam.data.preprocess_unlabeled import preprocess_configuration
+    from nnunet_semisam.splits.default_splits import ensure_splits
 
     dataset = open_dataset(args.dataset, args.plans)
     for message in ensure_splits(dataset.preprocessed, dataset.raw):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_semisam.commands import _pth
-from nnunet_semisam.commands.trainers_path import trainers_folder
+from nnunet_semisam.trainers_folder import trainers_folder
 
 HELP = "Make our trainers findable for every nnU-Net command of this environment, without a variable."
 EXAMPLE = "nnunet-semisam register"

@@ -87,7 +87,7 @@ def run_list(args: argparse.Namespace) -> None:
     from nnunet_semisam.sam.families import FAMILIES
 
     folder = os.environ.get("nnUNet_sam")
-    packaged = Path(__file__).resolve().parents[1] / "sam" / "weights"
+    packaged = Path(__file__).resolve().parents[1] / "sam" / "nano" / "weights"
     print(f"nnUNet_sam: {folder or 'not set (needed for all models but nano)'}")
     for family in FAMILIES.values():
         where = packaged if family.url is None else Path(folder).expanduser() if folder else None
@@ -125,9 +125,9 @@ def run_pretrain(args: argparse.Namespace) -> None:
     import logging
 
     from nnunet_semisam.sam.labeled_cases import find_dataset
-    from nnunet_semisam.sam.labeled_source import LabeledSource
-    from nnunet_semisam.sam.pretrain import Pretraining, PretrainSettings
-    from nnunet_semisam.sam.synthetic_batches import synthetic_source
+    from nnunet_semisam.sam.nano.labeled_source import LabeledSource
+    from nnunet_semisam.sam.nano.pretrain import Pretraining, PretrainSettings
+    from nnunet_semisam.sam.nano.synthetic_batches import synthetic_source
 
     if not 0 <= args.synthetic_share <= 1:
         raise UserError(f"--synthetic-share must be in [0, 1], got {args.synthetic_share}.")
@@ -155,10 +155,10 @@ def run_evaluate(args: argparse.Namespace) -> None:
     """Ask the model about every case and print the mean Dice per class and kind of prompt, controls first."""
     from tqdm import tqdm
 
-    from nnunet_semisam.config import SemiSAMConfig
     from nnunet_semisam.sam import build_backend
     from nnunet_semisam.sam.evaluate import as_text, evaluate_volume, summarise
     from nnunet_semisam.sam.labeled_cases import class_names, find_dataset, labeled_cases, to_slices
+    from nnunet_semisam.settings.config import SemiSAMConfig
 
     folder = find_dataset(args.data)
     names = class_names(folder)

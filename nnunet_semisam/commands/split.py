@@ -73,7 +73,7 @@ class Budgets:
 def run(args: argparse.Namespace) -> None:
     """Work out the folds, check them for leaks, write them, and plan again if asked to."""
     from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
-    from nnunet_semisam.data.replan import check_plans_name, fingerprint_notes, plan_on
+    from nnunet_semisam.splits.replan import check_plans_name, fingerprint_notes, plan_on
 
     if args.replan:
         check_plans_name(args.plans_name)
@@ -140,10 +140,10 @@ def make_budgets(args: argparse.Namespace, raw: Path, dataset_json: dict) -> Bud
     Raises:
         UserError: If the options do not fit the labeled cases.
     """
-    from nnunet_semisam.data.group_words import as_name
-    from nnunet_semisam.data.label_budgets import SEED, group_function, labeling_order, members_of, read_grouping
     from nnunet_semisam.data.raw_files import describe_labels, label_files
-    from nnunet_semisam.data.roles import make_folds, roles_from_order
+    from nnunet_semisam.splits.case_assignment import make_folds, roles_from_order
+    from nnunet_semisam.splits.group_selection import as_name
+    from nnunet_semisam.splits.label_budgets import SEED, group_function, labeling_order, members_of, read_grouping
 
     cases = list(label_files(raw, dataset_json))
     if not cases:
@@ -170,7 +170,7 @@ def refuse_hidden_labels_of_ct(args: argparse.Namespace, budgets: Budgets, datas
     Raises:
         UserError: If labels are hidden, a channel is normalised with numbers from all of them, and nobody plans anew.
     """
-    from nnunet_semisam.data.replan import ct_channels
+    from nnunet_semisam.splits.replan import ct_channels
 
     channels = ct_channels(channel_names(dataset_json))
     if channels and not args.replan and any(fold.get("unlabeled") for fold in budgets.folds):
@@ -186,8 +186,8 @@ def check_leaks(budgets: Budgets, raw: Path, dataset_json: dict, num_processes: 
     Raises:
         UserError: If a group or an image is on two sides.
     """
-    from nnunet_semisam.data import leakage
     from nnunet_semisam.data.raw_files import image_files
+    from nnunet_semisam.splits import leakage
 
     files = image_files(raw, dataset_json)
     if missing := sorted(
@@ -225,7 +225,7 @@ def targets_of(raw: Path, preprocessed: Path) -> list[Path]:
 
     nnU-Net's planner refuses, without a word why, a raw folder whose folds differ from the preprocessed ones.
     """
-    from nnunet_semisam.data.default_splits import SPLITS_FILE
+    from nnunet_semisam.splits.default_splits import SPLITS_FILE
 
     return [preprocessed / SPLITS_FILE, *(path for path in (raw / SPLITS_FILE,) if path.is_file())]
 
@@ -236,7 +236,7 @@ def refuse_other_folds(budgets: Budgets, targets: Sequence[Path], overwrite: boo
     Raises:
         UserError: If other folds are there and ``overwrite`` is off.
     """
-    from nnunet_semisam.data.splits import load_splits, same_splits
+    from nnunet_semisam.splits.folds import load_splits, same_splits
 
     others = [path for path in targets if path.is_file() and not overwrite]
     if others := [path for path in others if not same_splits(load_splits(path), budgets.folds)]:
@@ -252,8 +252,8 @@ def write(budgets: Budgets, preprocessed: Path, targets: Sequence[Path]) -> None
     Raises:
         UserError: If a file cannot be written; then none is changed.
     """
-    from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE
-    from nnunet_semisam.json_files import write_json_files
+    from nnunet_semisam.io.json_files import write_json_files
+    from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, SPLIT_FILE
 
     record = {str(fold): entry for fold, entry in enumerate(budgets.record)}
     contents = {preprocessed / SPLIT_FILE: budgets.chosen}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.json_files import read_object
+from nnunet_semisam.io.json_files import read_object
 
 CASCADE = "3d_cascade_fullres"
 

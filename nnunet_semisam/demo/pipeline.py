@@ -52,7 +52,7 @@ class Demo:
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the commands, after making its folders and the settings file."""
-        from nnunet_semisam.commands.trainers_path import trainers_folder
+        from nnunet_semisam.trainers_folder import trainers_folder
 
         names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
         folders = {name: str(self.folder / name) for name in names}

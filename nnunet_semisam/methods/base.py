@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.registry import Registry
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from nnunet_semisam.config import SemiSAMConfig
-from nnunet_semisam.ema import MovingAverage
-from nnunet_semisam.losses import CONSISTENCY_LOSSES, hard_target, probabilities
-from nnunet_semisam.methods.area_prior import AreaPrior
+from nnunet_semisam.gate.area_prior import AreaPrior
+from nnunet_semisam.gate.teacher_dice import SPEAKS, MaturityGate, merge_rest, named_classes
 from nnunet_semisam.methods.base import METHODS, LabeledBatch, LossTerms, PseudoLabel, SSLMethod, UnlabeledBatch
-from nnunet_semisam.methods.maturity import SPEAKS, MaturityGate, merge_rest, named_classes
-from nnunet_semisam.mixing import cutmix_mask, mix
-from nnunet_semisam.schedules import rampup
+from nnunet_semisam.methods.parts.ema import MovingAverage
+from nnunet_semisam.methods.parts.losses import CONSISTENCY_LOSSES, hard_target, probabilities
+from nnunet_semisam.methods.parts.mixing import cutmix_mask, mix
+from nnunet_semisam.methods.parts.schedules import rampup
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 MEASURE_EVERY = 10  # steps between two measurements of the teacher: on labeled patches, and against the student
 

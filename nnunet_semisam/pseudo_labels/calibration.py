@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from nnunet_semisam.generalists.prediction import SAMOpinion
+from nnunet_semisam.labels import LabelLayout
 from nnunet_semisam.pseudo_labels.fusion import SAMWeights, fused_claims, speaking
-from nnunet_semisam.pseudo_labels.layout import LabelLayout
-from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
 from nnunet_semisam.pseudo_labels.summary import dice
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0)  # shares of the SAM that are measured; 0 is the network alone, 1 the SAM alone

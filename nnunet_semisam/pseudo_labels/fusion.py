@@ -27,9 +27,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_semisam.pseudo_labels.layout import LabelLayout
-from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
-from nnunet_semisam.pseudo_labels.pieces import PiecePrior
+from nnunet_semisam.generalists.prediction import SAMOpinion
+from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
 
 ONE_WITNESS = 0.4
 COLLAPSED = 0.2

@@ -13,7 +13,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_steps_for_slidi
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from nnunet_semisam.trainer import SemiSupervisedTrainer
+    from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 TILE_STEP = 0.5  # nnU-Net's default overlap
 

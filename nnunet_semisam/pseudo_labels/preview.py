@@ -16,9 +16,9 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from nnunet_semisam.generalists.prediction import SAMOpinion
+from nnunet_semisam.labels import LabelLayout
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel
-from nnunet_semisam.pseudo_labels.layout import LabelLayout
-from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
 from nnunet_semisam.sam.base import FOREGROUND, PADDING, PromptBatch
 
 COLORS = matplotlib.colormaps["tab10"].colors

@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any
 
-from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 VERSIONS_OF = ("nnunet-semisam", "nnunetv2", "torch", "segment-anything", "numpy", "blosc2")
 

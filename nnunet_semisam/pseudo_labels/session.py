@@ -10,25 +10,25 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from nnunet_semisam.checkpoint import read_entry
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
-from nnunet_semisam.ema import unwrap
-from nnunet_semisam.losses import dice_and_cross_entropy
+from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
+from nnunet_semisam.labels import LabelLayout
 from nnunet_semisam.methods import PseudoLabel
-from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
-from nnunet_semisam.pseudo_labels.labeled_evidence import LabeledCases
-from nnunet_semisam.pseudo_labels.layout import LabelLayout
-from nnunet_semisam.pseudo_labels.pieces import PiecePrior
+from nnunet_semisam.methods.parts.ema import unwrap
+from nnunet_semisam.methods.parts.losses import dice_and_cross_entropy
+from nnunet_semisam.methods.parts.schedules import decay
+from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
+from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
 from nnunet_semisam.pseudo_labels.predict import CasePredictor, count_windows
 from nnunet_semisam.pseudo_labels.rounds import RoundReader
 from nnunet_semisam.pseudo_labels.selection import cases_for_round
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.sam import build_backend
-from nnunet_semisam.schedules import decay
+from nnunet_semisam.training.checkpoint import read_entry
 
 if TYPE_CHECKING:
-    from nnunet_semisam.trainer import SemiSupervisedTrainer
+    from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 ROUNDS_PER_TRAINING = 20
 STAGE_SHARE = 0.05  # windows that a round predicts, as a share of what the training computes: the first round of all

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
+from nnunet_semisam.generalists.sam_generalist import CaseAnswer, SAMWitness, slice_axis, stopwatch
+from nnunet_semisam.labels import LabelLayout
 from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTable, degrade
-from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
+from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel, SAMWeights, fuse, most_voxels
-from nnunet_semisam.pseudo_labels.layout import LabelLayout
-from nnunet_semisam.pseudo_labels.pieces import PiecePrior
 from nnunet_semisam.pseudo_labels.preview import informative_slice, write_preview
 from nnunet_semisam.pseudo_labels.provenance import provenance
 from nnunet_semisam.pseudo_labels.selection import shard
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.pseudo_labels.summary import RoundSummary, case_stats, summarize
-from nnunet_semisam.pseudo_labels.witness import CaseAnswer, SAMWitness, slice_axis, stopwatch
 from nnunet_semisam.sam.base import SAMBackend
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 THICK_SLICE = 8.0  # distance of the slices of a 2D configuration in units of its pixels, where nobody says it
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_semisam.generalists.prediction import AskCounts, SAMOpinion
+from nnunet_semisam.labels import LabelLayout
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel
-from nnunet_semisam.pseudo_labels.layout import LabelLayout
-from nnunet_semisam.pseudo_labels.opinion import AskCounts, SAMOpinion
 
 
 @dataclass(frozen=True)

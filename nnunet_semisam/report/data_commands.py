@@ -8,11 +8,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunet_semisam.data.group_words import as_name
-from nnunet_semisam.data.replan import PLANNED_ON
 from nnunet_semisam.report.anchor_limits import used_plans
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.training_cases import DatasetRecord
+from nnunet_semisam.splits.group_selection import as_name
+from nnunet_semisam.splits.replan import PLANNED_ON
 
 # What manifests call converters, those of older versions included; all others were made by ``convert nnunet``.
 CONVERTERS = {"ACDC": "acdc", "AcdcConverter": "acdc", "LA2018": "la", "BHSD": "bhsd"}

@@ -9,8 +9,9 @@ from nnunet_semisam.report.formats import NONE, count, interval, p_value, title
 from nnunet_semisam.report.published import Anchors, find_anchors
 from nnunet_semisam.report.published_section import caution, notes
 from nnunet_semisam.report.training_cases import read_dataset
-from nnunet_semisam.report.training_logs import read_training
+from nnunet_semisam.report.training_logs import read_terms
 from nnunet_semisam.report.unused_cases import unused_cases
+from nnunet_semisam.training.training_log import CSV_NAME
 
 NUMBERS = 3  # columns of words before those of numbers
 PUBLISHED_HEAD = ("labeled", "published method", "Dice, %", "remark", "from")
@@ -19,8 +20,8 @@ PUBLISHED_HEAD = ("labeled", "published method", "Dice, %", "remark", "from")
 def markdown(benchmark: Benchmark) -> str:
     """Return the table with a caption and the cautions, and then the published results."""
     dataset = read_dataset(benchmark)
-    records = {run["run"]: read_training(benchmark.folder / run["training"]) for run in benchmark.runs}
-    doubts = unused_cases(benchmark, records) + cautions(benchmark) + data_notes(dataset)
+    terms = {run["run"]: read_terms(benchmark.folder / run["training"] / CSV_NAME) for run in benchmark.runs}
+    doubts = unused_cases(benchmark, terms) + cautions(benchmark) + data_notes(dataset)
     groups = set(benchmark.content["cases"]["groups"].values())
     cases = count(len(benchmark.content["cases"]["groups"]), "held-out case")
     head = ("configuration", "labeled", "trainer", "Dice, %", "against nnU-Net", "p", title("hd95", benchmark.units))

@@ -74,7 +74,8 @@ def _sections(benchmark: Benchmark) -> list[tuple[str, str, str]]:
     records = {run["run"]: read_training(benchmark.folder / run["training"]) for run in benchmark.runs}
     dataset = read_dataset(benchmark)
     anchors = find_anchors(benchmark, dataset)
-    doubts = unused_cases(benchmark, records) + cautions(benchmark) + data_notes(dataset)
+    unused = unused_cases(benchmark, {name: record.terms for name, record in records.items()})
+    doubts = unused + cautions(benchmark) + data_notes(dataset)
     setup = (
         f"<h3>Configuration</h3>{setup_section.configuration_part(benchmark)}"
         f"<h3>Versions and machines</h3>{versions_part(benchmark)}"

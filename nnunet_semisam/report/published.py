@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.data.label_budgets import group_function
 from nnunet_semisam.report.anchor_limits import limits
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.dataset_labels import dataset_labels
 from nnunet_semisam.report.training_cases import DatasetRecord, TrainingCases
+from nnunet_semisam.splits.label_budgets import group_function
 
 DATA = Path(__file__).with_name("assets") / "published.json"
 

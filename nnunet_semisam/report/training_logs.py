@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.training_log import CSV_NAME
+from nnunet_semisam.training.training_log import CSV_NAME
 
 Series = dict[str, list[tuple[int, float]]]
 

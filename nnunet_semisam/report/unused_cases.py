@@ -6,20 +6,25 @@ from collections.abc import Mapping
 
 from nnunet_semisam.report.benchmark_folder import Benchmark
 from nnunet_semisam.report.formats import count
-from nnunet_semisam.report.training_logs import TrainingRecord
+from nnunet_semisam.report.training_logs import Series
 
 WEIGHTED = "_weighted"  # how columns of the log end that hold what an unlabeled term added to the loss
 
 
-def unused_cases(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) -> list[str]:
-    """Return one caution that names every cell of the grid whose trainings used no unlabeled case."""
+def unused_cases(benchmark: Benchmark, terms: Mapping[str, Series]) -> list[str]:
+    """Return one caution that names every cell of the grid with trainings that used no unlabeled case.
+
+    Args:
+        benchmark: The benchmark.
+        terms: Run -> the columns of its ``semisam_log.csv``.
+    """
     found = []
     for configuration, budget, trainer in benchmark.grid():
         cell = (configuration, budget, trainer)
         known = [
-            added_nothing(records[run["run"]])
+            added_nothing(terms[run["run"]])
             for run in benchmark.runs
-            if (run["configuration"], run["budget"], run["trainer"]) == cell and run["run"] in records
+            if (run["configuration"], run["budget"], run["trainer"]) == cell and run["run"] in terms
         ]
         silent, trainings = known.count(True), known.count(True) + known.count(False)
         if silent:
@@ -34,7 +39,7 @@ def unused_cases(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) ->
     ]
 
 
-def added_nothing(record: TrainingRecord) -> bool | None:
+def added_nothing(terms: Series) -> bool | None:
     """Return whether all unlabeled terms were 0 in all epochs; ``None`` where there are none, or no log."""
-    values = [value for name, series in record.terms.items() if name.endswith(WEIGHTED) for _, value in series]
+    values = [value for name, series in terms.items() if name.endswith(WEIGHTED) for _, value in series]
     return not any(values) if values else None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from nnunet_semisam.config import SemiSAMConfig
     from nnunet_semisam.sam.base import SAMBackend
+    from nnunet_semisam.settings.config import SemiSAMConfig
 
 
 def build_backend(config: SemiSAMConfig, device: torch.device) -> SAMBackend:

@@ -18,7 +18,7 @@ from nnunet_semisam.sam.download import download
 from nnunet_semisam.sam.families import FAMILIES
 
 FOLDER_VARIABLE = "nnUNet_sam"
-PACKAGED_WEIGHTS = Path(__file__).resolve().parent / "weights" / FAMILIES["nano"].file
+PACKAGED_WEIGHTS = Path(__file__).resolve().parent / "nano" / "weights" / FAMILIES["nano"].file
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.file_hash import sha256_of
+from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.sam.families import Family
 
 logger = logging.getLogger(__name__)

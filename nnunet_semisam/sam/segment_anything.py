@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.sam.base import BACKENDS, Embedding, MaskPrediction, PromptBatch, SAMBackend
 from nnunet_semisam.sam.checkpoints import find_weights, load_weights
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
-from nnunet_semisam.sam.preprocess import VERSION, Frame, to_frame
+from nnunet_semisam.sam.preprocessing import VERSION, Frame, to_frame
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
@@ -140,7 +140,7 @@ def _build(name: str, make: Callable[[], Sam], config: SemiSAMConfig, device: to
 @BACKENDS.register("nano")
 def build_nano(config: SemiSAMConfig, device: torch.device) -> SegmentAnythingBackend:
     """Return the nano SAM of this package, or one that ``sam pretrain`` made; see ``build_backend``."""
-    from nnunet_semisam.sam.nano import build_nano_sam
+    from nnunet_semisam.sam.nano.model import build_nano_sam
 
     return _build("nano", build_nano_sam, config, device)
 

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from test_runs_and_results import OURS, finish_training, score
 
-from nnunet_semisam import cli, json_files
+from nnunet_semisam import cli
 from nnunet_semisam.benchmark import equal_time, measured, plan, preflight, processes, results, runs, tasks
 from nnunet_semisam.benchmark.metrics import UNITS
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io import json_files
 
 TORN = ["", '{"stage": "tr', "null", "{}"]
 

@@ -10,8 +10,8 @@ import small_dataset
 from nnunet_semisam.benchmark import equal_time, held_out, plan, runs, tasks
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.data.datasets import open_dataset
-from nnunet_semisam.data.label_budgets import Grouping, write_grouping
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits.label_budgets import Grouping, write_grouping
 
 BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
 
@@ -41,7 +41,7 @@ def test_budgets_choose_folds(study):
 
 def test_folds_of_a_cross_validation_are_one_budget(study, tmp_path):
     """Eleven patients in five folds: 8 are labeled in one fold and 9 in the others."""
-    from nnunet_semisam.data.splits import make_splits
+    from nnunet_semisam.splits.folds import make_splits
 
     path = tmp_path / "preprocessed" / small_dataset.NAME / "splits_final.json"
     cases = [f"p{i}_frame{f:02d}" for i in range(11) for f in (1, 9)]

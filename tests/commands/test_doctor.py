@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_semisam.commands import _checks, _pth, doctor
 from nnunet_semisam.commands._checks import MISSING, NOTE, OK, Finding
-from nnunet_semisam.commands.trainers_path import trainer_names, trainers_folder
+from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_semisam.commands import _pth
-from nnunet_semisam.commands.trainers_path import trainer_names, trainers_folder
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
 CHECKOUT = Path(__file__).parents[2]
 PRINT_VARIABLE = "import os; print(os.environ.get('nnUNet_extTrainer', 'UNSET'))"

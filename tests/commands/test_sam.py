@@ -11,11 +11,11 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from nnunet_semisam import cli
-from nnunet_semisam.sam import pretrain
 from nnunet_semisam.sam.checkpoints import read_state
 from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, KINDS
-from nnunet_semisam.sam.labeled_source import LabeledSource
-from nnunet_semisam.sam.nano import build_nano_sam
+from nnunet_semisam.sam.nano import pretrain
+from nnunet_semisam.sam.nano.labeled_source import LabeledSource
+from nnunet_semisam.sam.nano.model import build_nano_sam
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 import SimpleITK
 from split_world import PATIENTS, cut, folds_of, patients
 
-from nnunet_semisam import json_files
 from nnunet_semisam.commands import convert
-from nnunet_semisam.data.label_budgets import BUDGETS_FILE, SPLIT_FILE, read_grouping
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io import json_files
+from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, SPLIT_FILE, read_grouping
 
 
 def test_budgets_are_nested_share_validation_and_keep_frames_together(raw, capsys):

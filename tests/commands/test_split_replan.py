@@ -9,7 +9,7 @@ import tiny_nnunet
 from split_world import cut
 
 from nnunet_semisam.commands import split
-from nnunet_semisam.data.replan import PLANNED_ON, was_planned_without
+from nnunet_semisam.splits.replan import PLANNED_ON, was_planned_without
 
 
 def test_replanning_sees_labeled_and_validation_cases_only(tiny_dataset, monkeypatch):

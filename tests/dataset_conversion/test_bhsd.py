@@ -26,8 +26,8 @@ from fake_bhsd import (
 from written_files import cases
 
 from nnunet_semisam import cli
-from nnunet_semisam.data.label_budgets import group_function, read_grouping
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits.label_budgets import group_function, read_grouping
 
 SCRIPT = Path(__file__).resolve().parents[2] / "dataset_conversion" / "Dataset192_BHSD.py"
 

@@ -14,7 +14,7 @@ import tiny_nnunet
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 DATASET = "Dataset192_BHSD"
 
@@ -40,7 +40,7 @@ def converted(tmp_path, monkeypatch, convert_with) -> Path:
 
 @pytest.mark.usefixtures("sam_speaks")
 def test_odd_download_trains_with_sam_and_predicts_its_test_cases(converted, monkeypatch):
-    from nnunet_semisam.trainer import SemiSupervisedTrainer
+    from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
     monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *args: None)
     settings = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "seed": 0}

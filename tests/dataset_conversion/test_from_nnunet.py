@@ -10,8 +10,8 @@ import SimpleITK as sitk  # noqa: N813
 from fake_nnunet import PATIENTS, cases, volume, write_msd, write_raw
 from written_files import cases as names
 
-from nnunet_semisam.data.label_budgets import read_grouping
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits.label_budgets import read_grouping
 
 OTHERS = ("t01_frame01", "u01_frame01")  # of no patient p01 to p05
 SCRIPT = Path(__file__).resolve().parents[2] / "dataset_conversion" / "from_nnunet.py"

@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nnunet_semisam.dataset_conversion import AcdcConverter
 
-from nnunet_semisam.data.label_budgets import MANIFEST_FILE
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits.label_budgets import MANIFEST_FILE
 
 
 def test_manifest_describes_what_is_in_the_files(convert, database):

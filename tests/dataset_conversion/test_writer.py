@@ -11,8 +11,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nnunet_semisam.dataset_conversion import AcdcConverter, Case, Source, guards, writer
 
-from nnunet_semisam.data.label_budgets import MANIFEST_FILE
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits.label_budgets import MANIFEST_FILE
 
 NAME = "Dataset027_ACDC"
 

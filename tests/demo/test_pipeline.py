@@ -10,11 +10,11 @@ import SimpleITK
 import yaml
 
 from nnunet_semisam.commands import demo as command
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.demo import pipeline, report
 from nnunet_semisam.demo.plans import write_small_plans
 from nnunet_semisam.demo.shell import Shell, executable
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 
 def save(path, array):

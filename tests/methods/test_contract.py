@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_students import SPATIAL, make_batches, make_method, make_student
 
-from nnunet_semisam.config import SemiSAMConfig
-from nnunet_semisam.losses import dice_and_cross_entropy
 from nnunet_semisam.methods import METHODS, PseudoLabel, UnlabeledBatch
+from nnunet_semisam.methods.parts.losses import dice_and_cross_entropy
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 K = 3
 NOW = 0.7  # progress
@@ -147,7 +147,7 @@ def test_deployed_network_fits_the_plain_one(name, deploy):
 
 
 def train(method, student, optimizer, seeds) -> list:
-    """Take steps as :mod:`nnunet_semisam.step` does."""
+    """Take steps as :mod:`nnunet_semisam.training.step` does."""
     logs = []
     for seed in seeds:
         torch.manual_seed(seed)

@@ -3,9 +3,9 @@ import torch
 from tiny_students import make_batches, make_method
 from torch import nn
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.methods import LabeledBatch, MeanTeacher, PseudoLabel, UnlabeledBatch
 from nnunet_semisam.methods.mean_teacher import MEASURE_EVERY, finest
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 K = 3
 NOW = 0.7

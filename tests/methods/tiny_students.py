@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.methods import METHODS, LabeledBatch, PseudoLabel, SSLMethod, UnlabeledBatch
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 SPATIAL = {2: (12, 10), 3: (6, 8, 10)}
 AT_ONCE = {"maturity_dice": 0.0, "consistency_start": 0.0, "consistency_rampup": 0.0, "area_prior_factor": 1e6}

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from nnunet_semisam.prompts import PROMPTS
-from nnunet_semisam.prompts.ensemble import variants
 from nnunet_semisam.prompts.masks import LOGIT_LIMIT
+from nnunet_semisam.prompts.refinements import variants
 
 
 def ring(shape=(60, 90), center=(25, 60), inner=8, outer=16) -> torch.Tensor:

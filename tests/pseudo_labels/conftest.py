@@ -3,11 +3,11 @@
 import pytest
 from tiny_world import ThresholdSAM, classes, load_image, predict
 
-from nnunet_semisam.config import SemiSAMConfig
-from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
+from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.sam.base import SAMBackend
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 
 @pytest.fixture

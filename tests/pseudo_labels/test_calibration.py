@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from tiny_world import CASES, ThresholdSAM, classes, disc, load_image, predict
 
-from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.generalists.prediction import SAMOpinion
 from nnunet_semisam.pseudo_labels.calibration import Calibration, degrade
 from nnunet_semisam.pseudo_labels.fusion import SAMWeights
-from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
 from nnunet_semisam.pseudo_labels.summary import dice
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 TRUTH = disc((20, 30), 10).astype(np.int16)
 

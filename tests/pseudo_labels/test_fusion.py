@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from tiny_world import classes, regions
 
+from nnunet_semisam.generalists.prediction import SAMOpinion
+from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
 from nnunet_semisam.pseudo_labels.fusion import COLLAPSED, ONE_WITNESS, STRAY, SAMWeights, fuse
-from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
-from nnunet_semisam.pseudo_labels.pieces import PiecePrior
 
 
 def softmax(*foreground: float) -> np.ndarray:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from tiny_world import ThresholdSAM, disc, regions
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.pseudo_labels.preview import informative_slice
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 
 def test_the_middle_of_the_slices_with_most_labels_is_shown():

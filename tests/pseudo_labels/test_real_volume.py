@@ -10,13 +10,13 @@ import pytest
 import SimpleITK
 import torch
 
-from nnunet_semisam.config import SemiSAMConfig
+from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
+from nnunet_semisam.generalists.sam_generalist import SAMWitness
+from nnunet_semisam.labels import LabelLayout
 from nnunet_semisam.pseudo_labels.calibration import degrade
-from nnunet_semisam.pseudo_labels.embedding_cache import EmbeddingCache
 from nnunet_semisam.pseudo_labels.fusion import SAMWeights, fuse
-from nnunet_semisam.pseudo_labels.layout import LabelLayout
-from nnunet_semisam.pseudo_labels.witness import SAMWitness
 from nnunet_semisam.sam import build_backend
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 SPACING = (10.0, 1.5, 1.5)
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nnunet_semisam.config import SemiSAMConfig
-from nnunet_semisam.pseudo_labels.layout import LabelLayout
+from nnunet_semisam.labels import LabelLayout
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 CLASSES = LabelLayout((1, 2), False, (), lambda probs: probs.argmax(0))
 REGIONS = LabelLayout((1, 2), True, ((1, 2), (2,)), lambda probs: probs)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny_world import CASES, SHAPE, ThresholdSAM, classes, disc, load_image, predict, regions
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists.sam_generalist import slice_axis
+from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
 from nnunet_semisam.pseudo_labels.fusion import STRAY, SAMWeights
-from nnunet_semisam.pseudo_labels.pieces import PiecePrior
-from nnunet_semisam.pseudo_labels.witness import slice_axis
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 
 def read(store, case: str) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import pytest
 
 from nnunet_semisam.report.sam_section import figures_of
 from nnunet_semisam.report.training_logs import read_training
-from nnunet_semisam.training_log import TrainingLog
+from nnunet_semisam.training.training_log import TrainingLog
 
 START = "2026-01-01 00:00:00.000001: "
 
@@ -77,9 +77,9 @@ def test_a_training_without_logs_is_empty(tmp_path):
 
 
 def test_figures_of_a_calibration_are_read_from_the_words_that_it_writes():
+    from nnunet_semisam.generalists.prediction import SAMOpinion
+    from nnunet_semisam.labels import LabelLayout
     from nnunet_semisam.pseudo_labels.calibration import Calibration
-    from nnunet_semisam.pseudo_labels.layout import LabelLayout
-    from nnunet_semisam.pseudo_labels.opinion import SAMOpinion
 
     layout = LabelLayout((1,), False, (), lambda probs: probs.argmax(0))
     truth = np.zeros((1, 4, 4), dtype=np.int16)

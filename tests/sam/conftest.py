@@ -45,7 +45,7 @@ def tiny_sam() -> Sam:
 
 @pytest.fixture(scope="session")
 def nano_sam() -> Sam:
-    from nnunet_semisam.sam.nano import build_nano_sam
+    from nnunet_semisam.sam.nano.model import build_nano_sam
 
     torch.manual_seed(0)
     return build_nano_sam(image_size=64, dim=32, widths=(16, 16, 16))

@@ -8,7 +8,6 @@ import pytest
 import torch
 from segment_anything.modeling import Sam
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam import build_backend
 from nnunet_semisam.sam.checkpoints import (
@@ -19,7 +18,8 @@ from nnunet_semisam.sam.checkpoints import (
     read_state,
     save_atomically,
 )
-from nnunet_semisam.sam.nano import build_nano_sam
+from nnunet_semisam.sam.nano.model import build_nano_sam
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 CPU = torch.device("cpu")
 

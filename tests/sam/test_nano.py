@@ -4,8 +4,8 @@ import pytest
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam
 
-from nnunet_semisam.sam.nano import LOGIT_RANGE, build_nano_sam, half_frame
-from nnunet_semisam.sam.synthetic_batches import SyntheticBatches
+from nnunet_semisam.sam.nano.model import LOGIT_RANGE, build_nano_sam, half_frame
+from nnunet_semisam.sam.nano.synthetic_batches import SyntheticBatches
 
 
 def test_nano_is_segment_anythings_sam_within_its_budget() -> None:

@@ -11,12 +11,12 @@ import pytest
 import SimpleITK
 import torch
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.sam import build_backend
 from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, evaluate_volume
 from nnunet_semisam.sam.mask_decoder import choose_masks
-from nnunet_semisam.sam.pretrain import VALIDATION_SEED, answers, encode
-from nnunet_semisam.sam.synthetic_batches import SyntheticBatches, TrainingBatch
+from nnunet_semisam.sam.nano.pretrain import VALIDATION_SEED, answers, encode
+from nnunet_semisam.sam.nano.synthetic_batches import SyntheticBatches, TrainingBatch
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 CPU = torch.device("cpu")
 RV, MYO = 1, 2

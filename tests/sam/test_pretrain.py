@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.sam import pretrain
 from nnunet_semisam.sam.checkpoints import read_state
-from nnunet_semisam.sam.nano import build_nano_sam
-from nnunet_semisam.sam.pretrain import CHECKPOINT, LOG, Pretraining, PretrainSettings, validation_dice
-from nnunet_semisam.sam.pretrain_loss import edge_loss, mask_iou, mask_losses, prompt_loss
-from nnunet_semisam.sam.synthetic_batches import TrainingBatch
+from nnunet_semisam.sam.nano import pretrain
+from nnunet_semisam.sam.nano.model import build_nano_sam
+from nnunet_semisam.sam.nano.pretrain import CHECKPOINT, LOG, Pretraining, PretrainSettings, validation_dice
+from nnunet_semisam.sam.nano.pretrain_loss import edge_loss, mask_iou, mask_losses, prompt_loss
+from nnunet_semisam.sam.nano.synthetic_batches import TrainingBatch
 
 CPU = torch.device("cpu")
 SETTINGS = PretrainSettings(

@@ -6,12 +6,12 @@ import torch
 from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
-from nnunet_semisam.config import SemiSAMConfig
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam import build_backend
 from nnunet_semisam.sam.base import BACKENDS, Embedding, PromptBatch
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
 from nnunet_semisam.sam.segment_anything import FEATURES, SegmentAnythingBackend
+from nnunet_semisam.settings.config import SemiSAMConfig
 
 CPU = torch.device("cpu")
 KINDS = ("box", "points", "mask", "box+points", "box+points+mask")

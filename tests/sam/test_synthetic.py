@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_semisam.sam.nano.synthetic import SMALLEST_AREA, Scene, add_heart, object_masks, random_scene, render
+from nnunet_semisam.sam.nano.synthetic_batches import KIND_SHARES, SyntheticBatches, region_edges
+from nnunet_semisam.sam.nano.synthetic_shapes import Oval, grid, smooth_field, spline_basis, wedge
 from nnunet_semisam.sam.simulate_prompts import KINDS
-from nnunet_semisam.sam.synthetic import SMALLEST_AREA, Scene, add_heart, object_masks, random_scene, render
-from nnunet_semisam.sam.synthetic_batches import KIND_SHARES, SyntheticBatches, region_edges
-from nnunet_semisam.sam.synthetic_shapes import Oval, grid, smooth_field, spline_basis, wedge
 
 
 def test_splines_share_out_everything() -> None:

@@ -1,0 +1,1 @@
+"""When an output channel may be used in an unlabeled term: measured on labeled patches, never assumed."""

@@ -1,0 +1,1 @@
+"""The nano SAM of this package, and how its weights were made."""

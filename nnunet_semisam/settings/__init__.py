@@ -1,0 +1,1 @@
+"""The settings of a run: fields, the configuration, the user's yaml file."""

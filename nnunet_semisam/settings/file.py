@@ -1,0 +1,47 @@
+"""Read the yaml file that the environment variable ``nnUNet_semisam_config`` names, and write resolved settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import yaml
+
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.settings.config import SemiSAMConfig
+
+VARIABLE = "nnUNet_semisam_config"
+
+
+def from_environment(config: SemiSAMConfig) -> SemiSAMConfig:
+    """Return ``config`` with the fields that the user's yaml file overrides.
+
+    Raises:
+        UserError: If the file is missing or no yaml mapping, or names an unknown or not allowed setting.
+    """
+    name = os.environ.get(VARIABLE)
+    if not name:
+        return config
+    path = Path(name)
+    source = f"{path} (from {VARIABLE})"
+    if not path.is_file():
+        raise UserError(f"There is no file {source}. Write one, or unset the variable.")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{source} is no valid yaml: {error}. Write lines 'setting: value'.") from error
+    if content is None:
+        return config
+    if not isinstance(content, dict):
+        raise UserError(f"{source} must hold lines 'setting: value', got a {type(content).__name__}.")
+    return config.replace(content, source)
+
+
+def is_given() -> bool:
+    """Return whether the user named a settings file."""
+    return bool(os.environ.get(VARIABLE))
+
+
+def dump(config: SemiSAMConfig) -> str:
+    """Return the resolved settings as yaml, in the order of the configuration."""
+    return yaml.safe_dump(config.to_dict(), sort_keys=False)

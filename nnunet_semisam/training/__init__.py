@@ -1,0 +1,1 @@
+"""Everything that meets nnU-Net's trainer: loops, checkpoints, loaders, logs."""

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.utils.transforms import ResizeLongestSide
+
+from nnunet_semisam.sam.preprocessing import Frame, rescale_intensity, to_frame
+
+
+@pytest.mark.parametrize("shape", [(100, 50), (37, 91), (64, 64), (500, 333)])
+def test_resized_shape_is_segment_anythings(shape: tuple[int, int]) -> None:
+    assert Frame(shape, 256).resized == ResizeLongestSide.get_preprocess_shape(*shape, 256)
+
+
+def test_voxel_centre_goes_to_the_centre_of_its_pixels() -> None:
+    # 4x larger: voxel 2 spans frame pixels [8, 12), its centre is 10; SAM's encoder adds the last half pixel.
+    xy = Frame((16, 16), 64).points_to_frame(torch.tensor([[[2.0, 0.0]]]))
+    assert xy.tolist() == [[[1.5, 9.5]]]  # x before y
+
+
+def test_box_edges_go_to_the_edges_of_their_pixels() -> None:
+    # Rows 2 to 3 and columns 0 to 7 of a 4x larger frame: y from 8 to 16, x from 0 to 32, less SAM's half pixel.
+    xyxy = Frame((16, 16), 64).boxes_to_frame(torch.tensor([[[2.0, 4.0], [0.0, 8.0]]]))
+    assert xyxy.tolist() == [[-0.5, 7.5, 31.5, 15.5]]
+
+
+def test_box_of_one_voxel_is_centred_on_its_point() -> None:
+    frame = Frame((30, 20), 77)
+    x0, y0, x1, y1 = frame.boxes_to_frame(torch.tensor([[[5.0, 6.0], [9.0, 10.0]]]))[0].tolist()
+    x, y = frame.points_to_frame(torch.tensor([[5.0, 9.0]]))[0].tolist()
+    assert (x0 + x1) / 2 == pytest.approx(x)
+    assert (y0 + y1) / 2 == pytest.approx(y)
+
+
+def test_mask_prompt_fills_its_part_of_the_frame_and_the_padding_is_outside() -> None:
+    mask = Frame((32, 16), 64).masks_to_frame(torch.full((1, 32, 16), 5.0), 16)
+    assert mask.shape == (1, 1, 16, 16)
+    assert (mask[0, 0, :, :8] == 5).all()
+    assert (mask[0, 0, :, 8:] <= 0).all()
+
+
+def test_masks_there_and_back_stay_in_place() -> None:
+    rows, columns = torch.meshgrid(torch.arange(48.0), torch.arange(60.0), indexing="ij")
+    blob = 8 - ((rows - 20) ** 2 + (columns - 35) ** 2).sqrt()
+    frame = Frame((48, 60), 128)
+    back = frame.logits_to_image(frame.masks_to_frame(blob[None], 64)[:, 0])[0]
+    both, any_ = ((back > 0) & (blob > 0)).sum(), ((back > 0) | (blob > 0)).sum()
+    assert both / any_ > 0.95
+
+
+def test_intensities_are_stretched_between_robust_percentiles_per_slice() -> None:
+    values = torch.arange(1001.0).view(1, 7, 143)
+    values = torch.cat([values, 10 * values - 3])
+    scaled = rescale_intensity(values)
+    # 0.5 % and 99.5 % of 0..1000 are 5 and 995
+    expected = np.clip((np.arange(1001) - 5) / 990, 0, 1) * 255
+    np.testing.assert_allclose(scaled[0].flatten().numpy(), expected, atol=1e-3)
+    np.testing.assert_allclose(scaled[1].flatten().numpy(), expected, atol=1e-3)
+
+
+def test_constant_image_becomes_zero() -> None:
+    assert (rescale_intensity(torch.full((1, 5, 5), 3.0)) == 0).all()
+
+
+def test_images_are_resized_into_their_part_of_the_frame() -> None:
+    out = to_frame(torch.randn(2, 30, 60), Frame((30, 60), 96))
+    assert out.shape == (2, 1, 48, 96)
+    assert float(out.min()) >= 0
+    assert float(out.max()) <= 255

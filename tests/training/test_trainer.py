@@ -1,0 +1,277 @@
+"""The trainer on a tiny dataset: what it trains, keeps, resumes and refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import tiny_nnunet
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_semisam.data.views import switch_off_benchmarks
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.training.seeding import seed_everything
+
+
+def weights(trainer):
+    return {name: value.clone() for name, value in trainer.network.state_dict().items()}
+
+
+def assert_equal_weights(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=0, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
+def test_trains_on_labeled_and_unlabeled_patches(build_trainer, configuration):
+    trainer = build_trainer(configuration, method="mean_teacher")
+    trainer.run_training()
+    rows = trainer.semisam_log.rows
+    assert [row["epoch"] for row in rows] == [0, 1]
+    assert all(row["consistency"] > 0 and row["consistency_trusted"] > 0 for row in rows)
+    folder = Path(trainer.output_folder)
+    for name in ("checkpoint_final.pth", "semisam_log.csv", "progress_semisam.png", "semisam_config.yaml"):
+        assert (folder / name).is_file()
+
+
+def test_pool_is_imagesul_and_the_hidden_cases_of_the_fold(build_trainer):
+    pool = build_trainer(method="mean_teacher")
+    pool.initialize()
+    loader = pool._build_unlabeled_loader()
+    assert loader.indices == sorted(tiny_nnunet.UNLABELED + tiny_nnunet.SPLITS[0]["unlabeled"])
+
+
+def test_supervised_is_bit_equal_to_nnunet(build_trainer):
+    class SeededStock(nnUNetTrainer):
+        """Stock nnU-Net of the same length; only what a seed cannot reproduce is switched off."""
+
+        def __init__(self, plans, configuration, fold, dataset_json, device=None):
+            super().__init__(plans, configuration, fold, dataset_json, device)
+            self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 2, 2, 1
+
+        @staticmethod
+        def get_training_transforms(*args, **kwargs):
+            transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs)
+            switch_off_benchmarks(transforms)
+            return transforms
+
+    ours = build_trainer(method="none", fold=1)
+    ours.run_training()
+    folder = Path(os.environ["nnUNet_preprocessed"]) / tiny_nnunet.DATASET
+    plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text()) | {"continue_training": False}
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    stock = SeededStock(plans, "2d", 1, dataset_json, torch.device("cpu"))
+    seed_everything(3)
+    stock.initialize()
+    seed_everything(3)
+    stock.run_training()
+    assert_equal_weights(weights(ours), weights(stock))
+    assert ours.logger.get_value("train_losses", None) == stock.logger.get_value("train_losses", None)
+
+
+def test_a_silent_method_changes_nothing(build_trainer):
+    """While no class is mature, training with unlabeled cases is training without: the method holds back."""
+    silent = build_trainer(method="mean_teacher", maturity_dice=1.0, fold=1)
+    silent.initialize()
+    assert silent.method.gate.class_trust().max() == 0
+    batch = {"data": torch.randn(2, 1, 32, 32), "target": [torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 16, 16)]}
+    stock = build_trainer(method="none", fold=1)
+    stock.initialize()
+    unlabeled = {"weak": torch.randn(2, 1, 32, 32), "strong": torch.randn(2, 1, 32, 32)}
+    silent.dataloader_unlabeled = iter([unlabeled])
+    for trainer in (silent, stock):
+        trainer.train_step({"data": batch["data"].clone(), "target": [t.clone() for t in batch["target"]]})
+    assert_equal_weights(weights(silent), weights(stock))
+
+
+def test_seeded_training_repeats_itself(build_trainer):
+    runs = []
+    for _ in range(2):
+        trainer = build_trainer(method="mean_teacher")
+        trainer.run_training()
+        runs.append(weights(trainer))
+    assert_equal_weights(*runs)
+
+
+def test_resume_restores_student_teacher_and_log(build_trainer):
+    first = build_trainer(method="mean_teacher")
+    first.run_training()
+    path = Path(first.output_folder) / "checkpoint_final.pth"
+    resumed = build_trainer(method="mean_teacher", resume=True)
+    resumed.load_checkpoint(str(path))
+    assert_equal_weights(weights(first), weights(resumed))
+    assert_equal_weights(first.method.teacher.network.state_dict(), resumed.method.teacher.network.state_dict())
+    assert resumed.method.teacher.step == first.method.teacher.step == 4
+    assert resumed.semisam_log.rows == first.semisam_log.rows
+    assert resumed.current_epoch == 2
+
+
+def test_a_run_goes_on_after_an_interruption_with_its_teacher(build_trainer):
+    """on_train_start must not replace the restored teacher by the student."""
+    first = build_trainer(method="mean_teacher", num_epochs=3)
+    first.run_training()
+    resumed = build_trainer(method="mean_teacher", num_epochs=3, resume=True)
+    resumed.load_checkpoint(str(Path(first.output_folder) / "checkpoint_best.pth"))
+    teacher = {k: v.clone() for k, v in resumed.method.teacher.network.state_dict().items()}
+    resumed.on_train_start()
+    assert_equal_weights(teacher, resumed.method.teacher.network.state_dict())
+
+
+def test_settings_of_the_checkpoint_win_on_resume(build_trainer):
+    first = build_trainer(method="mean_teacher", num_epochs=1)
+    first.run_training()
+    resumed = build_trainer(method="mean_teacher", num_epochs=5, resume=True)
+    resumed.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
+    assert resumed.num_epochs == resumed.config.num_epochs == 1
+
+
+def test_changed_settings_file_is_refused_on_resume_but_not_for_validation(build_trainer, tmp_path, monkeypatch):
+    first = build_trainer(method="mean_teacher", num_epochs=1)
+    first.run_training()
+    (tmp_path / "settings.yaml").write_text("ema_decay: 0.5\nnum_epochs: 1\n")
+    monkeypatch.setenv("nnUNet_semisam_config", str(tmp_path / "settings.yaml"))
+    resumed = build_trainer(method="mean_teacher", num_epochs=1, resume=True)
+    resumed.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))  # --val needs no more than this
+    with pytest.raises(UserError, match=r"ema_decay: 0\.99 in the checkpoint, 0\.5 now"):
+        resumed.on_train_start()
+
+
+def test_teacher_is_deployed_and_validated(build_trainer):
+    trainer = build_trainer(method="mean_teacher")
+    trainer.run_training()
+    checkpoint = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
+    assert_equal_weights(checkpoint["network_weights"], trainer.method.teacher.network.state_dict())
+    assert_equal_weights(checkpoint["semisam"]["student"], weights(trainer))
+    student = weights(trainer)
+    trainer.on_validation_epoch_start()
+    assert_equal_weights(weights(trainer), trainer.method.teacher.network.state_dict())
+    trainer._deployment.restore()
+    assert_equal_weights(weights(trainer), student)
+
+
+def test_student_can_be_deployed(build_trainer):
+    trainer = build_trainer(method="mean_teacher", deploy="student", num_epochs=1)
+    trainer.run_training()
+    checkpoint = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
+    assert_equal_weights(checkpoint["network_weights"], weights(trainer))
+
+
+def stored_bytes(value, seen):
+    """Bytes of all tensors in a checkpoint; tensors that share memory are written once."""
+    if isinstance(value, torch.Tensor):
+        storage = value.untyped_storage()
+        new = storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        return storage.nbytes() * new
+    values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+    return sum(stored_bytes(v, seen) for v in values)
+
+
+def test_checkpoint_has_nnunets_keys_and_one_of_ours(build_trainer, tmp_path):
+    trainer = build_trainer(method="mean_teacher", num_epochs=1)
+    trainer.run_training()
+    trainer.save_checkpoint(str(tmp_path / "ours.pth"))
+    nnUNetTrainer.save_checkpoint(trainer, str(tmp_path / "stock.pth"))
+    ours, stock = (torch.load(tmp_path / name, weights_only=False) for name in ("ours.pth", "stock.pth"))
+    assert ours.keys() - stock.keys() == {"semisam"}
+    assert stock.keys() <= ours.keys()
+    assert stored_bytes(ours, set()) <= 2.2 * stored_bytes(stock, set())
+
+
+def test_stock_checkpoint_is_refused_on_resume(build_trainer, tmp_path):
+    trainer = build_trainer(method="mean_teacher")
+    trainer.initialize()
+    nnUNetTrainer.save_checkpoint(trainer, str(tmp_path / "stock.pth"))
+    with pytest.raises(UserError, match="-pretrained_weights"):
+        trainer.load_checkpoint(str(tmp_path / "stock.pth"))
+
+
+def test_pretrained_weights_reach_the_teacher(build_trainer, tmp_path):
+    from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+
+    donor = build_trainer(method="none", seed=9)
+    donor.initialize()
+    donor.save_checkpoint(str(tmp_path / "donor.pth"))
+    trainer = build_trainer(method="mean_teacher")
+    trainer.initialize()
+    load_pretrained_weights(trainer.network, str(tmp_path / "donor.pth"))
+    trainer.on_train_start()
+    assert_equal_weights(weights(trainer), trainer.method.teacher.network.state_dict())
+
+
+def test_workers_are_stopped_when_a_step_fails(build_trainer, monkeypatch):
+    monkeypatch.setenv("nnUNet_n_proc_DA", "2")
+    trainer = build_trainer(method="mean_teacher")
+    monkeypatch.setattr("nnunet_semisam.training.trainer.semi_supervised_step", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.run_training()
+    for augmenter in (trainer.dataloader_train, trainer.dataloader_unlabeled, trainer.dataloader_val):
+        assert not augmenter._processes
+
+
+def test_a_fold_outside_the_file_is_refused(build_trainer):
+    with pytest.raises(UserError, match="There is no fold 7"):
+        build_trainer(fold=7).do_split()
+
+
+def test_fold_all_is_refused_where_labels_are_hidden(build_trainer):
+    with pytest.raises(UserError, match="hidden labels"):
+        build_trainer(fold="all").do_split()
+
+
+def test_no_unlabeled_cases_is_an_early_error(build_trainer, tiny_dataset):
+    for file in (tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlans_2d_unlabeled").glob("*.b2nd"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"None of the 2 unlabeled cases .* nnunet-semisam preprocess -d 901 -c 2d"):
+        build_trainer(fold=1).on_train_start()
+    for file in (tiny_dataset / "raw" / tiny_nnunet.DATASET / "imagesUl").iterdir():
+        file.unlink()
+    with pytest.raises(UserError, match="no unlabeled cases"):
+        build_trainer(fold=1).on_train_start()
+
+
+def test_unlabeled_cases_that_are_not_preprocessed_are_named(build_trainer, tiny_dataset):
+    folder = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlans_2d_unlabeled"
+    (folder / "free1.b2nd").unlink()
+    trainer = build_trainer(method="mean_teacher", fold=1)
+    trainer.initialize()
+    trainer._build_unlabeled_loader()
+    log = next(Path(trainer.output_folder).glob("training_log*.txt")).read_text()
+    assert "1 of 2 unlabeled cases" in log
+    assert "free1" in log
+
+
+def test_hidden_labels_are_refused_where_the_plans_read_them(build_trainer, tiny_dataset):
+    file = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["2d"]["normalization_schemes"] = ["CTNormalization"]
+    file.write_text(json.dumps(plans))
+    with pytest.raises(UserError, match="CTNormalization"):
+        build_trainer(fold=0).do_split()
+
+
+def test_a_cascade_is_refused_before_training(build_trainer):
+    trainer = build_trainer()
+    trainer.is_cascaded = True
+    with pytest.raises(NotImplementedError, match="3d_fullres"):
+        trainer.initialize()
+
+
+def test_bfloat16_on_the_cpu_trains_and_keeps_float32_weights(build_trainer):
+    trainer = build_trainer(method="mean_teacher", cpu_bfloat16=True, num_epochs=1)
+    trainer.run_training()
+    assert {value.dtype for value in trainer.network.state_dict().values()} == {torch.float32}
+    assert trainer.semisam_log.rows[0]["consistency"] > 0
+
+
+def test_unlabeled_images_of_older_plans_are_refused(build_trainer, tiny_dataset):
+    file = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["2d"]["spacing"] = [1.0, 1.0]
+    file.write_text(json.dumps(plans))
+    with pytest.raises(UserError, match="other plans"):
+        build_trainer(fold=1).on_train_start()

@@ -1,0 +1,41 @@
+import csv
+import math
+
+from nnunet_semisam.training.training_log import CSV_NAME, PICTURE_NAME, TrainingLog
+
+
+def test_rows_are_written_with_all_columns(tmp_path):
+    log = TrainingLog()
+    log.add(0, {"loss": 1.5, "consistency_weighted": 0.0})
+    log.add(1, {"loss": 1, "consistency_weighted": 0.25, "teacher_dice_1": 0.5, "class_trust_1": 1.0})
+    log.write(tmp_path)
+    with open(tmp_path / CSV_NAME, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "loss", "consistency_weighted", "teacher_dice_1", "class_trust_1"]
+    assert [row["loss"] for row in rows] == ["1.5", "1.0"]
+    assert [row["teacher_dice_1"] for row in rows] == ["", "0.5"]
+    assert (tmp_path / PICTURE_NAME).read_bytes().startswith(b"\x89PNG")
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([CSV_NAME, PICTURE_NAME])
+
+
+def test_epochs_of_an_interrupted_run_are_replaced():
+    log = TrainingLog()
+    for epoch in range(5):
+        log.add(epoch, {"loss": float(epoch)})
+    log.add(2, {"loss": 20.0})
+    assert [(row["epoch"], row["loss"]) for row in log.rows] == [(0, 0.0), (1, 1.0), (2, 20.0)]
+
+
+def test_state_is_restored_as_a_copy(tmp_path):
+    log, other = TrainingLog(), TrainingLog()
+    log.add(0, {"loss": math.nan})
+    other.load_state_dict(log.state_dict())
+    other.add(1, {"loss": 2.0})
+    other.rows[0]["loss"] = 7.0
+    assert len(log.rows) == 1
+    assert math.isnan(log.rows[0]["loss"])
+
+
+def test_empty_log_can_be_written(tmp_path):
+    TrainingLog().write(tmp_path)
+    assert (tmp_path / PICTURE_NAME).is_file()
