@@ -1,7 +1,11 @@
-"""The SHA-256 of a file."""
+"""SHA-256 of files, texts and plain values: the one way in which this package names content."""
+
+from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 BLOCK_BYTES = 2**20
 
@@ -17,3 +21,18 @@ def sha256_of(path: Path) -> str:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of_text(text: str) -> str:
+    """Return the SHA-256 of a text in UTF-8 as hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of_json(content: Any) -> str:
+    """Return the SHA-256 of plain values, whatever the order of their keys, as hexadecimal digits.
+
+    Example:
+        >>> sha256_of_json({"a": 1, "b": 2}) == sha256_of_json({"b": 2, "a": 1})
+        True
+    """
+    return sha256_of_text(json.dumps(content, sort_keys=True))

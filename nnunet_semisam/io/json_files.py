@@ -4,30 +4,76 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import temporary_beside, write_bytes
 
 
-def read_object(path: Path, remedy: str) -> dict[str, Any]:
+def read_json(path: str | Path, remedy: str) -> Any:
     """Return the content of a json file that somebody else may have written.
 
     Args:
         path: The file.
-        remedy: What to do if it is damaged, for the error.
+        remedy: What to do if it is missing or damaged, for the error.
+
+    Raises:
+        UserError: If it cannot be read as json.
+    """
+    path = Path(path)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as json ({error}). {remedy}") from error
+
+
+def read_object(path: str | Path, remedy: str) -> dict[str, Any]:
+    """Return the content of a json file that must hold an object; see :func:`read_json`.
 
     Raises:
         UserError: If it cannot be read, or holds something else than an object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as json ({error}). {remedy}") from error
+    content = read_json(path, remedy)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold an object, got {type(content).__name__}. {remedy}")
     return content
+
+
+def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file with one json object a line (``.jsonl``); none if the file does not exist.
+
+    A last line without an end is what a killed process left: it is passed over. Any other damaged line is too, since
+    each line stands for itself.
+    """
+    path = Path(path)
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            content = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(content, dict):
+            yield content
+
+
+def append_json_line(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Append one object as a line, in one write, and flush it to the disk."""
+    line = json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n"
+    with open(path, "ab") as file:
+        if file.tell() > 0 and not _ends_with_newline(Path(path)):
+            line = "\n" + line  # behind what a killed process tore
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -40,7 +86,7 @@ def write_json_files(contents: Mapping[Path, Any]) -> None:
 
     Each is renamed from a temporary file in its folder, so that a reader never sees a part of one.
     """
-    temporary = {path: path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in contents}
+    temporary = {path: temporary_beside(path) for path in contents}
     before = {path: path.read_bytes() if path.is_file() else None for path in contents}
     renamed: list[Path] = []
     try:
@@ -66,4 +112,4 @@ def _restore(path: Path, content: bytes | None) -> None:
     if content is None:
         path.unlink(missing_ok=True)
     else:
-        path.write_bytes(content)
+        write_bytes(path, content)

@@ -1,0 +1,118 @@
+"""Write a file or a folder whole or not at all: the one way in which this package replaces what is on a disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return an unused hidden name in the folder of ``path``: ``.NAME.<unique>.tmp``.
+
+    Hidden, so that nothing that lists data takes it for data; in the same folder, so that a rename is atomic.
+    """
+    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
+
+
+@contextlib.contextmanager
+def open_atomically(path: str | Path, mode: str = "wb", encoding: str | None = None) -> Iterator[IO]:
+    """Open a file for writing; ``path`` holds the old content until the block has ended, and the new one after it.
+
+    The content is flushed to the disk before the rename, so that a power cut leaves one of the two as well. If the
+    block raises, ``path`` stays as it was and the temporary file is removed.
+
+    Args:
+        path: The file. Its folder must exist.
+        mode: ``wb``, ``w``.
+        encoding: For text; UTF-8 if not given.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with open_atomically(folder / "note.txt", "w") as file:
+        ...     _ = file.write("whole or not at all")
+        >>> (folder / "note.txt").read_text()
+        'whole or not at all'
+    """
+    path = Path(path)
+    temporary = temporary_beside(path)
+    text = "b" not in mode
+    try:
+        with open(
+            temporary, mode, encoding=(encoding or "utf-8") if text else None, newline="" if text else None
+        ) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, UTF-8, by way of :func:`open_atomically`."""
+    with open_atomically(path, "w") as file:
+        file.write(text)
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a binary file by way of :func:`open_atomically`."""
+    with open_atomically(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replaced_file(path: str | Path) -> Iterator[Path]:
+    """Give a name to write to, for libraries that open files themselves; rename it to ``path`` after the block.
+
+    The temporary name ends like ``path``, since libraries choose a format by the ending.
+    """
+    path = Path(path)
+    ending = "".join(path.suffixes[-2:]) if path.name.endswith(".nii.gz") else path.suffix
+    temporary = temporary_beside(path)
+    temporary = temporary.with_name(temporary.name + ending)
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path`` and rename it to ``path`` after the block; remove it if that raises.
+
+    Raises:
+        FileExistsError: If ``path`` exists: a folder is made once, never merged.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"{path} exists already.")
+    temporary = temporary_beside(path)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def remove_temporaries(folder: str | Path, pattern: str = "*") -> None:
+    """Delete the temporary files that killed processes left in ``folder`` for targets that match ``pattern``."""
+    for leftover in Path(folder).glob(f".{pattern}{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
+
+
+def _flush(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())

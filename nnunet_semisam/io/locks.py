@@ -1,0 +1,46 @@
+"""One process at a time in a folder: the one lock of this package. It never fails without a word."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+LOCK_FILE = ".lock"
+LOGGER = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: str | Path, *, wait: bool, name: str = LOCK_FILE) -> Iterator[bool]:
+    """Hold a folder for this process. The lock ends with the process, however that ends.
+
+    Args:
+        folder: The folder; it is made if it does not exist, and gets a hidden file.
+        wait: Wait for a process that has it (a warning says so), or give False at once.
+        name: Name of the hidden file: locks of different names do not exclude each other.
+
+    Yields:
+        Whether the folder is ours. Where the system or the file system has no locks (Windows, some network file
+        systems) it is True, and a warning says that nothing is locked.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        import fcntl
+    except ImportError:
+        LOGGER.warning("This system has no file locks: run one command at a time on %s.", folder)
+        yield True
+        return
+    with (folder / name).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                yield False
+                return
+            LOGGER.warning("Another process works on %s: waiting for it.", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            LOGGER.warning("%s cannot be locked (%s): run one command at a time on it.", folder, error)
+        yield True
