@@ -1,0 +1,177 @@
+"""Rounds as data: one json line for each calibration, each case of a round, and each round.
+
+The file lies beside the training log (``semisam_rounds.jsonl``). Report and pictures read it; nothing reads log prose.
+A resumed training may make a round again: the last record of a (round, case) counts. Standard library only.
+
+Lists have one entry per foreground class or region, in the order of ``names``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from nnunet_semisam.io.json_files import append_json_line, read_json_lines
+
+FILE_NAME = "semisam_rounds.jsonl"
+HISTOGRAM_BINS = 10  # of a confidence in [0, 1]
+
+
+@dataclass(frozen=True)
+class ClassRecord:
+    """What a calibration measured about one class or region.
+
+    Attributes:
+        name: The label, or the labels of the region.
+        generalist: Name of the generalist.
+        weight: Share of the generalist in the fused probability; 0: inactive.
+        disagreement: Accuracy of the fused label where specialist and generalist disagree, in [0, 1]: where it says
+            "in the class", and where it says "not in the class".
+        dice_specialist: Mean Dice of the specialist on labeled cases, with a simulated generalisation error; ``None``
+            if no labeled case shows the class.
+        dice_generalist: Mean Dice of the generalist.
+        dice_fused: Mean Dice of the fusion with ``weight``.
+        cases: How many labeled cases count.
+        reason: Why the class is active or inactive, in words.
+    """
+
+    name: str
+    generalist: str
+    weight: float
+    disagreement: tuple[float, float]
+    dice_specialist: float | None
+    dice_generalist: float | None
+    dice_fused: float | None
+    cases: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class CalibrationRecord:
+    """One calibration: see :class:`ClassRecord`.
+
+    Attributes:
+        round: Number of the round that it was made for.
+        epoch: Epoch of the network.
+        estimated_dice: The network's estimated mean Dice on unseen cases, in [0, 1].
+        seconds: Time it took.
+        classes: One entry per generalist and foreground class.
+    """
+
+    kind: ClassVar[str] = "calibration"
+    round: int
+    epoch: int
+    estimated_dice: float
+    seconds: float
+    classes: tuple[ClassRecord, ...]
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """One case of one round.
+
+    Attributes:
+        round: Number of the round.
+        epoch: Epoch of the network whose predictions prompted the generalist.
+        case: Name of the case.
+        names: Names of the foreground classes or regions.
+        agreement: Dice between specialist and generalist where the generalist answered; ``None`` where it never did.
+        confidence: Mean confidence of the pseudo-label's voxels of the class; ``None`` where there are none.
+        confident_share: Share of those voxels that pass the confidence threshold; ``None`` likewise.
+        prompts: How many components the generalist was prompted with.
+        rejected: How many masks were rejected (out of all proportion, empty ones included).
+        empty: How many masks were empty.
+        weights: Weight of the generalist at the time.
+        confident_share_all: Share of all voxels that pass the threshold.
+        histogram: Voxels by confidence, ten bins over [0, 1], background first, then each class.
+        seconds: Time by part of the work: load, predict, encode, decode, fuse.
+        cache_hit: Whether the embedding was cached; ``None`` if none was needed.
+    """
+
+    kind: ClassVar[str] = "case"
+    round: int
+    epoch: int
+    case: str
+    names: tuple[str, ...]
+    agreement: tuple[float | None, ...]
+    confidence: tuple[float | None, ...]
+    confident_share: tuple[float | None, ...]
+    prompts: tuple[int, ...]
+    rejected: tuple[int, ...]
+    empty: tuple[int, ...]
+    weights: tuple[float, ...]
+    confident_share_all: float
+    histogram: tuple[tuple[int, ...], ...]
+    seconds: dict[str, float]
+    cache_hit: bool | None
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """The end of a round: written when its labels are in use, or when there are none.
+
+    Attributes:
+        round: Number of the round.
+        epoch: Epoch of the network.
+        cases: How many cases were refreshed.
+        active: Whether the labels are used; False if the calibration found no class in which the generalist helps.
+        seconds: Time of the whole round, calibration included.
+    """
+
+    kind: ClassVar[str] = "round"
+    round: int
+    epoch: int
+    cases: int
+    active: bool
+    seconds: float
+
+
+Record = CalibrationRecord | CaseRecord | RoundRecord
+RECORDS: dict[str, type[Record]] = {cls.kind: cls for cls in (CalibrationRecord, CaseRecord, RoundRecord)}
+R = TypeVar("R", CalibrationRecord, CaseRecord, RoundRecord)
+
+
+@dataclass(frozen=True)
+class RoundLog:
+    """All that a training wrote about its rounds, in order."""
+
+    calibrations: Sequence[CalibrationRecord] = field(default_factory=tuple)
+    cases: Sequence[CaseRecord] = field(default_factory=tuple)
+    rounds: Sequence[RoundRecord] = field(default_factory=tuple)
+
+
+def append(folder: Path, record: Record) -> None:
+    """Append a record to the file in a training's output folder."""
+    append_json_line(folder / FILE_NAME, {"kind": record.kind, **dataclasses.asdict(record)})
+
+
+def read(folder: Path) -> RoundLog:
+    """Return the records of a training's output folder; the last of a round (and case) counts. Empty without a file.
+
+    A line that is no record of this version is passed over: a report must not die of one.
+    """
+    found: dict[str, dict[Any, Record]] = {kind: {} for kind in RECORDS}
+    for line in read_json_lines(folder / FILE_NAME):
+        kind = line.pop("kind", None)
+        try:
+            record = _from_json(RECORDS[kind], line)
+        except (KeyError, TypeError, ValueError):
+            continue
+        found[kind][record.round, getattr(record, "case", None)] = record
+    return RoundLog(*(tuple(found[kind].values()) for kind in ("calibration", "case", "round")))
+
+
+def _from_json(cls: type[R], content: dict[str, Any]) -> R:
+    values = {name: _tuples(value) for name, value in content.items()}
+    if cls is CalibrationRecord:
+        values["classes"] = tuple(
+            ClassRecord(**{name: _tuples(value) for name, value in each.items()}) for each in content["classes"]
+        )
+    return cls(**values)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(each) for each in value) if isinstance(value, list) else value
