@@ -3,12 +3,12 @@
 import numpy as np
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 
 
 def test_classes_of_a_label_manager():
     manager = LabelManager({"background": 0, "RV": 1, "MYO": 2, "ignore": 3}, None)
-    layout = LabelLayout.from_label_manager(manager)
+    layout = Labels.from_label_manager(manager)
     assert (layout.channels, layout.prompt_labels, layout.names) == (2, [1, 2], ["1", "2"])
     probs = np.array([[0.2, 0.5], [0.5, 0.3], [0.3, 0.2]], dtype=np.float32)  # background, RV, MYO; two voxels
     assert layout.label_map(layout.foreground(probs)).tolist() == [1, 0]
@@ -16,13 +16,13 @@ def test_classes_of_a_label_manager():
 
 
 def test_classes_that_claim_more_than_one_voxel_has_leave_nothing_to_the_background():
-    layout = LabelLayout.from_label_manager(LabelManager({"background": 0, "RV": 1, "MYO": 2}, None))
+    layout = Labels.from_label_manager(LabelManager({"background": 0, "RV": 1, "MYO": 2}, None))
     assert layout.label_map(np.array([[0.4], [0.9]], dtype=np.float32)).tolist() == [2]
 
 
 def test_regions_of_a_label_manager_follow_its_class_order():
     labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
-    layout = LabelLayout.from_label_manager(LabelManager(labels, [1, 2, 3]))
+    layout = Labels.from_label_manager(LabelManager(labels, [1, 2, 3]))
     assert layout.has_regions
     assert layout.regions == ((1, 2, 3), (2, 3), (3,))
     assert layout.prompt_labels == [0, 1, 2]

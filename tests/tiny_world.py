@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend
 
 SHAPE = (5, 40, 60)
@@ -39,11 +39,11 @@ class ThresholdSAM(SAMBackend):
         return MaskPrediction(logits, torch.full((len(prompts),), self.quality))
 
 
-def classes(count: int = 1) -> LabelLayout:
-    return LabelLayout(tuple(range(1, count + 1)), False, (), lambda probs: probs.argmax(0))
+def classes(count: int = 1) -> Labels:
+    return Labels(tuple(range(1, count + 1)), False, (), lambda probs: probs.argmax(0))
 
 
-def regions() -> LabelLayout:
+def regions() -> Labels:
     """Whole (1+2) and core (2), written in this order: label 1, then label 2 on top."""
 
     def to_label_map(probs: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def regions() -> LabelLayout:
             label[probs[channel] > 0.5] = value
         return label
 
-    return LabelLayout((1, 2), True, ((1, 2), (2,)), to_label_map)
+    return Labels((1, 2), True, ((1, 2), (2,)), to_label_map)
 
 
 def disc(center: tuple[float, float], radius: float, shape: tuple[int, ...] = SHAPE) -> np.ndarray:

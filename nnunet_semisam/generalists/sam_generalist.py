@@ -21,7 +21,7 @@ from torch import Tensor
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.prediction import AskCounts, SAMOpinion, ask
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import PROMPTS
 from nnunet_semisam.prompts.components import find_components
 from nnunet_semisam.sam.base import Embedding, PromptBatch, SAMBackend
@@ -63,7 +63,7 @@ class SAMWitness:
     """
 
     def __init__(
-        self, config: SemiSAMConfig, backend: SAMBackend, cache: EmbeddingCache, layout: LabelLayout, axis: int
+        self, config: SemiSAMConfig, backend: SAMBackend, cache: EmbeddingCache, layout: Labels, axis: int
     ) -> None:
         self.config, self.backend, self.cache, self.layout, self.axis = config, backend, cache, layout, axis
         self.strategy = PROMPTS.get(config.sam_prompt)

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import ndimage
 
 from nnunet_semisam.generalists.prediction import SAMOpinion
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.fusion import SAMWeights, fused_claims, speaking
 from nnunet_semisam.pseudo_labels.summary import dice
 
@@ -96,7 +96,7 @@ class Calibration:
         layout: Which channel means what.
     """
 
-    def __init__(self, layout: LabelLayout) -> None:
+    def __init__(self, layout: Labels) -> None:
         self.layout = layout
         self._dice: list[list[np.ndarray]] = [[] for _ in range(layout.channels)]  # per class and case: (F, weights)
         self._disputed = np.zeros((layout.channels, len(WEIGHTS), 2))  # the fused label says yes, and no
@@ -169,7 +169,7 @@ def _only(f: int, weight: float, channels: int) -> SAMWeights:
 def degrade(
     network: np.ndarray,
     truth: np.ndarray,
-    layout: LabelLayout,
+    layout: Labels,
     expected_dice: float,
     spacing: Sequence[float],
     seed_text: str,
@@ -203,7 +203,7 @@ def degrade(
     return warped
 
 
-def _foreground_window(truth: np.ndarray, layout: LabelLayout) -> tuple[slice, ...] | None:
+def _foreground_window(truth: np.ndarray, layout: Labels) -> tuple[slice, ...] | None:
     """Return the box around all foreground, half as large again on each side; ``None`` without foreground."""
     places = np.argwhere((truth > 0) & (truth <= max(layout.foreground_labels)))
     if len(places) == 0:
@@ -231,7 +231,7 @@ def _warp(array: np.ndarray, displacement: np.ndarray, order: int) -> np.ndarray
     return ndimage.map_coordinates(array, grid, order=order, mode="nearest", prefilter=False)
 
 
-def _mean_dice(label: np.ndarray, truth: np.ndarray, layout: LabelLayout) -> float:
+def _mean_dice(label: np.ndarray, truth: np.ndarray, layout: Labels) -> float:
     """Return the mean Dice over the classes that ``truth`` shows."""
     found = []
     for f in range(layout.channels):

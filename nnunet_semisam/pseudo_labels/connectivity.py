@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 
 ONE_PIECE = 0.98  # share of the largest component from which a structure counts as one piece
 NEIGHBOURS = 26  # thick slices meet at corners
@@ -35,7 +35,7 @@ class PiecePrior:
     classes: tuple[bool, ...]
 
     @classmethod
-    def from_cases(cls, truths: Iterable[np.ndarray], layout: LabelLayout) -> PiecePrior:
+    def from_cases(cls, truths: Iterable[np.ndarray], layout: Labels) -> PiecePrior:
         """Look at label maps ``(Z, Y, X)`` of labeled cases; a structure that no case shows counts as many pieces."""
         verdicts = []  # per case: of all foreground together, then of each channel
         for truth in truths:
@@ -44,7 +44,7 @@ class PiecePrior:
         whole, *classes = (_always(column) for column in zip(*verdicts, strict=True))
         return cls(whole, tuple(single and not layout.has_regions for single in classes))
 
-    def stray(self, label: np.ndarray, layout: LabelLayout, expected: Sequence[float]) -> np.ndarray:
+    def stray(self, label: np.ndarray, layout: Labels, expected: Sequence[float]) -> np.ndarray:
         """Return the foreground voxels that lie outside of the one piece that they should belong to.
 
         Args:

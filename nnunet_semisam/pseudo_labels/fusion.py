@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nnunet_semisam.generalists.prediction import SAMOpinion
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
 
 ONE_WITNESS = 0.4
@@ -71,7 +71,7 @@ class FusedLabel:
 def fuse(
     network: np.ndarray,
     opinion: SAMOpinion,
-    layout: LabelLayout,
+    layout: Labels,
     weights: SAMWeights,
     area_bounds: Sequence[tuple[float, float]] | None = None,
     area_factor: float = 2.0,
@@ -105,7 +105,7 @@ def fuse(
     return FusedLabel(label, np.where(stray, np.float32(STRAY), _per_voxel(trust, label, layout, claims)))
 
 
-def most_voxels(layout: LabelLayout, area_bounds: Sequence[tuple[float, float]] | None, size: int) -> list[float]:
+def most_voxels(layout: Labels, area_bounds: Sequence[tuple[float, float]] | None, size: int) -> list[float]:
     """Return how many of ``size`` voxels each foreground channel has at most in labeled cases; infinity if unknown."""
     if area_bounds is None:
         return [np.inf] * layout.channels
@@ -114,7 +114,7 @@ def most_voxels(layout: LabelLayout, area_bounds: Sequence[tuple[float, float]] 
 
 def _check(
     network: np.ndarray,
-    layout: LabelLayout,
+    layout: Labels,
     weights: SAMWeights,
     area_bounds: Sequence[tuple[float, float]] | None,
 ) -> None:
@@ -150,7 +150,7 @@ def _trust(
     claims: np.ndarray,
     label: np.ndarray,
     opinion: SAMOpinion,
-    layout: LabelLayout,
+    layout: Labels,
     weights: SAMWeights,
 ) -> np.ndarray:
     """Return the trust in "this voxel is, or is not, in channel f", ``(F, *S)``."""
@@ -172,7 +172,7 @@ def _trust(
 def _apply_area_prior(
     trust: np.ndarray,
     label: np.ndarray,
-    layout: LabelLayout,
+    layout: Labels,
     area_bounds: Sequence[tuple[float, float]] | None,
     area_factor: float,
 ) -> np.ndarray:
@@ -195,7 +195,7 @@ def _apply_area_prior(
 def _per_voxel(
     trust: np.ndarray,
     label: np.ndarray,
-    layout: LabelLayout,
+    layout: Labels,
     claims: np.ndarray,
 ) -> np.ndarray:
     """Return one trust per voxel, ``(*S)``, float32, from the trust per channel ``(F, *S)``."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 
 
 class LabeledCases:
@@ -18,7 +18,7 @@ class LabeledCases:
         layout: Which channel means what.
     """
 
-    def __init__(self, dataset: Any, layout: LabelLayout) -> None:
+    def __init__(self, dataset: Any, layout: Labels) -> None:
         self.dataset = dataset
         self.layout = layout
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from nnunet_semisam.generalists.prediction import SAMOpinion
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel
 from nnunet_semisam.sam.base import FOREGROUND, PADDING, PromptBatch
 
@@ -35,7 +35,7 @@ def write_preview(
     opinion: SAMOpinion,
     prompts: PromptBatch,
     fused: FusedLabel,
-    layout: LabelLayout,
+    layout: Labels,
     axis: int,
     index: int,
     spacing: Sequence[float],
@@ -110,7 +110,7 @@ def _overlay(ax: Axes, masks: Sequence[np.ndarray]) -> None:
         ax.imshow(layer, cmap=ListedColormap([color(f)]), alpha=0.45, interpolation="nearest", aspect=aspect)
 
 
-def _draw_prompts(ax: Axes, prompts: PromptBatch, layout: LabelLayout, index: int, axis: int) -> None:
+def _draw_prompts(ax: Axes, prompts: PromptBatch, layout: Labels, index: int, axis: int) -> None:
     """Draw boxes, points (+ inside, x outside) and first guesses that touch the slice."""
     for m in range(len(prompts)):
         hue = color(layout.prompt_labels.index(int(prompts.label[m])))

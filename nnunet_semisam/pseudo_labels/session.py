@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import PseudoLabel
 from nnunet_semisam.methods.parts.ema import unwrap
 from nnunet_semisam.methods.parts.losses import dice_and_cross_entropy
@@ -52,7 +52,7 @@ class PseudoLabelSession:
 
     def __init__(self, trainer: SemiSupervisedTrainer, pool: UnlabeledDataset) -> None:
         self.trainer, self.pool, self.config = trainer, pool, trainer.config
-        self.layout = LabelLayout.from_label_manager(trainer.label_manager)
+        self.layout = Labels.from_label_manager(trainer.label_manager)
         self.labeled = LabeledCases(
             trainer.dataset_class(trainer.preprocessed_dataset_folder, trainer.fold_cases().train), self.layout
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.sam_generalist import CaseAnswer, SAMWitness, slice_axis, stopwatch
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTable, degrade
 from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel, SAMWeights, fuse, most_voxels
@@ -62,7 +62,7 @@ class PseudoLabelStage:
         *,
         load_image: Callable[[str], np.ndarray],
         predict: Callable[[np.ndarray], Tensor],
-        layout: LabelLayout,
+        layout: Labels,
         spacing: Sequence[float],
         area_bounds: Sequence[tuple[float, float]] | None = None,
         pieces: PiecePrior | None = None,

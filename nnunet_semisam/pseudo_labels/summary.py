@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_semisam.generalists.prediction import AskCounts, SAMOpinion
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel
 
 
@@ -77,7 +77,7 @@ def case_stats(
     opinion: SAMOpinion,
     fused: FusedLabel,
     counts: AskCounts,
-    layout: LabelLayout,
+    layout: Labels,
     trust_threshold: float,
 ) -> dict[str, Any]:
     """Return the figures of one case, plain values.

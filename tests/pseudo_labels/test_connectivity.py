@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
 
-CLASSES = LabelLayout((1, 2), has_regions=False, regions=(), to_label_map=lambda probs: probs.argmax(0))
-REGIONS = LabelLayout((1, 2), has_regions=True, regions=((1, 2), (2,)), to_label_map=lambda probs: probs[0])
+CLASSES = Labels((1, 2), has_regions=False, regions=(), to_label_map=lambda probs: probs.argmax(0))
+REGIONS = Labels((1, 2), has_regions=True, regions=((1, 2), (2,)), to_label_map=lambda probs: probs[0])
 BOTH = PiecePrior(whole=True, classes=(True, True))
 NO_LIMIT = [np.inf, np.inf]
 

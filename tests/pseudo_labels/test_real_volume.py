@@ -12,7 +12,7 @@ import torch
 
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.sam_generalist import SAMWitness
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.calibration import degrade
 from nnunet_semisam.pseudo_labels.fusion import SAMWeights, fuse
 from nnunet_semisam.sam import build_backend
@@ -37,7 +37,7 @@ def test_on_a_real_heart_trust_tells_right_from_wrong_and_fusion_loses_nothing(t
     truth_file = min(folder.glob("*_gt.nii.gz"))
     image = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(truth_file).replace("_gt", ""))).astype(np.float32)
     truth = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(truth_file))).astype(np.int16)
-    layout = LabelLayout((1, 2, 3), has_regions=False, regions=(), to_label_map=lambda probs: probs.argmax(0))
+    layout = Labels((1, 2, 3), has_regions=False, regions=(), to_label_map=lambda probs: probs.argmax(0))
     network = degrade(opinion_of(truth), truth, layout, 0.7, SPACING, "patient082")
     config = SemiSAMConfig(use_sam=True)
     backend = build_backend(config, torch.device("cpu"))

@@ -7,16 +7,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nnunet_semisam.labels import LabelLayout
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings.config import SemiSAMConfig
 
-CLASSES = LabelLayout((1, 2), False, (), lambda probs: probs.argmax(0))
-REGIONS = LabelLayout((1, 2), True, ((1, 2), (2,)), lambda probs: probs)
+CLASSES = Labels((1, 2), False, (), lambda probs: probs.argmax(0))
+REGIONS = Labels((1, 2), True, ((1, 2), (2,)), lambda probs: probs)
 
 
-def session(layout: LabelLayout, class_trust: list[float] | None) -> PseudoLabelSession:
+def session(layout: Labels, class_trust: list[float] | None) -> PseudoLabelSession:
     """Return a session without SAM, store and network: only what its rules read."""
     made = object.__new__(PseudoLabelSession)
     made.layout, made.config, made.current_round = layout, SemiSAMConfig(use_sam=True), 0

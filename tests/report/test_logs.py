@@ -78,10 +78,10 @@ def test_a_training_without_logs_is_empty(tmp_path):
 
 def test_figures_of_a_calibration_are_read_from_the_words_that_it_writes():
     from nnunet_semisam.generalists.prediction import SAMOpinion
-    from nnunet_semisam.labels import LabelLayout
+    from nnunet_semisam.labels import Labels
     from nnunet_semisam.pseudo_labels.calibration import Calibration
 
-    layout = LabelLayout((1,), False, (), lambda probs: probs.argmax(0))
+    layout = Labels((1,), False, (), lambda probs: probs.argmax(0))
     truth = np.zeros((1, 4, 4), dtype=np.int16)
     truth[:, :, :2] = 1
     network = np.stack([truth == 0, truth == 1]).astype(np.float32)

@@ -1,0 +1,78 @@
+"""Several processes that train together (DDP): the few collective operations that this package needs.
+
+Every function is the identity where no process group exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+def several() -> bool:
+    """Return whether more than one process trains."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Return the sum of a tensor over all ranks, in place."""
+    if several():
+        dist.all_reduce(values)
+    return values
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace the gradients of ``parameters`` by their mean over all ranks; a missing one counts as 0.
+
+    Every rank must call it for the same parameters. A parameter without gradient on all ranks keeps none.
+    """
+    if not several():
+        return
+    parameters = list(parameters)
+    present = torch.tensor([p.grad is not None for p in parameters], dtype=torch.int64)
+    present = sum_over_ranks(present.to(parameters[0].device)).cpu() if parameters else present
+    for parameter, ranks in zip(parameters, present.tolist(), strict=True):
+        if ranks == 0:
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        dist.all_reduce(parameter.grad)
+        parameter.grad /= dist.get_world_size()
+
+
+def broadcast_module(module: nn.Module) -> None:
+    """Give all ranks the parameters and buffers of rank 0."""
+    if several():
+        for value in module.state_dict().values():
+            if value.is_floating_point() or value.dtype in (torch.int64, torch.int32):
+                dist.broadcast(value, 0)
+
+
+def from_rank_zero(value: T) -> T:
+    """Return the value of rank 0 (a picklable object), so that all ranks decide alike."""
+    if not several():
+        return value
+    holder: list[Any] = [value]
+    dist.broadcast_object_list(holder, 0)
+    return holder[0]
+
+
+def gathered(value: T) -> list[T]:
+    """Return the values of all ranks (picklable objects), in the order of the ranks."""
+    if not several():
+        return [value]
+    found: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def barrier() -> None:
+    """Wait for the other processes."""
+    if several():
+        dist.barrier()
