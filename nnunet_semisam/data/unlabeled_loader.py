@@ -31,7 +31,7 @@ class PseudoLabelSource(Protocol):
 
 
 class UnlabeledLoader(nnUNetDataLoader):
-    """Yields ``{"weak", "strong"[, "pseudo_label", "pseudo_trust"], "keys"}``; there is no target to leak.
+    """Yields ``{"weak", "strong"[, "pseudo_label", "pseudo_confidence"], "keys"}``; there is no target to leak.
 
     Args:
         dataset: The pool.

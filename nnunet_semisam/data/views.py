@@ -73,6 +73,7 @@ class UnlabeledViews:
         intensity_scale: Factor on the probability of every intensity transform, clipped at probability 1.
         masked_channels: Image channels that are 0 outside the mask of the case (``use_mask_for_norm``).
         regions: Regions (each a tuple of labels) that pseudo-labels are converted to; ``None`` for classes.
+        strong_views: How many strong views to make, 1 or 2; each gets intensities of its own.
 
     Raises:
         UserError: If the augmentation holds a transform that is in no table.
@@ -84,7 +85,9 @@ class UnlabeledViews:
         intensity_scale: float,
         masked_channels: Iterable[int] = (),
         regions: list | None = None,
+        strong_views: int = 1,
     ) -> None:
+        self.strong_names = ("strong", "strong2")[:strong_views]
         self.spatial: list[BasicTransform] = []
         self.intensity: list[BasicTransform] = []
         self.masked_channels = list(masked_channels)
@@ -120,8 +123,9 @@ class UnlabeledViews:
             trust: ``(1, *S)``, float32 in [0, 1].
 
         Returns:
-            ``weak`` and ``strong`` ``(C, *S)``; with a pseudo-label also ``pseudo_label`` (``(1, *S)`` int16, or
-            ``(R, *S)`` bool for regions) and ``pseudo_trust`` ``(1, *S)``, 0 wherever there is no opinion.
+            ``weak`` and ``strong`` (and ``strong2``), ``(C, *S)`` each. With a pseudo-label also ``pseudo_label``
+            (``(1, *S)`` int16, or ``(R, *S)`` bool for regions) and ``pseudo_confidence`` ``(1, *S)``, 0 wherever there
+            is no label.
         """
         channels = [channel for channel in (label, inside) if channel is not None]
         # Trust travels as one more image channel, interpolated alike; as a segmentation channel it would be rounded.
@@ -133,10 +137,12 @@ class UnlabeledViews:
         sample["image"], trust = sample["image"][: len(image)], sample["image"][len(image) :]
         moved = sample.get("segmentation")
         outside = None if inside is None else moved[-1] < 0
-        strong = {"image": sample["image"].clone()}
-        for transform in self.intensity:
-            strong = transform(**strong)
-        views = {"weak": sample["image"], "strong": strong["image"]}
+        views = {"weak": sample["image"]}
+        for name in self.strong_names:
+            strong = {"image": sample["image"].clone()}
+            for transform in self.intensity:
+                strong = transform(**strong)
+            views[name] = strong["image"]
         if outside is not None:
             for view in views.values():
                 view[self.masked_channels] = view[self.masked_channels].masked_fill(outside, 0.0)
@@ -146,4 +152,4 @@ class UnlabeledViews:
         trust = trust.clamp(0.0, 1.0).masked_fill(label < 0, 0.0)
         if self.to_regions is not None:
             label = self.to_regions(segmentation=label)["segmentation"]
-        return {"pseudo_label": label, "pseudo_trust": trust}
+        return {"pseudo_label": label, "pseudo_confidence": trust}

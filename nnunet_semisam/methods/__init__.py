@@ -1,14 +1,35 @@
-"""Semi-supervised methods: one file each. Importing this package registers all of them."""
+"""Semi-supervised methods: one file each. Importing this package registers all of them and their settings."""
 
-from nnunet_semisam.methods.base import METHODS, LabeledBatch, LossTerms, PseudoLabel, SSLMethod, UnlabeledBatch
+from nnunet_semisam.methods.base import (
+    METHODS,
+    Host,
+    LabeledBatch,
+    MethodSettings,
+    PseudoLabel,
+    SSLMethod,
+    UnlabeledBatch,
+    UnlabeledTerm,
+    register_method,
+)
+from nnunet_semisam.methods.bcp import BidirectionalCopyPaste
+from nnunet_semisam.methods.cps import CrossPseudoSupervision
+from nnunet_semisam.methods.fixmatch import FixMatch
 from nnunet_semisam.methods.mean_teacher import MeanTeacher
+from nnunet_semisam.methods.supervised import SupervisedOnly
 
 __all__ = [
     "METHODS",
+    "BidirectionalCopyPaste",
+    "CrossPseudoSupervision",
+    "FixMatch",
+    "Host",
     "LabeledBatch",
-    "LossTerms",
     "MeanTeacher",
+    "MethodSettings",
     "PseudoLabel",
     "SSLMethod",
+    "SupervisedOnly",
     "UnlabeledBatch",
+    "UnlabeledTerm",
+    "register_method",
 ]

@@ -1,4 +1,7 @@
-"""What every semi-supervised method must provide, and the types it works on.
+"""What a semi-supervised method is: which terms the network shall learn from unlabeled images.
+
+A method says *what* to learn (images, target, confidence). The driver (:mod:`nnunet_semisam.training.unlabeled_pass`)
+does everything else: gate, mixing, forward pass, loss, pseudo-label term, log.
 
 Shapes in this file: ``B`` batch, ``C`` image channels, ``K`` output channels of the network (classes including the
 background, or regions), ``*S`` the two or three spatial axes of a patch.
@@ -7,28 +10,35 @@ background, or regions), ``*S`` the two or three spatial axes of a patch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nnunet_semisam.labels import Labels
+from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
+from nnunet_semisam.methods.parts.mixing import mix
+from nnunet_semisam.methods.parts.networks import finest
 from nnunet_semisam.registry import Registry
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.settings import SettingsBlock, setting, settings_block
+
+# ---------------------------------------------------------------------------------------------------------- batches
 
 
 @dataclass(frozen=True)
 class PseudoLabel:
-    """What the SAM stage believes about a batch of unlabeled patches.
+    """The stored pseudo-label of a batch of unlabeled patches.
 
     Attributes:
         target: One-hot classes or overlapping regions, ``(B, K, *S)``, float, 0 or 1.
-        trust: How far each voxel may be believed, ``(B, 1, *S)``, in [0, 1]; 0 where there is no opinion.
+        confidence: How likely each voxel's label is right, ``(B, 1, *S)``, in [0, 1]; 0 where there is no label.
     """
 
     target: Tensor
-    trust: Tensor
+    confidence: Tensor
 
 
 @dataclass(frozen=True)
@@ -36,15 +46,20 @@ class UnlabeledBatch:
     """Patches without annotation. There is no target field, so a method cannot read one by accident.
 
     Attributes:
-        weak: Patches with nnU-Net's spatial augmentation, ``(B, C, *S)``, for the teacher.
+        weak: Patches with nnU-Net's spatial augmentation, ``(B, C, *S)``, for whoever makes the target.
         strong: The same patches with intensity augmentation on top, ``(B, C, *S)``: voxel ``i`` of ``strong`` and
             voxel ``i`` of ``weak`` show the same anatomy.
-        pseudo: The stored opinion of the SAM stage, or ``None`` where the stage has not spoken yet.
+        pseudo: The stored pseudo-label, or ``None`` where there is none yet.
+        strong2: A second strong view, for methods with ``strong_views = 2``; else ``None``.
+        num_random: How many patches, the first of the batch, were drawn at random and not for their foreground;
+            ``None``: all.
     """
 
     weak: Tensor
     strong: Tensor
     pseudo: PseudoLabel | None = None
+    strong2: Tensor | None = None
+    num_random: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,90 +68,206 @@ class LabeledBatch:
 
     Attributes:
         data: ``(B, C, *S)``.
-        target: nnU-Net's target, finest deep-supervision level only: labels ``(B, 1, *S)`` (the ignore label, if
-            there is one, is ``K``), or ``(B, K, *S)`` bool for regions, plus one channel for an ignore label.
+        levels: What nnU-Net's loss takes: labels ``(B, 1, *S_level)`` per deep-supervision level, finest first (the
+            ignore label, if there is one, is ``K``), or ``(B, K, *S_level)`` bool for regions, plus one channel for an
+            ignore label. One entry without deep supervision.
         num_random: How many patches, the first of the batch, were drawn at random and not for their foreground.
     """
 
     data: Tensor
-    target: Tensor
+    levels: tuple[Tensor, ...]
     num_random: int
 
-    def truth(self, num_channels: int) -> tuple[Tensor, Tensor]:
+    @property
+    def target(self) -> Tensor:
+        """Return the finest level."""
+        return self.levels[0]
+
+    def one_hot(self, labels: Labels) -> tuple[Tensor, Tensor]:
         """Return the annotation in the form of the network's output.
 
         Returns:
             One-hot classes or regions ``(B, K, *S)``, and 0 on the ignore label, else 1, ``(B, 1, *S)``; float32.
         """
-        if self.target.shape[1] > 1 or num_channels == 1:  # regions
-            valid = 1.0 - self.target[:, num_channels : num_channels + 1].float()
+        heads = labels.heads
+        if labels.has_regions:
+            valid = 1.0 - self.target[:, heads : heads + 1].float()
             if valid.shape[1] == 0:
                 valid = torch.ones_like(self.target[:, :1], dtype=torch.float32)
-            return self.target[:, :num_channels].float(), valid
-        labels = self.target.long()
-        valid = (labels < num_channels).float()
-        one_hot = torch.zeros((labels.shape[0], num_channels, *labels.shape[2:]), device=labels.device)
-        return one_hot.scatter_(1, labels.clamp(0, num_channels - 1), 1.0) * valid, valid
+            return self.target[:, :heads].float(), valid
+        index = self.target.long()
+        valid = (index < heads).float()
+        classes = torch.zeros((index.shape[0], heads, *index.shape[2:]), device=index.device)
+        return classes.scatter_(1, index.clamp(0, heads - 1), 1.0) * valid, valid
+
+
+# ------------------------------------------------------------------------------------------------------------ terms
+
+Forward = Callable[[Tensor], "Tensor | list[Tensor]"]
 
 
 @dataclass(frozen=True)
-class LossTerms:
-    """The weighted loss to optimise, and the numbers worth a line in the training log.
+class UnlabeledTerm:
+    """One thing that a network shall learn from unlabeled (or mixed) images.
 
     Attributes:
-        total: Scalar, weights applied; ``None`` if the method has nothing to say at this time.
-        log: Raw and weighted terms by name, plain numbers.
-        strong_logits: The student's logits on the (possibly mixed) strong view, ``(B, K, *S)``, if they were computed.
-        pseudo: The pseudo-label that belongs to ``strong_logits``: mixed wherever the method mixed images.
+        images: What the learner sees, ``(B, C, *S)``.
+        target: Probabilities or one-hot, ``(B, K, *S)``. A constant: no gradient flows into it.
+        confidence: ``(B, 1, *S)``, in [0, 1]; the gate multiplies its class weights.
+        pseudo: The stored pseudo-label of the same voxels. At most one term of a step carries it.
+        annotated: ``(B, 1, *S)``, bool: voxels whose target is an annotation, which needs no gate (mixing of labeled
+            and unlabeled images); ``None``: none.
+        learner: Who learns: a callable from images to logits; ``None``: the student.
+        weight: Factor on the loss of this term.
+        extra: A further loss on the logits, for example an adversarial one; weighted by the caller.
+        mixable: Whether the driver may apply CutMix to images, target, confidence and pseudo-label alike.
+        loss: Name of the loss of this term; ``None``: that of the method's settings.
     """
 
-    total: Tensor | None
-    log: Mapping[str, float] = field(default_factory=dict)
-    strong_logits: Tensor | None = None
+    images: Tensor
+    target: Tensor
+    confidence: Tensor
     pseudo: PseudoLabel | None = None
+    annotated: Tensor | None = None
+    learner: Forward | None = None
+    weight: float = 1.0
+    extra: Callable[[Tensor], Tensor] | None = None
+    mixable: bool = True
+    loss: str | None = None
+
+    def mixed(self, mask: Tensor) -> UnlabeledTerm:
+        """Return the term with the boxes of ``mask`` ``(B, 1, *S)`` pasted from each image's neighbour in the batch."""
+        pseudo = self.pseudo
+        if pseudo is not None:
+            pseudo = PseudoLabel(mix(pseudo.target, mask), mix(pseudo.confidence, mask))
+        return replace(
+            self,
+            images=mix(self.images, mask),
+            target=mix(self.target, mask),
+            confidence=mix(self.confidence, mask),
+            pseudo=pseudo,
+            annotated=None if self.annotated is None else mix(self.annotated, mask),
+        )
+
+
+# --------------------------------------------------------------------------------------------------------- settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings(SettingsBlock):
+    """What every method that learns from unlabeled images has; a method's own block adds to it or changes defaults."""
+
+    loss: str = setting("dice_ce", "Name of the loss on unlabeled images (`mse`, `cross_entropy`, `dice_ce`).")
+    weight: float = setting(1.0, "Final weight of the unlabeled terms; nnU-Net's supervised loss has weight 1.", low=0)
+    start: float = setting(
+        0.1,
+        "Fraction of the training before which the unlabeled terms are 0.",
+        low=0,
+        high=1,
+        source="nnFilterMatch starts self-training at a tenth, https://arxiv.org/abs/2509.19746",
+    )
+    rampup: float = setting(0.2, "Length of the ramp from 0 to `weight`, as a fraction of the training.", low=0, high=1)
+    confidence: float = setting(0.0, "Probability of the target below which a voxel is not learned.", low=0, high=1)
+    cutmix_probability: float = setting(
+        0.5,
+        "Probability that the strong views of a batch are mixed by CutMix.",
+        low=0,
+        high=1,
+        source="UniMatch, https://arxiv.org/abs/2208.09910",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        UNLABELED_LOSSES.get(self.loss)  # an unknown loss is an error now, not in the first unlabeled step
+
+
+# ---------------------------------------------------------------------------------------------------------- methods
+
+
+@dataclass(frozen=True)
+class Host:
+    """What a method may ask of the training around it.
+
+    Attributes:
+        labels: What the output channels mean.
+        build_network: Returns a fresh network of the same plans on the same device, with other random weights; with
+            ``deep_supervision=True`` it returns a list over levels as nnU-Net's loss wants it.
+        supervised_loss: nnU-Net's loss of a network on a labeled batch, a scalar: ``(network, labeled)``.
+        optimizer_for: Returns an optimiser of the student's kind and settings for other parameters. It takes part in
+            clipping, decay of the learning rate, loss scaling and averaging over ranks.
+    """
+
+    labels: Labels
+    build_network: Callable[..., nn.Module]
+    supervised_loss: Callable[[nn.Module, LabeledBatch], Tensor]
+    optimizer_for: Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class SSLMethod(ABC):
-    """Turns unlabeled patches into a loss on the student. Owns whatever else it needs, for example a teacher.
+    """Turns unlabeled patches into terms. Owns whatever else it needs, for example a teacher.
 
     Args:
-        config: The settings of the run.
-        num_channels: ``K``, the output channels of the network.
-        has_regions: Whether the output channels are overlapping regions (sigmoid) instead of classes (softmax).
+        settings: The method's block of settings.
+        labels: What the output channels mean.
+
+    Attributes:
+        Settings: The class of the method's block of settings; register the method and its block are registered alike.
+        strong_views: How many strong views of each patch the loader makes, 1 or 2.
+        uses_unlabeled: Whether there are unlabeled terms at all.
+        ensemble_members: Names of entries of :meth:`state_parts` that are networks to ship beside the inference
+            network, averaged by ``nnUNetv2_predict -f 0 1``.
+
+    Example:
+        A complete method: the student's own hard labels on the weak view teach it on the strong view.
+
+        >>> class PseudoLabelling(SSLMethod):
+        ...     def terms(self, student, labeled, unlabeled, progress):
+        ...         probs = self.predict(student, unlabeled.weak)
+        ...         yield UnlabeledTerm(
+        ...             unlabeled.strong, self.labels.hard(probs), self.confident(probs), unlabeled.pseudo
+        ...         )
+        >>> method = PseudoLabelling(MethodSettings(), Labels.of_classes(3))
+        >>> patches = torch.zeros(2, 1, 8, 8)
+        >>> (term,) = method.terms(nn.Conv2d(1, 3, 1), None, UnlabeledBatch(patches, patches), progress=0.5)
+        >>> term.target.shape
+        torch.Size([2, 3, 8, 8])
     """
 
-    def __init__(self, config: SemiSAMConfig, num_channels: int, has_regions: bool = False) -> None:
-        self.config = config
-        self.num_channels = num_channels
-        self.has_regions = has_regions
+    Settings: ClassVar[type[SettingsBlock]] = MethodSettings
+    strong_views: ClassVar[int] = 1
+    uses_unlabeled: ClassVar[bool] = True
+    ensemble_members: ClassVar[tuple[str, ...]] = ()
 
-    def setup(self, student: nn.Module, build_network: Callable[[], nn.Module]) -> None:  # noqa: B027
+    def __init__(self, settings: Any, labels: Labels) -> None:
+        self.settings = settings
+        self.labels = labels
+
+    def setup(self, student: nn.Module, host: Host) -> None:  # noqa: B027
         """Build what the method owns. Called once, after nnU-Net built the student.
 
         Args:
             student: The unwrapped network that is trained (no DDP, not compiled).
-            build_network: Returns a fresh network of the same plans on the same device, deep supervision off.
+            host: What the training offers.
         """
 
     def on_train_start(self, student: nn.Module) -> None:  # noqa: B027
         """Synchronise with a student whose weights came after :meth:`setup`. Not called when a run is resumed."""
 
-    def labeled_loss(self, student: nn.Module, labeled: LabeledBatch, supervised: Tensor, progress: float) -> LossTerms:
-        """Return the loss on labeled patches; by default nnU-Net's own, untouched.
+    def augment_labeled(self, labeled: LabeledBatch, progress: float) -> LabeledBatch:
+        """Return the labeled batch that is trained on; by default the one that nnU-Net's loader gave."""
+        return labeled
 
-        Args:
-            student: The network that is trained.
-            labeled: The labeled batch of this step.
-            supervised: nnU-Net's loss on that batch, scalar.
-            progress: Fraction of the training done, in [0, 1].
-        """
-        return LossTerms(supervised)
+    def labeled_loss(self, labeled: LabeledBatch) -> Tensor | None:
+        """Return the supervised loss of networks that the method trains itself; ``None`` without such networks."""
+        return None
 
     @abstractmethod
-    def unsupervised_loss(
+    def terms(
         self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch, progress: float
-    ) -> LossTerms:
-        """Return the loss of ``student`` on unlabeled patches, weights applied.
+    ) -> Iterable[UnlabeledTerm]:
+        """Yield what shall be learned from this step's unlabeled patches.
+
+        The driver computes and back-propagates one term before it asks for the next, so that the graph of one is alive.
 
         Args:
             student: The network that is trained; may return a list over deep-supervision levels, finest first.
@@ -145,41 +276,45 @@ class SSLMethod(ABC):
             progress: Fraction of the training done, in [0, 1].
         """
 
+    def after_step(self, student: nn.Module) -> None:  # noqa: B027
+        """Follow the student. Called once after every optimiser step."""
+
+    def prompting_network(self, student: nn.Module) -> nn.Module:
+        """Return the network that the gate measures and that prompts generalists."""
+        return student
+
+    def inference_network(self, student: nn.Module) -> nn.Module:
+        """Return the network that is validated and shipped."""
+        return self.prompting_network(student)
+
     def optimizers(self) -> list[Optimizer]:
         """Return the optimisers of networks that the method trains by itself (discriminators, second networks)."""
         return []
 
-    def after_step(self, student: nn.Module) -> None:  # noqa: B027
-        """Follow the student. Called once after every optimiser step."""
-
-    def deployable(self, student: nn.Module) -> nn.Module:
-        """Return the network to validate and to ship."""
-        return student
-
-    def opinion(self, student: nn.Module) -> nn.Module:
-        """Return the network whose opinion the SAM stage takes as prompts."""
-        return self.deployable(student)
-
-    def class_trust(self) -> list[float] | None:
-        """Return a weight in [0, 1] for each output channel: how far it may speak in unlabeled terms by now.
-
-        ``None``: the method does not measure it.
-        """
-        return None
-
-    def expected_dice(self) -> float:
-        """Return an estimate of the network's mean foreground Dice on cases it has not seen, without their labels.
-
-        1 where the method has none: the SAM stage then compares SAM with the network as it is.
-        """
-        return 1.0
-
-    def state_dict(self) -> dict:
-        """Return what a checkpoint needs so that training resumes bit-identically: tensors and plain types only."""
+    def state_parts(self) -> dict[str, Any]:
+        """Return what a checkpoint needs by name: modules, or objects with ``state_dict`` and ``load_state_dict``."""
         return {}
 
-    def load_state_dict(self, state: dict) -> None:  # noqa: B027
-        """Restore what :meth:`state_dict` returned."""
+    # ------------------------------------------------------------------------------------------ helpers for methods
+
+    @torch.no_grad()
+    def predict(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Return a network's probabilities, ``(B, K, *S)``, float32, without gradient."""
+        return self.labels.probabilities(finest(network(images)))
+
+    def confident(self, probs: Tensor) -> Tensor:
+        """Return 1 where probabilities pass the ``confidence`` of the settings, else 0, ``(B, 1, *S)``, float."""
+        return (self.labels.certainty(probs) >= self.settings.confidence).float()
 
 
 METHODS: Registry[SSLMethod] = Registry("semi-supervised method")
+
+
+def register_method(name: str) -> Callable[[type[SSLMethod]], type[SSLMethod]]:
+    """Return a decorator that files a method, and its block of settings, under ``name``."""
+
+    def add(cls: type[SSLMethod]) -> type[SSLMethod]:
+        settings_block(name, used=lambda settings: settings.run.method == name)(cls.Settings)
+        return METHODS.register(name)(cls)
+
+    return add

@@ -8,20 +8,20 @@ from pathlib import Path
 import yaml
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.settings.blocks import Settings
 
 VARIABLE = "nnUNet_semisam_config"
 
 
-def from_environment(config: SemiSAMConfig) -> SemiSAMConfig:
-    """Return ``config`` with the fields that the user's yaml file overrides.
+def from_environment(settings: Settings) -> Settings:
+    """Return ``settings`` with those that the user's yaml file overrides.
 
     Raises:
         UserError: If the file is missing or no yaml mapping, or names an unknown or not allowed setting.
     """
     name = os.environ.get(VARIABLE)
     if not name:
-        return config
+        return settings
     path = Path(name)
     source = f"{path} (from {VARIABLE})"
     if not path.is_file():
@@ -31,10 +31,10 @@ def from_environment(config: SemiSAMConfig) -> SemiSAMConfig:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{source} is no valid yaml: {error}. Write lines 'setting: value'.") from error
     if content is None:
-        return config
+        return settings
     if not isinstance(content, dict):
         raise UserError(f"{source} must hold lines 'setting: value', got a {type(content).__name__}.")
-    return config.replace(content, source)
+    return settings.replace(content, source)
 
 
 def is_given() -> bool:
@@ -42,6 +42,6 @@ def is_given() -> bool:
     return bool(os.environ.get(VARIABLE))
 
 
-def dump(config: SemiSAMConfig) -> str:
+def dump(settings: Settings) -> str:
     """Return the resolved settings as yaml, in the order of the configuration."""
-    return yaml.safe_dump(config.to_dict(), sort_keys=False)
+    return yaml.safe_dump(settings.to_dict(), sort_keys=False)

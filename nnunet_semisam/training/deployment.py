@@ -24,7 +24,7 @@ class DeployedWeights:
 
     def __init__(self, network: nn.Module, method: SSLMethod) -> None:
         self.network = network
-        self.deployed = method.deployable(network)
+        self.deployed = method.inference_network(network)
         self._student: dict[str, torch.Tensor] = {}
 
     def put(self) -> None:

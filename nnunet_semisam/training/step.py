@@ -1,107 +1,116 @@
 """One optimiser step on one labeled and one unlabeled batch.
 
-Two backward passes, so that the activations of one batch only are alive and memory stays near stock. The unlabeled pass
-comes first and does not synchronise under DDP; the labeled one always exists and synchronises both.
+Backward passes come one after the other, so that the activations of one batch only are alive and memory stays near
+stock. The unlabeled passes come first and do not synchronise under DDP; the labeled one always exists and synchronises
+all.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, autocast, nn
 
-from nnunet_semisam.methods import LabeledBatch, LossTerms, UnlabeledBatch
-from nnunet_semisam.methods.parts.ema import unwrap
-
-if TYPE_CHECKING:
-    from nnunet_semisam.training.trainer import SemiSupervisedTrainer
-
-GRADIENT_CLIP_NORM = 12.0  # as nnUNetTrainer.train_step, nnU-Net 2.8.1
+from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch
+from nnunet_semisam.methods.parts.networks import unwrap
+from nnunet_semisam.training.optimisation import Optimisation
+from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 
 
-def semi_supervised_step(trainer: SemiSupervisedTrainer, batch: dict, unlabeled_batch: dict) -> dict:
-    """Take a step.
+@dataclass(frozen=True)
+class SemiSupervisedStep:
+    """Takes steps; call it with two batches.
 
-    Args:
-        trainer: Gives network, loss, method, optimiser and progress.
-        batch: Labeled patches from nnU-Net's loader: ``data`` ``(B, C, *S)``, and ``target``, a list over
-            deep-supervision levels of ``(B, 1, *S_level)``, finest first.
-        unlabeled_batch: Views from :class:`~nnunet_semisam.data.unlabeled_loader.UnlabeledLoader`.
-
-    Returns:
-        ``loss`` as nnU-Net logs it (the labeled one), and one entry per term of the method's log.
+    Attributes:
+        network: The student as nnU-Net trains it: wrapped by DDP, compiled.
+        loss: nnU-Net's loss: ``(outputs, targets)``, lists over deep-supervision levels where the network has them.
+        method: What to learn from unlabeled patches.
+        unlabeled_pass: Computes their losses.
+        optimisation: Steps all optimisers.
+        device: Where the network computes.
+        random_share: Share of the labeled patches, the first of a batch, that were drawn at random and not for their
+            foreground.
+        unlabeled_random_share: The same of the unlabeled patches.
     """
-    data, target = (_to_device(batch[name], trainer.device) for name in ("data", "target"))
-    labeled = _labeled_batch(trainer, data, target)
-    unlabeled = _unlabeled_batch(trainer, unlabeled_batch)
-    method, progress = trainer.method, trainer.progress
-    for optimizer in (trainer.optimizer, *method.optimizers()):
-        optimizer.zero_grad(set_to_none=True)
-    with trainer.network.no_sync() if trainer.is_ddp else nullcontext():
-        with _autocast(trainer):
-            terms = method.unsupervised_loss(trainer.network, labeled, unlabeled, progress)
-            total, log = _add_sam_term(trainer, terms, progress)
-        if total is not None:
-            _backward(trainer, total)
-    with _autocast(trainer):
-        supervised = trainer.loss(trainer.network(data), target)
-        labeled_terms = method.labeled_loss(trainer.network, labeled, supervised, progress)
-    _backward(trainer, labeled_terms.total)
-    _optimizer_step(trainer)
-    method.after_step(unwrap(trainer.network))
-    return {"loss": supervised.detach().cpu().numpy(), **log, **labeled_terms.log}
 
+    network: nn.Module
+    loss: Callable[[Any, Any], Tensor]
+    method: SSLMethod
+    unlabeled_pass: UnlabeledPass
+    optimisation: Optimisation
+    device: torch.device
+    random_share: float
+    unlabeled_random_share: float = 1.0
 
-def _labeled_batch(trainer: SemiSupervisedTrainer, data: Tensor, target: Tensor | list[Tensor]) -> LabeledBatch:
-    num_random = round(len(data) * (1 - trainer.oversample_foreground_percent))  # nnUNetDataLoader puts these first
-    return LabeledBatch(data, target[0] if isinstance(target, list) else target, num_random)
+    def __call__(self, batch: dict, unlabeled_batch: dict, progress: float) -> dict[str, Any]:
+        """Take a step.
 
+        Args:
+            batch: Labeled patches from nnU-Net's loader: ``data`` ``(B, C, *S)``, and ``target``, a list over
+                deep-supervision levels of ``(B, 1, *S_level)``, finest first.
+            unlabeled_batch: Views from :class:`~nnunet_semisam.data.unlabeled_loader.UnlabeledLoader`.
+            progress: Fraction of the training done, in [0, 1].
 
-def _unlabeled_batch(trainer: SemiSupervisedTrainer, batch: dict) -> UnlabeledBatch:
-    weak, strong = (_to_device(batch[name], trainer.device) for name in ("weak", "strong"))
-    session = trainer.pseudo_labels
-    if session is None or session.weight(trainer.progress) == 0:
-        return UnlabeledBatch(weak, strong)
-    label, trust = (_to_device(batch[name], trainer.device) for name in ("pseudo_label", "pseudo_trust"))
-    return UnlabeledBatch(weak, strong, session.to_pseudo_label(label, trust))
+        Returns:
+            ``loss`` as nnU-Net logs it (the labeled one), and one number per term of our log.
+        """
+        labeled = self.method.augment_labeled(self._labeled(batch), progress)
+        unlabeled = self._unlabeled(unlabeled_batch, progress)
+        self.optimisation.zero_grad()
+        with self._without_synchronisation():
+            losses = self.unlabeled_pass.losses(self.network, labeled, unlabeled, progress)
+            while (loss := self._next(losses)) is not None:
+                self.optimisation.backward(loss)
+        with self._autocast():
+            supervised = self.supervised_loss(self.network, labeled)
+        self.optimisation.backward(supervised)
+        with self._autocast():
+            owned = self.method.labeled_loss(labeled)
+        if owned is not None:
+            self.optimisation.backward(owned)
+        self.optimisation.step()
+        self.method.after_step(unwrap(self.network))
+        return {"loss": supervised.detach().cpu().numpy(), **self.unlabeled_pass.log}
 
+    def supervised_loss(self, network: nn.Module, labeled: LabeledBatch) -> Tensor:
+        """Return nnU-Net's loss of a network on a labeled batch."""
+        output = network(labeled.data)
+        target = list(labeled.levels) if isinstance(output, (list, tuple)) else labeled.target
+        return self.loss(output, target)
 
-def _add_sam_term(
-    trainer: SemiSupervisedTrainer, terms: LossTerms, progress: float
-) -> tuple[Tensor | None, dict[str, float]]:
-    if trainer.pseudo_labels is None:
-        return terms.total, dict(terms.log)
-    loss, log = trainer.pseudo_labels.loss(terms.strong_logits, terms.pseudo, progress)
-    parts = [part for part in (terms.total, loss) if part is not None]
-    return (sum(parts) if parts else None), {**terms.log, **log}
+    def _next(self, losses: Any) -> Tensor | None:
+        """Compute the next term; autocast covers its forward pass and not the backward pass of the one before."""
+        with self._autocast():
+            return next(losses, None)
 
+    def _labeled(self, batch: dict) -> LabeledBatch:
+        data = self._to_device(batch["data"])
+        target = batch["target"]
+        levels = tuple(self._to_device(level) for level in (target if isinstance(target, list) else [target]))
+        return LabeledBatch(data, levels, round(len(data) * self.random_share))  # nnUNetDataLoader puts these first
 
-def _to_device(x: Any, device: Any) -> Any:
-    if isinstance(x, list):
-        return [_to_device(level, device) for level in x]
-    return x.to(device, non_blocking=True)
+    def _unlabeled(self, batch: dict, progress: float) -> UnlabeledBatch:
+        weak, strong = self._to_device(batch["weak"]), self._to_device(batch["strong"])
+        strong2 = self._to_device(batch["strong2"]) if "strong2" in batch else None
+        num_random = round(len(weak) * self.unlabeled_random_share)
+        term, pseudo = self.unlabeled_pass.pseudo_labels, None
+        if term is not None and term.weight(progress) > 0:
+            label = self._to_device(batch["pseudo_label"])
+            confidence = self._to_device(batch["pseudo_confidence"])
+            weights = self.unlabeled_pass.gate.class_weights().to(self.device)
+            pseudo = term.pseudo_label(label, confidence, weights)
+        return UnlabeledBatch(weak, strong, pseudo, strong2, num_random)
 
+    def _to_device(self, values: Tensor) -> Tensor:
+        return values.to(self.device, non_blocking=True)
 
-def _autocast(trainer: SemiSupervisedTrainer) -> AbstractContextManager:
-    return autocast("cuda") if trainer.device.type == "cuda" else nullcontext()
+    def _autocast(self) -> AbstractContextManager:
+        return autocast("cuda") if self.device.type == "cuda" else nullcontext()
 
-
-def _backward(trainer: SemiSupervisedTrainer, loss: Tensor) -> None:
-    (loss if trainer.grad_scaler is None else trainer.grad_scaler.scale(loss)).backward()
-
-
-def _optimizer_step(trainer: SemiSupervisedTrainer) -> None:
-    """Clip and step as nnU-Net does, its optimiser and those of the method."""
-    scaler = trainer.grad_scaler
-    for optimizer in (trainer.optimizer, *trainer.method.optimizers()):
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        if scaler is None:
-            nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP_NORM)
-            optimizer.step()
-        else:
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP_NORM)
-            scaler.step(optimizer)
-    if scaler is not None:
-        scaler.update()
+    def _without_synchronisation(self) -> AbstractContextManager:
+        is_ddp = isinstance(self.network, nn.parallel.DistributedDataParallel)
+        return self.network.no_sync() if is_ddp else nullcontext()

@@ -1,49 +1,51 @@
-"""The only file that overrides nnU-Net's trainer hooks. Science lives in ``methods/``, ``sam/`` and ``prompts/``."""
+"""The only file that overrides nnU-Net's trainer hooks. Science is in ``methods/``, ``gate/``, ``generalists/``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.collate_outputs import collate_outputs
-from torch import nn
+from torch import Tensor, nn
 
+from nnunet_semisam import __version__, ranks
+from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data import augmenters
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.methods import METHODS, SSLMethod
-from nnunet_semisam.methods.parts.ema import unwrap
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.io.atomic import write_text
+from nnunet_semisam.labels import Labels
+from nnunet_semisam.methods import METHODS, Host, LabeledBatch, SSLMethod
+from nnunet_semisam.methods.parts.networks import unwrap
+from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
+from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
-from nnunet_semisam.settings.config import SemiSAMConfig
 from nnunet_semisam.splits.cases_of_fold import cases_of_fold
 from nnunet_semisam.splits.folds import Fold
 from nnunet_semisam.training import checkpoint as checkpoints
-from nnunet_semisam.training.build_loader import build_unlabeled_loader, collect_unlabeled
+from nnunet_semisam.training.build_loader import Augmentation, build_unlabeled_loader, collect_unlabeled
 from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
+from nnunet_semisam.training.optimisation import Optimisation, optimizer_like
 from nnunet_semisam.training.seeding import seed_everything
-from nnunet_semisam.training.step import semi_supervised_step
+from nnunet_semisam.training.step import SemiSupervisedStep
 from nnunet_semisam.training.training_log import TrainingLog
-
-if TYPE_CHECKING:
-    from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
-
-NO_METHOD = "none"
+from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 
 
 class SemiSupervisedTrainer(nnUNetTrainer):
     """nnU-Net's trainer plus a stream of unlabeled patches.
 
-    Subclasses set ``config`` and override nothing. ``__init__`` must keep nnU-Net's five parameters: nnU-Net looks
+    Subclasses set ``settings`` and override nothing. ``__init__`` must keep nnU-Net's five parameters: nnU-Net looks
     each name of our signature up in its own frame (nnUNetTrainer.py:115-117), so a sixth is a ``KeyError``.
     """
 
-    config: SemiSAMConfig = SemiSAMConfig()
+    settings: Settings = Settings()
 
     def __init__(
         self,
@@ -54,52 +56,74 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self._use_config(settings_file.from_environment(type(self).config))
+        self._use_settings(settings_file.from_environment(type(self).settings))
         self.method: SSLMethod | None = None
+        self.gate: ClassGate | None = None
+        self.unlabeled_pass: UnlabeledPass | None = None
+        self.optimisation: Optimisation | None = None
+        self.semi_supervised_step: SemiSupervisedStep | None = None
         self.pseudo_labels: PseudoLabelSession | None = None
         self.dataloader_unlabeled: Any = None
         self.semisam_log = TrainingLog()
         self._conflict: dict[str, tuple[Any, Any]] = {}
-        self._resumed = False
-        self._resumed_pseudo_labels: dict[str, Any] | None = None
+        self._resumed_entry: dict[str, Any] | None = None
         self._step = 0
 
-    def _use_config(self, config: SemiSAMConfig) -> None:
+    def _use_settings(self, settings: Settings) -> None:
         """Take over the settings that are nnU-Net's own attributes."""
-        self.config = config
-        self.num_epochs = config.num_epochs
-        self.num_iterations_per_epoch = config.num_iterations_per_epoch
-        self.num_val_iterations_per_epoch = config.num_val_iterations_per_epoch
-        self.initial_lr = config.initial_lr
-        self.save_every = config.save_every
+        self.settings = settings
+        self.num_epochs = settings.run.num_epochs
+        self.num_iterations_per_epoch = settings.run.num_iterations_per_epoch
+        self.num_val_iterations_per_epoch = settings.run.num_val_iterations_per_epoch
+        self.initial_lr = settings.run.initial_lr
+        self.save_every = settings.run.save_every
+        self._method_class = METHODS.get(settings.run.method)
+
+    @property
+    def _uses_unlabeled(self) -> bool:
+        return self._method_class.uses_unlabeled
 
     # ------------------------------------------------------------------------------------------- building the parts
 
     def initialize(self) -> None:
         """Build nnU-Net's parts, then the method around its network."""
-        semi_supervised = self.config.method != NO_METHOD
-        if self.is_cascaded and semi_supervised:
+        if self.is_cascaded and self._uses_unlabeled:
             raise NotImplementedError(
                 f"{type(self).__name__} cannot train {self.configuration_name}: nnU-Net writes the predictions of the "
                 "previous stage for labeled cases only. Train 3d_fullres, 3d_lowres or 2d."
             )
-        seed_everything(self.config.seed, rank=self.local_rank)
+        seed_everything(self.settings.run.seed, rank=self.local_rank)
         super().initialize()
         if self._computes_in_bfloat16:
             use_bfloat16_on_cpu(self.network)
-        if semi_supervised:
-            heads = self.label_manager.num_segmentation_heads
-            self.method = METHODS.get(self.config.method)(self.config, heads, self.label_manager.has_regions)
-            self.method.setup(unwrap(self.network), self._build_plain_network)
+        if self._uses_unlabeled:
+            self._build_method()
 
-    def _build_plain_network(self) -> nn.Module:
-        """Return a fresh network of the plans without deep supervision, compiled in place if the student is."""
+    def _build_method(self) -> None:
+        labels = Labels.from_label_manager(self.label_manager)
+        self.method = self._method_class(self.settings.block(self.settings.run.method), labels)
+        host = Host(
+            labels=labels,
+            build_network=self._build_network,
+            supervised_loss=self._supervised_loss,
+            optimizer_for=lambda parameters: optimizer_like(self.optimizer, parameters),
+        )
+        self.method.setup(unwrap(self.network), host)
+        for part in self.method.state_parts().values():
+            if isinstance(part, nn.Module):
+                ranks.broadcast_module(part)  # modules of a method are outside DDP and must begin alike
+        self.gate = ClassGate(self.settings.block("gate"), labels)
+        self.unlabeled_pass = UnlabeledPass(self.method, self.gate, self.settings.block("cutmix"))
+        self.optimisation = Optimisation(self.optimizer, self.method.optimizers(), self.grad_scaler)
+
+    def _build_network(self, deep_supervision: bool = False) -> nn.Module:
+        """Return a fresh network of the plans, compiled in place if the student is."""
         network = self.build_network_architecture(
             self.plans_manager,
             self.configuration_manager,
             self.num_input_channels,
             self.label_manager.num_segmentation_heads,
-            False,
+            deep_supervision and self.enable_deep_supervision,
         ).to(self.device)
         if self._do_i_compile():
             network.compile()
@@ -107,14 +131,18 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             use_bfloat16_on_cpu(network)
         return network
 
+    def _supervised_loss(self, network: nn.Module, labeled: LabeledBatch) -> Tensor:
+        """Return nnU-Net's loss of a network of the method on a labeled batch."""
+        return self.semi_supervised_step.supervised_loss(network, labeled)
+
     @property
     def _computes_in_bfloat16(self) -> bool:
-        return self.config.cpu_bfloat16 and self.device.type == "cpu"
+        return self.settings.run.cpu_bfloat16 and self.device.type == "cpu"
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
         """Return nnU-Net's augmentation; reproducible if the run is seeded."""
         transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs)
-        if self.config.seed is not None:
+        if self.settings.run.seed is not None:
             switch_off_benchmarks(transforms)
         return transforms
 
@@ -137,6 +165,31 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         )
         return fold.train, fold.val
 
+    def data_context(self) -> DataContext:
+        """Return the data of this training."""
+        return DataContext(
+            preprocessed_dataset=Path(self.preprocessed_dataset_folder_base),
+            plans_manager=self.plans_manager,
+            configuration_manager=self.configuration_manager,
+            configuration_name=self.configuration_name,
+            dataset_json=self.dataset_json,
+            log=self.print_to_log_file,
+        )
+
+    def _context(self, fold: Fold) -> TrainingContext:
+        return TrainingContext(
+            settings=self.settings,
+            data=self.data_context(),
+            labels=self.method.labels,
+            label_manager=self.label_manager,
+            labeled_dataset=self.dataset_class(self.preprocessed_dataset_folder, fold.train),
+            output_folder=Path(self.output_folder),
+            device=self.device,
+            batch_size=self.batch_size,
+            rank=self.local_rank,
+            world_size=torch.distributed.get_world_size() if self.is_ddp else 1,
+        )
+
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Start nnU-Net's loaders and the unlabeled one, together within nnU-Net's number of workers."""
         if self.method is None:
@@ -154,15 +207,39 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         return labeled, validation
 
     def _build_unlabeled_loader(self) -> UnlabeledLoader:
-        pool = collect_unlabeled(self)
+        fold = self.fold_cases()
+        context = self._context(fold)
+        pool = collect_unlabeled(context.data, fold)
         self.print_to_log_file(f"{len(pool)} unlabeled cases.")
-        if self.config.use_sam:
-            from nnunet_semisam.pseudo_labels.session import PseudoLabelSession  # loads segment-anything
+        source, oversample = None, 0.0
+        if self.settings.run.use_sam:
+            specialist = self.method.prompting_network(unwrap(self.network))
+            self.pseudo_labels = PseudoLabelSession(context, pool, specialist, self.gate)
+            if self._resumed_entry is not None and self._resumed_entry["pseudo_labels"] is not None:
+                self.pseudo_labels.load_state_dict(self._resumed_entry["pseudo_labels"])
+            self.unlabeled_pass.pseudo_labels = self.pseudo_labels.term
+            source, oversample = self.pseudo_labels.reader, self.settings.block("sam").oversample_foreground
+        self.semi_supervised_step = self._build_step(oversample)
+        rotation, dummy_2d, initial_patch_size, mirror_axes = (
+            self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        transforms = self.get_training_transforms(
+            self.configuration_manager.patch_size, rotation, None, mirror_axes, dummy_2d
+        )
+        augmentation = Augmentation(transforms, initial_patch_size)
+        return build_unlabeled_loader(context, pool, augmentation, self.method.strong_views, source, oversample)
 
-            self.pseudo_labels = PseudoLabelSession(self, pool)
-            if self._resumed_pseudo_labels is not None:
-                self.pseudo_labels.load_state_dict(self._resumed_pseudo_labels)
-        return build_unlabeled_loader(self, pool)
+    def _build_step(self, oversample_unlabeled: float = 0.0) -> SemiSupervisedStep:
+        return SemiSupervisedStep(
+            network=self.network,
+            loss=self.loss,
+            method=self.method,
+            unlabeled_pass=self.unlabeled_pass,
+            optimisation=self.optimisation,
+            device=self.device,
+            random_share=1 - self.oversample_foreground_percent,
+            unlabeled_random_share=1 - oversample_unlabeled,
+        )
 
     # ------------------------------------------------------------------------------------------------- the training
 
@@ -178,7 +255,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Check what can be checked, then start loaders and write the settings beside the results."""
         if self._conflict:
             changed = "; ".join(
-                f"{k}: {there!r} in the checkpoint, {here!r} now" for k, (there, here) in self._conflict.items()
+                f"{name}: {there!r} in the checkpoint, {here!r} now" for name, (there, here) in self._conflict.items()
             )
             raise UserError(
                 f"The settings changed since this training began ({changed}). Unset {settings_file.VARIABLE} to go on "
@@ -187,25 +264,27 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         checkpoints.remove_leftovers(Path(self.output_folder))
-        seed_everything(self.config.seed, self.current_epoch, self.local_rank)
+        seed_everything(self.settings.run.seed, self.current_epoch, self.local_rank)
         super().on_train_start()
-        if self.method is not None and not self._resumed:
+        if self.method is not None and self._resumed_entry is None:
             self.method.on_train_start(unwrap(self.network))
-        text = settings_file.dump(self.config)
+        text = settings_file.dump(self.settings)
         self.print_to_log_file(f"Settings of nnunet-semisam:\n{text}", add_timestamp=False)
         if self.local_rank == 0:
-            (Path(self.output_folder) / "semisam_config.yaml").write_text(text)
+            write_text(Path(self.output_folder) / "semisam_config.yaml", text)
 
     def on_epoch_start(self) -> None:
-        """Ask SAM between epochs, never inside a step."""
+        """Prompt generalists between epochs, never inside a step."""
         super().on_epoch_start()
         if self.pseudo_labels is not None:
             self.pseudo_labels.maybe_refresh(self.current_epoch)
 
     def on_train_epoch_start(self) -> None:
-        """Count steps from the start of the epoch."""
+        """Count steps from the start of the epoch; let the method's optimisers follow nnU-Net's learning rate."""
         super().on_train_epoch_start()
         self._step = 0
+        if self.optimisation is not None:
+            self.optimisation.follow_decay(self.optimizer.param_groups[0]["lr"] / self.initial_lr)
 
     @property
     def progress(self) -> float:
@@ -216,7 +295,9 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Take one optimiser step; see :mod:`nnunet_semisam.training.step`."""
         if self.method is None:
             return super().train_step(batch)
-        log = semi_supervised_step(self, batch, next(self.dataloader_unlabeled))
+        if self.semi_supervised_step is None:
+            self.semi_supervised_step = self._build_step()
+        log = self.semi_supervised_step(batch, next(self.dataloader_unlabeled), self.progress)
         self._step += 1
         return log
 
@@ -226,10 +307,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self.method is None:
             return
         terms = {name: float(np.nanmean(values)) for name, values in collate_outputs(train_outputs).items()}
-        if self.is_ddp:
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, terms)
-            terms = {name: float(np.nanmean([other[name] for other in gathered])) for name in terms}
+        all_ranks = ranks.gathered(terms)
+        terms = {name: float(np.nanmean([each[name] for each in all_ranks])) for name in terms}
         self.semisam_log.add(self.current_epoch, terms)
         if self.local_rank == 0:
             self.semisam_log.write(Path(self.output_folder))
@@ -268,12 +347,47 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self.disable_checkpointing:
             self.print_to_log_file("No checkpoint written, checkpointing is disabled")
             return
-        checkpoints.save_atomically(checkpoints.contents(self), Path(filename))
+        checkpoints.save(self._nnunet_checkpoint(), self._semisam_entry(), Path(filename))
         if self.pseudo_labels is not None:
-            self.pseudo_labels.keep_rounds_of_checkpoints()
+            self.pseudo_labels.keep_rounds(checkpoints.rounds_in_use(Path(self.output_folder)))
+
+    def _nnunet_checkpoint(self) -> dict[str, Any]:
+        """Return what nnU-Net 2.8.1 writes, with the deployed weights as ``network_weights``."""
+        student = unwrap(self.network)
+        deployed = student if self.method is None else self.method.inference_network(student)
+        return {
+            "network_weights": deployed.state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": type(self).__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+        }
+
+    def _semisam_entry(self) -> dict[str, Any]:
+        entry = {
+            "version": __version__,
+            "settings": self.settings.to_dict(),
+            "settings_sha256": self.settings.sha256,
+            "log": self.semisam_log.state_dict(),
+            "pseudo_labels": None if self.pseudo_labels is None else self.pseudo_labels.state_dict(),
+        }
+        if self.method is None:
+            return entry
+        return entry | {
+            "student": unwrap(self.network).state_dict(),
+            "method": {name: part.state_dict() for name, part in self.method.state_parts().items()},
+            "ensemble_members": list(self.method.ensemble_members),
+            "optimizers": [optimizer.state_dict() for optimizer in self.method.optimizers()],
+            "gate": self.gate.state_dict(),
+            "unlabeled_pass": self.unlabeled_pass.state_dict(),
+        }
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
-        """Restore a training: student, teacher, method, log, settings and the round of pseudo-labels.
+        """Restore a training: student, method, gate, log, settings and the round of pseudo-labels.
 
         Raises:
             UserError: If the file was written by a trainer without a ``semisam`` entry.
@@ -284,15 +398,21 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             raise UserError(
                 f"{path} was not written by {type(self).__name__}. Use it with -pretrained_weights instead."
             )
-        stored = SemiSAMConfig().replace(entry["config"], str(path))
+        stored = Settings().replace(entry["settings"], str(path))
         if settings_file.is_given():
-            self._conflict = stored.differences(self.config)
-        self._use_config(stored)
+            self._conflict = stored.differences(self.settings)
+        self._use_settings(stored)
         super().load_checkpoint(str(path))
         self.semisam_log.load_state_dict(entry["log"])
-        self._resumed, self._resumed_pseudo_labels = True, entry["pseudo_labels"]
+        self._resumed_entry = entry
         if self.method is not None:
-            unwrap(self.network).load_state_dict(entry["student"])
-            self.method.load_state_dict(entry["method"])
-            for optimizer, state in zip(self.method.optimizers(), entry["optimizers"], strict=True):
-                optimizer.load_state_dict(state)
+            self._restore_method(entry)
+
+    def _restore_method(self, entry: dict[str, Any]) -> None:
+        unwrap(self.network).load_state_dict(entry["student"])
+        for name, part in self.method.state_parts().items():
+            part.load_state_dict(entry["method"][name])
+        for optimizer, state in zip(self.method.optimizers(), entry["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.gate.load_state_dict(entry["gate"])
+        self.unlabeled_pass.load_state_dict(entry["unlabeled_pass"])

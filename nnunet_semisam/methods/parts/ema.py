@@ -5,12 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-
-def unwrap(network: nn.Module) -> nn.Module:
-    """Return the plain network below ``DistributedDataParallel`` and ``torch.compile``."""
-    if isinstance(network, nn.parallel.DistributedDataParallel):
-        network = network.module
-    return getattr(network, "_orig_mod", network)
+from nnunet_semisam.methods.parts.networks import unwrap
 
 
 class MovingAverage:

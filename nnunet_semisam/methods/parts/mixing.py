@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from nnunet_semisam.settings import SettingsBlock, setting, settings_block
+
+
+@settings_block("cutmix", used=lambda settings: settings.run.method != "supervised")
+@dataclass(frozen=True, kw_only=True)
+class CutMixSettings(SettingsBlock):
+    """The boxes that CutMix and copy-paste draw."""
+
+    smallest: float = setting(
+        0.1,
+        "Smallest share of the image that a box covers.",
+        above=0,
+        high=1,
+        source="boxes of 0.02 to 0.4 in UniMatch, https://arxiv.org/abs/2208.09910; larger here: organs fill a patch",
+    )
+    largest: float = setting(0.5, "Largest share of the image that a box covers.", above=0, high=1)
+    stretch: float = setting(
+        0.3,
+        "Standard deviation of the logarithm of a side relative to the others; 0 draws boxes like the image.",
+        low=0,
+    )
+
 
 def cutmix_mask(
-    shape: torch.Size | tuple[int, ...], device: torch.device, generator: torch.Generator | None = None
+    shape: torch.Size | tuple[int, ...],
+    device: torch.device,
+    settings: CutMixSettings | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Draw one box for each image of a batch.
 
     Args:
         shape: ``(B, C, *S)`` of the images.
         device: Where the mask is wanted.
+        settings: Size and shape of the boxes; ``None`` takes the defaults.
         generator: Source of randomness on the CPU; ``None`` is torch's own.
 
     Returns:
-        ``(B, 1, *S)``, bool, true where the other image is pasted. The box covers 0.1 to 0.5 of the image (up to
-        rounding to voxels) and is up to about three times as long, relative to the image, along one axis as along
-        another.
+        ``(B, 1, *S)``, bool, true where the other image is pasted. The box covers ``smallest`` to ``largest``
+        of the image (up to rounding to voxels); with the default ``stretch`` it is up to about three times as long,
+        relative to the image, along one axis as along another.
 
     Source:
-        CutMix, https://arxiv.org/abs/1905.04899, as used on segmentation by UniMatch, https://arxiv.org/abs/2208.09910
-        (boxes of 0.02 to 0.4 of the area there; larger here, since organs fill much of a medical patch).
+        CutMix, https://arxiv.org/abs/1905.04899, as used on segmentation by UniMatch, https://arxiv.org/abs/2208.09910.
     """
+    settings = settings or CutMixSettings()
     batch, spatial = shape[0], shape[2:]
     mask = torch.zeros((batch, 1, *spatial), dtype=torch.bool)
     for b in range(batch):
-        share = 0.1 + 0.4 * torch.rand(1, generator=generator).item()
+        share = settings.smallest + (settings.largest - settings.smallest) * torch.rand(1, generator=generator).item()
         scale = share ** (1 / len(spatial))
-        stretches = _stretches(len(spatial), generator)
+        stretches = _stretches(len(spatial), settings.stretch, generator)
         sides = [max(1, round(s * scale * stretch)) for s, stretch in zip(spatial, stretches, strict=True)]
         box = [slice(None), *(_place(side, s, generator) for side, s in zip(sides, spatial, strict=True))]
         mask[b][tuple(box)] = True
     return mask.to(device)
 
 
-def _stretches(count: int, generator: torch.Generator | None) -> list[float]:
+def _stretches(count: int, spread: float, generator: torch.Generator | None) -> list[float]:
     """Draw one factor for each axis; their product is 1, so that they change the shape of a box and not its size."""
-    logs = [0.3 * torch.randn(1, generator=generator).clamp(-2, 2).item() for _ in range(count)]
+    logs = [spread * torch.randn(1, generator=generator).clamp(-2, 2).item() for _ in range(count)]
     return [math.exp(log - sum(logs) / count) for log in logs]
 
 
@@ -49,6 +76,25 @@ def _place(side: int, size: int, generator: torch.Generator | None) -> slice:
     side = min(side, size)
     start = int(torch.randint(0, size - side + 1, (1,), generator=generator))
     return slice(start, start + side)
+
+
+def box_mask(shape: torch.Size | tuple[int, ...], device: torch.device, side: float) -> Tensor:
+    """Draw one box of fixed size at a random place for each image of a batch.
+
+    Args:
+        shape: ``(B, C, *S)`` of the images.
+        device: Where the mask is wanted.
+        side: Side of the box as a share of the image's, along every axis, in (0, 1).
+
+    Returns:
+        ``(B, 1, *S)``, bool, true inside the box.
+    """
+    batch, spatial = shape[0], shape[2:]
+    mask = torch.zeros((batch, 1, *spatial), dtype=torch.bool)
+    for b in range(batch):
+        places = [_place(max(1, round(side * size)), size, None) for size in spatial]
+        mask[b][(slice(None), *places)] = True
+    return mask.to(device)
 
 
 def mix(values: Tensor, mask: Tensor) -> Tensor:

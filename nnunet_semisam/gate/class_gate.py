@@ -1,0 +1,214 @@
+"""Which classes may be used in unlabeled terms, and how much: measured, never assumed from a step count.
+
+A network that has not learned a class predicts background there, and a student that learns from it unlearns the class:
+a naive Mean Teacher can end below plain nnU-Net. So a class is active only when the prompting network finds it on
+labeled training patches, and its share of the unlabeled patches is bounded by what labeled patches show.
+
+Shapes in this file: ``B`` batch, ``K`` output channels, ``*S`` spatial axes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nnunet_semisam.gate.area_prior import LABELED, UNLABELED, AreaPrior
+from nnunet_semisam.gate.merging import active_weights, merge_inactive
+from nnunet_semisam.gate.running_dice import RunningDice
+from nnunet_semisam.labels import Labels
+from nnunet_semisam.methods.base import PseudoLabel, UnlabeledTerm
+from nnunet_semisam.settings import SettingsBlock, setting, settings_block
+
+
+@settings_block("gate", used=lambda settings: settings.run.method != "supervised")
+@dataclass(frozen=True, kw_only=True)
+class GateSettings(SettingsBlock):
+    """When a class is active in unlabeled terms."""
+
+    dice: float = setting(
+        0.8,
+        """Dice that the prompting network must reach on labeled training patches before a class is active. The weight
+        of the class rises linearly from 0 here to 1 at `dice + width`; 0 makes every class active at once.""",
+        low=0,
+        high=1,
+        source="docs/results.md: at 0.6 a teacher of three ACDC patients starts too early",
+    )
+    width: float = setting(0.1, "Dice from the threshold to full weight.", above=0, high=1)
+    active_from: float = setting(
+        0.5, "Weight from which a class is active; below, it is merged into the background.", above=0, high=1
+    )
+    start: str = setting(
+        "all",
+        """Whether unlabeled terms wait until `all` classes are active, or start with `any`. After the start a class
+        that is lost again is merged into the background; the others go on.""",
+        choices=("all", "any"),
+        source="docs/results.md: with `any`, 1,400 steps of one active class cost more than they gave",
+    )
+    area_factor: float = setting(
+        2.0,
+        """A class may take at most this many times the share of voxels that it has on labeled patches, and must take at
+        least that share divided by it; beyond, its weight falls.""",
+        low=1,
+    )
+    measure_every: int = setting(
+        10, "Steps between two measurements, on labeled patches and against the student.", low=1
+    )
+    memory: float = setting(0.9, "Share of the old Dice counts kept per measurement.", low=0, below=1)
+    area_memory: float = setting(0.98, "Share of the old voxel counts kept per batch.", low=0, below=1)
+
+
+@dataclass(frozen=True)
+class GatedTarget:
+    """What the loss takes, after the gate.
+
+    Attributes:
+        logits: ``(B, K, *S)``; inactive classes merged into channel 0.
+        target: ``(B, K, *S)``, in the same form.
+        confidence: ``(B, 1, *S)``, in [0, 1], class weights included.
+        class_weights: ``(K,)``, in [0, 1].
+    """
+
+    logits: Tensor
+    target: Tensor
+    confidence: Tensor
+    class_weights: Tensor
+
+
+class ClassGate:
+    """Measures the prompting network, and weighs the classes of every unlabeled term.
+
+    Args:
+        settings: The block ``gate``.
+        labels: What the output channels mean.
+
+    Example:
+        >>> gate = ClassGate(GateSettings(start="any"), Labels.of_classes(2))
+        >>> gate.is_open()
+        False
+        >>> label = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]]).transpose(0, 1)  # (B, K, X): foreground, background
+        >>> gate.labeled_dice.measure(label, label)
+        >>> gate.is_open(), gate.class_weights().tolist()
+        (True, [1.0, 1.0])
+    """
+
+    def __init__(self, settings: GateSettings, labels: Labels) -> None:
+        self.settings, self.labels = settings, labels
+        self.labeled_dice = RunningDice(labels.heads, settings.memory)
+        self.agreement = RunningDice(labels.heads, settings.memory)
+        self.area = AreaPrior(labels, settings.area_factor, settings.area_memory)
+        self.started = settings.start == "any"
+
+    # ---------------------------------------------------------------------------------------------- measurements
+
+    def measure_labeled(self, prediction: Tensor, one_hot: Tensor, valid: Tensor, num_random: int) -> None:
+        """Measure the prompting network on a labeled batch.
+
+        Args:
+            prediction: Its hard prediction, ``(B, K, *S)``.
+            one_hot: The labels in the same form.
+            valid: 0 on the ignore label, else 1, ``(B, 1, *S)``.
+            num_random: How many patches, the first of the batch, were drawn at random: only these count for areas.
+        """
+        self.labeled_dice.measure(prediction, one_hot, valid)
+        random = slice(0, max(1, num_random))
+        self.area.count(LABELED, one_hot[random], valid[random])
+
+    def count_target(self, target: Tensor, num_random: int | None) -> None:
+        """Count the areas of a target ``(B, K, *S)`` on unlabeled patches, on those that were drawn at random."""
+        random = slice(0, len(target) if num_random is None else max(1, num_random))
+        self.area.count(UNLABELED, self.labels.hard(target[random]))
+
+    def measure_agreement(self, logits: Tensor, target: Tensor) -> None:
+        """Compare the student's logits on unlabeled patches with their target, ``(B, K, *S)`` each."""
+        student = self.labels.hard(self.labels.probabilities(logits.detach()))
+        self.agreement.measure(student, self.labels.hard(target.float()))
+
+    # -------------------------------------------------------------------------------------------------- decisions
+
+    def dice_weights(self) -> Tensor:
+        """Return the weight of each channel by its Dice on labeled patches, ``(K,)``; the background waits for all."""
+        if self.settings.dice == 0:
+            return torch.ones(self.labels.heads, dtype=torch.float32)
+        weights = ((self.labeled_dice.dice() - self.settings.dice) / self.settings.width).clamp(0, 1).float()
+        if not self.labels.has_regions:
+            weights[0] = weights[1:].min()
+        return weights
+
+    def class_weights(self) -> Tensor:
+        """Return the weight of each channel, ``(K,)``, float32 in [0, 1], on the CPU: Dice times area prior."""
+        return self.dice_weights() * self.area.class_weights()
+
+    def is_open(self) -> bool:
+        """Return whether unlabeled terms are used: the start was reached, and some class is active."""
+        weights = self.dice_weights()
+        foreground = weights[self.labels.first_foreground :]
+        self.started = self.started or bool((foreground >= self.settings.active_from).all())
+        return self.started and bool(weights.max() >= self.settings.active_from)
+
+    def estimated_dice(self) -> float:
+        """Return an estimate of the mean foreground Dice on unseen cases, in [0, 1], without their labels.
+
+        Two views of one case disagree where a network is unsure of new cases. Before anything was compared, the Dice on
+        labeled patches, which is too optimistic, stands in.
+        """
+        measured = self.agreement if self.agreement.measured else self.labeled_dice
+        return float(measured.dice()[self.labels.first_foreground :].mean())
+
+    def apply(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor) -> GatedTarget:
+        """Return what the loss takes of a term.
+
+        Where a confident stored pseudo-label has another class than the target, the target is not learned: the
+        pseudo-label has seen the whole case, and a generalist.
+
+        Args:
+            term: The term, after any mixing.
+            logits: The learner's logits on ``term.images``, ``(B, K, *S)``.
+            class_weights: From :meth:`class_weights`, on the device of the logits.
+        """
+        contradicted = None if term.pseudo is None else self._contradicted(term.target, term.pseudo)
+        target, confidence = term.target, term.confidence
+        if not self.labels.has_regions:
+            class_weights = active_weights(class_weights, self.settings.active_from)
+            merged_logits, target = merge_inactive(logits, target, class_weights)
+            weight = class_weights[target.max(dim=1, keepdim=True).indices]
+            if term.annotated is not None:  # a label needs no gate, and names its class
+                merged_logits = torch.where(term.annotated, logits, merged_logits)
+                target = torch.where(term.annotated, term.target, target)
+                weight = weight.masked_fill(term.annotated, 1.0)
+            logits, confidence = merged_logits, weight * confidence
+        if contradicted is not None:
+            if term.annotated is not None:
+                contradicted = contradicted & ~term.annotated
+            confidence = confidence.masked_fill(contradicted, 0.0)
+        return GatedTarget(logits, target, confidence, class_weights)
+
+    def _contradicted(self, target: Tensor, pseudo: PseudoLabel) -> Tensor:
+        """Return where a confident pseudo-label has another class than the target, ``(B, 1, *S)``, bool."""
+        if self.labels.has_regions:
+            differs = (self.labels.hard(target) != pseudo.target).any(dim=1, keepdim=True)
+        else:
+            differs = pseudo.target.gather(1, target.max(dim=1, keepdim=True).indices) == 0
+        return differs & (pseudo.confidence > 0)
+
+    # ------------------------------------------------------------------------------------------------ state and log
+
+    def log(self) -> dict[str, float]:
+        """Return the numbers worth a line in the training log."""
+        dice = {f"labeled_dice_{k}": float(value) for k, value in enumerate(self.labeled_dice.dice())}
+        weights = {f"class_weight_{k}": float(value) for k, value in enumerate(self.class_weights())}
+        return {"estimated_dice": self.estimated_dice(), **dice, **weights}
+
+    def state_dict(self) -> dict:
+        """Return all that was measured."""
+        return {name: part.state_dict() for name, part in self._parts().items()} | {"started": self.started}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Restore all that was measured."""
+        self.started = state["started"]
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, RunningDice | AreaPrior]:
+        return {"labeled_dice": self.labeled_dice, "agreement": self.agreement, "area": self.area}

@@ -1,0 +1,56 @@
+"""The networks of nnU-Net as methods meet them: wrapped, compiled, with or without deep supervision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from nnunet_semisam.errors import UserError
+
+
+def unwrap(network: nn.Module) -> nn.Module:
+    """Return the plain network below ``DistributedDataParallel`` and ``torch.compile``."""
+    if isinstance(network, nn.parallel.DistributedDataParallel):
+        network = network.module
+    return getattr(network, "_orig_mod", network)
+
+
+def finest(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Return the full-resolution output of a network with or without deep supervision."""
+    return output[0] if isinstance(output, (list, tuple)) else output
+
+
+def forward_with(
+    network: nn.Module, images: Tensor, change: Callable[[list[Tensor]], list[Tensor]]
+) -> Tensor | list[Tensor]:
+    """Return ``decoder(change(encoder(images)))``: a forward pass with changed features, for the unlabeled pass only.
+
+    The unwrapped network is used: under DDP the pass does not synchronise gradients, the labeled pass does.
+
+    Args:
+        network: A network of nnU-Net's encoder-decoder kind.
+        images: ``(B, C, *S)``.
+        change: Gets the encoder's feature maps, ``(B, channels, *S_stage)`` from fine to coarse, and returns as many of
+            the same shapes.
+
+    Returns:
+        Logits as the network's own forward pass returns them.
+
+    Raises:
+        UserError: If the network has no encoder and decoder.
+
+    Example:
+        Channel dropout on all features, as UniMatch perturbs them::
+
+            drop = torch.nn.Dropout2d(0.5)
+            logits = forward_with(student, unlabeled.weak, lambda features: [drop(f) for f in features])
+    """
+    plain = unwrap(network)
+    encoder, decoder = getattr(plain, "encoder", None), getattr(plain, "decoder", None)
+    if not isinstance(encoder, nn.Module) or not isinstance(decoder, nn.Module):
+        raise UserError(
+            f"This method changes features between encoder and decoder, but {type(plain).__name__} has no such parts. "
+            "Choose plans with one of nnU-Net's U-Nets (PlainConvUNet, ResidualEncoderUNet), or another method."
+        )
+    return decoder(change(encoder(images)))

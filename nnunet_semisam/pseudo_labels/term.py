@@ -1,0 +1,70 @@
+"""The stored pseudo-labels in a training step: from what the loader gives to a loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nnunet_semisam.labels import Labels
+from nnunet_semisam.methods.base import PseudoLabel
+from nnunet_semisam.methods.parts.losses import dice_and_cross_entropy
+from nnunet_semisam.methods.parts.schedules import decay
+
+if TYPE_CHECKING:
+    from nnunet_semisam.pseudo_labels.settings import SAMSettings
+
+
+class PseudoLabelTerm:
+    """Weighs and learns the pseudo-labels of a batch.
+
+    Args:
+        settings: The block ``sam``.
+        labels: What the output channels mean.
+
+    Attributes:
+        active: Whether a round of pseudo-labels is in use; the session sets it.
+    """
+
+    def __init__(self, settings: SAMSettings, labels: Labels) -> None:
+        self.settings, self.labels = settings, labels
+        self.active = False
+
+    def weight_by_schedule(self, progress: float) -> float:
+        """Return the weight of the term at this time of the training, whether or not there is a round."""
+        return self.settings.weight * decay(progress, self.settings.start, self.settings.decay)
+
+    def weight(self, progress: float) -> float:
+        """Return the weight of the term; 0 while no round is in use."""
+        return self.weight_by_schedule(progress) if self.active else 0.0
+
+    def pseudo_label(self, label: Tensor, confidence: Tensor, class_weights: Tensor) -> PseudoLabel:
+        """Turn what the loader gives into a target.
+
+        Args:
+            label: ``(B, 1, *S)`` int16 with -1 where there is none, or ``(B, R, *S)`` bool for regions.
+            confidence: ``(B, 1, *S)`` in [0, 1]; below ``confidence_threshold`` a voxel is ignored.
+            class_weights: Present weight of each output channel, ``(K,)``, on the device of the label.
+
+        Returns:
+            Target, and confidence times the present weight of the voxel's class: how good a network is changes faster
+            than labels are made. Overlapping regions share voxels, so there :meth:`loss` weighs channels.
+        """
+        confidence = confidence * (confidence >= self.settings.confidence_threshold)
+        if self.labels.has_regions:
+            return PseudoLabel(label.float(), confidence)
+        one_hot = torch.zeros((label.shape[0], self.labels.heads, *label.shape[2:]), device=label.device)
+        index = label.clamp(min=0).long()
+        return PseudoLabel(one_hot.scatter_(1, index, 1.0), confidence * class_weights[index])
+
+    def loss(self, logits: Tensor, pseudo: PseudoLabel, class_weights: Tensor) -> Tensor:
+        """Return the raw loss, a scalar.
+
+        Args:
+            logits: The student's logits on the strong view, ``(B, K, *S)``.
+            pseudo: The pseudo-label of the same voxels.
+            class_weights: Present weight of each output channel, ``(K,)``.
+        """
+        weights = class_weights if self.labels.has_regions else torch.ones_like(class_weights)
+        return dice_and_cross_entropy(logits, pseudo.target, pseudo.confidence, weights, self.labels)

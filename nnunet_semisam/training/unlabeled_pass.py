@@ -1,0 +1,175 @@
+"""The driver of all methods: gate, mixing, forward pass, loss, pseudo-label term and log of unlabeled patches.
+
+A method yields terms; everything that does not depend on the method's idea happens here, once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch, UnlabeledTerm
+from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
+from nnunet_semisam.methods.parts.mixing import CutMixSettings, cutmix_mask
+from nnunet_semisam.methods.parts.networks import finest
+from nnunet_semisam.methods.parts.schedules import rampup
+from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
+
+
+@dataclass
+class PassLog:
+    """Sums over the terms of one step; tensors stay on their device until the step is over."""
+
+    unlabeled_loss: list[Tensor] = field(default_factory=list)
+    unlabeled_confidence: list[Tensor] = field(default_factory=list)
+    pseudo_label_loss: list[Tensor] = field(default_factory=list)
+    pseudo_label_confident: list[Tensor] = field(default_factory=list)
+
+    def to_numbers(self) -> dict[str, float]:
+        """Return losses (sums over terms) and shares (means over terms), 0 where there was none; one copy to host."""
+        sums = [_total(self.unlabeled_loss), _total(self.pseudo_label_loss)]
+        means = [_mean(self.unlabeled_confidence), _mean(self.pseudo_label_confident)]
+        values = [value for value in (*sums, *means) if value is not None]
+        numbers = iter(torch.stack([value.double() for value in values]).tolist() if values else [])
+        names = ("unlabeled_loss", "pseudo_label_loss", "unlabeled_confidence", "pseudo_label_confident")
+        return {
+            name: 0.0 if value is None else next(numbers) for name, value in zip(names, (*sums, *means), strict=True)
+        }
+
+
+class UnlabeledPass:
+    """Computes the losses on unlabeled patches, one by one.
+
+    Args:
+        method: What to learn.
+        gate: Which classes are active.
+        mixing: The boxes of CutMix.
+        pseudo_labels: The pseudo-label term; ``None`` without generalists.
+
+    Attributes:
+        step: Steps taken; part of the checkpoint, since measurements are made every few steps.
+    """
+
+    def __init__(
+        self,
+        method: SSLMethod,
+        gate: ClassGate,
+        mixing: CutMixSettings | None = None,
+        pseudo_labels: PseudoLabelTerm | None = None,
+    ) -> None:
+        self.method, self.gate, self.mixing, self.pseudo_labels = method, gate, mixing, pseudo_labels
+        self.labels, self.settings = method.labels, method.settings
+        self.step = 0
+        self.log: dict[str, float] = {}
+
+    def losses(
+        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch, progress: float
+    ) -> Iterator[Tensor]:
+        """Yield the weighted loss of each term, a scalar with a graph; none while there is nothing to learn.
+
+        Call ``backward`` on each before asking for the next: the graph of one term is alive at a time. After the last,
+        :attr:`log` holds the numbers of the step.
+
+        Args:
+            student: The network that is trained (wrapped by DDP or compiled as nnU-Net has it).
+            labeled: The labeled batch of this step.
+            unlabeled: The unlabeled batch of this step.
+            progress: Fraction of the training done, in [0, 1].
+        """
+        due = self.step % self.gate.settings.measure_every == 0
+        self.step += 1
+        if due:
+            self._measure(student, labeled)
+        weight = self.settings.weight * rampup(progress, self.settings.start, self.settings.rampup)
+        active = weight > 0 and self.gate.is_open()
+        pseudo_weight = 0.0 if self.pseudo_labels is None else self.pseudo_labels.weight(progress)
+        log = PassLog()
+        if active or unlabeled.pseudo is not None:
+            terms = self.method.terms(student, labeled, unlabeled, progress)
+            for index, term in enumerate(terms):
+                first = index == 0
+                if first:
+                    self.gate.count_target(term.target, unlabeled.num_random)
+                class_weights = self.gate.class_weights().to(term.images.device)
+                term = self._mixed(term)
+                logits = finest((term.learner or student)(term.images))
+                if first and due:
+                    self.gate.measure_agreement(logits, term.target)
+                total = None
+                if active:
+                    total = self._unlabeled_loss(term, logits, class_weights, weight, log)
+                if term.pseudo is not None and pseudo_weight > 0:
+                    loss = pseudo_weight * self._pseudo_label_loss(term, logits, class_weights, log)
+                    total = loss if total is None else total + loss
+                if total is not None:
+                    yield total
+                del logits, total  # the graph of this term ends before the next begins
+        self.log = self._numbers(log, weight, pseudo_weight)
+
+    @torch.no_grad()
+    def _measure(self, student: nn.Module, labeled: LabeledBatch) -> None:
+        one_hot, valid = labeled.one_hot(self.labels)
+        probs = self.method.predict(self.method.prompting_network(student), labeled.data)
+        self.gate.measure_labeled(self.labels.hard(probs), one_hot, valid, labeled.num_random)
+
+    def _mixed(self, term: UnlabeledTerm) -> UnlabeledTerm:
+        if not term.mixable or len(term.images) < 2:
+            return term
+        if torch.rand(1).item() >= self.settings.cutmix_probability:
+            return term
+        return term.mixed(cutmix_mask(term.images.shape, term.images.device, self.mixing))
+
+    def _unlabeled_loss(
+        self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, weight: float, log: PassLog
+    ) -> Tensor:
+        loss = UNLABELED_LOSSES.get(term.loss or self.settings.loss)
+        gated = self.gate.apply(term, logits, class_weights)
+        raw = loss(gated.logits, gated.target, gated.confidence, gated.class_weights, self.labels)
+        log.unlabeled_loss.append(term.weight * raw.detach())
+        log.unlabeled_confidence.append(gated.confidence.mean())
+        total = weight * term.weight * raw
+        return total if term.extra is None else total + term.extra(logits)
+
+    def _pseudo_label_loss(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, log: PassLog) -> Tensor:
+        raw = self.pseudo_labels.loss(logits, term.pseudo, class_weights)
+        log.pseudo_label_loss.append(raw.detach())
+        log.pseudo_label_confident.append((term.pseudo.confidence > 0).float().mean())
+        return raw
+
+    def _numbers(self, log: PassLog, weight: float, pseudo_weight: float) -> dict[str, float]:
+        """Return the log of the step: the same names for all methods, and at every step."""
+        values = log.to_numbers()
+        numbers = {
+            "unlabeled_loss": values["unlabeled_loss"],
+            "unlabeled_weight": weight,
+            "unlabeled_weighted": weight * values["unlabeled_loss"],
+            "unlabeled_confidence": values["unlabeled_confidence"],
+        }
+        if self.pseudo_labels is not None:
+            numbers |= {
+                "pseudo_label_loss": values["pseudo_label_loss"],
+                "pseudo_label_weight": pseudo_weight,
+                "pseudo_label_weighted": pseudo_weight * values["pseudo_label_loss"],
+                "pseudo_label_confident": values["pseudo_label_confident"],
+            }
+        return numbers | self.gate.log()
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the number of steps."""
+        return {"step": self.step}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Restore the number of steps."""
+        self.step = state["step"]
+
+
+def _total(values: list[Tensor]) -> Tensor | None:
+    return torch.stack([value.float() for value in values]).sum() if values else None
+
+
+def _mean(values: list[Tensor]) -> Tensor | None:
+    return torch.stack([value.float() for value in values]).mean() if values else None
