@@ -1,54 +1,59 @@
-"""Write the table of docs/settings.md from the configuration's own text: ``python docs/make_settings.py``."""
+"""Write the tables of docs/settings.md from the settings' own fields: ``python docs/make_settings.py``."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-import re
+import json
 from pathlib import Path
+from typing import Any
 
-from nnunet_semisam.settings.config import SemiSAMConfig
+import nnunet_semisam.training.trainer  # noqa: F401  registers every block
+from nnunet_semisam.settings import BLOCKS, RunSettings, SettingsBlock, setting_of
 
 PAGE = Path(__file__).with_name("settings.md")
-BEGIN, END = "<!-- table: begin (written by docs/make_settings.py) -->", "<!-- table: end -->"
-ATTRIBUTE = re.compile(r"^    (\w+): (.+)$")
+BEGIN, END = "<!-- tables: begin (written by docs/make_settings.py) -->", "<!-- tables: end -->"
 
 
-def meanings() -> dict[str, str]:
-    """Return what the class says about each field, one paragraph each."""
-    lines = inspect.getdoc(SemiSAMConfig).split("Attributes:")[1].splitlines()
-    found: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        if match := ATTRIBUTE.match(line):
-            name = match[1]
-            found[name] = match[2]
-        elif line.strip():
-            found[name] += f" {line.strip()}"
-    return found
+def shown(value: Any) -> str:
+    """Return a default as yaml writes it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
 
 
-def sources() -> dict[str, str]:
-    """Return where a default comes from: the comment behind it."""
-    pattern = re.compile(r"^    (\w+): [^=\n]+ = [^#\n]+  # (.+)$", re.MULTILINE)
-    return dict(pattern.findall(inspect.getsource(SemiSAMConfig)))
-
-
-def table() -> str:
-    """Return the table, a row per setting."""
-    meaning, source = meanings(), sources()
-    rows = ["| setting | type | default | meaning | source of the default |", "|---|---|---|---|---|"]
-    for field in dataclasses.fields(SemiSAMConfig):
-        text = meaning[field.name].replace("``", "`").replace("|", "\\|")
-        kind = field.type.replace(" | ", " or ")
-        rows.append(f"| `{field.name}` | {kind} | `{field.default}` | {text} | {source.get(field.name, '')} |")
+def table(block: type[SettingsBlock]) -> str:
+    """Return the table of a block, a row per setting."""
+    rows = ["| setting | default | allowed | meaning | source of the default |", "|---|---|---|---|---|"]
+    for field in dataclasses.fields(block):
+        about = setting_of(field)
+        kind = str(field.type).replace(" | None", " or null").replace("tuple[", "list of ").removesuffix(", ...]")
+        kind = kind.replace(", ...]", "")
+        allowed = f"{kind}, {about.allowed()}" if about.allowed() else kind
+        meaning = about.meaning.replace("|", "\\|")
+        rows.append(f"| `{field.name}` | `{shown(field.default)}` | {allowed} | {meaning} | {about.source or ''} |")
     return "\n".join(rows)
 
 
+def section(title: str, block: type[SettingsBlock]) -> str:
+    """Return a heading, the first sentence of the block's docstring, and its table."""
+    about = (inspect.getdoc(block) or "").split("\n\n")[0]
+    if not dataclasses.fields(block):
+        return f"### {title}\n\n{about}"
+    return f"### {title}\n\n{about}\n\n{table(block)}"
+
+
+def tables() -> str:
+    """Return all sections: the flat settings, then each block by name."""
+    parts = [section("Flat settings", RunSettings)]
+    parts += [section(f"Block `{name}`", BLOCKS[name].cls) for name in sorted(BLOCKS)]
+    return "\n\n".join(parts)
+
+
 def page(text: str) -> str:
-    """Return the page with a fresh table between its marks."""
+    """Return the page with fresh tables between its marks."""
     before, rest = text.split(BEGIN)
-    return f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+    return f"{before}{BEGIN}\n\n{tables()}\n\n{END}{rest.split(END)[1]}"
 
 
 if __name__ == "__main__":

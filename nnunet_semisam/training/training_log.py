@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from nnunet_semisam.io.atomic import open_atomically, replaced_file
 
 CSV_NAME = "semisam_log.csv"
 PICTURE_NAME = "progress_semisam.png"
@@ -32,12 +33,10 @@ class TrainingLog:
 
     def write(self, folder: Path) -> None:
         """Write the csv file and the picture to ``folder``."""
-        temporary = folder / f".{CSV_NAME}.tmp"
-        with open(temporary, "w", newline="") as file:
+        with open_atomically(folder / CSV_NAME, "w") as file:
             writer = csv.DictWriter(file, self.columns())
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(temporary, folder / CSV_NAME)
         self._plot(folder / PICTURE_NAME)
 
     def _plot(self, path: Path) -> None:
@@ -45,8 +44,8 @@ class TrainingLog:
 
         panels = {
             "weighted terms": [c for c in self.columns() if c.endswith("_weighted")],
-            "teacher Dice on labeled patches": [c for c in self.columns() if c.startswith("teacher_dice")],
-            "class trust": [c for c in self.columns() if c.startswith("class_trust")],
+            "Dice on labeled patches": [c for c in self.columns() if c.startswith("labeled_dice")],
+            "class weight": [c for c in self.columns() if c.startswith("class_weight")],
         }
         figure = Figure(figsize=(8, 9), layout="constrained")
         for axis, (title, columns) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
@@ -56,7 +55,8 @@ class TrainingLog:
             if columns:
                 axis.legend(fontsize=7)
         axis.set_xlabel("epoch")
-        figure.savefig(path, dpi=100)
+        with replaced_file(path) as temporary:
+            figure.savefig(temporary, dpi=100)
 
     def state_dict(self) -> list[dict[str, float]]:
         """Return the rows."""
