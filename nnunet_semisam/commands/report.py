@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write what was asked for."""
-    from nnunet_semisam.report.benchmark_folder import read_benchmark
+    from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
 
     benchmark = read_benchmark(args.input)
     ending = ".md" if args.markdown else ".csv" if args.csv else ".html"

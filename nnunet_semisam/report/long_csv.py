@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 
 COLUMNS = (
     *("dataset", "configuration", "budget", "trainer", "label", "metric", "unit", "mean", "low", "high"),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from nnunet_semisam.benchmark.metrics import MEAN
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.findings import cautions, data_notes
-from nnunet_semisam.report.formats import NONE, count, interval, p_value, title
-from nnunet_semisam.report.published import Anchors, find_anchors
-from nnunet_semisam.report.published_section import caution, notes
-from nnunet_semisam.report.training_cases import read_dataset
-from nnunet_semisam.report.training_logs import read_terms
-from nnunet_semisam.report.unused_cases import unused_cases
+from nnunet_semisam.report.drawing.number_formats import NONE, count, interval, p_value, title
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.inactive_runs import unused_cases
+from nnunet_semisam.report.reading.published import Anchors, find_anchors
+from nnunet_semisam.report.reading.training_cases import read_dataset
+from nnunet_semisam.report.reading.training_logs import read_terms
+from nnunet_semisam.report.sections.findings import cautions, data_notes
+from nnunet_semisam.report.sections.published import caution, notes
 from nnunet_semisam.training.training_log import CSV_NAME
 
 NUMBERS = 3  # columns of words before those of numbers

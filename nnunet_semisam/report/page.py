@@ -8,24 +8,25 @@ from pathlib import Path
 
 from nnunet_semisam import __version__
 from nnunet_semisam.benchmark.tasks import DONE
-from nnunet_semisam.report import result_tables, setup_section
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.commands_section import commands_part
-from nnunet_semisam.report.comparison import ALPHA, FEWEST_GROUPS
-from nnunet_semisam.report.cost_section import cost_section
-from nnunet_semisam.report.efficiency import efficiency_chart
-from nnunet_semisam.report.findings import cautions, data_notes, findings
-from nnunet_semisam.report.formats import count
-from nnunet_semisam.report.html_parts import escape, paragraph
-from nnunet_semisam.report.published import Anchors, find_anchors
-from nnunet_semisam.report.published_section import published_section
-from nnunet_semisam.report.sam_section import sam_section
-from nnunet_semisam.report.software import versions_part
-from nnunet_semisam.report.training_cases import read_dataset
-from nnunet_semisam.report.training_logs import read_training
-from nnunet_semisam.report.training_section import training_section
-from nnunet_semisam.report.unused_cases import unused_cases
-from nnunet_semisam.report.viewers import viewer_section
+from nnunet_semisam.report.drawing.html_parts import escape, paragraph
+from nnunet_semisam.report.drawing.number_formats import count
+from nnunet_semisam.report.drawing.viewers import viewer_section
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.inactive_runs import unused_cases
+from nnunet_semisam.report.reading.published import Anchors, find_anchors
+from nnunet_semisam.report.reading.software import versions_part
+from nnunet_semisam.report.reading.training_cases import read_dataset
+from nnunet_semisam.report.reading.training_logs import read_training
+from nnunet_semisam.report.sections import result_tables
+from nnunet_semisam.report.sections import setup as setup_section
+from nnunet_semisam.report.sections.comparison import ALPHA, FEWEST_GROUPS
+from nnunet_semisam.report.sections.cost import cost_section
+from nnunet_semisam.report.sections.efficiency import efficiency_chart
+from nnunet_semisam.report.sections.findings import cautions, data_notes, findings
+from nnunet_semisam.report.sections.published import published_section
+from nnunet_semisam.report.sections.repeat import commands_part
+from nnunet_semisam.report.sections.sam import sam_section
+from nnunet_semisam.report.sections.training import training_section
 
 ASSETS = Path(__file__).with_name("assets")
 GLOSSARY = (

@@ -124,7 +124,7 @@ def test_unreadable_truth_fails_its_run_alone(study, raw):
 def test_results_are_written_after_every_run(study, raw, monkeypatch):
     """A benchmark that is killed in its second run has a report of the first."""
     from nnunet_semisam.commands import benchmark as command
-    from nnunet_semisam.report.benchmark_folder import read_benchmark
+    from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
 
     made = plan.begin(study("--folds", "0"))
     first, second = made.runs()

@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from invented import make_benchmark
 
-from nnunet_semisam.report.benchmark_folder import read_benchmark
+from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
 
 
 @pytest.fixture(scope="session")

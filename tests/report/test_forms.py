@@ -8,11 +8,14 @@ from dataclasses import replace
 import pytest
 
 from nnunet_semisam import cli
-from nnunet_semisam.report import charts, findings, formats, html_parts, page, result_tables
 from nnunet_semisam.report import markdown as markdown_module
+from nnunet_semisam.report import page
+from nnunet_semisam.report.drawing import charts, html_parts
+from nnunet_semisam.report.drawing import number_formats as formats
 from nnunet_semisam.report.long_csv import COLUMNS, long_csv
 from nnunet_semisam.report.markdown import markdown
-from nnunet_semisam.report.training_cases import DatasetRecord
+from nnunet_semisam.report.reading.training_cases import DatasetRecord
+from nnunet_semisam.report.sections import findings, result_tables
 
 
 @pytest.mark.parametrize(

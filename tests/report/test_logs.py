@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nnunet_semisam.report.sam_section import figures_of
-from nnunet_semisam.report.training_logs import read_training
+from nnunet_semisam.report.reading.training_logs import read_training
+from nnunet_semisam.report.sections.sam import figures_of
 from nnunet_semisam.training.training_log import TrainingLog
 
 START = "2026-01-01 00:00:00.000001: "

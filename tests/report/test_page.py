@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from invented import OURS
 
-from nnunet_semisam.report.benchmark_folder import read_benchmark
-from nnunet_semisam.report.formats import interval
+from nnunet_semisam.report.drawing.number_formats import interval
 from nnunet_semisam.report.page import render
+from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
 
 VOID = {"meta", "input", "br", "hr", "link", "img"}
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.efficiency import efficiency_chart
 from nnunet_semisam.report.markdown import published_lines
-from nnunet_semisam.report.published import DATA, find_anchors
-from nnunet_semisam.report.published_section import published_section
-from nnunet_semisam.report.training_cases import DatasetRecord, TrainingCases, read_dataset
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.published import DATA, find_anchors
+from nnunet_semisam.report.reading.training_cases import DatasetRecord, TrainingCases, read_dataset
+from nnunet_semisam.report.sections.efficiency import efficiency_chart
+from nnunet_semisam.report.sections.published import published_section
 
 ACDC, LA = json.loads(DATA.read_text())
 

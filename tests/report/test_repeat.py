@@ -8,9 +8,12 @@ import pytest
 from invented import OURS
 
 from nnunet_semisam import cli
-from nnunet_semisam.report import commands_section, cost_section, data_commands, software
-from nnunet_semisam.report.benchmark_folder import read_benchmark
-from nnunet_semisam.report.training_cases import DatasetRecord
+from nnunet_semisam.report.reading import software
+from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
+from nnunet_semisam.report.reading.training_cases import DatasetRecord
+from nnunet_semisam.report.sections import cost as cost_section
+from nnunet_semisam.report.sections import data_commands
+from nnunet_semisam.report.sections import repeat as commands_section
 
 MINI = {
     "data_identifier": "nnUNetPlans_2d",

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,11 @@ import pytest
 
 from nnunet_semisam.benchmark import results, statistics, summary
 from nnunet_semisam.benchmark.plan import BASELINE, Run
-from nnunet_semisam.report import comparison, findings, result_tables, setup_section
-from nnunet_semisam.report.benchmark_folder import Benchmark, read_benchmark
 from nnunet_semisam.report.long_csv import long_csv
 from nnunet_semisam.report.markdown import markdown
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.sections import comparison, findings, result_tables
+from nnunet_semisam.report.sections import setup as setup_section
 
 OURS = "nnUNetTrainerSemiSAM"
 
@@ -128,23 +128,6 @@ def test_matched_runs_need_no_such_words():
     assert "2 pairs of runs" in said
     assert "do not compare" not in said
     assert "pair)" not in result_tables.class_table(benchmark)
-
-
-def test_a_summary_of_an_older_version_is_computed_anew(folder, tmp_path, benchmark_result):
-    shutil.copytree(folder, tmp_path / "b", ignore=shutil.ignore_patterns("*.nii.gz"))
-    path = tmp_path / "b" / "results.json"
-    content = json.loads(path.read_text())
-    for cell in content["summary"]:
-        del cell["unit"]
-        if cell["difference"]:
-            del cell["difference"]["pairs"]
-            cell["difference"]["p"] = 0.777
-    path.write_text(json.dumps(content))
-    found = read_benchmark(tmp_path / "b")
-    assert found.recomputed
-    assert not benchmark_result.recomputed
-    assert found.content["summary"] == benchmark_result.content["summary"]
-    assert any("computed anew from results.csv" in text for text in findings.cautions(found))
 
 
 @pytest.mark.parametrize(("hours", "words"), [(1.05, None), (1.5, "took 1.50 times the hours"), (0.5, "0.50 times")])

@@ -10,7 +10,8 @@ import SimpleITK
 from invented import BASELINE, OURS, SPACING, heart, write_image
 from PIL import Image
 
-from nnunet_semisam.report import example_cases, sprites, volumes
+from nnunet_semisam.report.drawing import sprites
+from nnunet_semisam.report.reading import example_cases, volumes
 
 
 def test_examples_are_worst_median_best_and_largest_loss(benchmark_result):
@@ -102,7 +103,7 @@ def test_the_page_says_along_which_axis_of_the_file_slices_are_counted(page):
 def test_a_name_with_brackets_is_found(benchmark_result, folder, tmp_path):
     from dataclasses import replace
 
-    from nnunet_semisam.report.viewers import viewer
+    from nnunet_semisam.report.drawing.viewers import viewer
 
     example = example_cases.choose_examples(benchmark_result)[0]
     images = tmp_path / "held_out/test/images"
@@ -116,7 +117,7 @@ def test_what_is_ignored_is_no_label_of_the_legend(benchmark_result, tmp_path):
     import json
     from dataclasses import replace
 
-    from nnunet_semisam.report.dataset_labels import dataset_labels
+    from nnunet_semisam.report.reading.dataset_labels import dataset_labels
 
     (tmp_path / benchmark_result.runs[0]["predictions"]).mkdir(parents=True)
     labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}

@@ -7,16 +7,22 @@ from typing import Any
 
 from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.benchmark.tasks import DONE
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.comparison import ALPHA, BETTER, FEWEST_GROUPS, TOO_FEW, WORSE, least_p, unmatched, verdict
-from nnunet_semisam.report.equal_hours import uneven_hours
-from nnunet_semisam.report.formats import count, interval, p_value
-from nnunet_semisam.report.training_cases import DatasetRecord
+from nnunet_semisam.report.drawing.number_formats import count, interval, p_value
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.training_cases import DatasetRecord
+from nnunet_semisam.report.sections.comparison import (
+    ALPHA,
+    BETTER,
+    FEWEST_GROUPS,
+    TOO_FEW,
+    WORSE,
+    least_p,
+    unmatched,
+    verdict,
+)
+from nnunet_semisam.report.sections.equal_hours import uneven_hours
 
 FEW_GROUPS = 15  # below, intervals leave out the truth in 7 % and more of cases, not in 5 % (normal differences)
-RECOMPUTED = (
-    "An older version wrote results.json. Means, intervals and tests of this page were computed anew from results.csv."
-)
 
 ABSENT_LABELS = (
     "Where the truth lacks a label and none is predicted, there is nothing to judge, and the case is in no mean of "
@@ -89,8 +95,6 @@ def cautions(benchmark: Benchmark) -> list[str]:
     if groups and min(groups) < FEW_GROUPS:
         found.append(f"Only {count(min(groups), 'patient')} judged some means: intervals of so few are too narrow.")
     found += _too_few(cells) + _unpaired(benchmark, cells) + uneven_hours(benchmark)
-    if benchmark.recomputed:
-        found.append(RECOMPUTED)
     failures = sum(c["failures"] for c in cells)
     if failures:
         found.append(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.formats import count
-from nnunet_semisam.report.training_logs import Series
+from nnunet_semisam.report.drawing.number_formats import count
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.training_logs import Series
 
 WEIGHTED = "_weighted"  # how columns of the log end that hold what an unlabeled term added to the loss
 

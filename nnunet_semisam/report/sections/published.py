@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnunet_semisam.benchmark.metrics import MEAN
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.formats import interval
-from nnunet_semisam.report.html_parts import Cell, escape, number_cell, paragraph, table, text_cell
-from nnunet_semisam.report.published import Anchors
+from nnunet_semisam.report.drawing.html_parts import Cell, escape, number_cell, paragraph, table, text_cell
+from nnunet_semisam.report.drawing.number_formats import interval
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.published import Anchors
 
 HEAD = ("labeled", "method", "Dice, %", "remark", "from")
 

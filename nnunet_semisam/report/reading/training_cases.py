@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunet_semisam.benchmark.plan import split_digest
 from nnunet_semisam.data.raw_files import image_files
-from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, MANIFEST_FILE, SPLIT_FILE
 

@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.charts import Axes, Line, Point, line_chart
-from nnunet_semisam.report.dataset_labels import label_names
-from nnunet_semisam.report.formats import NONE, number
-from nnunet_semisam.report.html_parts import Cell, details, number_cell, paragraph, table, text_cell
-from nnunet_semisam.report.training_logs import TrainingRecord
+from nnunet_semisam.report.drawing.charts import Axes, Line, Point, line_chart
+from nnunet_semisam.report.drawing.html_parts import Cell, details, number_cell, paragraph, table, text_cell
+from nnunet_semisam.report.drawing.number_formats import NONE, number
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.dataset_labels import label_names
+from nnunet_semisam.report.reading.training_logs import TrainingRecord
 
 CHARTS = {"agreement": "Dice between network and SAM", "trust": "mean trust in pseudo-labels"}
 FIGURES = re.compile(r"Dice ([\d.]+) \(network\), ([\d.]+) \(SAM\), ([\d.]+) \(chosen fusion\) over (\d+) cases")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nnunet_semisam.benchmark.tasks import DONE
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.formats import quantity
+from nnunet_semisam.report.drawing.number_formats import quantity
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 
 TOLERANCE = 0.1  # of the baseline's hours
 

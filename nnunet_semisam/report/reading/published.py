@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.report.anchor_limits import limits
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.dataset_labels import dataset_labels
-from nnunet_semisam.report.training_cases import DatasetRecord, TrainingCases
+from nnunet_semisam.report.reading.anchor_limits import limits
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.dataset_labels import dataset_labels
+from nnunet_semisam.report.reading.training_cases import DatasetRecord, TrainingCases
 from nnunet_semisam.splits.label_budgets import group_function
 
-DATA = Path(__file__).with_name("assets") / "published.json"
+DATA = Path(__file__).parents[1] / "assets" / "published.json"
 
 
 @dataclass(frozen=True)

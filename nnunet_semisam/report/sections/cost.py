@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnunet_semisam.benchmark.tasks import DONE
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.formats import NONE, gigabytes, quantity
-from nnunet_semisam.report.html_parts import Cell, details, number_cell, paragraph, pre, table, text_cell
+from nnunet_semisam.report.drawing.html_parts import Cell, details, number_cell, paragraph, pre, table, text_cell
+from nnunet_semisam.report.drawing.number_formats import NONE, gigabytes, quantity
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 
 NOTE = (
     "Hours by the clock, of all starts, killed ones included; GPU hours are those with a GPU, one for each run. "

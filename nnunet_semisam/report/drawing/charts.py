@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nnunet_semisam.report.html_parts import escape
+from nnunet_semisam.report.drawing.html_parts import escape
 
 WIDTH, HEIGHT = 640, 320
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 42

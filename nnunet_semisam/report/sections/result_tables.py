@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnunet_semisam.benchmark.metrics import FAILURES, MEAN
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.comparison import BETTER, WORSE, unmatched, verdict
-from nnunet_semisam.report.formats import NONE, count, interval, number, p_value, title
-from nnunet_semisam.report.html_parts import Cell, number_cell, table, text_cell
+from nnunet_semisam.report.drawing.html_parts import Cell, number_cell, table, text_cell
+from nnunet_semisam.report.drawing.number_formats import NONE, count, interval, number, p_value, title
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.sections.comparison import BETTER, WORSE, unmatched, verdict
 
 METRICS = ("dice", "hd95", "assd", "volume_error")
 MOST_ROWS = 6000  # of the table of cases: more make a page slow

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.benchmark.held_out import CHECKED_FILE
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.html_parts import details, paragraph, plain_table, pre
-from nnunet_semisam.report.training_cases import DatasetRecord
+from nnunet_semisam.report.drawing.html_parts import details, paragraph, plain_table, pre
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.training_cases import DatasetRecord
 
 LENGTHS = {
     "steps": "the same training length",

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.benchmark.metrics import INVENTED, MEAN, MISSED
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.dataset_labels import dataset_labels
-from nnunet_semisam.report.example_cases import Example, choose_examples
-from nnunet_semisam.report.formats import number
-from nnunet_semisam.report.html_parts import escape, paragraph
-from nnunet_semisam.report.sprites import LABEL_COLORS, gray_sprite, mask_sprite, target_size
-from nnunet_semisam.report.volumes import MOST_SLICES, CaseVolumes, read_case
+from nnunet_semisam.report.drawing.html_parts import escape, paragraph
+from nnunet_semisam.report.drawing.number_formats import number
+from nnunet_semisam.report.drawing.sprites import LABEL_COLORS, gray_sprite, mask_sprite, target_size
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.dataset_labels import dataset_labels
+from nnunet_semisam.report.reading.example_cases import Example, choose_examples
+from nnunet_semisam.report.reading.volumes import MOST_SLICES, CaseVolumes, read_case
 
 MOST_BYTES = 12_000_000  # of all pictures of a page
 FEWEST_SLICES = 5

@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nnunet_semisam.report.anchor_limits import used_plans
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.training_cases import DatasetRecord
+from nnunet_semisam.report.reading.anchor_limits import used_plans
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.training_cases import DatasetRecord
 from nnunet_semisam.splits.group_selection import as_name
 from nnunet_semisam.splits.replan import PLANNED_ON
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.html_parts import paragraph, plain_table
+from nnunet_semisam.report.drawing.html_parts import paragraph, plain_table
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 
 NOTHING = "nothing"
 WEIGHTS = "SAM weights, fingerprint"

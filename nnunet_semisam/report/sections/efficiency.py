@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from nnunet_semisam.benchmark.metrics import MEAN
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.charts import Axes, Line, Point, line_chart
-from nnunet_semisam.report.formats import FACTORS, count, interval, number, title
-from nnunet_semisam.report.published import Anchors
+from nnunet_semisam.report.drawing.charts import Axes, Line, Point, line_chart
+from nnunet_semisam.report.drawing.number_formats import FACTORS, count, interval, number, title
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.published import Anchors
 
 SHIFT = 0.018  # of x between trainers, so that intervals do not hide each other
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.benchmark.tasks import DONE
-from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from nnunet_semisam.benchmark.tasks import DONE
-from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 
 NNUNET_FEATURES = 32  # nnU-Net's UNet_base_num_features, of plain and residual networks
 FIELD_STEPS = 30_000  # max_iterations in the code that most of these publications build on

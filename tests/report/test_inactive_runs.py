@@ -2,7 +2,7 @@
 
 import pytest
 
-from nnunet_semisam.report.unused_cases import added_nothing, unused_cases
+from nnunet_semisam.report.reading.inactive_runs import added_nothing, unused_cases
 
 
 def terms(**weighted):

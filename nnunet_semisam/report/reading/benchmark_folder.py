@@ -12,7 +12,6 @@ from typing import Any
 
 from nnunet_semisam.benchmark.metrics import MEAN, UNITS
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.report.old_results import is_old, summary_of
 
 FORMAT = 1
 
@@ -25,13 +24,11 @@ class Benchmark:
         folder: Where it lies; paths in ``content`` are relative to it.
         content: ``results.json``.
         rows: ``results.csv``, with numbers where there are numbers and ``None`` where a field is empty.
-        recomputed: Whether the summary was computed anew, as an older version had written it.
     """
 
     folder: Path
     content: dict[str, Any]
     rows: list[dict[str, Any]]
-    recomputed: bool = False
 
     @property
     def study(self) -> dict[str, Any]:
@@ -119,15 +116,12 @@ def read_benchmark(folder: Path) -> Benchmark:
             )
         rows = _read_rows(folder / "results.csv")
         _require(content)
-        old = is_old(content)
-        if old:
-            content["summary"] = summary_of(content, rows)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"The results in {folder} cannot be read ({error!r}). Start the benchmark once more: it keeps what is done "
             "and writes results.json and results.csv anew."
         ) from error
-    return Benchmark(folder.resolve(), content, rows, recomputed=old)
+    return Benchmark(folder.resolve(), content, rows)
 
 
 def _require(content: Mapping[str, Any]) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.charts import Axes, Line, Point, line_chart
-from nnunet_semisam.report.html_parts import details, escape, paragraph
-from nnunet_semisam.report.training_logs import Series, TrainingRecord
+from nnunet_semisam.report.drawing.charts import Axes, Line, Point, line_chart
+from nnunet_semisam.report.drawing.html_parts import details, escape, paragraph
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.training_logs import Series, TrainingRecord
 
 PANEL_WIDTH, PANEL_HEIGHT = 460, 260
 PANELS: tuple[tuple[str, Callable[[str], bool]], ...] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nnunet_semisam.report.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 
 NOT_SEGMENTED = ("background", "ignore")  # nnU-Net's own names
 

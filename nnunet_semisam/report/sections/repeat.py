@@ -8,11 +8,11 @@ from pathlib import Path
 import yaml
 
 from nnunet_semisam.benchmark.tasks import AUTO
-from nnunet_semisam.report.benchmark_folder import Benchmark
-from nnunet_semisam.report.data_commands import data_commands, dataset_id
-from nnunet_semisam.report.html_parts import details, pre
-from nnunet_semisam.report.software import WEIGHTS, common
-from nnunet_semisam.report.training_cases import DatasetRecord
+from nnunet_semisam.report.drawing.html_parts import details, pre
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.software import WEIGHTS, common
+from nnunet_semisam.report.reading.training_cases import DatasetRecord
+from nnunet_semisam.report.sections.data_commands import data_commands, dataset_id
 
 SETTINGS_FILE = "settings.yaml"
 OURS = "nnunet-semisam"

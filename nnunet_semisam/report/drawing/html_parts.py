@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nnunet_semisam.report.formats import NONE
+from nnunet_semisam.report.drawing.number_formats import NONE
 
 
 def escape(text: object) -> str:

@@ -1,0 +1,1 @@
+"""HTML, numbers, charts and pictures of slices: how things are drawn, whatever they mean."""
