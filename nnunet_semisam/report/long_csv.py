@@ -6,24 +6,71 @@ import csv
 import io
 
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.records import Summary
 
 COLUMNS = (
-    *("dataset", "configuration", "budget", "trainer", "label", "metric", "unit", "mean", "low", "high"),
-    *("cases", "groups", "runs", "failures", "absent"),
-    *("difference", "difference_low", "difference_high", "difference_cases", "difference_groups"),
-    *("difference_pairs", "p"),
+    "dataset",
+    "configuration",
+    "budget",
+    "trainer",
+    "label",
+    "metric",
+    "unit",
+    "mean",
+    "low",
+    "high",
+    "cases",
+    "groups",
+    "runs",
+    "failures",
+    "absent",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "difference_cases",
+    "difference_groups",
+    "difference_pairs",
+    "p",
 )
 
 
 def long_csv(benchmark: Benchmark) -> str:
     """Return the table; what does not exist is empty. Dice is in [0, 1]. Single cases are in ``results.csv``."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
-    for cell in benchmark.content["summary"]:
-        found = cell["difference"] or {}
-        difference = {"difference": found.get("mean"), "p": found.get("p")}
-        difference |= {f"difference_{key}": found.get(key) for key in ("low", "high", "cases", "groups", "pairs")}
-        row = {**cell, **difference, "dataset": benchmark.study["dataset"], "unit": benchmark.units[cell["metric"]]}
-        writer.writerow({key: "" if value is None else value for key, value in row.items()})
+    for summary in benchmark.summaries:
+        writer.writerow(_row(benchmark, summary))  # None is written as an empty field
     return text.getvalue()
+
+
+def _row(benchmark: Benchmark, summary: Summary) -> dict[str, str | float | None]:
+    row = {
+        "dataset": benchmark.study.dataset,
+        "configuration": summary.configuration,
+        "budget": summary.budget,
+        "trainer": summary.trainer,
+        "label": summary.label,
+        "metric": summary.metric,
+        "unit": benchmark.units[summary.metric],
+        "mean": summary.mean,
+        "low": summary.low,
+        "high": summary.high,
+        "cases": summary.cases,
+        "groups": summary.groups,
+        "runs": summary.runs,
+        "failures": summary.failures,
+        "absent": summary.absent,
+    }
+    difference = summary.difference
+    if difference is not None:
+        row |= {
+            "difference": difference.mean,
+            "difference_low": difference.low,
+            "difference_high": difference.high,
+            "difference_cases": difference.cases,
+            "difference_groups": difference.groups,
+            "difference_pairs": difference.pairs,
+            "p": difference.p,
+        }
+    return row

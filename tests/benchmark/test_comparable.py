@@ -77,7 +77,7 @@ def test_mean_over_labels_is_over_the_same_labels_on_both_sides():
 
 def test_a_reader_is_told(write, study):
     from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
-    from nnunet_semisam.report.sections.findings import cautions
+    from nnunet_semisam.report.sections.cautions import cautions
 
     write({OURS: [[GOOD, RIGHT]], BASELINE: [[GOOD, WRONG]]})
     text = " ".join(cautions(read_benchmark(study().folder)))

@@ -124,7 +124,7 @@ def test_unreadable_truth_fails_its_run_alone(study, raw):
 def test_results_are_written_after_every_run(study, raw, monkeypatch):
     """A benchmark that is killed in its second run has a report of the first."""
     from nnunet_semisam.commands import benchmark as command
-    from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
+    from nnunet_semisam.report.reading.benchmark_folder import GridCell, read_benchmark
 
     made = plan.begin(study("--folds", "0"))
     first, second = made.runs()
@@ -138,8 +138,8 @@ def test_results_are_written_after_every_run(study, raw, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         command.execute(args, made, [runs.Perform(made, first), Killed(made, second)])
     found = read_benchmark(made.folder)
-    assert [run["status"] for run in found.runs] == ["done", "new"]
-    assert found.cell("2d", 1, BASELINE, "mean", "dice")["mean"] == 1.0
+    assert [run.status.value for run in found.runs] == ["done", "new"]
+    assert found.summary(GridCell("2d", 1, BASELINE)).mean == 1.0
 
 
 def test_own_results_and_settings_reach_the_command_and_our_trainers_are_found(tmp_path, monkeypatch):

@@ -8,6 +8,21 @@ import SimpleITK
 
 from nnunet_semisam.benchmark import plan, results
 from nnunet_semisam.benchmark.metrics import UNITS
+from nnunet_semisam.pseudo_labels import round_log
+from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, CaseRecord, ClassRecord, RoundRecord
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.records import (
+    Equal,
+    Fold,
+    HeldOutCases,
+    JudgedOn,
+    RunResult,
+    RunStatus,
+    Score,
+    ScoreStatus,
+    Study,
+    Summary,
+)
 
 BASELINE, TEACHER, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher", "nnUNetTrainerSemiSAM"
 LABELS = {"background": 0, "RV": 1, "MYO & wall": 2, "LV": 3}
@@ -82,35 +97,35 @@ def make_benchmark(folder, shape=Shape(), **changes):
     """Write the folder of a benchmark and return its study."""
     study = plan.begin(make_study(folder, shape, **changes))
     rng = np.random.default_rng(0)
-    truths = {}
+    label_maps = {}
     for patient in range(shape.patients):
         for frame in range(1, shape.frames + 1):
             case = f"q{patient}_frame{frame:02d}"
-            truths[case] = heart(shape.size, rng.uniform(-2, 2, 2), rng.uniform(-0.1, 0.15))
-            write_image(photograph(truths[case], rng), folder / "held_out/test/images" / f"{case}_0000.nii.gz")
-            write_image(truths[case], folder / "held_out/test/labels" / f"{case}.nii.gz")
+            label_maps[case] = heart(shape.size, rng.uniform(-2, 2, 2), rng.uniform(-0.1, 0.15))
+            write_image(photograph(label_maps[case], rng), folder / "held_out/test/images" / f"{case}_0000.nii.gz")
+            write_image(label_maps[case], folder / "held_out/test/labels" / f"{case}.nii.gz")
     for run in study.runs():
-        write_run(study, run, truths, shape)
+        write_run(study, run, label_maps, shape)
     results.write_results(study)
     return study
 
 
-def write_run(study, run, truths, shape):
+def write_run(study, run, label_maps, shape):
     """Write what a finished run leaves: ours errs less than the teacher, that less than the baseline."""
     folder = study.folder_of(run)
     rng = np.random.default_rng([run.seed, run.budget, len(run.trainer)])
     error = {BASELINE: 0.3, TEACHER: 0.22, OURS: 0.15}[run.trainer] / run.budget**0.5
     scores = {}
-    for i, (case, truth) in enumerate(truths.items()):
+    for i, (case, label_map) in enumerate(label_maps.items()):
         shift = rng.normal(0, 12 * error, 2)
-        predicted = heart(truth.shape, shift, rng.normal(0, error))
+        predicted = heart(label_map.shape, shift, rng.normal(0, error))
         if run.trainer == BASELINE and run.budget == 1 and i == 1:
             predicted[predicted == 1] = 0  # a missed label
         write_image(predicted, folder / "predictions" / f"{case}.nii.gz")
         scores[case] = [
             score
             for label, value in list(LABELS.items())[1:]
-            for score in invented_scores(label, predicted == value, truth == value)
+            for score in invented_scores(label, predicted == value, label_map == value)
         ]
     (folder / "predictions" / "dataset.json").write_text(json.dumps({"labels": LABELS, "file_ending": ".nii.gz"}))
     (folder / "scores.json").write_text(json.dumps(scores))
@@ -126,9 +141,9 @@ def write_run(study, run, truths, shape):
     write_training(results.training_folder(study, run), run, shape, rng)
 
 
-def invented_scores(label, predicted, truth):
+def invented_scores(label, predicted, actual):
     """Return a true Dice, and distances made up from it: the real ones need a large library."""
-    dice = 2 * float((predicted & truth).sum()) / float(predicted.sum() + truth.sum())
+    dice = 2 * float((predicted & actual).sum()) / float(predicted.sum() + actual.sum())
     missed = not predicted.any()
     numbers = dict.fromkeys(UNITS, 2.0 * (1 - dice)) | {"dice": dice, "hd95": 40 * (1 - dice), "assd": 9 * (1 - dice)}
     for metric, value in numbers.items():
@@ -149,8 +164,6 @@ def write_training(folder, run, shape, rng):
     text, rows = [], []
     for epoch in range(shape.epochs):
         done = epoch / shape.epochs
-        if ours and epoch in (shape.epochs // 2, shape.epochs * 3 // 4):
-            text += sam_lines(len([line for line in text if "SAM round" in line]), epoch, done)
         dice = 0.85 - 0.6 * np.exp(-4 * done) + 0.02 * rng.standard_normal()
         text += [
             f"2026-01-01 00:00:00.000001: Epoch {epoch} ",
@@ -159,27 +172,143 @@ def write_training(folder, run, shape, rng):
             f"2026-01-01 00:00:00.000001: Pseudo dice [np.float32({dice:.4f}), np.float32({dice - 0.1:.4f}), nan] ",
             "2026-01-01 00:00:00.000001: Epoch time: 12.5 s ",
         ]
-        row = {"epoch": epoch, "consistency": 0.3 * np.exp(-2 * done), "consistency_weight": min(1, 2 * done)}
-        row |= {"consistency_weighted": row["consistency"] * row["consistency_weight"], "class_trust_1": done}
-        rows.append(row | {"teacher_dice_1": 1 - np.exp(-4 * done), "consistency_trusted": done})
+        row = {"epoch": epoch, "unlabeled_loss": 0.3 * np.exp(-2 * done), "unlabeled_weight": min(1, 2 * done)}
+        row |= {"unlabeled_weighted": row["unlabeled_loss"] * row["unlabeled_weight"], "class_weight_1": done}
+        rows.append(row | {"labeled_dice_1": 1 - np.exp(-4 * done), "unlabeled_confidence": done})
     (folder / "training_log_2026_1_1_00_00_00.txt").write_text("\n".join(text) + "\n")
     if run.trainer != BASELINE:
         lines = [",".join(rows[0]), *(",".join(f"{value:.6g}" for value in row.values()) for row in rows)]
         (folder / "semisam_log.csv").write_text("\n".join(lines) + "\n")
+    if ours:
+        for number, epoch in enumerate((shape.epochs // 2, shape.epochs * 3 // 4)):
+            write_round(folder, number, epoch)
 
 
 REASON = "SAM helps: Dice 0.691 (network), 0.776 (SAM), 0.776 (chosen fusion) over 6 cases"
 REASON_OFF = "SAM does not help: Dice 0.654 (network), 0.633 (SAM), 0.654 (chosen fusion) over 6 cases"
 
 
-def sam_lines(index, epoch, done):
-    return [
-        "2026-01-01 00:00:00.000001: SAM calibration on labeled cases:",
-        f"  class 1: SAM is on with weight 0.75: {REASON}",
-        f"  class 2: SAM is OFF: {REASON_OFF} ",
-        f"2026-01-01 00:00:00.000001: SAM round {index} (network of epoch {epoch}): 40 cases in 120.2 s (load 0.1, "
-        "predict 31.7); trusted voxels 84 %, cached 0 %",
-        f"  class 1: 681 prompts, 1 collapsed (0 empty), network/SAM Dice {0.7 + 0.2 * done:.3f}, mean trust 0.245, "
-        "trusted 0 %",
-        "  class 2: 0 prompts, 0 collapsed (0 empty), network/SAM Dice -, mean trust 0.741, trusted 87 % ",
-    ]
+def write_round(folder, number, epoch):
+    """Write a calibration, two cases and the end of a round: SAM helps with class 1, and is off for class 2."""
+    classes = (
+        ClassRecord("1", "nano", 0.75, (0.6, 0.7), 0.691, 0.776, 0.776, 6, REASON),
+        ClassRecord("2", "nano", 0.0, (0.5, 0.5), 0.654, 0.633, 0.654, 6, REASON_OFF),
+    )
+    round_log.append(folder, CalibrationRecord(number, epoch, 0.7, 20.5, classes))
+    for case in ("a2_frame01", "a3_frame01"):
+        round_log.append(folder, case_record(number, epoch, case))
+    round_log.append(folder, RoundRecord(number, epoch, 2, True, 141.3))
+
+
+def case_record(number=0, epoch=1, case="a", **changes):
+    record = CaseRecord(
+        round=number,
+        epoch=epoch,
+        case=case,
+        names=("1", "2"),
+        agreement=(0.83, None),
+        confidence=(0.245, 0.741),
+        confident_share=(0.125, 0.875),
+        prompts=(681, 0),
+        rejected=(2, 0),
+        empty=(1, 0),
+        weights=(0.75, 0.0),
+        confident_share_all=0.84,
+        histogram=((0,) * 9 + (900,), (10, 0, 30, 0, 0, 0, 0, 0, 0, 0), (0,) * 7 + (5, 5, 0)),
+        seconds={"load": 0.1, "predict": 31.7},
+        cache_hit=True,
+    )
+    return replace(record, **changes)
+
+
+def study_record(**changes):
+    """A study that no file holds."""
+    study = Study(
+        dataset="Dataset901_Invented",
+        plans="nnUNetPlans",
+        plans_sha256="0" * 64,
+        trainers=(BASELINE, OURS),
+        configurations=("2d",),
+        folds={0: Fold(1, "1" * 64)},
+        seeds=(0,),
+        settings=SETTINGS,
+        equal=Equal.STEPS,
+        judged_on=JudgedOn.TEST,
+        test_set=None,
+        group=None,
+        device="cpu",
+    )
+    return replace(study, **changes)
+
+
+def run_record(**changes):
+    """A finished run that no file holds."""
+    run = RunResult(
+        name="x",
+        trainer=BASELINE,
+        configuration="2d",
+        budget=1,
+        fold=0,
+        seed=0,
+        status=RunStatus.DONE,
+        error=None,
+        steps=300,
+        train_hours=1.0,
+        predict_hours=0.1,
+        gpu_hours=0.0,
+        attempts=2,
+        peak_memory_bytes=None,
+        peak_gpu_bytes=None,
+        gpu=None,
+        host="box",
+        device="cpu",
+        software=(),
+        training="m/fold_0",
+        predictions="p",
+    )
+    return replace(run, **changes)
+
+
+def summary_record(**changes):
+    """A mean Dice over labels that no file holds."""
+    summary = Summary(
+        mean=0.7,
+        low=0.6,
+        high=0.8,
+        cases=20,
+        groups=20,
+        configuration="2d",
+        budget=1,
+        trainer=BASELINE,
+        label="mean",
+        metric="dice",
+        unit="1",
+        runs=1,
+        run_means=(0.7,),
+        failures=0,
+        absent=0,
+        difference=None,
+    )
+    return replace(summary, **changes)
+
+
+def benchmark_record(folder, **changes):
+    """A benchmark that no file holds."""
+    benchmark = Benchmark(
+        folder=folder,
+        study=study_record(),
+        baseline=BASELINE,
+        versions=VERSIONS,
+        held_out=HeldOutCases({0: "held_out/test"}, {}),
+        runs=(run_record(),),
+        costs=(),
+        summaries=(summary_record(),),
+        scores=(),
+    )
+    return replace(benchmark, **changes)
+
+
+def score_record(**changes):
+    """A row of results.csv that no file holds."""
+    score = Score("x", "q", "q", "a", "dice", "1", 0.7, 0.7, ScoreStatus.OK)
+    return replace(score, **changes)

@@ -66,11 +66,11 @@ def test_every_part_is_there_and_the_menu_leads_to_it(outline):
 
 
 def test_every_mean_stands_with_its_interval_difference_and_failures(page, benchmark_result):
-    for cell in benchmark_result.content["summary"]:
-        if cell["metric"] == "dice":
-            assert f">{interval(cell, 'dice')}<" in page
-            if cell["difference"]:
-                assert f">{interval(cell['difference'], 'dice', '+')}<" in page
+    for summary in benchmark_result.summaries:
+        if summary.metric == "dice":
+            assert f">{interval(summary, 'dice')}<" in page
+            if summary.difference:
+                assert f">{interval(summary.difference, 'dice', '+')}<" in page
     assert ">RV missed<" in page
     assert 'title="undefined: scored as the worst case"' in page
 
@@ -94,7 +94,7 @@ def test_names_from_files_cannot_become_markup(page, folder, tmp_path):
 
 def test_curves_of_all_terms_are_drawn(page):
     training = page.split('<section id="training">')[1].split("</section>")[0]
-    for name in ("train_loss", "val_loss", "consistency_weighted", "consistency_weight", "teacher_dice_1"):
+    for name in ("train_loss", "val_loss", "unlabeled_weighted", "unlabeled_weight", "labeled_dice_1"):
         assert f"</svg>{name}</li>" in training
     assert training.count("<details>") == 12
 

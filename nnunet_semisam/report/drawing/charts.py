@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 
 from nnunet_semisam.report.drawing.html_parts import escape
 
-WIDTH, HEIGHT = 640, 320
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 42
+WIDTH = 640
+HEIGHT = 320
+LEFT = 52  # margins around the drawing
+RIGHT = 14
+TOP = 12
+BOTTOM = 42
 COLORS = 8  # of the style sheet
 MOST_POINTS = 200  # of a line: more cannot be told apart
 
@@ -75,12 +79,8 @@ def line_chart(lines: Sequence[Line], axes: Axes) -> str:
     if not lines:
         return ""
     frame = _Frame(lines, axes)
-    content = "".join([frame.grid(), *(_draw(line, frame) for line in lines)])
-    legend = "".join(
-        f'<li><svg class="key" viewBox="0 0 30 12" aria-hidden="true">{_key(line)}</svg>{escape(line.name)}</li>'
-        for line in lines
-        if line.name
-    )
+    content = frame.grid() + "".join(_draw(line, frame) for line in lines)
+    legend = "".join(_legend_entry(line) for line in lines if line.name)
     return (
         f'<figure class="chart"><svg viewBox="0 0 {axes.width} {axes.height}" role="img" '
         f'aria-label="{escape(axes.title)}">{content}</svg><ul class="legend">{legend}</ul></figure>'
@@ -93,8 +93,9 @@ def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
     raw = span / most
     power = 10 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+    first = math.floor(low / step + 1e-9)
+    last = max(math.ceil(high / step - 1e-9), first + 1)
+    return [round(i * step, 12) for i in range(first, last + 1)]
 
 
 class _Frame:
@@ -103,24 +104,37 @@ class _Frame:
     def __init__(self, lines: Sequence[Line], axes: Axes) -> None:
         self.axes = axes
         points = [point for line in lines for point in (*line.points, *line.dots)]
-        ends = [value for p in points for value in (p.y, p.low, p.high) if value is not None]
-        self.y_ticks = round_ticks(min([*ends, *axes.y_range]), max([*ends, *axes.y_range]))
-        xs = [point.x for point in points]
-        self.x_ticks = list(axes.x_ticks) or [t for t in round_ticks(min(xs), max(xs)) if min(xs) <= t <= max(xs)]
-        low, high = self._scale(min(xs)), self._scale(max(xs))
+        heights = list(axes.y_range)
+        for point in points:
+            heights += [value for value in (point.y, point.low, point.high) if value is not None]
+        self.y_ticks = round_ticks(min(heights), max(heights))
+
+        left = min(point.x for point in points)
+        right = max(point.x for point in points)
+        self.x_ticks = list(axes.x_ticks)
+        if not self.x_ticks:
+            self.x_ticks = [tick for tick in round_ticks(left, right) if left <= tick <= right]
+
+        low = self._scale(left)
+        high = self._scale(right)
         margin = 0.06 * (high - low) if axes.x_ticks else 0.0
-        self._x = (low - (margin or 0.5 * (low == high)), high + (margin or 0.5 * (low == high)))
+        if margin == 0.0 and low == high:
+            margin = 0.5
+        self._low = low - margin
+        self._high = high + margin
 
     def _scale(self, x: float) -> float:
         return math.log(x) if self.axes.log_x else x
 
     def x(self, value: float) -> float:
-        low, high = self._x
-        return LEFT + (self.axes.width - LEFT - RIGHT) * (self._scale(value) - low) / (high - low)
+        share = (self._scale(value) - self._low) / (self._high - self._low)
+        return LEFT + (self.axes.width - LEFT - RIGHT) * share
 
     def y(self, value: float) -> float:
-        low, high = self.y_ticks[0], self.y_ticks[-1]
-        return self.axes.height - BOTTOM - (self.axes.height - TOP - BOTTOM) * (value - low) / (high - low)
+        low = self.y_ticks[0]
+        high = self.y_ticks[-1]
+        share = (value - low) / (high - low)
+        return self.axes.height - BOTTOM - (self.axes.height - TOP - BOTTOM) * share
 
     def grid(self) -> str:
         width, height = self.axes.width, self.axes.height
@@ -144,30 +158,44 @@ class _Frame:
 
 
 def _draw(line: Line, frame: _Frame) -> str:
-    color = f"s{line.color % COLORS}"
-    parts = []
     points = _thin(line.points)
-    path = " ".join(f"{frame.x(p.x):.1f},{frame.y(p.y):.1f}" for p in points)
+    parts = []
     if len(points) > 1:
-        parts.append(f'<polyline class="line{" dashed" if line.dashed else ""}" points="{path}"/>')
-    for p in points:
-        x = frame.x(p.x)
-        if p.low is not None and p.high is not None:
-            low, high = frame.y(p.low), frame.y(p.high)
-            parts.append(f'<path class="whisker" d="M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8')
-            parts.append(f'M{x - 4:.1f} {high:.1f}h8"/>')
+        path = " ".join(f"{frame.x(point.x):.1f},{frame.y(point.y):.1f}" for point in points)
+        parts.append(f'<polyline class="{_line_class(line)}" points="{path}"/>')
+    for point in points:
+        x = frame.x(point.x)
+        if point.low is not None and point.high is not None:
+            parts.append(_whisker(x, frame.y(point.low), frame.y(point.high)))
         if line.markers or len(points) == 1:
-            parts.append(_marker(x, frame.y(p.y), line.color, p.title))
-    for p in line.dots:
-        parts.append(f'<circle class="dot" cx="{frame.x(p.x):.1f}" cy="{frame.y(p.y):.1f}" r="2.5">{_title(p.title)}')
-        parts.append("</circle>")
-    return f'<g class="{color}">{"".join(parts)}</g>'
+            parts.append(_marker(x, frame.y(point.y), line.color, point.title))
+    for point in line.dots:
+        place = f'cx="{frame.x(point.x):.1f}" cy="{frame.y(point.y):.1f}"'
+        parts.append(f'<circle class="dot" {place} r="2.5">{_title(point.title)}</circle>')
+    return f'<g class="{_color_class(line)}">{"".join(parts)}</g>'
+
+
+def _line_class(line: Line) -> str:
+    return "line dashed" if line.dashed else "line"
+
+
+def _color_class(line: Line) -> str:
+    return f"s{line.color % COLORS}"
+
+
+def _whisker(x: float, low: float, high: float) -> str:
+    """Return the bar of an interval, in pixels of the drawing."""
+    bar = f"M{x:.1f} {low:.1f}V{high:.1f}"
+    ends = f"M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"
+    return f'<path class="whisker" d="{bar}{ends}"/>'
 
 
 def _thin(points: Sequence[Point]) -> Sequence[Point]:
     """Leave points out evenly where there are too many; the last one stays."""
-    step = -(-len(points) // MOST_POINTS)
-    return points if step <= 1 else [*points[:-1:step], points[-1]]
+    step = math.ceil(len(points) / MOST_POINTS)
+    if step <= 1:
+        return points
+    return [*points[:-1:step], points[-1]]
 
 
 def _marker(x: float, y: float, form: int, title: str = "") -> str:
@@ -184,8 +212,16 @@ def _title(text: str) -> str:
     return f"<title>{escape(text)}</title>" if text else ""
 
 
+def _legend_entry(line: Line) -> str:
+    return f'<li><svg class="key" viewBox="0 0 30 12" aria-hidden="true">{_key(line)}</svg>{escape(line.name)}</li>'
+
+
 def _key(line: Line) -> str:
-    stroke = '<polyline class="line{}" points="1,6 29,6"/>'.format(" dashed" if line.dashed else "")
-    mark = _marker(15, 6, line.color) if line.markers else ""
-    dot = "" if line.points else '<circle class="dot" cx="15" cy="6" r="3"/>'
-    return f'<g class="s{line.color % COLORS}">{stroke if line.points else ""}{mark if line.points else ""}{dot}</g>'
+    """Return how a line looks, for the legend."""
+    if line.points:
+        content = f'<polyline class="{_line_class(line)}" points="1,6 29,6"/>'
+        if line.markers:
+            content += _marker(15, 6, line.color)
+    else:
+        content = '<circle class="dot" cx="15" cy="6" r="3"/>'
+    return f'<g class="{_color_class(line)}">{content}</g>'

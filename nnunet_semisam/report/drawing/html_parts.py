@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nnunet_semisam.report.drawing.number_formats import NONE
+from nnunet_semisam.report.drawing.number_formats import NONE, integer
 
 
 def escape(text: object) -> str:
@@ -43,6 +43,16 @@ def number_cell(text: str, value: float | None, **options: str) -> Cell:
     return Cell(text, None if text == NONE else value, **options)
 
 
+def integer_cell(value: int | None, **options: str) -> Cell:
+    """Return a cell with a whole number that may be missing."""
+    return number_cell(integer(value), value, **options)
+
+
+def bullet_list(texts: Sequence[str]) -> str:
+    """Return sentences as a list."""
+    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
+
+
 def table(name: str, head: Sequence[str], rows: Sequence[Sequence[Cell]], *, filtered: bool = False) -> str:
     """Return a table that can be sorted by a click on a column's head, or with Enter on it.
 
@@ -52,16 +62,9 @@ def table(name: str, head: Sequence[str], rows: Sequence[Sequence[Cell]], *, fil
         rows: Cells.
         filtered: Whether a field to filter rows by words stands above the table.
     """
-    titles = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button">{escape(title)}</button></th>' for title in head
-    )
-    body = "".join(f"<tr>{''.join(map(_td, row))}</tr>" for row in rows)
-    search = (
-        f'<p class="filter"><label>Show rows with <input type="search" aria-label="Filter {escape(name)}"></label> '
-        '<output class="dim"></output></p>'
-        if filtered
-        else ""
-    )
+    titles = "".join(_sortable_head(title) for title in head)
+    body = "".join(_row(row) for row in rows)
+    search = _search_field(name) if filtered else ""
     return (
         f'<div class="table-block">{search}<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}">'
         f'<table class="sortable"><caption>{escape(name)}</caption><thead><tr>{titles}</tr></thead>'
@@ -69,30 +72,54 @@ def table(name: str, head: Sequence[str], rows: Sequence[Sequence[Cell]], *, fil
     )
 
 
+def _sortable_head(title: str) -> str:
+    return f'<th scope="col" aria-sort="none"><button type="button">{escape(title)}</button></th>'
+
+
+def _search_field(name: str) -> str:
+    return (
+        f'<p class="filter"><label>Show rows with <input type="search" aria-label="Filter {escape(name)}"></label> '
+        '<output class="dim"></output></p>'
+    )
+
+
+def _row(cells: Sequence[Cell]) -> str:
+    return "<tr>" + "".join(_td(cell) for cell in cells) + "</tr>"
+
+
 def _td(cell: Cell) -> str:
-    numeric = isinstance(cell.sort, (int, float)) or cell.text == NONE
-    classes = " ".join(filter(None, ["n" if numeric else "", cell.kind]))
-    attributes = f' class="{classes}"' if classes else ""
+    classes = []
+    if isinstance(cell.sort, int | float) or cell.text == NONE:
+        classes.append("n")
+    if cell.kind:
+        classes.append(cell.kind)
+    attributes = f' class="{" ".join(classes)}"' if classes else ""
     if cell.sort is None:
         attributes += ' data-v=""'
     elif str(cell.sort) != cell.text:
         attributes += f' data-v="{escape(cell.sort)}"'
     if cell.title:
         attributes += f' title="{escape(cell.title)}"'
-    return f"<td{attributes}>{cell.text if cell.markup else escape(cell.text)}</td>"
+    content = cell.text if cell.markup else escape(cell.text)
+    return f"<td{attributes}>{content}</td>"
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a small table that is read, not sorted."""
     titles = "".join(f'<th scope="col">{escape(title)}</th>' for title in head)
-    body = "".join("<tr>" + "".join(f"<td>{escape(value)}</td>" for value in row) + "</tr>" for row in rows)
+    lines = []
+    for row in rows:
+        cells = "".join(f"<td>{escape(value)}</td>" for value in row)
+        lines.append(f"<tr>{cells}</tr>")
+    body = "".join(lines)
     return f'<div class="scroll"><table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def details(title: str, content: str, *, opened: bool = False, note: str = "") -> str:
     """Return a part that opens on demand."""
     more = f' <span class="dim">{escape(note)}</span>' if note else ""
-    return f"<details{' open' if opened else ''}><summary>{escape(title)}{more}</summary>{content}</details>"
+    attribute = " open" if opened else ""
+    return f"<details{attribute}><summary>{escape(title)}{more}</summary>{content}</details>"
 
 
 def paragraph(text: str, kind: str = "") -> str:

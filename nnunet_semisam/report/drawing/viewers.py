@@ -1,148 +1,187 @@
-"""Slice viewers: image, truth and every trainer side by side, one slider for all."""
+"""Slice viewers: image, ground truth and every trainer side by side, one slider for all."""
 
 from __future__ import annotations
 
 import glob
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nnunet_semisam.benchmark.metrics import INVENTED, MEAN, MISSED
 from nnunet_semisam.report.drawing.html_parts import escape, paragraph
 from nnunet_semisam.report.drawing.number_formats import number
-from nnunet_semisam.report.drawing.sprites import LABEL_COLORS, gray_sprite, mask_sprite, target_size
+from nnunet_semisam.report.drawing.sprites import css_color, gray_sprite, mask_sprite, target_size
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.dataset_labels import dataset_labels
-from nnunet_semisam.report.reading.example_cases import Example, choose_examples
-from nnunet_semisam.report.reading.volumes import MOST_SLICES, CaseVolumes, read_case
+from nnunet_semisam.report.reading.example_cases import Example
+from nnunet_semisam.report.reading.records import MEAN, RunResult, ScoreStatus
+from nnunet_semisam.report.reading.volumes import GROUND_TRUTH, MOST_SLICES, CaseVolumes, read_case
 
-MOST_BYTES = 12_000_000  # of all pictures of a page
 FEWEST_SLICES = 5
 ORDINALS = {1: "first", 2: "second", 3: "third"}
 
 
-def viewer_section(benchmark: Benchmark) -> str:
-    """Return the viewers of all examples; fewer slices each where they would make the page too large."""
-    examples = choose_examples(benchmark)
-    if not examples:
-        return paragraph("No run is done, so there is no segmentation to show.", "dim")
-    share = MOST_BYTES // len(examples)
-    parts, cell = [legend(benchmark)], None
-    for i, example in enumerate(examples):
-        run = example.runs[0]
-        if cell != (run["configuration"], run["budget"]):
-            cell = (run["configuration"], run["budget"])
-            title = f"{cell[0]}, {cell[1]} labeled"
-            parts.append(f'<h4>{escape(title)} <span class="dim">fold {run["fold"]}, seed {run["seed"]}</span></h4>')
-        parts.append(viewer(benchmark, example, f"v{i}", share))
-    return "".join(parts)
+@dataclass(frozen=True)
+class CasePictures:
+    """A case that is ready to be drawn.
+
+    Attributes:
+        volumes: Its image and label maps.
+        image: All slices in one picture, as a data URI.
+        masks: Source -> all slices of its label map likewise; sources without a usable file are left out.
+        size: Height and width of a slice in pixels.
+    """
+
+    volumes: CaseVolumes
+    image: str
+    masks: Mapping[str, str]
+    size: tuple[int, int]
+
+    @property
+    def num_bytes(self) -> int:
+        """Return the size of all pictures."""
+        return len(self.image) + sum(len(mask) for mask in self.masks.values())
 
 
 def viewer(benchmark: Benchmark, example: Example, name: str, most_bytes: int) -> str:
-    """Return one viewer, or a sentence if the case's image or truth cannot be read."""
+    """Return one viewer, or a sentence if the case's image or ground truth cannot be read.
+
+    Args:
+        benchmark: The results.
+        example: The case and its runs.
+        name: Identifier of the viewer on the page.
+        most_bytes: Size of its pictures; slices are left out where they would be larger.
+    """
     head = f"<h5>{escape(example.case)} <span>{escape('; '.join(example.reasons))}</span></h5>"
-    folder = _held_out_folder(benchmark, example.runs[0])
-    image = next(iter(sorted((folder / "images").glob(f"{glob.escape(example.case)}_0000.*"))), None)
-    if image is None:
+    folder = benchmark.folder / benchmark.held_out.folders[example.runs[0].fold]
+    images = sorted((folder / "images").glob(f"{glob.escape(example.case)}_0000.*"))
+    if not images:
         missing = f"The image of this case is not in {folder / 'images'}: the dataset has moved."
         return f'<figure class="viewer">{head}{paragraph(missing, "bad")}</figure>'
+    image = images[0]
     ending = image.name.removeprefix(f"{example.case}_0000")
-    paths = {"truth": folder / "labels" / f"{example.case}{ending}"}
-    paths |= {run["run"]: benchmark.folder / run["predictions"] / f"{example.case}{ending}" for run in example.runs}
+    masks = {GROUND_TRUTH: folder / "labels" / f"{example.case}{ending}"}
+    for run in example.runs:
+        masks[run.name] = benchmark.folder / run.predictions / f"{example.case}{ending}"
     try:
-        volumes, pictures, size = _fitting(image, paths, most_bytes)
+        pictures = _fitting_pictures(image, masks, most_bytes)
     except RuntimeError as error:
         return f'<figure class="viewer">{head}{paragraph(f"This case cannot be read: {error}", "bad")}</figure>'
-    return f'<figure class="viewer" id="{name}" tabindex="-1">{head}' + _body(
-        benchmark, example, name, volumes, pictures, size
+    content = (
+        _style(name, example, pictures)
+        + _panes(benchmark, example, pictures.masks, pictures.volumes)
+        + _controls(example, pictures.volumes)
+        + f'<figcaption class="dim">{escape(_note(pictures.volumes))}</figcaption>'
     )
+    return f'<figure class="viewer" id="{name}" tabindex="-1">{head}{content}</figure>'
 
 
-def _fitting(image: Path, paths: dict[str, Path], most_bytes: int) -> tuple[CaseVolumes, dict[str, str], tuple]:
+def _fitting_pictures(image: Path, masks: Mapping[str, Path], most_bytes: int) -> CasePictures:
     """Return a case and its pictures with as many slices as fit."""
     slices = MOST_SLICES
     while True:
-        volumes = read_case(image, paths, slices)
-        size = target_size(volumes.image.shape[1:], volumes.spacing_mm)
-        pictures = {"image": gray_sprite(volumes.image, size)}
-        pictures |= {key: mask_sprite(mask, size) for key, mask in volumes.masks.items() if mask is not None}
-        total = sum(map(len, pictures.values()))
+        pictures = _pictures(read_case(image, masks, slices))
+        total = pictures.num_bytes
         if total <= most_bytes or slices <= FEWEST_SLICES:
-            return volumes, pictures, size
-        slices = max(FEWEST_SLICES, int(len(volumes.slices) * most_bytes / total))
+            return pictures
+        slices = max(FEWEST_SLICES, int(len(pictures.volumes.slices) * most_bytes / total))
 
 
-def _body(
-    benchmark: Benchmark, example: Example, name: str, volumes: CaseVolumes, pictures: dict[str, str], size: tuple
-) -> str:
-    shown, start = len(volumes.slices), _start(volumes)
-    layers = [f"#{name} .layer{{aspect-ratio:{size[1]}/{size[0]};background-size:100% {100 * shown}%}}"]
-    layers.append(f"#{name} .image{{background-image:url({pictures['image']})}}")
-    keys = ["truth", *(run["run"] for run in example.runs)]
-    layers += [
-        f"#{name} .m{i}{{background-image:url({pictures[key]})}}" for i, key in enumerate(keys) if key in pictures
+def _pictures(volumes: CaseVolumes) -> CasePictures:
+    size = target_size(volumes.image.shape[1:], volumes.spacing_mm)
+    masks = {name: mask_sprite(mask, size) for name, mask in volumes.masks.items() if mask is not None}
+    return CasePictures(volumes, gray_sprite(volumes.image, size), masks, size)
+
+
+def _sources(example: Example) -> list[str]:
+    """Return the sources of label maps in the order of their panes."""
+    return [GROUND_TRUTH, *(run.name for run in example.runs)]
+
+
+def _style(name: str, example: Example, pictures: CasePictures) -> str:
+    """Return the style sheet that holds the pictures: each is embedded once."""
+    height, width = pictures.size
+    shown = len(pictures.volumes.slices)
+    layers = [
+        f"#{name} .layer{{aspect-ratio:{width}/{height};background-size:100% {100 * shown}%}}",
+        f"#{name} .image{{background-image:url({pictures.image})}}",
     ]
-    panes = [_pane("image", "", None)]
-    panes.append(_pane("truth", "", 0 if "truth" in pictures else None, missing="truth" not in pictures))
+    for i, source in enumerate(_sources(example)):
+        if source in pictures.masks:
+            layers.append(f"#{name} .m{i}{{background-image:url({pictures.masks[source]})}}")
+    return f"<style>{''.join(layers)}</style>"
+
+
+def _panes(benchmark: Benchmark, example: Example, masks: Mapping[str, str], volumes: CaseVolumes) -> str:
+    panes = [_pane("image", "", ""), _pane(GROUND_TRUTH, "", _mask_layer(0, GROUND_TRUTH in masks))]
     for i, run in enumerate(example.runs, start=1):
         text = _dice_text(benchmark, run, example.case)
-        there = run["run"] in pictures
-        panes.append(_pane(benchmark.short(run["trainer"]), text, i if there else None, missing=not there))
-    slider = (
-        f'<label class="slices">slice <input type="range" min="0" max="{shown - 1}" value="{start}" step="1" '
-        f'aria-label="Slice of {escape(example.case)}"> <output>{volumes.slices[start]}</output> of {volumes.total}'
-        "</label>"
-    )
-    low, high = volumes.window
-    along = f" along the file's {ORDINALS[volumes.axis]} axis" if volumes.total > 1 else ""
-    note = f"Window {low:.4g} to {high:.4g}; {shown} of {volumes.total} slices{along}, cut to the foreground"
-    note += "." if volumes.oriented else "; directions as in the file."
+        panes.append(_pane(benchmark.short(run.trainer), text, _mask_layer(i, run.name in masks)))
     return (
-        f"<style>{''.join(layers)}</style>"
-        f'<div class="panes" style="--i:{start};--n:{shown}" data-slices=\'{json.dumps(volumes.slices)}\'>'
-        f'{"".join(panes)}</div><div class="controls">{slider}<label><input type="checkbox" class="toggle" checked> '
-        f'masks</label></div><figcaption class="dim">{escape(note)}</figcaption></figure>'
+        f'<div class="panes" style="--i:{_first_slice(volumes)};--n:{len(volumes.slices)}" '
+        f"data-slices='{json.dumps(volumes.slices)}'>{''.join(panes)}</div>"
     )
 
 
-def _pane(title: str, text: str, layer: int | None, *, missing: bool = False) -> str:
-    mask = f'<div class="layer mask m{layer}"></div>' if layer is not None else ""
-    absent = '<p class="absent bad">no usable file</p>' if missing else ""
+def _pane(title: str, text: str, mask: str) -> str:
     return (
         f'<div class="pane"><div class="stack" role="img" aria-label="{escape(title)}"><div class="layer image"></div>'
-        f"{mask}{absent}</div><p><b>{escape(title)}</b> {escape(text)}</p></div>"
+        f"{mask}</div><p><b>{escape(title)}</b> {escape(text)}</p></div>"
     )
 
 
-def _start(volumes: CaseVolumes) -> int:
-    """Return the index of the slice with most true foreground; the middle one without a truth."""
-    truth = volumes.masks.get("truth")
-    if truth is None or not (truth > 0).any():
+def _mask_layer(index: int, is_there: bool) -> str:
+    if not is_there:
+        return '<p class="absent bad">no usable file</p>'
+    return f'<div class="layer mask m{index}"></div>'
+
+
+def _controls(example: Example, volumes: CaseVolumes) -> str:
+    start = _first_slice(volumes)
+    slider = (
+        f'<label class="slices">slice <input type="range" min="0" max="{len(volumes.slices) - 1}" value="{start}" '
+        f'step="1" aria-label="Slice of {escape(example.case)}"> <output>{volumes.slices[start]}</output> of '
+        f"{volumes.total}</label>"
+    )
+    toggle = '<label><input type="checkbox" class="toggle" checked> masks</label>'
+    return f'<div class="controls">{slider}{toggle}</div>'
+
+
+def _note(volumes: CaseVolumes) -> str:
+    low, high = volumes.window
+    along = f" along the file's {ORDINALS[volumes.axis]} axis" if volumes.total > 1 else ""
+    end = "." if volumes.oriented else "; directions as in the file."
+    return (
+        f"Window {low:.4g} to {high:.4g}; {len(volumes.slices)} of {volumes.total} slices{along}, cut to the "
+        f"foreground{end}"
+    )
+
+
+def _first_slice(volumes: CaseVolumes) -> int:
+    """Return the index of the slice with most foreground in the ground truth; the middle one without a ground truth."""
+    mask = volumes.masks.get(GROUND_TRUTH)
+    if mask is None or not (mask > 0).any():
         return len(volumes.slices) // 2
-    return int((truth > 0).reshape(len(truth), -1).sum(axis=1).argmax())
+    voxels = (mask > 0).reshape(len(mask), -1).sum(axis=1)
+    return int(voxels.argmax())
 
 
-def _dice_text(benchmark: Benchmark, run: dict[str, Any], case: str) -> str:
-    found = benchmark.scores[run["run"]].get(case)
-    if not found:
+def _dice_text(benchmark: Benchmark, run: RunResult, case: str) -> str:
+    scores = benchmark.scores_by_run[run.name].get(case)
+    if not scores:
         return ""
-    parts = [f"Dice {number(found[MEAN, 'dice']['scored'], 'dice')}"]
-    failed = [label for label in benchmark.labels if found[label, "dice"]["status"] in (MISSED, INVENTED)]
-    return " ".join([*parts, *(f"· {label} {found[label, 'dice']['status']}" for label in failed)])
-
-
-def _held_out_folder(benchmark: Benchmark, run: dict[str, Any]) -> Path:
-    return benchmark.folder / benchmark.content["cases"]["folder"][str(run["fold"])]
+    parts = [f"Dice {number(scores[MEAN, 'dice'].scored, 'dice')}"]
+    for label in benchmark.labels:
+        status = scores[label, "dice"].status
+        if status in (ScoreStatus.MISSED, ScoreStatus.INVENTED):
+            parts.append(f"· {label} {status.value}")
+    return " ".join(parts)
 
 
 def legend(benchmark: Benchmark) -> str:
     """Return which colour is which label."""
     items = []
     for label, values in dataset_labels(benchmark).items():
-        swatches = "".join(f'<i style="background:{_css(one)}"></i>' for one in values)
+        swatches = "".join(f'<i style="background:{css_color(value)}"></i>' for value in values)
         items.append(f"<li>{swatches}{escape(label)}</li>")
     return f'<ul class="legend labels">{"".join(items)}</ul>'
-
-
-def _css(value: int) -> str:
-    return f"rgb{LABEL_COLORS[(int(value) - 1) % len(LABEL_COLORS)]}"

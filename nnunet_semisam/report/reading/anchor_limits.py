@@ -7,20 +7,17 @@ training ranks trainers side by side; its level says nothing about the methods.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
-from nnunet_semisam.benchmark.tasks import DONE
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.plans import used_plans
 
 NNUNET_FEATURES = 32  # nnU-Net's UNet_base_num_features, of plain and residual networks
 FIELD_STEPS = 30_000  # max_iterations in the code that most of these publications build on
 
 
 def limits(benchmark: Benchmark) -> list[str]:
-    """Return why numbers of this benchmark must not be held against published ones; nothing if they may."""
+    """Return why numbers of this benchmark must not be compared with published ones; nothing if they may."""
     found = []
-    for configuration in benchmark.study["configurations"]:
+    for configuration in benchmark.study.configurations:
         width = first_features(benchmark, configuration)
         if width is None:
             found.append(f"the plans of {configuration} are not beside the trainings, so its network is not known")
@@ -29,7 +26,7 @@ def limits(benchmark: Benchmark) -> list[str]:
                 f"the network of {configuration} is narrow: {width} features in its first stage, nnU-Net's own has "
                 f"{NNUNET_FEATURES} or more"
             )
-    steps = [run["steps"] for run in benchmark.runs if run["status"] == DONE and run["steps"]]
+    steps = [run.steps for run in benchmark.runs if run.is_done and run.steps]
     if steps and min(steps) < FIELD_STEPS:
         found.append(f"trainings took {min(steps)} steps, those of the publications usually {FIELD_STEPS} or more")
     return found
@@ -38,19 +35,6 @@ def limits(benchmark: Benchmark) -> list[str]:
 def first_features(benchmark: Benchmark, configuration: str) -> int | None:
     """Return the features of a configuration's first stage, or ``None`` if no training has left its plans."""
     plans = used_plans(benchmark, configuration)
-    try:
-        return int(plans["configurations"][configuration]["architecture"]["arch_kwargs"]["features_per_stage"][0])
-    except (KeyError, IndexError, TypeError, ValueError):
+    if plans is None or not plans.features:
         return None
-
-
-def used_plans(benchmark: Benchmark, configuration: str) -> dict:
-    """Return the plans that nnU-Net left beside a training of the configuration; empty if there are none."""
-    for run in benchmark.runs:
-        path = Path(benchmark.folder / run["training"]).parent / "plans.json"
-        if run["configuration"] == configuration and path.is_file():
-            try:
-                return json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
-    return {}
+    return plans.features[0]

@@ -2,96 +2,153 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from nnunet_semisam.benchmark.metrics import MEAN, UNITS
+from nnunet_semisam.benchmark.metrics import UNITS
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.report.reading.records import (
+    MEAN,
+    HeldOutCases,
+    RunResult,
+    Score,
+    Study,
+    Summary,
+    TrainerCost,
+)
+from nnunet_semisam.report.reading.results_files import (
+    parse_cost,
+    parse_held_out,
+    parse_run,
+    parse_study,
+    parse_summary,
+    read_scores,
+)
 
 FORMAT = 1
+
+CaseScores = Mapping[tuple[str, str], Score]
+"""(Label, metric) -> score, of one case of one run."""
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A place in the grid of a benchmark.
+
+    Attributes:
+        configuration: For example ``2d``.
+        budget: Number of labeled groups (patients).
+        trainer: Class name.
+    """
+
+    configuration: str
+    budget: int
+    trainer: str
+
+    def holds(self, run: RunResult) -> bool:
+        """Return whether a run belongs here, whatever its fold and seed."""
+        return (run.configuration, run.budget, run.trainer) == (self.configuration, self.budget, self.trainer)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The results of a benchmark; formats are those of :mod:`nnunet_semisam.benchmark.results`.
+    """The results of a benchmark.
 
     Attributes:
-        folder: Where it lies; paths in ``content`` are relative to it.
-        content: ``results.json``.
-        rows: ``results.csv``, with numbers where there are numbers and ``None`` where a field is empty.
+        folder: Where it lies; paths in records are relative to it.
+        study: The grid, and what all runs share.
+        baseline: Class name of the baseline.
+        versions: Of python and packages, when the results were written.
+        held_out: The cases that judge the runs.
+        runs: All runs, in the order of the grid.
+        costs: Hours of each trainer.
+        summaries: Means, intervals and differences.
+        scores: The rows of ``results.csv``.
     """
 
     folder: Path
-    content: dict[str, Any]
-    rows: list[dict[str, Any]]
-
-    @property
-    def study(self) -> dict[str, Any]:
-        """Return the grid and what all runs share."""
-        return self.content["study"]
-
-    @property
-    def baseline(self) -> str:
-        """Return the class name of the baseline."""
-        return self.content["baseline"]
-
-    @property
-    def runs(self) -> list[dict[str, Any]]:
-        """Return what is known of every run."""
-        return self.content["runs"]
+    study: Study
+    baseline: str
+    versions: Mapping[str, str]
+    held_out: HeldOutCases
+    runs: tuple[RunResult, ...]
+    costs: tuple[TrainerCost, ...]
+    summaries: tuple[Summary, ...]
+    scores: tuple[Score, ...]
 
     @cached_property
     def trainers(self) -> list[str]:
         """Return class names, the baseline first."""
-        return sorted(self.study["trainers"], key=lambda name: name != self.baseline)
+        return sorted(self.study.trainers, key=lambda name: name != self.baseline)
 
     @cached_property
     def budgets(self) -> list[int]:
         """Return the label budgets, ascending."""
-        return sorted({run["budget"] for run in self.runs})
+        return sorted({run.budget for run in self.runs})
 
     @cached_property
     def labels(self) -> list[str]:
         """Return the names of labels and regions, without the mean."""
-        return [name for name in dict.fromkeys(row["label"] for row in self.rows) if name != MEAN]
+        names = dict.fromkeys(score.label for score in self.scores)
+        return [name for name in names if name != MEAN]
 
     @cached_property
     def units(self) -> dict[str, str]:
         """Return metric -> unit: of volumes, or of 2D images."""
-        return UNITS | {row["metric"]: row["unit"] for row in self.rows if "unit" in row}
+        found = dict(UNITS)
+        for score in self.scores:
+            found[score.metric] = score.unit
+        return found
+
+    @property
+    def num_cases(self) -> int:
+        """Return how many held-out cases judge the runs."""
+        return len(self.held_out.groups)
+
+    @property
+    def num_patients(self) -> int:
+        """Return how many groups (patients) these are."""
+        return len(set(self.held_out.groups.values()))
 
     @cached_property
-    def _cells(self) -> dict[tuple, dict[str, Any]]:
-        keys = ("configuration", "budget", "trainer", "label", "metric")
-        return {tuple(cell[key] for key in keys): cell for cell in self.content["summary"]}
+    def _summaries(self) -> dict[tuple[GridCell, str, str], Summary]:
+        found = {}
+        for summary in self.summaries:
+            cell = GridCell(summary.configuration, summary.budget, summary.trainer)
+            found[cell, summary.label, summary.metric] = summary
+        return found
 
-    def cell(self, configuration: str, budget: int, trainer: str, label: str, metric: str) -> dict[str, Any] | None:
+    def summary(self, cell: GridCell, label: str = MEAN, metric: str = "dice") -> Summary | None:
         """Return the summary of a cell of the grid; ``None`` if no run of it is done."""
-        return self._cells.get((configuration, budget, trainer, label, metric))
+        return self._summaries.get((cell, label, metric))
 
-    def grid(self) -> Iterator[tuple[str, int, str]]:
-        """Yield configuration, budget and trainer of every cell that has a result."""
-        for configuration in self.study["configurations"]:
+    def baseline_summary(self, cell: GridCell, label: str = MEAN, metric: str = "dice") -> Summary | None:
+        """Return the baseline's summary with the configuration and budget of a cell; ``None`` if no run is done."""
+        return self.summary(GridCell(cell.configuration, cell.budget, self.baseline), label, metric)
+
+    def grid(self) -> Iterator[GridCell]:
+        """Yield every cell of the grid that has a result."""
+        for configuration in self.study.configurations:
             for budget in self.budgets:
                 for trainer in self.trainers:
-                    if self.cell(configuration, budget, trainer, MEAN, "dice"):
-                        yield configuration, budget, trainer
+                    cell = GridCell(configuration, budget, trainer)
+                    if self.summary(cell) is not None:
+                        yield cell
 
     def short(self, trainer: str) -> str:
         """Return what a trainer is called in figures and tables."""
         return "nnU-Net" if trainer == self.baseline else trainer.removeprefix("nnUNetTrainer")
 
     @cached_property
-    def scores(self) -> dict[str, dict[str, dict[tuple[str, str], dict[str, Any]]]]:
-        """Return run -> case -> (label, metric) -> row."""
-        found: dict[str, dict[str, dict[tuple[str, str], dict[str, Any]]]] = {}
-        for row in self.rows:
-            found.setdefault(row["run"], {}).setdefault(row["case"], {})[row["label"], row["metric"]] = row
+    def scores_by_run(self) -> dict[str, dict[str, CaseScores]]:
+        """Return run -> case -> its scores."""
+        found: dict[str, dict[str, dict[tuple[str, str], Score]]] = {}
+        for score in self.scores:
+            cases = found.setdefault(score.run, {})
+            cases.setdefault(score.case, {})[score.label, score.metric] = score
         return found
 
 
@@ -105,36 +162,23 @@ def read_benchmark(folder: Path) -> Benchmark:
     if not path.is_file():
         raise UserError(
             f"{folder} holds no results.json. Name the folder of a benchmark (its --out); nnunet-semisam benchmark "
-            "writes the file before its first run, and anew after every run."
+            "writes the file before its first run, and again after every run."
         )
+    remedy = "Start the benchmark once more: it keeps what is done and writes results.json and results.csv again."
+    content = read_object(path, remedy)
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path} has format {content.get('format')}, this version reads {FORMAT}. {remedy}")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise UserError(
-                f"{path} has format {content['format']}, this version reads {FORMAT}. Start the benchmark once more "
-                "with this version: what is done is kept, and the file is written anew."
-            )
-        rows = _read_rows(folder / "results.csv")
-        _require(content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"The results in {folder} cannot be read ({error!r}). Start the benchmark once more: it keeps what is done "
-            "and writes results.json and results.csv anew."
-        ) from error
-    return Benchmark(folder.resolve(), content, rows)
-
-
-def _require(content: Mapping[str, Any]) -> None:
-    for name in ("study", "baseline", "versions", "cases", "runs", "summary"):
-        content[name]
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows: list[dict[str, Any]] = list(csv.DictReader(file))
-    for row in rows:
-        for name in ("budget", "fold", "seed"):
-            row[name] = int(row[name])
-        for name in ("value", "scored"):
-            row[name] = float(row[name]) if row[name] else None
-    return rows
+        return Benchmark(
+            folder=folder.resolve(),
+            study=parse_study(content["study"]),
+            baseline=content["baseline"],
+            versions=dict(content["versions"]),
+            held_out=parse_held_out(content["cases"]),
+            runs=tuple(parse_run(run) for run in content["runs"]),
+            costs=tuple(parse_cost(cost) for cost in content["cost"]),
+            summaries=tuple(parse_summary(cell) for cell in content["summary"]),
+            scores=read_scores(folder / "results.csv"),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"The results in {folder} cannot be read ({error!r}). {remedy}") from error

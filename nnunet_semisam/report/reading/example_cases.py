@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from nnunet_semisam.benchmark.metrics import MEAN
-from nnunet_semisam.benchmark.tasks import DONE
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.records import MEAN, RunResult
 
 
 @dataclass(frozen=True)
@@ -23,56 +21,63 @@ class Example:
 
     case: str
     reasons: list[str]
-    runs: list[dict[str, Any]]
+    runs: list[RunResult]
 
 
 def choose_examples(benchmark: Benchmark) -> list[Example]:
     """Return examples of every configuration and budget, in that order."""
-    return [
-        example
-        for configuration in benchmark.study["configurations"]
-        for budget in benchmark.budgets
-        for example in _of_cell(benchmark, matched_runs(benchmark, configuration, budget))
-    ]
+    examples = []
+    for configuration in benchmark.study.configurations:
+        for budget in benchmark.budgets:
+            runs = matched_runs(benchmark, configuration, budget)
+            if runs:
+                examples += _examples_of(benchmark, runs)
+    return examples
 
 
-def matched_runs(benchmark: Benchmark, configuration: str, budget: int) -> list[dict[str, Any]]:
+def matched_runs(benchmark: Benchmark, configuration: str, budget: int) -> list[RunResult]:
     """Return the done runs of the first fold and seed that most trainers have finished, the baseline's first."""
-    together: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    together: dict[tuple[int, int], list[RunResult]] = {}
     for run in benchmark.runs:
-        cell = (run["configuration"], run["budget"])
-        if cell == (configuration, budget) and run["status"] == DONE and run["run"] in benchmark.scores:
-            together.setdefault((run["fold"], run["seed"]), []).append(run)
+        belongs = run.configuration == configuration and run.budget == budget
+        if belongs and run.is_done and run.name in benchmark.scores_by_run:
+            together.setdefault((run.fold, run.seed), []).append(run)
     if not together:
         return []
     best = max(sorted(together), key=lambda key: len(together[key]))
-    return sorted(together[best], key=lambda run: benchmark.trainers.index(run["trainer"]))
+    return sorted(together[best], key=lambda run: benchmark.trainers.index(run.trainer))
 
 
-def _of_cell(benchmark: Benchmark, runs: Sequence[dict[str, Any]]) -> list[Example]:
-    if not runs:
-        return []
+def _examples_of(benchmark: Benchmark, runs: Sequence[RunResult]) -> list[Example]:
+    """Return the examples of matched runs; a case that is chosen for two reasons is one example."""
     focus = runs[-1]  # trainers stand in the order that the user gave them: the last one is the one in question
     dice = case_dice(benchmark, focus)
     ranked = sorted(dice, key=lambda case: (dice[case], case))
     if not ranked:
         return []
-    name = benchmark.short(focus["trainer"])
-    chosen = {"worst": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "best": ranked[-1]}
-    reasons = {f"{kind} of {len(ranked)} cases by {name}'s Dice": case for kind, case in chosen.items()}
-    if runs[0]["trainer"] == benchmark.baseline and focus is not runs[0]:
-        base = case_dice(benchmark, runs[0])
-        both = [case for case in ranked if case in base]
-        if both:
-            lost = min(both, key=lambda case: dice[case] - base[case])
-            reasons[f"{name} loses most against nnU-Net ({100 * (dice[lost] - base[lost]):+.1f})"] = lost
-    examples: dict[str, list[str]] = {}
-    for reason, case in reasons.items():
-        examples.setdefault(case, []).append(reason)
-    return [Example(case, why, list(runs)) for case, why in examples.items()]
+    name = benchmark.short(focus.trainer)
+    chosen = [
+        (ranked[0], f"worst of {len(ranked)} cases by {name}'s Dice"),
+        (ranked[(len(ranked) - 1) // 2], f"median of {len(ranked)} cases by {name}'s Dice"),
+        (ranked[-1], f"best of {len(ranked)} cases by {name}'s Dice"),
+    ]
+    if runs[0].trainer == benchmark.baseline and focus is not runs[0]:
+        baseline_dice = case_dice(benchmark, runs[0])
+        gains = {case: dice[case] - baseline_dice[case] for case in ranked if case in baseline_dice}
+        if gains:
+            lost = min(gains, key=lambda case: gains[case])
+            chosen.append((lost, f"{name} loses most against nnU-Net ({100 * gains[lost]:+.1f})"))
+    reasons: dict[str, list[str]] = {}
+    for case, reason in chosen:
+        reasons.setdefault(case, []).append(reason)
+    return [Example(case, why, list(runs)) for case, why in reasons.items()]
 
 
-def case_dice(benchmark: Benchmark, run: Mapping[str, Any]) -> dict[str, float]:
+def case_dice(benchmark: Benchmark, run: RunResult) -> Mapping[str, float]:
     """Return case -> mean Dice over labels of a run; cases with nothing to judge are left out."""
-    found = {case: rows[MEAN, "dice"]["scored"] for case, rows in benchmark.scores.get(run["run"], {}).items()}
-    return {case: value for case, value in found.items() if value is not None}
+    found = {}
+    for case, scores in benchmark.scores_by_run.get(run.name, {}).items():
+        value = scores[MEAN, "dice"].scored
+        if value is not None:
+            found[case] = value
+    return found

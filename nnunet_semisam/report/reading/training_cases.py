@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.benchmark.plan import split_digest
 from nnunet_semisam.data.raw_files import image_files
+from nnunet_semisam.io.json_files import read_json, read_object
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, MANIFEST_FILE, SPLIT_FILE
+
+REMEDY = "The page can be made without it."
 
 
 @dataclass(frozen=True)
@@ -29,53 +32,119 @@ class TrainingCases:
 
 
 @dataclass(frozen=True)
+class Manifest:
+    """What a converter recorded of the dataset that it made.
+
+    Attributes:
+        converter: Name of the converter; empty if it is not recorded.
+        settings: Options of the conversion, as the converter wrote them.
+        notes: What it found in the data, in sentences.
+        fingerprint: One hash of all voxels, labels and folds; empty if it is not recorded.
+    """
+
+    converter: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """What ``nnunet-semisam split`` was called with.
+
+    Attributes:
+        labeled: Words after ``--labeled``.
+        val: Names of the validation groups.
+        group: The pattern that finds a case's group, or ``None``.
+        seed: Seed of the order.
+        order: Lines of the file with the order; empty without one.
+    """
+
+    labeled: tuple[str, ...]
+    val: tuple[str, ...]
+    group: str | None = None
+    seed: int = 0
+    order: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class DatasetRecord:
     """What is known of the dataset now.
 
     Attributes:
         folds: Fold -> its cases, for every fold that is as it was when the benchmark began.
-        manifest: What the converter recorded; empty if none of ours made the dataset.
-        split: What ``nnunet-semisam split`` was asked for; empty if it did not make the folds.
+        manifest: What the converter recorded; ``None`` if none of ours made the dataset.
+        split: What ``nnunet-semisam split`` was called with; ``None`` if it did not make the folds.
         pool: Number of cases in ``imagesUl``.
         missing: Why something is not known; empty if all is.
     """
 
-    folds: dict[int, TrainingCases] = field(default_factory=dict)
-    manifest: dict[str, Any] = field(default_factory=dict)
-    split: dict[str, Any] = field(default_factory=dict)
+    folds: Mapping[int, TrainingCases] = field(default_factory=dict)
+    manifest: Manifest | None = None
+    split: SplitRequest | None = None
     pool: int = 0
     missing: str = ""
 
 
 def read_dataset(benchmark: Benchmark) -> DatasetRecord:
     """Look the dataset up in ``nnUNet_preprocessed`` and ``nnUNet_raw``; never an error, a report needs neither."""
-    name = benchmark.study["dataset"]
-    folders = [os.environ.get(variable) for variable in ("nnUNet_preprocessed", "nnUNet_raw")]
-    if not all(folders):
+    name = benchmark.study.dataset
+    preprocessed = os.environ.get("nnUNet_preprocessed")
+    raw = os.environ.get("nnUNet_raw")
+    if not preprocessed or not raw:
         return DatasetRecord(missing="nnUNet_raw or nnUNet_preprocessed is not set, so the cases are not known")
-    preprocessed, raw = (Path(folder) / name for folder in folders)
     try:
-        splits = json.loads((preprocessed / SPLITS_FILE).read_text(encoding="utf-8"))
-        dataset_json = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
-        manifest = raw / MANIFEST_FILE
-        content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-        pool = sorted(image_files(raw, dataset_json)["Ul"])
-        folds = _folds(benchmark, splits, pool)
-        asked = preprocessed / SPLIT_FILE
-        by_split = asked.is_file() and (preprocessed / BUDGETS_FILE).is_file()
-        split = json.loads(asked.read_text(encoding="utf-8")) if by_split else {}
+        return _read(benchmark, Path(preprocessed) / name, Path(raw) / name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         return DatasetRecord(missing=f"{name} cannot be read any more ({error})")
-    changed = [fold for fold in benchmark.study["folds"] if int(fold) not in folds]
-    note = f"{SPLITS_FILE} has changed since, in fold {', '.join(map(str, changed))}" if changed else ""
-    return DatasetRecord(folds, content, {} if changed else split, len(pool), note)
 
 
-def _folds(benchmark: Benchmark, splits: list[dict[str, list[str]]], pool: list[str]) -> dict[int, TrainingCases]:
+def _read(benchmark: Benchmark, preprocessed: Path, raw: Path) -> DatasetRecord:
+    splits = read_json(preprocessed / SPLITS_FILE, REMEDY)
+    pool = sorted(image_files(raw, read_object(raw / "dataset.json", REMEDY))["Ul"])
+    folds = _unchanged_folds(benchmark, splits, pool)
+    changed = [str(fold) for fold in benchmark.study.folds if fold not in folds]
+    return DatasetRecord(
+        folds=folds,
+        manifest=_manifest(raw / MANIFEST_FILE),
+        split=None if changed else _split_request(preprocessed),
+        pool=len(pool),
+        missing=f"{SPLITS_FILE} has changed since, in fold {', '.join(changed)}" if changed else "",
+    )
+
+
+def _unchanged_folds(
+    benchmark: Benchmark, splits: Sequence[Mapping[str, Sequence[str]]], pool: Sequence[str]
+) -> dict[int, TrainingCases]:
     found = {}
-    for name, content in benchmark.study["folds"].items():
-        fold = int(name)
-        if fold < len(splits) and split_digest(splits[fold]) == content["sha256"]:
-            hidden = splits[fold].get("unlabeled", [])
-            found[fold] = TrainingCases(sorted(splits[fold]["train"]), sorted({*pool, *hidden}))
+    for number, fold in benchmark.study.folds.items():
+        if number < len(splits) and split_digest(splits[number]) == fold.sha256:
+            hidden = splits[number].get("unlabeled", [])
+            found[number] = TrainingCases(sorted(splits[number]["train"]), sorted({*pool, *hidden}))
     return found
+
+
+def _manifest(path: Path) -> Manifest | None:
+    if not path.is_file():
+        return None
+    content = read_object(path, REMEDY)
+    return Manifest(
+        converter=content.get("converter", ""),
+        settings=dict(content.get("settings", {})),
+        notes=tuple(str(note) for note in content.get("notes", ())),
+        fingerprint=content.get("fingerprint", ""),
+    )
+
+
+def _split_request(preprocessed: Path) -> SplitRequest | None:
+    path = preprocessed / SPLIT_FILE
+    if not path.is_file() or not (preprocessed / BUDGETS_FILE).is_file():
+        return None
+    content = read_object(path, REMEDY)
+    return SplitRequest(
+        labeled=tuple(str(word) for word in content["labeled"]),
+        val=tuple(content["val"]),
+        group=content["group"],
+        seed=content["seed"],
+        order=tuple(content["order"] or ()),
+    )

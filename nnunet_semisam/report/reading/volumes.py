@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-THICK = 1.5  # an axis whose spacing is so many times the others' is the one that was scanned slice by slice
+THICK = 1.5  # an axis whose spacing is that many times the others' is the one that was scanned slice by slice
 MARGIN = 0.35  # around the foreground, as a share of its extent
 LEAST_SHARE = 0.4  # of an axis that is shown at least
 MOST_SLICES = 24
 OUTER_SLICES = 1  # shown beyond the foreground on either side
 WINDOW = (0.5, 99.5)  # percentiles of what is shown
+GROUND_TRUTH = "ground truth"  # source of a label map; other sources are names of runs
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class CaseVolumes:
 
     Attributes:
         image: ``(S, H, W)``, uint8.
-        masks: Source (``truth`` or a run's name) -> label map ``(S, H, W)``, or ``None`` if there is no usable file.
+        masks: Source (``GROUND_TRUTH`` or a run's name) -> label map ``(S, H, W)``; ``None`` if there is no usable
+            file.
         slices: Number of every shown slice in the file, counted from 1. They fall where the file runs the other way.
         total: Number of slices in the file.
         axis: Axis of the file that slices are counted along: 1 is its first (x), 3 its third (z).
@@ -51,36 +53,43 @@ def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int
 
     Args:
         image_path: First channel of the image.
-        mask_paths: Source -> label map; ``truth`` is among them.
+        mask_paths: Source -> label map; ``GROUND_TRUTH`` is among them.
         most_slices: More are left out evenly.
     """
     import numpy as np
     import SimpleITK
 
-    image = SimpleITK.ReadImage(str(image_path))
-    masks = {name: _read_mask(path, image) for name, path in mask_paths.items()}
-    oriented = image.GetDimension() == 3 and image.GetNumberOfComponentsPerPixel() == 1
-    original = image
-    if oriented:
-        image = SimpleITK.DICOMOrient(image, "LPS")
-    array, spacing = _array(image), _spacing(image)
-    maps = {name: None if mask is None else _array(_orient(mask, oriented)) for name, mask in masks.items()}
+    original = SimpleITK.ReadImage(str(image_path))
+    oriented = original.GetDimension() == 3 and original.GetNumberOfComponentsPerPixel() == 1
+    image = _orient(original, oriented)
+    spacing = _spacing(image)
     axis = slice_axis(spacing)
-    array = np.moveaxis(array, axis, 0)
-    maps = {name: None if mask is None else np.moveaxis(mask, axis, 0) for name, mask in maps.items()}
-    if axis:  # coronal and sagittal: the head is up
-        array = array[:, ::-1]
-        maps = {name: None if mask is None else mask[:, ::-1] for name, mask in maps.items()}
-    plane = tuple(size for i, size in enumerate(spacing) if i != axis)
-    window = _cut(array, [mask for mask in maps.values() if mask is not None])
-    chosen = choose_slices(window[0], most_slices)
-    shown = array[chosen][:, window[1], window[2]].astype(np.float32)
+    array = _as_slices(image, axis)
+    masks: dict[str, np.ndarray | None] = {}
+    for name, path in mask_paths.items():
+        mask = _read_mask(path, original)
+        masks[name] = None if mask is None else _as_slices(_orient(mask, oriented), axis)
+
+    span, rows, columns = _cut(array, [mask for mask in masks.values() if mask is not None])
+    chosen = choose_slices(span, most_slices)
+    shown = array[chosen][:, rows, columns].astype(np.float32)
     low, high = (float(value) for value in np.percentile(shown, WINDOW))
     gray = np.clip((shown - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-    cut = {name: None if mask is None else mask[chosen][:, window[1], window[2]] for name, mask in maps.items()}
-    file_axis, numbers = _in_file(original, image, axis) if oriented else (2 - axis, range(len(array)))
+    cut = {name: None if mask is None else mask[chosen][:, rows, columns] for name, mask in masks.items()}
+
+    if oriented:
+        file_axis, indices = _in_file(original, image, axis)
+    else:
+        file_axis, indices = 2 - axis, list(range(len(array)))
     return CaseVolumes(
-        gray, cut, [numbers[i] + 1 for i in chosen], len(array), file_axis + 1, plane, (low, high), oriented
+        image=gray,
+        masks=cut,
+        slices=[indices[i] + 1 for i in chosen],
+        total=len(array),
+        axis=file_axis + 1,
+        spacing_mm=tuple(size for i, size in enumerate(spacing) if i != axis),
+        window=(low, high),
+        oriented=oriented,
     )
 
 
@@ -92,13 +101,15 @@ def _in_file(original: Any, turned: Any, axis: int) -> tuple[int, list[int]]:
         turned: The same voxels with their axes swapped and reversed.
         axis: Of the turned array ``(Z, Y, X)``.
     """
-    start = [0, 0, 0]
-    step = [int(i == 2 - axis) for i in range(3)]
-    first, second = (
-        original.TransformPhysicalPointToIndex(turned.TransformIndexToPhysicalPoint(index)) for index in (start, step)
-    )
-    (found,) = [i for i in range(3) if first[i] != second[i]]
-    return found, [first[found] + i * (second[found] - first[found]) for i in range(turned.GetSize()[2 - axis])]
+    turned_axis = 2 - axis  # SimpleITK counts x, y, z
+    step = [0, 0, 0]
+    step[turned_axis] = 1
+    first = original.TransformPhysicalPointToIndex(turned.TransformIndexToPhysicalPoint([0, 0, 0]))
+    second = original.TransformPhysicalPointToIndex(turned.TransformIndexToPhysicalPoint(step))
+    (file_axis,) = [i for i in range(3) if first[i] != second[i]]
+    direction = second[file_axis] - first[file_axis]
+    indices = [first[file_axis] + i * direction for i in range(turned.GetSize()[turned_axis])]
+    return file_axis, indices
 
 
 def slice_axis(spacing: Sequence[float]) -> int:
@@ -130,10 +141,18 @@ def _read_mask(path: Path, image: Any) -> Any:
     return mask
 
 
-def _orient(mask: Any, oriented: bool) -> Any:
+def _orient(image: Any, oriented: bool) -> Any:
     import SimpleITK
 
-    return SimpleITK.DICOMOrient(mask, "LPS") if oriented else mask
+    return SimpleITK.DICOMOrient(image, "LPS") if oriented else image
+
+
+def _as_slices(image: Any, axis: int) -> np.ndarray:
+    """Return ``(S, H, W)``: slices along an axis of the array ``(Z, Y, X)``, the head up."""
+    import numpy as np
+
+    array = np.moveaxis(_array(image), axis, 0)
+    return array[:, ::-1] if axis else array  # coronal and sagittal slices have z as their rows
 
 
 def _array(image: Any) -> np.ndarray:

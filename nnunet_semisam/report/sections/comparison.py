@@ -7,27 +7,40 @@ ranks, not at the mean that is shown.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from enum import Enum
 
 from nnunet_semisam.benchmark.metrics import HIGHER_IS_BETTER
+from nnunet_semisam.report.reading.records import Difference, Summary
 
-BETTER, WORSE = "better", "worse"
-OPEN, TOO_FEW = "no difference can be claimed", "too few patients for a verdict"
 ALPHA = 0.05
 FEWEST_GROUPS = 6  # n patients who all agree have p = 2 / 2**n, which is below 0.05 from 6 on
 
 
-def verdict(difference: Mapping[str, Any] | None, metric: str = "dice") -> str:
-    """Return ``BETTER``, ``WORSE``, ``OPEN`` or ``TOO_FEW``; empty where nothing was compared."""
-    if difference is None or difference["mean"] is None:
-        return ""
-    if difference["groups"] < FEWEST_GROUPS:
-        return TOO_FEW
-    claimed = (difference["low"] > 0 or difference["high"] < 0) and difference["p"] < ALPHA
-    if not claimed:
-        return OPEN
-    return BETTER if (difference["low"] > 0) == HIGHER_IS_BETTER[metric] else WORSE
+class Verdict(Enum):
+    """What may be said of a difference; the values are the words on the page."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    OPEN = "no difference can be claimed"
+    TOO_FEW = "too few patients for a verdict"
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether a difference is claimed."""
+        return self in (Verdict.BETTER, Verdict.WORSE)
+
+
+def verdict(difference: Difference | None, metric: str = "dice") -> Verdict | None:
+    """Return what may be said of a difference; ``None`` where nothing was compared."""
+    if difference is None or difference.mean is None:
+        return None
+    if difference.groups < FEWEST_GROUPS:
+        return Verdict.TOO_FEW
+    excludes_zero = difference.low > 0 or difference.high < 0
+    if not excludes_zero or difference.p >= ALPHA:
+        return Verdict.OPEN
+    is_higher = difference.low > 0
+    return Verdict.BETTER if is_higher == HIGHER_IS_BETTER[metric] else Verdict.WORSE
 
 
 def least_p(groups: int) -> float:
@@ -35,9 +48,8 @@ def least_p(groups: int) -> float:
     return 2.0 ** (1 - groups)
 
 
-def unmatched(cell: Mapping[str, Any], base: Mapping[str, Any] | None) -> bool:
+def unmatched(summary: Summary, baseline: Summary | None) -> bool:
     """Return whether the means of a trainer and of the baseline rest on other runs than their difference."""
-    difference = cell["difference"]
-    if difference is None or base is None:
+    if summary.difference is None or baseline is None:
         return False
-    return difference["pairs"] < max(cell["runs"], base["runs"])
+    return summary.difference.pairs < max(summary.runs, baseline.runs)

@@ -6,136 +6,168 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from nnunet_semisam.report.reading.anchor_limits import used_plans
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.plans import DEFAULT_PLANNER, UsedPlans, used_plans
 from nnunet_semisam.report.reading.training_cases import DatasetRecord
 from nnunet_semisam.splits.group_selection import as_name
-from nnunet_semisam.splits.replan import PLANNED_ON
 
-# What manifests call converters, those of older versions included; all others were made by ``convert nnunet``.
-CONVERTERS = {"ACDC": "acdc", "AcdcConverter": "acdc", "LA2018": "la", "BHSD": "bhsd"}
+# What manifests call converters; all others were made by ``convert nnunet``.
+CONVERTERS = {"ACDC": "acdc", "LA2018": "la", "BHSD": "bhsd"}
+FROM_NNUNET = "nnunet"
 OPTIONS = {"split": "--split", "format": "--format", "intensities": "--intensities", "group": "--group"}
 ORDER_FILE = "order.txt"
+DEFAULT_PLANS = "nnUNetPlans"
 
 
 def data_commands(benchmark: Benchmark, dataset: DatasetRecord) -> list[str]:
     """Return lines of a shell script; what is not on record is said in a comment."""
     number = dataset_id(benchmark)
-    return [
-        *convert_commands(dataset, number),
-        *plan_commands(benchmark, dataset, number),
-        *([pool_command(benchmark, number)] if dataset.pool else []),
-    ]
+    lines = convert_commands(dataset, number) + plan_commands(benchmark, dataset, number)
+    if dataset.pool:
+        lines.append(pool_command(benchmark, number))
+    return lines
 
 
 def dataset_id(benchmark: Benchmark) -> str:
     """Return what follows ``-d``."""
-    number = re.match(r"Dataset(\d{3})_", benchmark.study["dataset"])
-    return str(int(number[1])) if number else benchmark.study["dataset"]
+    number = re.match(r"Dataset(\d{3})_", benchmark.study.dataset)
+    return str(int(number[1])) if number else benchmark.study.dataset
 
 
 def convert_commands(dataset: DatasetRecord, number: str) -> list[str]:
     """Return the command that made the raw dataset, with the settings that its converter recorded."""
-    if not dataset.manifest:
+    if dataset.manifest is None:
         why = f" ({dataset.missing})" if dataset.missing else ""
         return [f"# no converter's record of the dataset{why}: put it into $nnUNet_raw as it was"]
-    settings = dataset.manifest.get("settings", {})
-    name = "nnunet" if "group" in settings else CONVERTERS.get(dataset.manifest.get("converter", ""), "nnunet")
+    settings = dataset.manifest.settings
+    # a pattern for groups is an option of that converter alone, whatever the source was called
+    name = FROM_NNUNET if "group" in settings else CONVERTERS.get(dataset.manifest.converter, FROM_NNUNET)
     labeled = settings.get("labeled_patients") or settings.get("labeled_cases") or []
-    words = ["nnunet-semisam", "convert", name, "-i", "FOLDER", "-d", number, "--labeled"]
-    words += _numbers(labeled) if len(labeled) != 1 else [*map(as_name, labeled[0])]
+    words = ["nnunet-semisam", "convert", name, "-i", "FOLDER", "-d", number]
+    words += ["--labeled", *_labeled_words(labeled)]
     for key in ("val_patients", "val_cases"):
         if key in settings:
             words += ["--val", *_names(settings[key])]
-    words += [word for key, option in OPTIONS.items() if settings.get(key) for word in (option, str(settings[key]))]
+    for key, option in OPTIONS.items():
+        if settings.get(key):
+            words += [option, str(settings[key])]
     if settings.get("seed") is not None:
         words += ["--seed", str(settings["seed"])]
     if settings.get("test_patients"):
         words += ["--test", *_names(settings["test_patients"])]
     if settings.get("left_out"):
         words += ["--leave-out", *settings["left_out"]]
-    before = []
-    if name == "nnunet" and labeled:
-        before = _order_file(max(labeled, key=len))
+    record = {"converter": dataset.manifest.converter or None, **settings}
+    lines = [f"# on record of the data: {json.dumps(record)}"]
+    if name == FROM_NNUNET and labeled:
+        lines.append(_order_file(max(labeled, key=len)))
         words += ["--order", ORDER_FILE]
-    record = {"converter": dataset.manifest.get("converter"), **settings}
-    return [f"# on record of the data: {json.dumps(record)}", *before, shlex.join(words)]
+    return [*lines, shlex.join(words)]
 
 
 def _names(groups: Sequence[str]) -> list[str]:
     """Return the words that name these groups; without any, the number 0."""
-    return [*map(as_name, groups)] or ["0"]
+    return [as_name(group) for group in groups] or ["0"]
 
 
-def _numbers(budgets: Sequence[Sequence[str]]) -> list[str]:
-    """Return how many groups each budget has, with a sign where groups may be called by numbers."""
-    sign = "+" if any(as_name(name) != name for groups in budgets for name in groups) else ""
-    return [f"{sign}{len(groups)}" for groups in budgets]
+def _labeled_words(budgets: Sequence[Sequence[str]]) -> list[str]:
+    """Return the names of the only budget, or how many groups each of several has.
+
+    Numbers get a sign where groups may be called by numbers.
+    """
+    if len(budgets) == 1:
+        return [as_name(group) for group in budgets[0]]
+    groups = [group for budget in budgets for group in budget]
+    sign = "+" if any(as_name(group) != group for group in groups) else ""
+    return [f"{sign}{len(budget)}" for budget in budgets]
 
 
-def _order_file(names: Sequence[str]) -> list[str]:
-    return [f"printf '%s\\n' {shlex.join(names)} > {ORDER_FILE}"]
+def _order_file(names: Sequence[str]) -> str:
+    return f"printf '%s\\n' {shlex.join(names)} > {ORDER_FILE}"
 
 
 def plan_commands(benchmark: Benchmark, dataset: DatasetRecord, number: str) -> list[str]:
     """Return the commands that made plans, preprocessed data and folds."""
-    configurations, name = benchmark.study["configurations"], benchmark.study["plans"]
-    plans = {one: used_plans(benchmark, one) for one in configurations}
-    known = {one: plan["configurations"][one] for one, plan in plans.items() if one in plan.get("configurations", {})}
+    configurations = benchmark.study.configurations
+    name = benchmark.study.plans
+    known = {}
+    for configuration in configurations:
+        plans = used_plans(benchmark, configuration)
+        if plans is not None:
+            known[configuration] = plans
     if not known:
-        note = f"# no training has left its plans; {name} must have the digest that this page names"
-        return [note, *_plan(number, {}, "nnUNetPlans", configurations), *split_commands(dataset, number, [])]
-    first, content = next(iter(known.items()))
-    base = str(content.get("data_identifier", name)).removesuffix(f"_{first}")
-    replanned = any(PLANNED_ON in one for one in known.values())
-    lines = _plan(number, plans[first], "nnUNetPlans" if replanned else base, configurations)
-    lines += split_commands(dataset, number, ["--replan", "--plans-name", base] if replanned else [])
-    if replanned:
-        lines.append(shlex.join(["nnUNetv2_preprocess", "-d", number, "-plans_name", base, "-c", *configurations]))
-    return [*lines, *(_narrow(number, base, name, known) if base != name else [])]
+        return [
+            f"# no training has left its plans; {name} must have the digest that this page names",
+            _plan(number, DEFAULT_PLANNER, DEFAULT_PLANS, configurations),
+            *split_commands(dataset, number, []),
+        ]
+    first, plans = next(iter(known.items()))
+    base = (plans.data_identifier or name).removesuffix(f"_{first}")
+    if any(one.planned_on_labeled for one in known.values()):
+        lines = [
+            _plan(number, plans.planner, DEFAULT_PLANS, configurations),
+            *split_commands(dataset, number, ["--replan", "--plans-name", base]),
+            shlex.join(["nnUNetv2_preprocess", "-d", number, "-plans_name", base, "-c", *configurations]),
+        ]
+    else:
+        lines = [_plan(number, plans.planner, base, configurations), *split_commands(dataset, number, [])]
+    if base != name:
+        lines.append(_plan_mini(number, base, name, known))
+    return lines
 
 
-def _plan(number: str, plans: Mapping[str, Any], base: str, configurations: Sequence[str]) -> list[str]:
+def _plan(number: str, planner: str, base: str, configurations: Sequence[str]) -> str:
     words = ["nnUNetv2_plan_and_preprocess", "-d", number, "-c", *configurations]
-    planner = plans.get("experiment_planner_used", "ExperimentPlanner")
-    if planner != "ExperimentPlanner":
+    if planner != DEFAULT_PLANNER:
         words += ["-pl", planner]
-    elif base != "nnUNetPlans":
+    elif base != DEFAULT_PLANS:
         words += ["-overwrite_plans_name", base]
-    return [shlex.join(words)]
+    return shlex.join(words)
 
 
-def _narrow(number: str, base: str, name: str, known: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _plan_mini(number: str, base: str, name: str, known: Mapping[str, UsedPlans]) -> str:
     """Return the ``plan-mini`` that gives these widths, patches and batches."""
     words = ["nnunet-semisam", "plan-mini", "-d", number, "-p", base, "--name", name]
-    widths = [one["architecture"]["arch_kwargs"]["features_per_stage"] for one in known.values()]
-    longest = max(widths, key=len)
-    words += ["--features", str(longest[0]), str(max(longest))]
-    for content in known.values():
-        axes = len(content["patch_size"])
-        words += [f"--patch{axes}d", *map(str, content["patch_size"]), f"--batch{axes}d", str(content["batch_size"])]
-    return [shlex.join(words)]
+    features = max((plans.features for plans in known.values()), key=len)
+    if features:
+        words += ["--features", str(features[0]), str(max(features))]
+    for plans in known.values():
+        axes = len(plans.patch_size)
+        if axes:
+            words += [f"--patch{axes}d", *map(str, plans.patch_size)]
+            words += [f"--batch{axes}d", str(plans.batch_size)]
+    return shlex.join(words)
 
 
 def split_commands(dataset: DatasetRecord, number: str, more: Sequence[str]) -> list[str]:
-    """Return the ``split`` that made the folds; nothing if the converter made them."""
-    made = dataset.split
-    if not made:
+    """Return the ``split`` that made the folds; nothing if the converter made them.
+
+    Args:
+        dataset: What is known of the dataset.
+        number: What follows ``-d``.
+        more: Further words of the command.
+    """
+    split = dataset.split
+    if split is None:
         return []
-    words = ["nnunet-semisam", "split", "-d", number, "--labeled", *map(str, made["labeled"])]
-    words += ["--val", *_names(made["val"])]
-    words += ["--seed", str(made.get("seed", 0)), *(["--group", made["group"]] if made.get("group") else [])]
-    names = [name for line in made.get("order") or [] if (name := line.split("#")[0].strip())]
-    order = ["--order", ORDER_FILE] if names else []
-    replaced = ["--overwrite"] if dataset.manifest else []  # converters write folds, too
-    return [*(_order_file(names) if names else []), shlex.join([*words, *order, *more, *replaced])]
+    words = ["nnunet-semisam", "split", "-d", number, "--labeled", *split.labeled]
+    words += ["--val", *_names(split.val), "--seed", str(split.seed)]
+    if split.group:
+        words += ["--group", split.group]
+    lines = []
+    names = [line.split("#")[0].strip() for line in split.order]
+    names = [name for name in names if name]
+    if names:
+        lines.append(_order_file(names))
+        words += ["--order", ORDER_FILE]
+    words += more
+    if dataset.manifest is not None:  # converters write folds, too
+        words.append("--overwrite")
+    return [*lines, shlex.join(words)]
 
 
 def pool_command(benchmark: Benchmark, number: str) -> str:
     """Return the command that preprocesses the images of ``imagesUl``."""
     study = benchmark.study
-    return shlex.join(
-        ["nnunet-semisam", "preprocess", "-d", number, "-c", *study["configurations"], "-p", study["plans"]]
-    )
+    return shlex.join(["nnunet-semisam", "preprocess", "-d", number, "-c", *study.configurations, "-p", study.plans])

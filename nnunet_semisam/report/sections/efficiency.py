@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.report.drawing.charts import Axes, Line, Point, line_chart
 from nnunet_semisam.report.drawing.number_formats import FACTORS, count, interval, number, title
-from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark, GridCell
 from nnunet_semisam.report.reading.published import Anchors
+from nnunet_semisam.report.reading.records import MEAN
 
 SHIFT = 0.018  # of x between trainers, so that intervals do not hide each other
 
@@ -39,13 +39,11 @@ def efficiency_chart(
 
 
 def _published(anchors: Anchors, index: int) -> Line:
-    dots = [
-        Point(
-            budget * (1 + SHIFT * (index + 1) / 2), one["dice"], title=f"{one['method']}: {one['dice']:g} (published)"
-        )
-        for budget, results in anchors.results.items()
-        for one in results
-    ]
+    shift = 1 + SHIFT * (index + 1) / 2
+    dots = []
+    for budget, results in anchors.results.items():
+        for one in results:
+            dots.append(Point(budget * shift, one.dice, title=f"{one.method}: {one.dice:g} (published)"))
     name = f"published on this split ({anchors.name})"
     if anchors.limits:
         name += "; small networks or short trainings here: do not compare"
@@ -56,19 +54,21 @@ def _line(benchmark: Benchmark, configuration: str, trainer: str, label: str, me
     index = benchmark.trainers.index(trainer)
     shift = 1 + SHIFT * (index - (len(benchmark.trainers) - 1) / 2)
     factor = FACTORS.get(metric, 1.0)
-    points, dots = [], []
+    points = []
+    dots = []
     for budget in benchmark.budgets:
-        cell = benchmark.cell(configuration, budget, trainer, label, metric)
-        if cell is None or cell["mean"] is None:
+        summary = benchmark.summary(GridCell(configuration, budget, trainer), label, metric)
+        if summary is None or summary.mean is None:
             continue
         x = budget * shift
         text = (
-            f"{benchmark.short(trainer)}, {budget} labeled: {interval(cell, metric)}; {count(cell['cases'], 'case')} "
-            f"of {count(cell['groups'], 'patient')}, {count(cell['runs'], 'run')}"
+            f"{benchmark.short(trainer)}, {budget} labeled: {interval(summary, metric)}; "
+            f"{count(summary.cases, 'case')} of {count(summary.groups, 'patient')}, {count(summary.runs, 'run')}"
         )
-        ends = [None if cell[end] is None else cell[end] * factor for end in ("low", "high")]
-        points.append(Point(x, cell["mean"] * factor, *ends, text))
-        means = [mean for mean in cell["run_means"] if mean is not None]
+        low = None if summary.low is None else summary.low * factor
+        high = None if summary.high is None else summary.high * factor
+        points.append(Point(x, summary.mean * factor, low, high, text))
+        means = [mean for mean in summary.run_means if mean is not None]
         if len(means) > 1:
             dots += [Point(x, mean * factor, title=f"one run: {number(mean, metric)}") for mean in means]
     return Line(benchmark.short(trainer), points, index, dashed=index == 0, markers=True, dots=dots)

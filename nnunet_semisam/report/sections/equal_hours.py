@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from nnunet_semisam.benchmark.tasks import DONE
+from dataclasses import dataclass
+
 from nnunet_semisam.report.drawing.number_formats import quantity
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.records import Equal, RunResult
 
 TOLERANCE = 0.1  # of the baseline's hours
+
+
+@dataclass
+class _Hours:
+    """Sums over the runs of a trainer that have a partner, and over these."""
+
+    ours: float = 0.0
+    baseline: float = 0.0
 
 
 def uneven_hours(benchmark: Benchmark) -> list[str]:
@@ -14,23 +24,31 @@ def uneven_hours(benchmark: Benchmark) -> list[str]:
 
     Runs are compared with the baseline's of the same fold, budget and seed; empty unless time was to be equal.
     """
-    if benchmark.study["equal"] != "time":
+    if benchmark.study.equal is not Equal.TIME:
         return []
-    sums: dict[tuple[str, str], list[float]] = {}
-    hours = {_key(run): run["train_hours"] for run in benchmark.runs if run["status"] == DONE and run["train_hours"]}
-    for (trainer, *where), taken in hours.items():
-        theirs = hours.get((benchmark.baseline, *where))
-        if trainer != benchmark.baseline and theirs:
-            both = sums.setdefault((trainer, where[0]), [0.0, 0.0])
-            both[0] += taken
-            both[1] += theirs
+    trained = [run for run in benchmark.runs if run.is_done and run.train_hours]
+    baseline = {_place(run): run.train_hours for run in trained if run.trainer == benchmark.baseline}
+    sums: dict[tuple[str, str], _Hours] = {}
+    for run in trained:
+        if run.trainer != benchmark.baseline and _place(run) in baseline:
+            hours = sums.setdefault((run.trainer, run.configuration), _Hours())
+            hours.ours += run.train_hours
+            hours.baseline += baseline[_place(run)]
     return [
-        f"Time was to be equal, but {benchmark.short(trainer)} took {ours / theirs:.2f} times the hours of nnU-Net "
-        f"with {configuration} ({quantity(ours)} h and {quantity(theirs)} h, validation and killed starts included)."
-        for (trainer, configuration), (ours, theirs) in sums.items()
-        if abs(ours / theirs - 1) > TOLERANCE
+        _sentence(benchmark.short(trainer), configuration, hours)
+        for (trainer, configuration), hours in sums.items()
+        if abs(hours.ours / hours.baseline - 1) > TOLERANCE
     ]
 
 
-def _key(run: dict) -> tuple:
-    return (run["trainer"], run["configuration"], run["budget"], run["fold"], run["seed"])
+def _place(run: RunResult) -> tuple[str, int, int, int]:
+    """Return what a run shares with the baseline's run that it is compared with."""
+    return run.configuration, run.budget, run.fold, run.seed
+
+
+def _sentence(name: str, configuration: str, hours: _Hours) -> str:
+    return (
+        f"Time was to be equal, but {name} took {hours.ours / hours.baseline:.2f} times the hours of nnU-Net with "
+        f"{configuration} ({quantity(hours.ours)} h and {quantity(hours.baseline)} h, validation and killed starts "
+        "included)."
+    )

@@ -1,104 +1,244 @@
-"""What SAM did in the trainings that asked one: agreement with the network over time, and its calibration."""
+"""What SAM did in the trainings that used one: its rounds of pseudo-labels, and its calibrations."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
+from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, ClassRecord
 from nnunet_semisam.report.drawing.charts import Axes, Line, Point, line_chart
-from nnunet_semisam.report.drawing.html_parts import Cell, details, number_cell, paragraph, table, text_cell
-from nnunet_semisam.report.drawing.number_formats import NONE, number
+from nnunet_semisam.report.drawing.html_parts import (
+    Cell,
+    details,
+    integer_cell,
+    number_cell,
+    paragraph,
+    table,
+    text_cell,
+)
+from nnunet_semisam.report.drawing.number_formats import number, quantity
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.dataset_labels import label_names
-from nnunet_semisam.report.reading.training_logs import TrainingRecord
+from nnunet_semisam.report.reading.records import RunResult
+from nnunet_semisam.report.reading.sam_rounds import ClassInRound, SamRecord, SamRound
 
-CHARTS = {"agreement": "Dice between network and SAM", "trust": "mean trust in pseudo-labels"}
-FIGURES = re.compile(r"Dice ([\d.]+) \(network\), ([\d.]+) \(SAM\), ([\d.]+) \(chosen fusion\) over (\d+) cases")
-HEAD = (
-    *("trainer", "configuration", "labeled", "fold", "seed", "class", "measured before epoch", "share of SAM"),
-    *("Dice network, %", "Dice SAM, %", "Dice fused, %", "cases", "verdict"),
+CHART_WIDTH = 460
+CHART_HEIGHT = 260
+
+AGREEMENT_NOTE = (
+    "Agreement is no accuracy: network and SAM can agree on the same mistake. SAM's prompts come from the network, so "
+    "the two are never independent."
+)
+CALIBRATION_NOTE = (
+    "Calibration: before SAM contributes, it is measured on labeled training cases, class by class, with a simulated "
+    "generalisation error that gives the network its expected level on unseen cases. A class that SAM does not improve "
+    "by 0.5 Dice is switched off. It is an estimate of a gain at borders on a handful of cases, not a result."
+)
+ROUNDS_HEAD = (
+    "trainer",
+    "configuration",
+    "labeled",
+    "fold",
+    "seed",
+    "round",
+    "epoch of the network",
+    "cases",
+    "in use",
+    "seconds",
+    "class",
+    "share of SAM",
+    "prompts",
+    "rejected",
+    "empty",
+    "Dice network/SAM, %",
+    "mean confidence, %",
+    "confident voxels, %",
+)
+CALIBRATIONS_HEAD = (
+    "trainer",
+    "configuration",
+    "labeled",
+    "fold",
+    "seed",
+    "class",
+    "SAM",
+    "epoch of the network",
+    "share of SAM",
+    "Dice network, %",
+    "Dice SAM, %",
+    "Dice fused, %",
+    "cases",
+    "seconds",
+    "verdict",
 )
 
 
-def sam_section(benchmark: Benchmark, records: Mapping[str, TrainingRecord]) -> str:
-    """Return charts over the rounds and the calibration table; a sentence if no training asked a SAM."""
-    asked = [
-        run
-        for run in benchmark.runs
-        if run["run"] in records and (records[run["run"]].rounds or records[run["run"]].calibrations)
-    ]
-    if not asked:
-        return paragraph("No training of this benchmark asked a SAM, or none has come so far.", "dim")
+def sam_section(benchmark: Benchmark, records: Mapping[str, SamRecord]) -> str:
+    """Return charts and tables of the rounds and calibrations; a sentence if no training used a SAM.
+
+    Args:
+        benchmark: The results.
+        records: Run -> what SAM did in it.
+    """
+    runs = [run for run in benchmark.runs if run.name in records and not records[run.name].is_empty]
+    if not runs:
+        return paragraph("No training of this benchmark used a SAM, or none has come so far.", "dim")
     names = label_names(benchmark)
-    parts = [
-        paragraph(
-            "Agreement is no accuracy: network and SAM can agree on the same mistake. SAM's prompts come from the "
-            "network, so the two are never independent."
-        )
-    ]
-    for run in asked:
-        charts = [chart_of_rounds(records[run["run"]], key, title, names) for key, title in CHARTS.items()]
-        if any(charts):
-            content = f'<div class="grid2">{"".join(charts)}</div>'
-            parts.append(details(_name(benchmark, run), content, opened=run is asked[0]))
-    rows = [row for run in asked for row in calibration_rows(benchmark, run, records[run["run"]])]
-    if rows:
-        parts.append(
-            paragraph(
-                "Calibration: before SAM may speak, it is measured on labeled training cases, class by class, with the "
-                "network degraded to its expected level on unseen cases. A class that it does not improve by 0.5 Dice "
-                "is switched off. It is an estimate of a gain at borders on a handful of cases, not a result."
-            )
-        )
-        parts.append(table("SAM calibration on labeled cases", HEAD, rows))
+    parts = [paragraph(AGREEMENT_NOTE)]
+    round_rows = []
+    calibration_rows = []
+    for run in runs:
+        record = records[run.name]
+        charts = charts_of_rounds(record, names)
+        if charts:
+            content = f'<div class="grid2">{charts}</div>'
+            parts.append(details(_name(benchmark, run), content, opened=run is runs[0]))
+        for one in record.rounds:
+            round_rows += _rows_of_round(benchmark, run, one, names)
+        for calibration in record.calibrations:
+            for verdict in calibration.classes:
+                calibration_rows.append(_calibration_row(benchmark, run, calibration, verdict, names))
+    if round_rows:
+        parts.append(table("SAM rounds", ROUNDS_HEAD, round_rows, filtered=True))
+    if calibration_rows:
+        parts.append(paragraph(CALIBRATION_NOTE))
+        parts.append(table("SAM calibration on labeled cases", CALIBRATIONS_HEAD, calibration_rows))
     return "".join(parts)
 
 
-def chart_of_rounds(record: TrainingRecord, key: str, title: str, names: Mapping[str, str]) -> str:
+def charts_of_rounds(record: SamRecord, names: Mapping[str, str]) -> str:
+    """Return agreement and confidence over the rounds, and the confidence in the last one.
+
+    Args:
+        record: What SAM did in a training.
+        names: What the record calls a class -> its name.
+    """
+    return (
+        _chart_over_rounds(record, "Dice between network and SAM", lambda one: one.agreement, names)
+        + _chart_over_rounds(record, "mean confidence in pseudo-labels", lambda one: one.confidence, names)
+        + _chart_of_confidence(record, names)
+    )
+
+
+def _chart_over_rounds(
+    record: SamRecord, title: str, value_of: Callable[[ClassInRound], float | None], names: Mapping[str, str]
+) -> str:
     """Return a line per class over the epochs of the rounds."""
-    classes = list(dict.fromkeys(name for one in record.rounds for name in one.classes))
+    points: dict[str, list[Point]] = {}
+    for one in record.rounds:
+        for figures in one.classes:
+            value = value_of(figures)
+            of_class = points.setdefault(figures.name, [])
+            if value is not None:
+                of_class.append(Point(one.epoch, value))
     lines = []
-    for i, name in enumerate(classes):
-        values = [(one.epoch, one.classes[name][key]) for one in record.rounds if name in one.classes]
-        points = [Point(epoch, value) for epoch, value in values if value is not None]
-        lines.append(Line(names.get(name, f"labels {name}"), points, i, markers=True))
-    chart = line_chart(lines, Axes(title, "epoch of the network", title, y_range=(0, 1), width=460, height=260))
+    for i, (name, of_class) in enumerate(points.items()):
+        lines.append(Line(_class_name(name, names), of_class, i, markers=True))
+    return _chart(lines, title, "epoch of the network", title, (0, 1))
+
+
+def _chart_of_confidence(record: SamRecord, names: Mapping[str, str]) -> str:
+    """Return how the confidence of each class's voxels was distributed in the last round that has cases."""
+    with_cases = [one for one in record.rounds if one.classes]
+    if not with_cases:
+        return ""
+    last = with_cases[-1]
+    lines = []
+    for i, figures in enumerate(last.classes):
+        voxels = sum(figures.histogram)
+        if not voxels:
+            continue
+        bins = len(figures.histogram)
+        points = [Point((b + 0.5) / bins, 100 * found / voxels) for b, found in enumerate(figures.histogram)]
+        lines.append(Line(_class_name(figures.name, names), points, i, markers=True))
+    return _chart(lines, f"confidence of pseudo-labels in round {last.number}", "confidence", "voxels, %", (0,))
+
+
+def _chart(lines: list[Line], title: str, x: str, y: str, y_range: tuple[float, ...]) -> str:
+    axes = Axes(title, x, y, y_range=y_range, width=CHART_WIDTH, height=CHART_HEIGHT)
+    chart = line_chart(lines, axes)
     return f"<div>{chart}</div>" if chart else ""
 
 
-def calibration_rows(benchmark: Benchmark, run: Mapping[str, Any], record: TrainingRecord) -> list[list[Cell]]:
-    """Return a row per calibration and class."""
-    names = label_names(benchmark)
-    rows = []
-    for epoch, classes in record.calibrations:
-        for name, verdict in classes.items():
-            *numbers, cases = figures_of(verdict["reason"])
-            weight = verdict["weight"]
-            rows.append(
-                [
-                    text_cell(benchmark.short(run["trainer"])),
-                    text_cell(run["configuration"]),
-                    *(number_cell(str(run[key]), run[key]) for key in ("budget", "fold", "seed")),
-                    text_cell(names.get(name, name)),
-                    number_cell(str(epoch), epoch),
-                    number_cell("off" if weight == 0 else f"{weight:g}", weight, kind="bad" if weight == 0 else ""),
-                    *(number_cell(number(value, "dice"), value) for value in numbers),
-                    number_cell(NONE if cases is None else str(int(cases)), cases),
-                    text_cell(verdict["reason"]),
-                ]
-            )
-    return rows
+def _rows_of_round(benchmark: Benchmark, run: RunResult, one: SamRound, names: Mapping[str, str]) -> list[list[Cell]]:
+    """Return a row per class; one without figures if the round has no case."""
+    parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in one.seconds_by_part.items())
+    start = [
+        *_run_cells(benchmark, run),
+        integer_cell(one.number),
+        integer_cell(one.epoch),
+        integer_cell(one.cases),
+        _in_use_cell(one),
+        number_cell(quantity(one.seconds, 1), one.seconds, title=parts),
+    ]
+    if not one.classes:
+        return [[*start, text_cell("all"), *[number_cell(number(None), None)] * 7]]
+    return [[*start, *_class_cells(figures, names)] for figures in one.classes]
 
 
-def figures_of(reason: str) -> list[float | None]:
-    """Return Dice of network, SAM and fusion, and the number of cases; ``None`` for a class that no case shows."""
-    match = FIGURES.search(reason)
-    return [float(text) for text in match.groups()] if match else [None] * 4
+def _in_use_cell(one: SamRound) -> Cell:
+    if one.active is None:
+        return text_cell("not finished", kind="dim")
+    if one.active:
+        return text_cell("yes")
+    return text_cell("no", kind="bad", title="the calibration found no class in which SAM helps")
 
 
-def _name(benchmark: Benchmark, run: Mapping[str, Any]) -> str:
+def _class_cells(figures: ClassInRound, names: Mapping[str, str]) -> list[Cell]:
+    return [
+        text_cell(_class_name(figures.name, names)),
+        _weight_cell(figures.weight),
+        integer_cell(figures.prompts),
+        integer_cell(figures.rejected),
+        integer_cell(figures.empty),
+        _percent_cell(figures.agreement),
+        _percent_cell(figures.confidence),
+        _percent_cell(figures.confident_share),
+    ]
+
+
+def _calibration_row(
+    benchmark: Benchmark, run: RunResult, calibration: CalibrationRecord, verdict: ClassRecord, names: Mapping[str, str]
+) -> list[Cell]:
+    return [
+        *_run_cells(benchmark, run),
+        text_cell(_class_name(verdict.name, names)),
+        text_cell(verdict.generalist),
+        integer_cell(calibration.epoch),
+        _weight_cell(verdict.weight),
+        _percent_cell(verdict.dice_specialist),
+        _percent_cell(verdict.dice_generalist),
+        _percent_cell(verdict.dice_fused),
+        integer_cell(verdict.cases),
+        number_cell(quantity(calibration.seconds, 1), calibration.seconds),
+        text_cell(verdict.reason),
+    ]
+
+
+def _run_cells(benchmark: Benchmark, run: RunResult) -> list[Cell]:
+    return [
+        text_cell(benchmark.short(run.trainer)),
+        text_cell(run.configuration),
+        integer_cell(run.budget),
+        integer_cell(run.fold),
+        integer_cell(run.seed),
+    ]
+
+
+def _weight_cell(weight: float) -> Cell:
+    if weight == 0:
+        return number_cell("off", weight, kind="bad")
+    return number_cell(f"{weight:g}", weight)
+
+
+def _percent_cell(share: float | None) -> Cell:
+    return number_cell(number(share, "dice"), share)
+
+
+def _class_name(name: str, names: Mapping[str, str]) -> str:
+    return names.get(name, f"labels {name}")
+
+
+def _name(benchmark: Benchmark, run: RunResult) -> str:
     return (
-        f"{benchmark.short(run['trainer'])}, {run['configuration']}, {run['budget']} labeled, fold {run['fold']}, "
-        f"seed {run['seed']}"
+        f"{benchmark.short(run.trainer)}, {run.configuration}, {run.budget} labeled, fold {run.fold}, seed {run.seed}"
     )

@@ -10,9 +10,9 @@ from invented import OURS
 from nnunet_semisam import cli
 from nnunet_semisam.report.reading import software
 from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
-from nnunet_semisam.report.reading.training_cases import DatasetRecord
+from nnunet_semisam.report.reading.training_cases import DatasetRecord, Manifest, SplitRequest
 from nnunet_semisam.report.sections import cost as cost_section
-from nnunet_semisam.report.sections import data_commands
+from nnunet_semisam.report.sections import data_commands, setup
 from nnunet_semisam.report.sections import repeat as commands_section
 
 MINI = {
@@ -58,7 +58,7 @@ def copy(folder, tmp_path):
             {"split": "ssl4mis", "labeled_patients": [["p1"], ["p1", "p2", "p3"]]},
             {"labeled": ["1", "3"], "split": "ssl4mis", "dataset_id": 901},
         ),
-        ("AcdcConverter", {"split": "ssl4mis", "labeled_patients": [["p1"]]}, {"labeled": ["p1"], "split": "ssl4mis"}),
+        ("ACDC", {"split": "ssl4mis", "labeled_patients": [["p1"]]}, {"labeled": ["p1"], "split": "ssl4mis"}),
         (
             "LA2018",
             {"format": "h5", "labeled_cases": [["A", "B"]], "val_cases": ["X", "Y"]},
@@ -76,7 +76,7 @@ def copy(folder, tmp_path):
     ],
 )
 def test_conversion_is_repeated_with_the_settings_on_record(name, settings, wanted):
-    manifest = {"converter": name, "settings": settings}
+    manifest = Manifest(name, settings)
     *before, line = data_commands.convert_commands(DatasetRecord(manifest=manifest), "901")
     args = vars(parsed(line))
     assert {key: args[key] for key in wanted} == wanted
@@ -88,7 +88,7 @@ def test_conversion_is_repeated_with_the_settings_on_record(name, settings, want
 
 def test_mini_plans_and_unlabeled_images_are_made_again(copy):
     benchmark = copy(plans="nnUNetPlansMini", **MINI)
-    plan, mini, pool = data_commands.data_commands(benchmark, DatasetRecord(manifest={}, pool=4))[1:]
+    plan, mini, pool = data_commands.data_commands(benchmark, DatasetRecord(pool=4))[1:]
     assert plan == "nnUNetv2_plan_and_preprocess -d 901 -c 2d"
     args = parsed(mini)
     assert (args.plans, args.name, tuple(args.features)) == ("nnUNetPlans", "nnUNetPlansMini", (8, 80))
@@ -99,7 +99,7 @@ def test_mini_plans_and_unlabeled_images_are_made_again(copy):
 def test_own_folds_and_plans_of_few_labels_are_made_again(copy):
     content = {"data_identifier": "nnUNetPlansLabeled_2d", "semisam_planned_on": ["a1_frame01"]}
     benchmark = copy(plans="nnUNetPlansLabeled", **content)
-    split = {"labeled": ["1", "3"], "val": ["v1"], "group": "(a[0-9])_", "seed": 4, "order": ["a1  # first", "a2"]}
+    split = SplitRequest(("1", "3"), ("v1",), "(a[0-9])_", 4, ("a1  # first", "a2"))
     lines = data_commands.data_commands(benchmark, DatasetRecord(split=split))
     assert lines[-3] == r"printf '%s\n' a1 a2 > order.txt"
     args = parsed(lines[-2])
@@ -146,18 +146,18 @@ def test_software_is_shown_and_differences_are_named(copy):
     assert any("2.8.0 in nnUNetTrainerSupervised__2d__fold_0__seed_0" in text for text in told)
     assert any("$nnUNet_npp" in text and "nothing in" in text for text in told)
     assert any(software.WEIGHTS in text for text in told)
-    assert "Trainings differ in torch" in software.versions_part(benchmark)
+    assert "Trainings differ in torch" in setup.versions_part(benchmark)
     assert "torch" not in software.common(benchmark)
 
 
-def test_benchmarks_of_older_versions_have_no_record(copy):
+def test_without_a_record_the_versions_of_the_results_are_shown(copy):
     def forget(content):
-        del content["cost"]
+        content["cost"] = []
         for run in content["runs"]:
-            del run["software"]
+            run["software"] = []
 
     benchmark = copy(forget)
-    assert "No training has recorded its software" in software.versions_part(benchmark)
+    assert "No training has recorded its software" in setup.versions_part(benchmark)
     assert "Hours per trainer" not in cost_section.cost_section(benchmark)
 
 

@@ -7,47 +7,42 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from invented import benchmark_record, run_record, score_record, study_record, summary_record
 
 from nnunet_semisam.report.markdown import published_lines
-from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.published import DATA, find_anchors
-from nnunet_semisam.report.reading.training_cases import DatasetRecord, TrainingCases, read_dataset
+from nnunet_semisam.report.reading.published import DATA, find_anchors, read_protocols
+from nnunet_semisam.report.reading.records import Fold, HeldOutCases, JudgedOn
+from nnunet_semisam.report.reading.training_cases import DatasetRecord, Manifest, TrainingCases
 from nnunet_semisam.report.sections.efficiency import efficiency_chart
 from nnunet_semisam.report.sections.published import published_section
 
-ACDC, LA = json.loads(DATA.read_text())
+ACDC, LA = read_protocols()
 
 
-def benchmark_of(protocol, budget, cases="test", folder=None, steps=30_000, labels=None):
+def benchmark_of(protocol, budget, judged_on=JudgedOn.TEST, folder=None, steps=30_000, labels=None):
     folder = folder or Path(tempfile.mkdtemp())
-    labels = labels or {label["names"][0]: label["value"] for label in protocol["labels"]}
+    labels = labels or {label.names[0]: label.value for label in protocol.labels}
     (folder / "p").mkdir()
     (folder / "p" / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **labels}}))
     groups = {
         f"{group}_frame{frame:02d}": group
-        for group in protocol["test"].split()
-        for frame in range(1, protocol["cases_per_test_group"] + 1)
+        for group in protocol.test
+        for frame in range(1, protocol.cases_per_test_group + 1)
     }
-    study = {"cases": cases, "folds": {"0": {"budget": budget}}, "group": None, "configurations": ["2d"]}
-    study |= {"trainers": ["nnUNetTrainerSupervised"]}
-    cell = {"configuration": "2d", "budget": budget, "trainer": study["trainers"][0], "label": "mean", "metric": "dice"}
-    cell |= {"mean": 0.7, "run_means": [0.7], "groups": 20, "low": 0.6, "high": 0.8, "cases": len(groups), "runs": 1}
-    content = {
-        "study": study,
-        "baseline": study["trainers"][0],
-        "cases": {"groups": groups},
-        "runs": [{"budget": budget, "configuration": "2d", "status": "done", "steps": steps, "training": "m/fold_0"}],
-    }
-    content["runs"][0]["predictions"] = "p"
-    rows = [{"label": name, "metric": "dice", "unit": "1"} for name in labels]
-    return Benchmark(folder, content | {"summary": [cell]}, rows)
+    return benchmark_record(
+        folder,
+        study=study_record(judged_on=judged_on, folds={0: Fold(budget, "")}, trainers=("nnUNetTrainerSupervised",)),
+        held_out=HeldOutCases({0: "held_out/test"}, groups),
+        runs=(run_record(budget=budget, steps=steps),),
+        summaries=(summary_record(budget=budget, cases=len(groups)),),
+        scores=tuple(score_record(label=name) for name in labels),
+    )
 
 
 def dataset_of(protocol, budget, suffix="_frame01", pool=None):
-    train = protocol["train"].split()
-    unlabeled = train[budget:] if pool is None else pool
-    cases = TrainingCases([name + suffix for name in train[:budget]], [name + suffix for name in unlabeled])
-    return DatasetRecord({0: cases}, {"converter": "LA2018", "settings": {"format": "h5"}})
+    unlabeled = protocol.train[budget:] if pool is None else pool
+    cases = TrainingCases([name + suffix for name in protocol.train[:budget]], [name + suffix for name in unlabeled])
+    return DatasetRecord({0: cases}, Manifest("LA2018", {"format": "h5"}))
 
 
 def with_plans(folder, features):
@@ -80,7 +75,7 @@ def test_small_networks_and_short_trainings_are_cautioned_about(tmp_path, featur
     assert len(anchors.limits) == len(why)
     assert all(text in limit for text, limit in zip(why, anchors.limits, strict=True))
     assert all(limit in section for limit in anchors.limits)
-    assert ("Do not hold these numbers against" in section) == bool(why)
+    assert ("Do not compare these numbers" in section) == bool(why)
     assert ("do not compare" in chart) == bool(why)
     assert "82.96" in section  # they are shown all the same
 
@@ -95,8 +90,8 @@ def test_what_could_not_be_verified_is_said():
 
 def test_results_on_validation_cases_are_none_of_the_test_cases():
     """These publications score validation cases of ACDC, alone or among the test cases, by their authors or code."""
-    assert not {"CrossMatch", "UniMatch", "OPMatch"} & {result["method"] for result in ACDC["results"]}
-    assert 28.5 not in [result["dice"] for result in ACDC["results"]]  # UniMatch's own baseline
+    assert not {"CrossMatch", "UniMatch", "OPMatch"} & {result.method for result in ACDC.results}
+    assert 28.5 not in [result.dice for result in ACDC.results]  # UniMatch's own baseline
     assert "on validation cases" not in DATA.read_text()
 
 
@@ -135,7 +130,7 @@ def test_markdown_holds_them_with_their_sources():
     assert all("https://github.com/" in row for row in rows)
     assert any(row.startswith("| 3 | nnU-Net, supervised | 82.96 | labeled patients not verified") for row in rows)
     assert lines[-1].startswith("| 70 |")  # the bound
-    assert "Do not hold these numbers against" in "".join(lines)  # no plans lie beside this benchmark
+    assert "Do not compare these numbers" in "".join(lines)  # no plans lie beside this benchmark
     (why,) = published_lines(find_anchors(benchmark_of(ACDC, 2), dataset_of(ACDC, 2)))
     assert why.startswith("No published result is shown: the test cases are those of ACDC")
 
@@ -157,28 +152,28 @@ def test_names_are_escaped_once():
 
 
 def test_lists_are_the_published_ones():
-    assert [len(p["train"].split()) for p in (ACDC, LA)] == [70, 80]
-    assert [len(set(p["test"].split()) - set(p["train"].split())) for p in (ACDC, LA)] == [20, 20]
+    assert [len(p.train) for p in (ACDC, LA)] == [70, 80]
+    assert [len(set(p.test) - set(p.train)) for p in (ACDC, LA)] == [20, 20]
     for protocol in (ACDC, LA):
-        keys = {(r["method"], r["budget"], r["source"]) for r in protocol["results"]}
-        assert len(keys) == len(protocol["results"])
-        assert all(0 < r["dice"] < 100 and "https://" in r["source"] for r in protocol["results"])
+        keys = {(result.method, result.budget, result.source) for result in protocol.results}
+        assert len(keys) == len(protocol.results)
+        assert all(0 < result.dice < 100 and "https://" in result.source for result in protocol.results)
 
 
 @pytest.mark.parametrize(("protocol", "budget"), [(ACDC, 3), (ACDC, 7), (LA, 4), (LA, 8), (LA, 16)])
 def test_same_split_has_anchors(protocol, budget):
     found = find_anchors(benchmark_of(protocol, budget), dataset_of(protocol, budget))
     assert found.reason == ""
-    assert {r["budget"] for r in found.results[budget]} == {budget}
-    here, there = found.pools[budget]
-    assert here == there == len(protocol["train"].split()) - budget
+    assert {result.budget for result in found.results[budget]} == {budget}
+    pools = found.pools[budget]
+    assert pools.here == pools.published == len(protocol.train) - budget
 
 
 def test_nnunet_on_three_patients_is_among_them():
     (dice,) = [
-        r["dice"]
-        for r in find_anchors(benchmark_of(ACDC, 3), dataset_of(ACDC, 3)).results[3]
-        if r["method"] == "nnU-Net, supervised"
+        result.dice
+        for result in find_anchors(benchmark_of(ACDC, 3), dataset_of(ACDC, 3)).results[3]
+        if result.method == "nnU-Net, supervised"
     ]
     assert dice == 82.96
 
@@ -194,13 +189,13 @@ def test_other_labeled_cases_or_a_larger_pool_have_none():
 
 def test_other_test_cases_have_none():
     benchmark = benchmark_of(ACDC, 3)
-    benchmark.content["cases"]["groups"].popitem()
+    benchmark.held_out.groups.popitem()
     assert "no published split" in find_anchors(benchmark, dataset_of(ACDC, 3)).reason
-    assert find_anchors(benchmark_of(ACDC, 3, cases="val"), dataset_of(ACDC, 3)).results == {}
+    assert find_anchors(benchmark_of(ACDC, 3, judged_on=JudgedOn.VAL), dataset_of(ACDC, 3)).results == {}
 
 
 def test_uncropped_files_of_the_same_scans_have_none():
-    dataset = replace(dataset_of(LA, 4), manifest={"converter": "LA2018", "settings": {"format": "nrrd"}})
+    dataset = replace(dataset_of(LA, 4), manifest=Manifest("LA2018", {"format": "nrrd"}))
     assert "no record says" in find_anchors(benchmark_of(LA, 4), dataset).reason
 
 
@@ -219,21 +214,3 @@ def test_section_shows_both_with_sources_and_a_smaller_pool():
     assert "<title>nnU-Net, supervised: 82.96 (published)</title>" in efficiency_chart(
         benchmark, "2d", anchors=find_anchors(benchmark, dataset)
     )
-
-
-def test_dataset_is_believed_only_while_its_folds_are_the_same(benchmark_result, tmp_path, monkeypatch):
-    from invented import SPLITS
-
-    folder = tmp_path / "Dataset901_Invented"
-    (folder / "imagesUl").mkdir(parents=True)
-    (folder / "imagesUl" / "u1_0000.nii.gz").touch()
-    (folder / "dataset.json").write_text('{"file_ending": ".nii.gz"}')
-    changed = [SPLITS[0], {**SPLITS[1], "train": ["a1_frame01"]}]
-    (folder / "splits_final.json").write_text(json.dumps(changed))
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
-    found = read_dataset(benchmark_result)
-    assert found.folds == {0: TrainingCases(["a1_frame01"], ["a2_frame01", "a3_frame01", "u1"])}
-    assert found.missing == "splits_final.json has changed since, in fold 1"
-    monkeypatch.delenv("nnUNet_raw")
-    assert "not set" in read_dataset(benchmark_result).missing

@@ -1,0 +1,30 @@
+"""Charts show values where they are."""
+
+import pytest
+
+from nnunet_semisam.report.drawing import charts
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (53, 87, [50, 60, 70, 80, 90]), (5, 5, [5, 6]), (-0.9, 0.1, None)],
+)
+def test_ticks_are_round_and_span_the_values(low, high, ticks):
+    found = charts.round_ticks(low, high)
+    assert found[0] <= low <= high <= found[-1]
+    assert ticks is None or found == pytest.approx(ticks)
+
+
+def test_points_lie_where_their_values_say():
+    points = [charts.Point(1, 0, 0, 0.5), charts.Point(10, 1)]
+    text = charts.line_chart([charts.Line("a", points, 0)], charts.Axes("t", "x", "y", width=640, height=320))
+    assert f'points="{charts.LEFT:.1f},{320 - charts.BOTTOM:.1f} {640 - charts.RIGHT:.1f},{charts.TOP:.1f}"' in text
+    assert charts.line_chart([charts.Line("a", [], 0)], charts.Axes("t", "x", "y")) == ""
+
+
+def test_long_lines_are_thinned_but_keep_their_end():
+    points = [charts.Point(i, i) for i in range(1001)]
+    text = charts.line_chart([charts.Line("a", points, 0)], charts.Axes("t", "x", "y"))
+    coordinates = text.split('points="')[1].split('"')[0].split()
+    assert len(coordinates) <= charts.MOST_POINTS + 1
+    assert coordinates[-1] == f"{charts.WIDTH - charts.RIGHT:.1f},{charts.TOP:.1f}"
