@@ -1,5 +1,7 @@
 """One invented benchmark for all tests of the report."""
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -29,3 +31,23 @@ def page(benchmark_result):
     from nnunet_semisam.report.page import render
 
     return render(benchmark_result)
+
+
+@pytest.fixture
+def changed(folder, tmp_path):
+    """Return a function that reads a copy of the benchmark, of which it has changed results.json and plans."""
+    shutil.copytree(folder, tmp_path / "b", ignore=shutil.ignore_patterns("*.nii.gz"))
+
+    def change(function=None, plans="nnUNetPlans", **configuration):
+        path = tmp_path / "b" / "results.json"
+        content = json.loads(path.read_text())
+        content["study"]["plans"] = plans
+        if function:
+            function(content)
+        path.write_text(json.dumps(content))
+        for run in content["runs"] if configuration else []:
+            target = (tmp_path / "b" / run["training"]).parent / "plans.json"
+            target.write_text(json.dumps({"plans_name": plans, "configurations": {"2d": configuration}}))
+        return read_benchmark(tmp_path / "b")
+
+    return change

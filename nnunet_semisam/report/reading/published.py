@@ -1,9 +1,9 @@
 """Published results, shown beside ours only where we train and test on the split that the publications name.
 
 Anything else would be a comparison of splits: other test cases (or the validation cases among them), other labels, or
-classes merged to regions. What a publication chose on its test cases is said beside its number, and so is it where
-nobody could verify its labeled cases. Narrow networks and short trainings are cautioned about.
-Distances are never shown: the field gives them in voxels.
+classes merged to regions. A number has a remark if the publication chose its checkpoint on test cases, or if nobody
+could verify its labeled cases. Narrow networks and short trainings are cautioned about. Distances are never shown: the
+field gives them in voxels.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from nnunet_semisam.report.drawing.html_parts import (
     table,
     text_cell,
 )
-from nnunet_semisam.report.drawing.number_formats import number, quantity
+from nnunet_semisam.report.drawing.number_formats import NONE, number, quantity
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.dataset_labels import label_names
 from nnunet_semisam.report.reading.records import RunResult
@@ -44,6 +44,7 @@ ROUNDS_HEAD = (
     "cases",
     "in use",
     "seconds",
+    "confident voxels of all, %",
     "class",
     "share of SAM",
     "prompts",
@@ -51,8 +52,9 @@ ROUNDS_HEAD = (
     "empty",
     "Dice network/SAM, %",
     "mean confidence, %",
-    "confident voxels, %",
+    "confident voxels of the class, %",
 )
+NUM_CLASS_NUMBERS = 7  # of these: the last ones, of one class
 CALIBRATIONS_HEAD = (
     "trainer",
     "configuration",
@@ -161,18 +163,27 @@ def _chart(lines: list[Line], title: str, x: str, y: str, y_range: tuple[float, 
 
 def _rows_of_round(benchmark: Benchmark, run: RunResult, one: SamRound, names: Mapping[str, str]) -> list[list[Cell]]:
     """Return a row per class; one without figures if the round has no case."""
-    parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in one.seconds_by_part.items())
     start = [
         *_run_cells(benchmark, run),
         integer_cell(one.number),
         integer_cell(one.epoch),
         integer_cell(one.cases),
         _in_use_cell(one),
-        number_cell(quantity(one.seconds, 1), one.seconds, title=parts),
+        number_cell(quantity(one.seconds, 1), one.seconds, title=_seconds_by_part(one)),
+        _percent_cell(one.confident_share),
     ]
     if not one.classes:
-        return [[*start, text_cell("all"), *[number_cell(number(None), None)] * 7]]
+        missing = number_cell(NONE, None)
+        return [[*start, text_cell("all"), *[missing] * NUM_CLASS_NUMBERS]]
     return [[*start, *_class_cells(figures, names)] for figures in one.classes]
+
+
+def _seconds_by_part(one: SamRound) -> str:
+    """Return what took how long, and how many embeddings were cached, in words."""
+    parts = [f"{part} {seconds:.1f}" for part, seconds in one.seconds_by_part.items()]
+    if one.cache_hit_rate is not None:
+        parts.append(f"{100 * one.cache_hit_rate:.0f} % of the embeddings were cached")
+    return ", ".join(parts)
 
 
 def _in_use_cell(one: SamRound) -> Cell:

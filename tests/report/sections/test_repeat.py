@@ -2,17 +2,12 @@
 
 import json
 import shlex
-import shutil
 
 import pytest
-from invented import OURS
 
 from nnunet_semisam import cli
-from nnunet_semisam.report.reading import software
-from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
 from nnunet_semisam.report.reading.training_cases import DatasetRecord, Manifest, SplitRequest
-from nnunet_semisam.report.sections import cost as cost_section
-from nnunet_semisam.report.sections import data_commands, setup
+from nnunet_semisam.report.sections import data_commands
 from nnunet_semisam.report.sections import repeat as commands_section
 
 MINI = {
@@ -28,26 +23,6 @@ NUMBERS = {"labeled": ["name:3", "name:1"], "val": ["name:02"]}  # patients call
 
 def parsed(line):
     return cli.build_parser().parse_args(shlex.split(line)[1:])
-
-
-@pytest.fixture
-def copy(folder, tmp_path):
-    """A copy of the benchmark, whose results.json and plans may be changed."""
-    shutil.copytree(folder, tmp_path / "b", ignore=shutil.ignore_patterns("*.nii.gz"))
-
-    def change(function=None, plans="nnUNetPlans", **configuration):
-        path = tmp_path / "b" / "results.json"
-        content = json.loads(path.read_text())
-        content["study"]["plans"] = plans
-        if function:
-            function(content)
-        path.write_text(json.dumps(content))
-        for run in content["runs"] if configuration else []:
-            target = (tmp_path / "b" / run["training"]).parent / "plans.json"
-            target.write_text(json.dumps({"plans_name": plans, "configurations": {"2d": configuration}}))
-        return read_benchmark(tmp_path / "b")
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -86,8 +61,8 @@ def test_conversion_is_repeated_with_the_settings_on_record(name, settings, want
         assert str(args["order"]) == "order.txt"
 
 
-def test_mini_plans_and_unlabeled_images_are_made_again(copy):
-    benchmark = copy(plans="nnUNetPlansMini", **MINI)
+def test_mini_plans_and_unlabeled_images_are_made_again(changed):
+    benchmark = changed(plans="nnUNetPlansMini", **MINI)
     plan, mini, pool = data_commands.data_commands(benchmark, DatasetRecord(pool=4))[1:]
     assert plan == "nnUNetv2_plan_and_preprocess -d 901 -c 2d"
     args = parsed(mini)
@@ -96,9 +71,9 @@ def test_mini_plans_and_unlabeled_images_are_made_again(copy):
     assert parsed(pool).plans == "nnUNetPlansMini"
 
 
-def test_own_folds_and_plans_of_few_labels_are_made_again(copy):
+def test_own_folds_and_plans_of_few_labels_are_made_again(changed):
     content = {"data_identifier": "nnUNetPlansLabeled_2d", "semisam_planned_on": ["a1_frame01"]}
-    benchmark = copy(plans="nnUNetPlansLabeled", **content)
+    benchmark = changed(plans="nnUNetPlansLabeled", **content)
     split = SplitRequest(("1", "3"), ("v1",), "(a[0-9])_", 4, ("a1  # first", "a2"))
     lines = data_commands.data_commands(benchmark, DatasetRecord(split=split))
     assert lines[-3] == r"printf '%s\n' a1 a2 > order.txt"
@@ -123,47 +98,7 @@ def test_an_unreleased_package_is_named_by_its_commit_not_installed_by_its_versi
     assert text.index("export nnUNet_raw=") < text.index("nnunet-semisam benchmark")
 
 
-def test_device_is_named_only_if_the_user_chose_one(copy):
-    assert commands_section.benchmark_command(copy())[-4:-2] == ["--device", "cpu"]
-    found = commands_section.benchmark_command(copy(lambda content: content["study"].update(device="auto")))
+def test_device_is_named_only_if_the_user_chose_one(changed):
+    assert commands_section.benchmark_command(changed())[-4:-2] == ["--device", "cpu"]
+    found = commands_section.benchmark_command(changed(lambda content: content["study"].update(device="auto")))
     assert "--device" not in found
-
-
-def test_software_is_shown_and_differences_are_named(copy):
-    assert software.differences(copy()) == []
-    assert software.common(copy())["torch"] == "2.9.0"
-    assert software.common(copy())[software.WEIGHTS] == "f" * 8
-
-    def other(content):
-        content["runs"][0]["software"][0]["versions"]["torch"] = "2.8.0"
-        content["runs"][1]["software"][0]["variables"] = {}
-        run = next(run for run in content["runs"] if run["trainer"] == OURS)
-        run["software"][0]["sam_fingerprints"] = ["e" * 8]
-
-    benchmark = copy(other)
-    told = software.differences(benchmark)
-    assert len(told) == 3
-    assert any("2.8.0 in nnUNetTrainerSupervised__2d__fold_0__seed_0" in text for text in told)
-    assert any("$nnUNet_npp" in text and "nothing in" in text for text in told)
-    assert any(software.WEIGHTS in text for text in told)
-    assert "Trainings differ in torch" in setup.versions_part(benchmark)
-    assert "torch" not in software.common(benchmark)
-
-
-def test_without_a_record_the_versions_of_the_results_are_shown(copy):
-    def forget(content):
-        content["cost"] = []
-        for run in content["runs"]:
-            run["software"] = []
-
-    benchmark = copy(forget)
-    assert "No training has recorded its software" in setup.versions_part(benchmark)
-    assert "Hours per trainer" not in cost_section.cost_section(benchmark)
-
-
-def test_hours_per_trainer_are_summed(page):
-    cost = page.split('<section id="cost">')[1].split("</section>")[0]
-    body = cost.split("<caption>Hours per trainer</caption>")[1].split("</table>")[0]
-    assert body.count("<tr>") == 1 + 3
-    assert ">6.00</td>" in body  # four runs of an hour and a half
-    assert "of the main process, without nnU-Net" in cost

@@ -31,10 +31,11 @@ def test_every_class_of_every_round_is_a_row(sam):
     assert (first["in use"], first["seconds"]) == ("yes", "141.3")
     assert (first["class"], first["prompts"], first["rejected"], first["empty"]) == ("RV", "1362", "4", "2")
     assert first["Dice network/SAM, %"] == "83.0"
-    assert (first["mean confidence, %"], first["confident voxels, %"]) == ("24.5", "12.5")
+    assert (first["mean confidence, %"], first["confident voxels of the class, %"]) == ("24.5", "12.5")
+    assert first["confident voxels of all, %"] == "84.0"
     assert (second["class"], second["share of SAM"]) == ("MYO &amp; wall", "off")
     assert second["Dice network/SAM, %"] == "\u2013"
-    assert 'title="load 0.2, predict 63.4"' in sam
+    assert 'title="load 0.2, predict 63.4, 100 % of the embeddings were cached"' in sam
 
 
 def test_calibration_stands_with_its_reason(sam):
