@@ -1,0 +1,1 @@
+"""Carry out long work: in this process, in several, or as jobs of a cluster."""
