@@ -41,6 +41,18 @@ def read_object(path: str | Path, remedy: str) -> dict[str, Any]:
     return content
 
 
+def object_or_none(path: str | Path) -> dict[str, Any] | None:
+    """Return the object in a json file; ``None`` if it is missing, torn by a power cut, or holds no object.
+
+    For files that can be made again or done without.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
 def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file with one json object a line (``.jsonl``); none if the file does not exist.
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from nnunet_semisam.benchmark import processes
-from nnunet_semisam.benchmark.tasks import STARTED
-
-if TYPE_CHECKING:
-    from nnunet_semisam.benchmark.executors import Task
+from nnunet_semisam.jobs import processes
+from nnunet_semisam.jobs.base import Status, Task
 
 OURS = ("nnUNet_", "NNUNET_")
 MOST_STARTS = 5
@@ -27,16 +24,16 @@ class Submitted:
         self.task = task
         self.variables = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
 
-    def __call__(self) -> str:
+    def __call__(self) -> Status:
         """Carry the task out on the machine that got it.
 
-        SLURM signals all processes of a job, and the training may die of it before this process has its signal, upon
-        which submitit calls :meth:`checkpoint` and ends it. If none comes, the training goes on in this job.
+        SLURM signals all processes of a job. A command may die of that before this process gets its signal, upon which
+        submitit calls :meth:`checkpoint` and ends this process. If no signal comes, the task goes on in this job.
         """
         os.environ.update(self.variables)
         for _ in range(MOST_STARTS):
             status = self.task()
-            if status != STARTED:
+            if status != Status.STARTED:
                 break
             time.sleep(SIGNAL_SECONDS)
         return status
@@ -44,7 +41,7 @@ class Submitted:
     def checkpoint(self) -> Any:
         """Return what to submit in place of an interrupted job: the task finds its own state on disk.
 
-        submitit calls it in a signal handler of the main thread, which is most likely waiting for a training.
+        submitit calls it in a signal handler of the main thread, which is most likely waiting for a command.
         """
         import submitit
 

@@ -13,10 +13,18 @@ from typing import Any
 
 UNKNOWN = "UNKNOWN"
 ENDED = {
-    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
-    *("REVOKED", "TIMEOUT"),
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
 }
-ASK_SECONDS = 60
+QUEUE_TIMEOUT_SECONDS = 60
 LOG_LINES = 30
 AGAIN = "Start again to go on"
 REMEDIES = {
@@ -32,7 +40,15 @@ def waits_or_runs(job: Any) -> bool | None:
         return False
     if not unknown([job]):
         return True
-    return None if (states := queue([job.job_id])) is None else states.get(job.job_id, "COMPLETED") not in ENDED
+    states = queue([job.job_id])
+    if states is None:
+        return None
+    return _in_queue(job, states)
+
+
+def _in_queue(job: Any, states: dict[str, str]) -> bool:
+    """Return whether a job waits or runs, by what ``squeue`` says; it forgets jobs that have ended."""
+    return states.get(job.job_id, "COMPLETED") not in ENDED
 
 
 def unknown(jobs: Sequence[Any]) -> list[Any]:
@@ -45,16 +61,19 @@ def unknown(jobs: Sequence[Any]) -> list[Any]:
 
 def lost(jobs: Sequence[Any]) -> list[Any]:
     """Return those jobs that ``sacct`` does not know and that have left the queue."""
-    if not (asked := unknown(jobs)):
+    not_known = unknown(jobs)
+    if not not_known:
         return []
-    if (states := queue([job.job_id for job in asked])) is None:
+    numbers = [job.job_id for job in not_known]
+    states = queue(numbers)
+    if states is None:
         warnings.warn(
-            f"Neither sacct nor squeue tells whether jobs still run ({', '.join(job.job_id for job in asked)}). This "
-            "command waits for their results. If they have ended, stop it, delete their job.json and start again.",
+            f"Neither sacct nor squeue tells whether jobs still run ({', '.join(numbers)}). This command waits for "
+            "their results. If they have ended, stop it, delete their job.json and start again.",
             stacklevel=2,
         )
         return []
-    return [job for job in asked if states.get(job.job_id, "COMPLETED") in ENDED and not job.done()]
+    return [job for job in not_known if not _in_queue(job, states) and not job.done()]
 
 
 def queue(numbers: Sequence[str]) -> dict[str, str] | None:
@@ -64,14 +83,19 @@ def queue(numbers: Sequence[str]) -> dict[str, str] | None:
         numbers: Jobs, or elements of arrays such as ``7_3``.
     """
     arrays = dict.fromkeys(number.split("_")[0] for number in numbers)
-    words = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", "--jobs", ",".join(arrays)]
+    command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", "--jobs", ",".join(arrays)]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=ASK_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=QUEUE_TIMEOUT_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode != 0:
         return {} if "invalid job id" in done.stderr.lower() else None
-    return dict(line.split()[:2] for line in done.stdout.splitlines() if len(line.split()) >= 2)
+    states: dict[str, str] = {}
+    for line in done.stdout.splitlines():
+        number, _, state = line.strip().partition(" ")
+        if state:
+            states[number] = state.split()[0]
+    return states
 
 
 def why_ended(job: Any, error: Exception | None = None) -> str:

@@ -1,33 +1,17 @@
-"""Carry out many tasks: one after the other, or in several processes. For clusters see ``cluster.py``.
-
-A task is a callable with a ``name`` and a ``folder`` that takes environment variables and returns a status. It keeps
-its own state on disk, so a task that is started again goes on. A task that fails does not stop the others.
-"""
+"""Carry out many tasks: one after the other, or side by side on this machine. For clusters see ``cluster.py``."""
 
 from __future__ import annotations
 
-import os
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path
-from typing import Protocol
 
-from nnunet_semisam.benchmark import processes
-from nnunet_semisam.benchmark.measured import THREADS
+from nnunet_semisam.jobs import processes
+from nnunet_semisam.jobs.base import Status, Task
+from nnunet_semisam.jobs.threads import shared_cores
 
-AUGMENTERS, MOST_AUGMENTERS = "nnUNet_n_proc_DA", 12  # nnU-Net's own variable and default
-Report = Callable[[str, str], None]  # name of a task, its status
-
-
-class Task(Protocol):
-    """What executors run."""
-
-    name: str
-    folder: Path
-
-    def __call__(self, variables: Mapping[str, str] | None = None) -> str:
-        """Carry the task out and return its status."""
+Report = Callable[[str, Status], None]
+"""Told of every task that has ended: its name, its status."""
 
 
 def serial(tasks: Sequence[Task], report: Report) -> None:
@@ -37,7 +21,7 @@ def serial(tasks: Sequence[Task], report: Report) -> None:
 
 
 def local(tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[str] = ()) -> None:
-    """Carry tasks out side by side on this machine; each trains in a process of its own.
+    """Carry tasks out side by side on this machine.
 
     Args:
         tasks: What to do.
@@ -49,14 +33,14 @@ def local(tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[st
     for place in _places(workers, gpus):
         places.put(place)
 
-    def carry_out(task: Task) -> str:
+    def carry_out(task: Task) -> Status:
         place = places.get()
         try:
             return task(place)
         finally:
             places.put(place)
 
-    with ThreadPoolExecutor(workers) as pool:  # threads only wait: trainings are processes
+    with ThreadPoolExecutor(workers) as pool:  # threads only wait: the commands are processes
         futures = {pool.submit(carry_out, task): task for task in tasks}
         try:
             for future in as_completed(futures):
@@ -68,14 +52,8 @@ def local(tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[st
 
 
 def _places(workers: int, gpus: Sequence[str]) -> list[dict[str, str]]:
-    """Return the environment variables of each worker: its GPU, and its share of the cores.
-
-    By itself nnU-Net takes up to twelve processes for augmentation and, on a CPU, a thread per core.
-    """
-    cores = max(1, (os.cpu_count() or 1) // workers)
-    share = {AUGMENTERS: str(min(MOST_AUGMENTERS, cores))} if workers > 1 else {}
-    if workers > 1 and not gpus:
-        share[THREADS] = str(cores)
-    share = {name: value for name, value in share.items() if name not in os.environ}  # the user's own wish wins
-    places = [{"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)]} if gpus else {} for worker in range(workers)]
-    return [place | share for place in places]
+    """Return the environment variables of each worker: its GPU, and its share of the cores."""
+    share = shared_cores(workers, with_gpu=bool(gpus))
+    if not gpus:
+        return [dict(share) for _ in range(workers)]
+    return [{"CUDA_VISIBLE_DEVICES": gpus[worker % len(gpus)], **share} for worker in range(workers)]

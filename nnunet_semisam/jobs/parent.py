@@ -1,6 +1,6 @@
 """A command ends when the process that started it has ended.
 
-Nobody would collect what it makes, and who starts the benchmark again would train in the same folder.
+Nobody would collect what it makes, and the next start would write to the same folder at the same time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Commands in processes of their own that do not outlive the benchmark."""
+"""Commands in processes of their own that do not outlive the process that started them."""
 
 from __future__ import annotations
 
@@ -7,19 +7,53 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from nnunet_semisam.benchmark.parent import PARENT
+from nnunet_semisam.jobs.parent import PARENT
 
 SHOWN_LINES = 30
-LOCK_FILE = ".lock"
 # Statuses of a command that was asked to end. A cluster signals all processes of a job, the command's own included.
 _ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 STOPPED = (*(-number for number in _ASKING), 128 + signal.SIGINT)
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
+
+
+class CommandFailedError(Exception):
+    """A command has ended with another status than 0.
+
+    Attributes:
+        stage: What the command was for.
+        status: Its exit status; negative for the signal that ended it.
+    """
+
+    def __init__(self, stage: str, status: int, log: str) -> None:
+        super().__init__(log)
+        self.stage, self.status = stage, status
+
+
+def run_checked(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, stage: str, title: str | None = None
+) -> None:
+    """Run a command as :func:`run_logged` does, and raise if it fails.
+
+    Args:
+        command: The words of the command line.
+        environment: All variables of the command.
+        log: File that its output is added to.
+        stage: What the command is for.
+        title: What the command is called in the message; ``stage`` if not given.
+
+    Raises:
+        CommandFailedError: If its exit status is not 0; the message holds the end of the log.
+    """
+    status = run_logged(command, environment, log)
+    if status != 0:
+        why = " (killed, most likely for lack of memory)" if status == -signal.SIGKILL else ""
+        message = f"{end_of(log)}\n{title or stage} ended with status {status}{why}"
+        raise CommandFailedError(stage, status, message)
 
 
 def run_logged(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
@@ -64,35 +98,8 @@ def stop_all() -> None:
 
 
 def stopping() -> bool:
-    """Return whether the benchmark is being ended: what fails now has not failed by itself."""
+    """Return whether :func:`stop_all` was called: what fails now has not failed by itself."""
     return _stopping.is_set()
-
-
-@contextlib.contextmanager
-def lock(folder: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold a folder for this process; give False if another process has it.
-
-    The lock ends with the process, however that ends. Where the system has no such locks, nothing is locked.
-
-    Args:
-        folder: The folder, which gets a hidden file.
-        wait: Wait for another process instead, for something that takes moments.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:
-        yield True
-        return
-    with (folder / LOCK_FILE).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:  # a file system without locks
-            pass
-        yield True
 
 
 def end_of(log: Path, lines: int = SHOWN_LINES) -> str:

@@ -29,13 +29,3 @@ def study(raw, tmp_path):
         return command.make_study(args, open_dataset("3", "nnUNetPlans"))
 
     return make
-
-
-@pytest.fixture
-def told():
-    return []
-
-
-@pytest.fixture
-def report(told):
-    return lambda name, status: told.append((name, status))

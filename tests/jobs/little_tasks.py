@@ -9,12 +9,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_semisam.benchmark import processes
-from nnunet_semisam.benchmark.tasks import BUSY, FAILED, STARTED
+from nnunet_semisam.io.locks import folder_lock
+from nnunet_semisam.jobs import processes
+from nnunet_semisam.jobs.base import Task
 
 
 @dataclass(frozen=True)
-class Note:
+class Note(Task):
     """Writes where it ran: a variable of its own environment, or else of the place that it was given."""
 
     folder: Path
@@ -22,17 +23,18 @@ class Note:
     seconds: float = 0.0
     variable: str | None = None
 
-    def __call__(self, variables=None):
+    def finished(self):
+        return (self.folder / self.name).exists()
+
+    def work(self, variables):
         time.sleep(self.seconds)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / self.name).open("a") as file:
-            place = (variables or {}).get("CUDA_VISIBLE_DEVICES", "")
-            file.write((os.environ.get(self.variable, "none") if self.variable else place) + "\n")
-        return "done"
+        place = variables.get("CUDA_VISIBLE_DEVICES", "")
+        text = os.environ.get(self.variable, "none") if self.variable else place
+        (self.folder / self.name).write_text(text + "\n")
 
 
 @dataclass(frozen=True)
-class Long:
+class Long(Task):
     """Runs a command of a minute at every start but the last, and writes down what it found at each."""
 
     folder: Path
@@ -43,20 +45,19 @@ class Long:
         """Return the process of a command."""
         return int((self.folder / f"command_{number}").read_text())
 
-    def __call__(self, variables=None):
-        with processes.lock(self.folder) as mine:
-            number = len(list(self.folder.glob("start_*.json")))
-            running = [before for before in range(number) if alive(self.command(before))]
-            content = {"job": os.getpid(), "still_running": running, "locked": mine}
-            (self.folder / f"start_{number}.json").write_text(json.dumps(content))
-            if not mine:
-                return BUSY
-            if number == self.starts - 1:
-                return "done"
+    def finished(self):
+        return len(list(self.folder.glob("start_*.json"))) == self.starts
+
+    def work(self, variables):
+        number = len(list(self.folder.glob("start_*.json")))
+        running = [before for before in range(number) if alive(self.command(before))]
+        with folder_lock(self.folder, wait=False) as free:
+            content = {"job": os.getpid(), "still_running": running, "locked": not free}
+        (self.folder / f"start_{number}.json").write_text(json.dumps(content))
+        if number < self.starts - 1:
             target = self.folder / f"command_{number}"
             words = ["sh", "-c", f"echo $$ > {target}.tmp; mv {target}.tmp {target}; exec sleep 60"]
-            code = processes.run_logged(words, os.environ, self.folder / "log")
-            return STARTED if code in processes.STOPPED else FAILED
+            processes.run_checked(words, os.environ, self.folder / "log", "sleep")
 
 
 def alive(process: int) -> bool:

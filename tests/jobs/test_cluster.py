@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from little_tasks import Long, Note, alive
 
-from nnunet_semisam.benchmark import cluster, cluster_job
-from nnunet_semisam.benchmark.tasks import STARTED
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.jobs import cluster, cluster_job
+from nnunet_semisam.jobs.base import Job, Status
 
 
 @pytest.fixture
@@ -66,9 +66,9 @@ def test_an_interrupted_job_ends_its_training_and_goes_on_in_its_next_start(tmp_
 
 def test_a_training_that_was_signaled_in_a_job_that_was_not_goes_on(monkeypatch):
     monkeypatch.setattr(cluster_job, "SIGNAL_SECONDS", 0.0)
-    statuses = [STARTED, STARTED, "done"]
-    assert cluster_job.Submitted(lambda: statuses.pop(0))() == "done"
-    assert cluster_job.Submitted(lambda: STARTED)() == STARTED  # not for ever
+    statuses = [Status.STARTED, Status.STARTED, Status.DONE]
+    assert cluster_job.Submitted(lambda: statuses.pop(0))() == Status.DONE
+    assert cluster_job.Submitted(lambda: Status.STARTED)() == Status.STARTED  # not for ever
 
 
 def test_submitit_carries_tasks_out_in_processes_of_their_own(tmp_path, report, told, python_path):
@@ -102,3 +102,26 @@ def test_missing_cluster_and_unknown_parameters_are_user_errors(tmp_path, report
     monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch anywhere
     with pytest.raises(UserError, match=r"(?s)--slurm .*submitit's parameters"):
         cluster.slurm([], report, tmp_path / "jobs", options, cluster=where)
+
+
+def test_tasks_that_need_the_same_are_one_array(tmp_path):
+    def job(name, **resources):
+        return Job(name, tmp_path / name, ("true",), tmp_path / "result", resources=resources)
+
+    tasks = [job("a"), job("b", mem_gb=64), Note(tmp_path / "c", "c"), job("d", mem_gb=4)]
+    assert [(dict(needs), [task.name for task in group]) for needs, group in cluster._by_needs(tasks)] == [
+        ({}, ["a", "c"]),
+        ({"mem_gb": 64}, ["b"]),
+        ({"mem_gb": 4}, ["d"]),
+    ]
+
+
+def test_what_a_task_needs_is_asked_for_on_top_of_what_all_need(tmp_path, report, told, python_path):
+    tasks = [
+        Job(
+            name, tmp_path / name, ("touch", str(tmp_path / name / "out")), tmp_path / name / "out", resources=resources
+        )
+        for name, resources in (("a", {}), ("b", {"timeout_min": 3}))
+    ]
+    cluster.slurm(tasks, report, tmp_path / "jobs", {"timeout_min": 2}, cluster="local")
+    assert sorted(told) == [("a", Status.DONE), ("b", Status.DONE)]

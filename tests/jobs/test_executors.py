@@ -9,11 +9,11 @@ import time
 
 from little_tasks import Note
 
-from nnunet_semisam.benchmark import executors, measured, processes
+from nnunet_semisam.jobs import executors, processes, threads
 
 
 def test_serial_keeps_the_order(tmp_path, report, told):
-    executors.serial([Note(tmp_path, name) for name in "cab"], report)
+    executors.serial([Note(tmp_path / name, name) for name in "cab"], report)
     assert told == [("c", "done"), ("a", "done"), ("b", "done")]
 
 
@@ -21,26 +21,26 @@ def test_local_shares_gpus_out_and_runs_side_by_side(tmp_path, report, told):
     barrier = threading.Barrier(2, timeout=20)
 
     class Together(Note):
-        def __call__(self, variables=None):
+        def work(self, variables):
             barrier.wait()  # passes only if two run at once
-            return super().__call__(variables)
+            super().work(variables)
 
-    executors.local([Together(tmp_path, str(i)) for i in range(4)], report, workers=2, gpus=["3", "5"])
+    executors.local([Together(tmp_path / str(i), str(i)) for i in range(4)], report, workers=2, gpus=["3", "5"])
     assert sorted(told) == [(str(i), "done") for i in range(4)]
-    assert {(tmp_path / str(i)).read_text().strip() for i in range(4)} == {"3", "5"}
+    assert {(tmp_path / str(i) / str(i)).read_text().strip() for i in range(4)} == {"3", "5"}
 
 
 def test_processes_share_the_cores(monkeypatch):
     """Each takes processes for augmentation; on a CPU threads, too."""
-    augmenters = executors.AUGMENTERS
-    for name in (measured.THREADS, augmenters):
+    augmenters = threads.AUGMENTERS
+    for name in (threads.THREADS, augmenters):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert executors._places(3, []) == [{measured.THREADS: "2", augmenters: "2"}] * 3
+    assert executors._places(3, []) == [{threads.THREADS: "2", augmenters: "2"}] * 3
     assert executors._places(1, []) == [{}]
     assert executors._places(1, ["3"]) == [{"CUDA_VISIBLE_DEVICES": "3"}]
     assert executors._places(3, ["0", "1"])[2] == {"CUDA_VISIBLE_DEVICES": "0", augmenters: "2"}
-    monkeypatch.setenv(measured.THREADS, "1")  # the user's own wish
+    monkeypatch.setenv(threads.THREADS, "1")  # the user's own wish
     monkeypatch.setenv(augmenters, "4")
     assert executors._places(3, []) == [{}] * 3
     monkeypatch.delenv(augmenters)
@@ -49,17 +49,10 @@ def test_processes_share_the_cores(monkeypatch):
 
 
 def test_threads_reach_nnunet():
-    code = "from nnunet_semisam.benchmark import measured as m; m.limit_threads(); import multiprocessing as p; "
+    code = "from nnunet_semisam.jobs import threads as t; t.limit_threads(); import multiprocessing as p; "
     code += "print(p.cpu_count())"
-    environment = os.environ | {measured.THREADS: "7", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {threads.THREADS: "7", "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "7"
-
-
-def test_a_folder_belongs_to_one_process_at_a_time(tmp_path):
-    with processes.lock(tmp_path) as first, processes.lock(tmp_path) as second:
-        assert (first, second) == (True, False)
-    with processes.lock(tmp_path) as later:
-        assert later
 
 
 def test_no_command_begins_once_all_were_ended(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""A training whose benchmark was killed at once does not train on, though it had not come to look for its parent."""
+"""A training whose runner was killed at once does not train on, though it had not come to look for its parent."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ measured.main(["report.json", "train", "-device", "cpu"])
 BENCHMARK = """
 import os, sys
 from pathlib import Path
-from nnunet_semisam.benchmark import processes
+from nnunet_semisam.jobs import processes
 processes.run_logged([sys.executable, "-c", sys.argv[1], str(os.getpid())], os.environ, Path("log"))
 """
 

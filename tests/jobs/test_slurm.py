@@ -11,8 +11,8 @@ import pytest
 import submitit
 from little_tasks import Note
 
-from nnunet_semisam.benchmark import cluster, cluster_job
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.jobs import cluster, cluster_job
 
 NO_ACCOUNTING = "echo 'Slurm accounting storage is disabled' >&2; exit 1"
 NO_SUCH_JOB = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
@@ -144,9 +144,7 @@ def test_refused_jobs_are_a_user_error(tmp_path, commands, report, count):
     )
     tasks = [Note(tmp_path / name, name) for name in "ab"[:count]]
     options = {"timeout_min": 3, "slurm_partition": "gpu"}
-    message = (
-        rf"--slurm timeout_min=3 slurm_partition=gpu: sbatch refused {count} jobs: .*invalid partition.* Mend --slurm"
-    )
+    message = rf"--slurm timeout_min=3 slurm_partition=gpu: sbatch refused {count} jobs: .*invalid partition.* Correct"
     with pytest.raises(UserError, match=message):
         cluster.slurm(tasks, report, tmp_path / "jobs", options)
     assert not list(tmp_path.glob("*/job.json"))

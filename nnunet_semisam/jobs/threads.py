@@ -1,0 +1,38 @@
+"""How many processes and threads a training of nnU-Net takes, where several share a machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+
+THREADS = "nnUNet_semisam_threads"
+AUGMENTERS = "nnUNet_n_proc_DA"  # nnU-Net's own variable
+MOST_AUGMENTERS = 12  # nnU-Net's own default
+
+
+def shared_cores(workers: int, with_gpu: bool) -> dict[str, str]:
+    """Return the environment variables that give each of several trainings its share of the cores.
+
+    By itself nnU-Net takes up to twelve processes for augmentation and, on a CPU, a thread per core. Variables that
+    the user has set are left out: they win.
+
+    Args:
+        workers: How many trainings run at once.
+        with_gpu: Whether each has a GPU.
+    """
+    if workers == 1:
+        return {}
+    cores = max(1, (os.cpu_count() or 1) // workers)
+    share = {AUGMENTERS: str(min(MOST_AUGMENTERS, cores))}
+    if not with_gpu:
+        share[THREADS] = str(cores)
+    return {name: value for name, value in share.items() if name not in os.environ}
+
+
+def limit_threads() -> None:
+    """Let nnU-Net take as many threads on a CPU as the environment says: by itself it takes one per core.
+
+    Where several trainings share the cores, or one shares them with other programs, that makes all of them slow.
+    """
+    if limit := os.environ.get(THREADS):
+        multiprocessing.cpu_count = lambda: int(limit)
