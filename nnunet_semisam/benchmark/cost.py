@@ -2,67 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
-from nnunet_semisam.benchmark.tasks import read_json_object
+from nnunet_semisam.benchmark.records import Attempt, Cost, RunRecord, Software, TrainerCost
+from nnunet_semisam.io.json_files import object_or_none
 
 SECONDS_PER_HOUR = 3600
-HOURS = ("train_hours", "predict_hours", "gpu_hours")
-NEEDED = {"stage", "seconds", "gpu", "peak_memory_bytes", "peak_gpu_bytes"}
-SOFTWARE = ("versions", "variables", "sam_fingerprints")
-
-Attempts = Sequence[Mapping[str, Any]]
 
 
-def read_attempts(folder: Path) -> list[dict[str, Any]]:
+def read_attempts(folder: Path) -> list[Attempt]:
     """Return the reports of all starts of a run.
 
-    One that cannot be read, after a power cut say, is left out: its hours are lost, but all that was found is not.
+    One that cannot be read, after a power cut for example, is left out: its hours are lost, nothing else is.
     """
-    found = [read_json_object(path) for path in sorted((folder / "attempts").glob("[!.]*.json"))]
-    return [attempt for attempt in found if attempt is not None and attempt.keys() >= NEEDED]
+    attempts = []
+    for path in sorted((folder / "attempts").glob("[!.]*.json")):
+        try:
+            attempts.append(Attempt.from_json(object_or_none(path) or {}))
+        except KeyError:
+            continue
+    return attempts
 
 
-def cost_of(attempts: Attempts) -> dict[str, Any]:
+def cost_of(attempts: Sequence[Attempt]) -> Cost:
     """Return hours, number of starts and peak memory of one run; starts that were killed count."""
-    return {
-        **{f"{stage}_hours": _hours(a for a in attempts if a["stage"] == stage) for stage in ("train", "predict")},
-        "gpu_hours": _hours(a for a in attempts if a["gpu"]),
-        "attempts": len(attempts),
-        "peak_memory_bytes": max((a["peak_memory_bytes"] for a in attempts), default=None),
-        "peak_gpu_bytes": max((a["peak_gpu_bytes"] for a in attempts if a["peak_gpu_bytes"]), default=None),
-    }
+    return Cost(
+        train_hours=_hours(attempt for attempt in attempts if attempt.stage == "train"),
+        predict_hours=_hours(attempt for attempt in attempts if attempt.stage == "predict"),
+        gpu_hours=_hours(attempt for attempt in attempts if attempt.gpu),
+        attempts=len(attempts),
+        peak_memory_bytes=max((attempt.peak_memory_bytes for attempt in attempts), default=None),
+        peak_gpu_bytes=max((attempt.peak_gpu_bytes for attempt in attempts if attempt.peak_gpu_bytes), default=None),
+    )
 
 
-def software_of(attempts: Attempts) -> list[dict[str, Any]]:
+def software_of(attempts: Sequence[Attempt]) -> list[Software]:
     """Return the software of a run's training, once, or more often if it changed between starts."""
-    found: list[dict[str, Any]] = []
+    found: list[Software] = []
     for attempt in attempts:
-        if attempt["stage"] == "train" and "versions" in attempt:
-            content = {name: attempt[name] for name in SOFTWARE}
-            rest = [one for one in found if not _goes_on(one, content)]
-            found = [*rest, content]
+        if attempt.stage == "train":
+            now = attempt.software
+            found = [*(before for before in found if not now.continues(before)), now]
     return found
 
 
-def _goes_on(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Return whether a later start only knows more: the weights of SAM are on record from its first round on."""
-    same = all(before[name] == now[name] for name in ("versions", "variables"))
-    return same and set(before["sam_fingerprints"]) <= set(now["sam_fingerprints"])
-
-
-def totals(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def totals(runs: Sequence[RunRecord]) -> list[TrainerCost]:
     """Return the hours of every trainer, over all its runs and starts."""
     found = []
-    for trainer in dict.fromkeys(run["trainer"] for run in runs):
-        mine = [run for run in runs if run["trainer"] == trainer and run["attempts"]]
+    for trainer in dict.fromkeys(record.run.trainer for record in runs):
+        costs = [record.cost for record in runs if record.run.trainer == trainer and record.cost.attempts]
         found.append(
-            {"trainer": trainer, "runs": len(mine), **{name: sum(run[name] for run in mine) for name in HOURS}}
+            TrainerCost(
+                trainer=trainer,
+                runs=len(costs),
+                train_hours=sum(cost.train_hours for cost in costs),
+                predict_hours=sum(cost.predict_hours for cost in costs),
+                gpu_hours=sum(cost.gpu_hours for cost in costs),
+            )
         )
     return found
 
 
-def _hours(attempts: Any) -> float:
-    return sum(attempt["seconds"] for attempt in attempts) / SECONDS_PER_HOUR
+def _hours(attempts: Iterable[Attempt]) -> float:
+    return sum(attempt.seconds for attempt in attempts) / SECONDS_PER_HOUR

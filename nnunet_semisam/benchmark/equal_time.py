@@ -1,9 +1,9 @@
 """Equal wall-clock: a trainer whose steps take longer trains for fewer epochs, so that its schedules still fit.
 
 A step of every trainer is timed first, with every unlabeled term switched on from the start, as it is in most of a
-training. Rounds of the SAM stage are not in it; by default the first predicts as much as a
-twentieth of a training computes, and all others together the same. The hours that each run really took are in the
-results: compare them before you believe that time was equal.
+training. Rounds of the SAM stage are not in it; by default the first predicts as much as a twentieth of a training
+computes, and all others together the same. The hours that each run really took are in the results: compare them before
+you believe that time was equal.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ from typing import Any
 
 import yaml
 
-from nnunet_semisam.benchmark import processes
-from nnunet_semisam.benchmark.plan import BASELINE, Run, Study
-from nnunet_semisam.benchmark.tasks import BUSY, DONE, FAILED, STARTED, device_here, environment, read_json_object
+from nnunet_semisam.benchmark.plan import BASELINE, Study
+from nnunet_semisam.benchmark.records import Run
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import write_text
+from nnunet_semisam.io.json_files import object_or_none
+from nnunet_semisam.jobs import processes
+from nnunet_semisam.jobs.base import Task
+from nnunet_semisam.jobs.nnunet_command import command_environment, device_here
 
 EVERYTHING_ON = {
     "num_epochs": 2,
@@ -39,7 +43,7 @@ MOST_STEPS = 25
 
 
 @dataclass(frozen=True)
-class MeasureStep:
+class MeasureStep(Task):
     """The step time of one trainer and configuration, to be measured.
 
     Attributes:
@@ -62,36 +66,37 @@ class MeasureStep:
         """Folder of the measurement."""
         return self.study.folder / "timing" / f"{self.trainer}__{self.configuration}"
 
-    def __call__(self, variables: Mapping[str, str] | None = None) -> str:
-        """Measure, unless that was done before; return the status."""
-        with processes.lock(self.folder) as mine:
-            if not mine:
-                return BUSY
-            if self.seconds() is not None:
-                return DONE
-            settings = self.settings()
-            (self.folder / "settings.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-            fold = str(min(self.study.folds))
-            words = [sys.executable, "-m", "nnunet_semisam.benchmark.step_time", str(self.report), self.study.dataset]
-            device = device_here(self.study.device, variables or {})
-            words += [self.configuration, fold, self.trainer, self.study.plans, device]
-            log = self.folder / "timing.log"
-            code = processes.run_logged(words, environment(self.folder, variables or {}), log)
-            if self.seconds() is not None:
-                return DONE
-            return STARTED if code in processes.STOPPED else FAILED
+    @property
+    def log(self) -> Path:
+        """File with the output of the measurement."""
+        return self.folder / "timing.log"
 
     @property
     def report(self) -> Path:
         """File with what was measured."""
         return self.folder / "step_time.json"
 
+    def finished(self) -> bool:
+        """Return whether the step time is known."""
+        return self.seconds() is not None
+
+    def work(self, variables: Mapping[str, str]) -> None:
+        """Measure."""
+        settings = self.folder / "settings.yaml"
+        write_text(settings, yaml.safe_dump(self.settings()))
+        fold = str(min(self.study.folds))
+        command = [sys.executable, "-m", "nnunet_semisam.benchmark.step_time", str(self.report)]
+        command += [self.study.dataset, self.configuration, fold, self.trainer, self.study.plans]
+        command += [device_here(self.study.device, variables)]
+        environment = command_environment(self.folder / "results", settings, variables)
+        processes.run_checked(command, environment, self.log, stage="step time")
+
     def seconds(self) -> float | None:
         """Return the seconds of a step; ``None`` if they were not measured, or the file of it is torn."""
-        return (read_json_object(self.report) or {}).get("seconds_per_step")
+        return (object_or_none(self.report) or {}).get("seconds_per_step")
 
     def settings(self) -> dict[str, Any]:
-        """Return settings of two short epochs in which every term speaks."""
+        """Return settings of two short epochs in which every term is active."""
         steps = min(MOST_STEPS, self.study.settings["num_iterations_per_epoch"])
         return {**self.study.settings, **EVERYTHING_ON, "num_iterations_per_epoch": steps}
 
@@ -99,7 +104,7 @@ class MeasureStep:
 def measurements(study: Study) -> list[MeasureStep]:
     """Return what has still to be measured before the runs."""
     tasks = [MeasureStep(study, trainer, name) for trainer in study.trainers for name in study.configurations]
-    return [task for task in tasks if task.seconds() is None]
+    return [task for task in tasks if not task.finished()]
 
 
 def seconds_per_step(study: Study, trainer: str, configuration: str) -> float:
@@ -109,11 +114,11 @@ def seconds_per_step(study: Study, trainer: str, configuration: str) -> float:
         UserError: If it was not measured, or that failed.
     """
     task = MeasureStep(study, trainer, configuration)
-    if (seconds := task.seconds()) is None:
-        log = task.folder / "timing.log"
+    seconds = task.seconds()
+    if seconds is None:
         raise UserError(
             f"The step time of {trainer} with {configuration} could not be measured, so it cannot be given equal time. "
-            f"Start again to measure once more. The end of {log}:\n{processes.end_of(log)}"
+            f"Start again to measure once more. The end of {task.log}:\n{processes.end_of(task.log)}"
         )
     return seconds
 
@@ -123,5 +128,6 @@ def epochs_of(study: Study, run: Run) -> int:
     epochs = study.settings["num_epochs"]
     if run.trainer == BASELINE:
         return epochs
-    theirs = seconds_per_step(study, BASELINE, run.configuration)
-    return max(1, round(epochs * theirs / seconds_per_step(study, run.trainer, run.configuration)))
+    of_baseline = seconds_per_step(study, BASELINE, run.configuration)
+    own = seconds_per_step(study, run.trainer, run.configuration)
+    return max(1, round(epochs * of_baseline / own))

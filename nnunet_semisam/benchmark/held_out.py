@@ -1,26 +1,25 @@
-"""The cases that judge: images and labels of no training, gathered as links for ``nnUNetv2_predict``."""
+"""The held-out cases: images and labels of no training, gathered as links for ``nnUNetv2_predict``."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from nnunet_semisam.benchmark.plan import Study
+from nnunet_semisam.benchmark.records import HeldOutSet, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import Files, image_files, label_files
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.hashes import sha256_of
+from nnunet_semisam.io.atomic import write_symlink
+from nnunet_semisam.io.hashes import sha256_of, sha256_of_json, sha256_of_text
+from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.splits import leakage
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
-from nnunet_semisam.splits.folds import load_splits, write_json
+from nnunet_semisam.splits.folds import load_splits
 from nnunet_semisam.splits.label_budgets import TEST_SETS_FILE
 
 CHECKED_FILE = "leakage.json"
@@ -44,7 +43,7 @@ class HeldOut:
         return self.folder / "images"
 
     def label(self, case: str, file_ending: str) -> Path:
-        """Return the true label map of a case."""
+        """Return the label map of a case."""
         return self.folder / "labels" / f"{case}{file_ending}"
 
 
@@ -57,7 +56,7 @@ def test_cases(raw: Path, dataset_json: Mapping[str, Any], test_set: str | None)
     images, ending = image_files(raw, dataset_json)["Ts"], dataset_json["file_ending"]
     cases = [case for case in sorted(images) if (raw / "labelsTs" / f"{case}{ending}").is_file()]
     sets_file = raw / TEST_SETS_FILE
-    sets = json.loads(sets_file.read_text(encoding="utf-8")) if sets_file.is_file() else {}
+    sets = read_object(sets_file, "Run the converter again.") if sets_file.is_file() else {}
     if test_set is None and len(sets) > 1:
         raise UserError(f"{raw} has several test sets: {', '.join(sets)}. Choose one with --test-set.")
     if test_set is not None:
@@ -66,14 +65,14 @@ def test_cases(raw: Path, dataset_json: Mapping[str, Any], test_set: str | None)
         cases = [case for case in cases if case in sets[test_set]]
     if not cases:
         raise UserError(
-            f"{raw} has no test case with a label (imagesTs and labelsTs). Add some, or judge on the validation cases "
-            "of the folds: --cases val."
+            f"{raw} has no test case with a label (imagesTs and labelsTs). Add some, or evaluate on the validation "
+            "cases of the folds: --cases val."
         )
     return cases
 
 
-def cases_to_judge(study: Study, dataset: PlannedDataset, fold: int) -> list[str]:
-    """Return the cases that judge a fold.
+def held_out_cases(study: Study, dataset: PlannedDataset, fold: int) -> list[str]:
+    """Return the cases that a fold is evaluated on.
 
     Raises:
         UserError: If there is none, an image or label is missing, or a case is trained on.
@@ -81,10 +80,11 @@ def cases_to_judge(study: Study, dataset: PlannedDataset, fold: int) -> list[str
     if study.cases == "test":
         return test_cases(dataset.raw, dataset.dataset_json, study.test_set)
     split = load_splits(dataset.preprocessed / SPLITS_FILE)[fold]
-    if trained := sorted({*split["val"]} & {*split["train"], *split.get("unlabeled", [])}):
+    trained = sorted({*split["val"]} & {*split["train"], *split.get("unlabeled", [])})
+    if trained:
         raise UserError(
-            f"Fold {fold} validates on cases that it trains on ({', '.join(trained[:5])}), which judge nothing. Leave "
-            "it out, or use --cases test."
+            f"Fold {fold} validates on cases that it trains on ({', '.join(trained[:5])}), which says nothing about "
+            "other cases. Leave it out, or use --cases test."
         )
     images, labels = _files(study, dataset)
     for case in split["val"]:
@@ -94,34 +94,27 @@ def cases_to_judge(study: Study, dataset: PlannedDataset, fold: int) -> list[str
 
 
 def pin(study: Study, dataset: PlannedDataset) -> Study:
-    """Return the benchmark with what it judges on written down, and how many unlabeled images it may train on.
+    """Return the benchmark with its held-out cases written down, and how many unlabeled images it may train on.
 
     Raises:
-        UserError: If there is nothing to judge a fold on.
+        UserError: If there is nothing to evaluate a fold on.
     """
-    unlabeled = sorted(image_files(dataset.raw, dataset.dataset_json)["Ul"])
-    names = hashlib.sha256(json.dumps(unlabeled).encode()).hexdigest()
-    pinned: dict[str, dict[str, str]] = {}
+    names = sorted(image_files(dataset.raw, dataset.dataset_json)["Ul"])
     images, labels = _files(study, dataset)
-    for name, fold in {_name(study, fold): fold for fold in study.folds}.items():  # all folds share the test cases
-        pinned[name] = {
-            case: _digest_of_files([*images[case], labels[case]])
-            for case in tqdm(cases_to_judge(study, dataset, fold), desc="held-out cases", unit="case", leave=False)
-        }
-    return replace(study, held_out=pinned, unlabeled={"cases": len(unlabeled), "sha256": names})
+    fold_of_set = {study.held_out_set(fold): fold for fold in study.folds}
+    pinned: dict[str, HeldOutSet] = {}
+    for name, fold in fold_of_set.items():
+        cases = tqdm(held_out_cases(study, dataset, fold), desc="held-out cases", unit="case", leave=False)
+        pinned[name] = HeldOutSet({case: _digest_of_files([*images[case], labels[case]]) for case in cases})
+    return replace(study, held_out=pinned, unlabeled=UnlabeledImages(len(names), sha256_of_json(names)))
 
 
 def _digest_of_files(paths: Iterable[str | Path]) -> str:
-    return hashlib.sha256("".join(sha256_of(Path(path)) for path in paths).encode()).hexdigest()
-
-
-def _name(study: Study, fold: int) -> str:
-    """Return the name of the set of cases that judges a fold."""
-    return "test" if study.cases == "test" else f"val_fold_{fold}"
+    return sha256_of_text("".join(sha256_of(Path(path)) for path in paths))
 
 
 def _files(study: Study, dataset: PlannedDataset) -> tuple[Files, dict[str, Path]]:
-    """Return case -> its images, and case -> its label, of the part of the dataset that judges."""
+    """Return case -> its images, and case -> its label, of the part of the dataset with the held-out cases."""
     if study.cases == "val":
         images = image_files(dataset.raw, dataset.dataset_json)["Tr"]
         return images, label_files(dataset.raw, dataset.dataset_json)
@@ -130,10 +123,10 @@ def _files(study: Study, dataset: PlannedDataset) -> tuple[Files, dict[str, Path
 
 
 def gather(study: Study, dataset: PlannedDataset, fold: int) -> HeldOut:
-    """Return the cases that judge a fold; make links to their files where these are not there."""
-    ending, folder = dataset.dataset_json["file_ending"], study.folder / "held_out" / _name(study, fold)
+    """Return the cases that a fold is evaluated on; make links to their files where these are not there."""
+    ending, folder = dataset.dataset_json["file_ending"], study.folder / "held_out" / study.held_out_set(fold)
     images, labels = _files(study, dataset)
-    cases = cases_to_judge(study, dataset, fold)
+    cases = held_out_cases(study, dataset, fold)
     for case in cases:
         for channel, source in enumerate(images[case]):  # a list in dataset.json may call its files anything
             _link(Path(source), folder / "images" / f"{case}_{channel:04d}{ending}")
@@ -148,9 +141,7 @@ def _link(source: Path, target: Path) -> None:
         return
     if target.exists() and not target.is_symlink():
         return  # a copy, where a benchmark was moved to a place without links
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.symlink_to(wanted)
-    os.replace(temporary, target)  # also over a link to where the dataset was before
+    write_symlink(target, wanted)  # also over a link to where the dataset was before
 
 
 def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> dict[str, str]:
@@ -163,20 +154,21 @@ def check_leaks(study: Study, dataset: PlannedDataset, num_processes: int) -> di
         UserError: If a patient or an image is on two sides.
     """
     record = study.folder / CHECKED_FILE
-    checked = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    checked = read_object(record, "Delete it to compare all images again.") if record.is_file() else {}
     splits = load_splits(dataset.preprocessed / SPLITS_FILE)
+    unlabeled = None if study.unlabeled is None else asdict(study.unlabeled)
     digests = None
-    for fold, content in study.folds.items():
-        compared = json.dumps([study.unlabeled, study.held_out[_name(study, fold)]], sort_keys=True)
-        digest = hashlib.sha256(compared.encode()).hexdigest()
-        if checked.get(content["sha256"]) == digest:
+    for index, fold in study.folds.items():
+        digest = sha256_of_json([unlabeled, study.held_out[study.held_out_set(index)].digests])
+        if checked.get(fold.sha256) == digest:
             continue
         files = image_files(dataset.raw, dataset.dataset_json)
-        sides = leakage.sides_of(splits[fold], files)
+        sides = leakage.sides_of(splits[index], files)
         leakage.refuse_leaks(leakage.shared_groups(sides, study.group_of), dataset.raw)
-        digests = digests or leakage.content_digests(files, dataset.dataset_json, num_processes)
+        if digests is None:
+            digests = leakage.content_digests(files, dataset.dataset_json, num_processes)
         leakage.refuse_leaks(leakage.shared_images(sides, digests)[0], dataset.raw)
-        checked[content["sha256"]] = digest
+        checked[fold.sha256] = digest
     return checked
 
 

@@ -1,13 +1,13 @@
 """Run a stock nnU-Net command in this process, and write down time, memory, machine and software.
 
 Called by ``runs.py`` as ``python -m nnunet_semisam.benchmark.measured REPORT.json train|predict ARGUMENTS``. The
-report is renewed while the command runs, so that the hours of a run that was killed are not lost.
+report (an :class:`~nnunet_semisam.benchmark.records.Attempt`) is renewed while the command runs, so that the hours of
+a run that was killed are not lost.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import platform
 import resource
@@ -16,13 +16,13 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from nnunet_semisam.benchmark.parent import end_with_parent
+from nnunet_semisam.benchmark.records import Attempt, Software
 from nnunet_semisam.benchmark.versions import environment_settings, sam_fingerprints, versions
 from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.jobs.parent import end_with_parent
+from nnunet_semisam.jobs.threads import limit_threads
 
-THREADS = "nnUNet_semisam_threads"
 WRITE_SECONDS = 10.0
 
 
@@ -36,9 +36,13 @@ class Meter:
     """
 
     def __init__(self, path: Path, stage: str, device: str | None = None) -> None:
-        self.path, self.stage = path, stage
-        self.software = {"device": device, "versions": versions(), "variables": environment_settings()}
-        self.start, self.started = time.perf_counter(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self.path = path
+        self.stage = stage
+        self.device = device
+        self.versions = versions()
+        self.variables = environment_settings()
+        self.start = time.perf_counter()
+        self.started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self.end = threading.Event()
         self.thread = threading.Thread(target=self._renew, daemon=True)
 
@@ -50,41 +54,33 @@ class Meter:
     def __exit__(self, kind: type | None, *error: object) -> None:
         self.end.set()
         self.thread.join()
-        self.write(kind is None or (kind is SystemExit and not getattr(error[0], "code", None)))
+        exited_well = kind is SystemExit and not getattr(error[0], "code", None)
+        self.write(kind is None or exited_well)
 
     def write(self, finished: bool) -> None:
         """Write the report, as a whole even if the power is cut."""
-        write_json(self.path, self.content() | {"finished": finished})
+        write_json(self.path, {**self.measure().to_json(), "started": self.started, "finished": finished})
 
-    def content(self) -> dict[str, Any]:
-        """Return seconds by the clock, peak memory in bytes of this process and of the GPU, machine and software."""
+    def measure(self) -> Attempt:
+        """Return what this process took so far."""
         torch = sys.modules.get("torch")
         with_gpu = torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized()
-        return {
-            "stage": self.stage,
-            "started": self.started,
-            "seconds": time.perf_counter() - self.start,
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-            "peak_gpu_bytes": torch.cuda.max_memory_reserved() if with_gpu else None,
-            "gpu": torch.cuda.get_device_name() if with_gpu else None,
-            "host": platform.node(),
-            **self.software,
-            "sam_fingerprints": sam_fingerprints(Path(os.environ.get("nnUNet_results") or os.devnull)),
-        }
+        results = Path(os.environ.get("nnUNet_results") or os.devnull)
+        return Attempt(
+            stage=self.stage,
+            seconds=time.perf_counter() - self.start,
+            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_gpu_bytes=torch.cuda.max_memory_reserved() if with_gpu else None,
+            gpu=torch.cuda.get_device_name() if with_gpu else None,
+            host=platform.node(),
+            device=self.device,
+            software=Software(self.versions, self.variables, sam_fingerprints(results)),
+        )
 
     def _renew(self) -> None:
         while not self.end.wait(WRITE_SECONDS):
             with contextlib.suppress(OSError):  # a full disk must not end a training
                 self.write(False)
-
-
-def limit_threads() -> None:
-    """Let nnU-Net take as many threads on a CPU as the environment says: by itself it takes one per core.
-
-    Where several trainings share the cores, or one shares them with other programs, that makes all of them slow.
-    """
-    if limit := os.environ.get(THREADS):
-        multiprocessing.cpu_count = lambda: int(limit)
 
 
 def main(argv: Sequence[str]) -> None:

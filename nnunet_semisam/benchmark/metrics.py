@@ -2,7 +2,7 @@
 
 A distance to an object that is not there is undefined. It is never scored as perfect: its ``value`` is NaN, and its
 ``scored`` value, which means and tests use, is the image's diagonal, more than any distance that could be measured.
-Otherwise a trainer that misses the hard cases would be judged on the easy ones.
+Otherwise a trainer that misses the hard cases would be evaluated on the easy ones.
 
 Surface distances are MONAI's. Surfaces are the voxels of a mask that touch what is outside it. An axis with a single
 voxel has no outside, so in a single slice the surface is the outline.
@@ -16,46 +16,21 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from nnunet_semisam.benchmark.records import Score, ScoreStatus
 
 if TYPE_CHECKING:
     import numpy as np
 
 MM3_PER_ML = 1000.0
 MEAN = "mean"  # in place of a label: over the labels of a case
-OK, ABSENT, MISSED, INVENTED, NO_PREDICTION = "ok", "absent", "missed", "invented", "no prediction"
-FAILURES = (MISSED, INVENTED, NO_PREDICTION)
+FAILURES = (ScoreStatus.MISSED, ScoreStatus.INVENTED, ScoreStatus.NO_PREDICTION)
 UNITS = {"dice": "1", "hd95": "mm", "assd": "mm", "volume_error": "ml", "volume_bias": "ml"}  # of volumes
 MM, PIXELS = "mm", "px"
 PLACEHOLDER = 999  # times the largest pixel size: the thickness that nnU-Net's readers invent for a 2D image
 HIGHER_IS_BETTER = {"dice": True, "hd95": False, "assd": False, "volume_error": False}
-
-
-@dataclass(frozen=True)
-class Score:
-    """One number of one label in one case.
-
-    Attributes:
-        label: Name of the label or region.
-        metric: A key of ``UNITS``. ``dice`` is in [0, 1]; ``hd95`` is the larger of the two directed 95th percentiles;
-            ``assd`` is the mean over both surfaces; ``volume_error`` is absolute, ``volume_bias`` is predicted minus
-            true.
-        value: What was measured; NaN if it is undefined.
-        scored: What means and tests use: ``value``, or the worst case where it is undefined. NaN only if the label is
-            neither in the truth nor predicted, so that there is nothing to judge.
-        status: ``ok``, ``absent`` (in neither), ``missed`` (in the truth only), ``invented`` (predicted only), or
-            ``no prediction`` (no usable file).
-        unit: That of ``UNITS``; of 2D images ``mm`` or ``px``, and ``mm2`` or ``px2`` for what is an area there.
-    """
-
-    label: str
-    metric: str
-    value: float
-    scored: float
-    status: str
-    unit: str
 
 
 def units_of(axes: int, length: str = MM) -> dict[str, str]:
@@ -65,48 +40,54 @@ def units_of(axes: int, length: str = MM) -> dict[str, str]:
 
 
 def score_masks(
-    label: str, predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float], length: str = MM
+    label: str, predicted: np.ndarray, ground_truth: np.ndarray, spacing_mm: Sequence[float], length: str = MM
 ) -> list[Score]:
     """Compare two masks.
 
     Args:
         label: Name for the result.
         predicted: Boolean, ``(Z, Y, X)`` or ``(Y, X)``.
-        truth: Boolean, of the same shape.
+        ground_truth: Boolean, of the same shape.
         spacing_mm: Voxel size along each axis of the arrays, in mm.
         length: What the unit of ``spacing_mm`` is called if it is not mm.
 
     Raises:
         ValueError: If the shapes differ.
     """
-    if predicted.shape != truth.shape or len(spacing_mm) != truth.ndim:
+    if predicted.shape != ground_truth.shape or len(spacing_mm) != ground_truth.ndim:
         raise ValueError(
-            f"Masks and spacing must fit, got {predicted.shape}, {truth.shape} and {len(spacing_mm)} spacings."
+            f"Masks and spacing must fit, got {predicted.shape}, {ground_truth.shape} and {len(spacing_mm)} spacings."
         )
-    sizes = int(predicted.sum()), int(truth.sum())
-    status = {(True, True): OK, (False, True): MISSED, (True, False): INVENTED, (False, False): ABSENT}[
-        (sizes[0] > 0, sizes[1] > 0)
-    ]
-    both = int((predicted & truth).sum())
-    dice = 2 * both / (sizes[0] + sizes[1]) if sum(sizes) else math.nan
-    hd95, assd = surface_distances(predicted, truth, spacing_mm) if status == OK else (math.nan, math.nan)
-    bias = (sizes[0] - sizes[1]) * voxel_size(spacing_mm)
-    worst = math.nan if status == ABSENT else diagonal_mm(truth.shape, spacing_mm)
+    predicted_voxels, true_voxels = int(predicted.sum()), int(ground_truth.sum())
+    status = _status(predicted_voxels > 0, true_voxels > 0)
+    dice = hd95 = assd = math.nan
+    if status != ScoreStatus.ABSENT:
+        dice = 2 * int((predicted & ground_truth).sum()) / (predicted_voxels + true_voxels)
+    if status == ScoreStatus.OK:
+        hd95, assd = surface_distances(predicted, ground_truth, spacing_mm)
+    bias = (predicted_voxels - true_voxels) * voxel_size(spacing_mm)
     values = {"dice": dice, "hd95": hd95, "assd": assd, "volume_error": abs(bias), "volume_bias": bias}
-    units = units_of(truth.ndim, length)
-    return [
-        Score(label, name, value, worst if name in ("hd95", "assd") and status != OK else value, status, units[name])
-        for name, value in values.items()
-    ]
+    scored = dict(values)
+    if status in FAILURES:
+        scored["hd95"] = scored["assd"] = diagonal_mm(ground_truth.shape, spacing_mm)
+    units = units_of(ground_truth.ndim, length)
+    return [Score(label, name, values[name], scored[name], status, units[name]) for name in values]
 
 
-def score_nothing(label: str, truth: np.ndarray, spacing_mm: Sequence[float], length: str = MM) -> list[Score]:
+def _status(is_predicted: bool, is_there: bool) -> ScoreStatus:
+    if is_predicted:
+        return ScoreStatus.OK if is_there else ScoreStatus.INVENTED
+    return ScoreStatus.MISSED if is_there else ScoreStatus.ABSENT
+
+
+def score_nothing(label: str, ground_truth: np.ndarray, spacing_mm: Sequence[float], length: str = MM) -> list[Score]:
     """Score a case without a usable prediction: as bad as an empty one, and never better, even where nothing is."""
-    size = float(truth.sum()) * voxel_size(spacing_mm)
-    worst = diagonal_mm(truth.shape, spacing_mm)
+    size = float(ground_truth.sum()) * voxel_size(spacing_mm)
+    worst = diagonal_mm(ground_truth.shape, spacing_mm)
     scored = {"dice": 0.0, "hd95": worst, "assd": worst, "volume_error": size, "volume_bias": -size}
-    units = units_of(truth.ndim, length)
-    return [Score(label, name, math.nan, value, NO_PREDICTION, units[name]) for name, value in scored.items()]
+    units = units_of(ground_truth.ndim, length)
+    status = ScoreStatus.NO_PREDICTION
+    return [Score(label, name, math.nan, value, status, units[name]) for name, value in scored.items()]
 
 
 def voxel_size(spacing_mm: Sequence[float]) -> float:
@@ -115,7 +96,9 @@ def voxel_size(spacing_mm: Sequence[float]) -> float:
     return size / MM3_PER_ML if len(spacing_mm) == 3 else size
 
 
-def surface_distances(predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequence[float]) -> tuple[float, float]:
+def surface_distances(
+    predicted: np.ndarray, ground_truth: np.ndarray, spacing_mm: Sequence[float]
+) -> tuple[float, float]:
     """Return the 95 % Hausdorff distance and the average symmetric surface distance of two filled masks, in mm."""
     import torch
     from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
@@ -123,9 +106,9 @@ def surface_distances(predicted: np.ndarray, truth: np.ndarray, spacing_mm: Sequ
     # MONAI warns of its own deprecated arguments. For good, not in a block: runs are scored in threads, and a block
     # that ends in one thread brings back the warnings of the other, or takes away all of the program's.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"monai\.")
-    axes = _measured_axes(truth.shape)
-    shape = [truth.shape[axis] for axis in axes]
-    masks = [torch.from_numpy(mask.reshape(shape).copy())[None, None] for mask in (predicted, truth)]
+    axes = _measured_axes(ground_truth.shape)
+    shape = [ground_truth.shape[axis] for axis in axes]
+    masks = [torch.from_numpy(mask.reshape(shape).copy())[None, None] for mask in (predicted, ground_truth)]
     options = {"include_background": True, "spacing": [float(spacing_mm[axis]) for axis in axes]}
     hd95 = compute_hausdorff_distance(*masks, percentile=95, **options)
     assd = compute_average_surface_distance(*masks, symmetric=True, **options)
@@ -146,27 +129,26 @@ def diagonal_mm(shape: Sequence[int], spacing_mm: Sequence[float]) -> float:
 
 def label_values(dataset_json: Mapping) -> tuple[dict[str, tuple[int, ...]], int | None]:
     """Return name -> label values of every foreground label or region, and the ignore label if there is one."""
-    values = {
-        name: tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
-        for name, value in dataset_json["labels"].items()
-    }
+    values: dict[str, tuple[int, ...]] = {}
+    for name, value in dataset_json["labels"].items():
+        values[name] = tuple(value) if isinstance(value, (list, tuple)) else (int(value),)
     ignore = values.pop("ignore", None)
     values.pop("background", None)
     return values, ignore[0] if ignore else None
 
 
-def score_case(prediction: Path, truth: Path, dataset_json: Mapping) -> list[Score]:
+def score_case(prediction: Path, label: Path, dataset_json: Mapping) -> list[Score]:
     """Score one case from its files.
 
     Args:
         prediction: Segmentation as ``nnUNetv2_predict`` wrote it; it may be missing.
-        truth: The label map.
+        label: The label map: the ground truth.
         dataset_json: Content of dataset.json: names of labels or regions, ignore label, file ending.
     """
     import numpy as np
 
     names, ignore = label_values(dataset_json)
-    true_map, spacing, length = _read(truth, dataset_json)
+    true_map, spacing, length = _read(label, dataset_json)
     try:
         predicted_map = _read(prediction, dataset_json)[0] if prediction.is_file() else None
     except Exception:  # every reader raises its own kinds; a torn file is no prediction, and counted as such

@@ -2,48 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.benchmark import processes
-from nnunet_semisam.benchmark.tasks import AUTO
+from nnunet_semisam.benchmark.records import HeldOutSet, Run, StudyFold, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
-from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.hashes import sha256_of_json
+from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.locks import LOCK_FILE, folder_lock
+from nnunet_semisam.jobs.nnunet_command import AUTO
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
-from nnunet_semisam.splits.folds import LISTS, load_splits, write_json
+from nnunet_semisam.splits.folds import LISTS, load_splits
 from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function, read_grouping
 
 BASELINE = "nnUNetTrainerSupervised"
 STUDY_FILE = "study.json"
 FIXED = ("dataset", "plans", "plans_sha256", "settings", "equal", "cases", "test_set", "group")
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training and its judgement.
-
-    Attributes:
-        trainer: Class name, for ``-tr``.
-        configuration: For example ``2d``.
-        fold: Index in ``splits_final.json``.
-        budget: Number of labeled groups (patients) of the fold.
-        seed: Seed of the training.
-    """
-
-    trainer: str
-    configuration: str
-    fold: int
-    budget: int
-    seed: int
-
-    @property
-    def name(self) -> str:
-        """Name of the run's folder."""
-        return f"{self.trainer}__{self.configuration}__fold_{self.fold}__seed_{self.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +34,15 @@ class Study:
         plans_sha256: Digest of the plans file.
         trainers: Class names; the baseline is among them.
         configurations: Names of configurations.
-        folds: Fold -> ``{"budget": labeled groups, "sha256": digest of its cases}``.
+        folds: Index in ``splits_final.json`` -> the fold.
         seeds: Seeds of trainings.
         settings: Fields of :class:`~nnunet_semisam.settings.config.SemiSAMConfig` that every run is given.
         equal: ``steps`` or ``time``: what trainers have in common.
         cases: ``test`` (imagesTs) or ``val`` (the validation cases of the fold).
         test_set: Name of one of several test sets, or ``None``.
         group: The pattern that finds the patient in a case's name; ``None`` cuts off frame numbers.
-        unlabeled: How many cases ``imagesUl`` has, and a digest of their names.
-        held_out: Name of a set of cases that judges (``test``, ``val_fold_0``) -> case -> digest of its files.
+        unlabeled: What ``imagesUl`` holds; ``None`` before it was looked at.
+        held_out: Name of a set of cases (see :meth:`held_out_set`) -> digests of their files.
         device: For nnU-Net's ``-device``; ``auto`` is found out where a run trains.
     """
 
@@ -75,25 +52,25 @@ class Study:
     plans_sha256: str
     trainers: list[str]
     configurations: list[str]
-    folds: dict[int, dict[str, Any]]
+    folds: dict[int, StudyFold]
     seeds: list[int]
     settings: dict[str, Any]
     equal: str = "steps"
     cases: str = "test"
     test_set: str | None = None
     group: str | None = None
-    unlabeled: dict[str, Any] = field(default_factory=dict)
-    held_out: dict[str, dict[str, str]] = field(default_factory=dict)
+    unlabeled: UnlabeledImages | None = None
+    held_out: dict[str, HeldOutSet] = field(default_factory=dict)
     device: str = field(default=AUTO, compare=False)
 
     def runs(self) -> list[Run]:
         """Return all runs, the baseline's first: others may need its step time."""
         trainers = sorted(self.trainers, key=lambda name: name != BASELINE)
         return [
-            Run(trainer, configuration, fold, content["budget"], seed)
+            Run(trainer, configuration, index, fold.budget, seed)
             for trainer in trainers
             for configuration in self.configurations
-            for fold, content in sorted(self.folds.items())
+            for index, fold in sorted(self.folds.items())
             for seed in self.seeds
         ]
 
@@ -105,11 +82,31 @@ class Study:
         """Return the group (patient) of a case."""
         return group_function(self.group)(case)
 
+    def held_out_set(self, fold: int) -> str:
+        """Return the name of the set of cases that a fold is evaluated on; all folds share the test cases."""
+        return "test" if self.cases == "test" else f"val_fold_{fold}"
+
     def to_json(self) -> dict[str, Any]:
         """Return all fields but the folder, ready for json."""
         content = asdict(self)
         del content["folder"]
+        content["held_out"] = {name: held_out.digests for name, held_out in self.held_out.items()}
         return content
+
+    @classmethod
+    def from_json(cls, folder: Path, content: Mapping[str, Any]) -> Study:
+        """Return the benchmark in ``folder``, of which ``study.json`` holds ``content``.
+
+        Raises:
+            KeyError, TypeError, ValueError, AttributeError: If the content is another.
+        """
+        unlabeled = content["unlabeled"]
+        records = {
+            "folds": {int(index): StudyFold(**fold) for index, fold in content["folds"].items()},
+            "unlabeled": None if unlabeled is None else UnlabeledImages(**unlabeled),
+            "held_out": {name: HeldOutSet(digests) for name, digests in content["held_out"].items()},
+        }
+        return cls(folder=folder, **{**content, **records})
 
 
 def load_study(folder: Path) -> Study | None:
@@ -121,12 +118,12 @@ def load_study(folder: Path) -> Study | None:
     path = folder / STUDY_FILE
     if not path.is_file():
         return None
+    remedy = "Choose another --out, or move that folder away."
+    content = read_object(path, remedy)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["folds"] = {int(fold): value for fold, value in content["folds"].items()}
-        return Study(folder=folder, **content)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Choose another --out, or move that folder away.") from error
+        return Study.from_json(folder, content)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} cannot be read ({error}). {remedy}") from error
 
 
 def begin(study: Study) -> Study:
@@ -139,7 +136,7 @@ def begin(study: Study) -> Study:
         UserError: If the folder holds something else, or a benchmark with other data or settings.
     """
     refuse_other_study(study)
-    with processes.lock(study.folder, wait=True):  # another may begin at this moment: neither must lose its runs
+    with folder_lock(study.folder, wait=True):  # another may begin at this moment: neither must lose its runs
         study = refuse_other_study(study)
         write_json(study.folder / STUDY_FILE, study.to_json())
     return study
@@ -155,50 +152,56 @@ def refuse_other_study(study: Study) -> Study:
     if before is not None:
         return _merge(before, study)
     folder = study.folder
-    if folder.exists() and (not folder.is_dir() or any(path.name != processes.LOCK_FILE for path in folder.iterdir())):
+    in_use = folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK_FILE})
+    if in_use:
         raise UserError(f"{folder} exists and is not a folder of a benchmark. Choose another --out.")
     return study
 
 
 def _merge(before: Study, now: Study) -> Study:
-    old, new = before.to_json(), now.to_json()
+    """Return the runs of both, which must rest on the same data and settings."""
+    _refuse_other_settings(before, now)
+    _refuse_other_data(before, now)
+    return replace(
+        now,
+        trainers=list(dict.fromkeys([*before.trainers, *now.trainers])),
+        configurations=list(dict.fromkeys([*before.configurations, *now.configurations])),
+        seeds=list(dict.fromkeys([*before.seeds, *now.seeds])),
+        folds={**before.folds, **now.folds},
+        held_out={**before.held_out, **now.held_out},
+    )
+
+
+def _refuse_other_settings(before: Study, now: Study) -> None:
     for name in FIXED:
-        if old[name] != new[name]:
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
             raise UserError(
-                f"{now.folder} holds a benchmark with another {name}: {_difference(old[name], new[name])}. Its runs "
-                "would not compare. Give the same options, or another --out."
+                f"{now.folder} holds a benchmark with another {name}: {_difference(old, new)}. Its runs would not "
+                "compare. Give the same options, or another --out."
             )
-    for fold in before.folds.keys() & now.folds.keys():
-        if before.folds[fold]["sha256"] != now.folds[fold]["sha256"]:
+
+
+def _refuse_other_data(before: Study, now: Study) -> None:
+    for index in before.folds.keys() & now.folds.keys():
+        if before.folds[index].sha256 != now.folds[index].sha256:
             raise UserError(
-                f"Fold {fold} of {now.dataset} has changed since {now.folder} was begun. Restore {SPLITS_FILE}, or "
+                f"Fold {index} of {now.dataset} has changed since {now.folder} was begun. Restore {SPLITS_FILE}, or "
                 "choose another --out."
             )
     if before.unlabeled != now.unlabeled:
+        then, today = ("not written down" if one is None else one.cases for one in (before.unlabeled, now.unlabeled))
         raise UserError(
-            f"imagesUl of {now.dataset} is not what it was when {now.folder} was begun (cases then: "
-            f"{before.unlabeled.get('cases', 'not written down')}, now: {now.unlabeled.get('cases')}). Its runs would "
-            "not compare. Restore the files, or choose another --out."
+            f"imagesUl of {now.dataset} is not what it was when {now.folder} was begun (cases then: {then}, now: "
+            f"{today}). Its runs would not compare. Restore the files, or choose another --out."
         )
     for name in before.held_out.keys() & now.held_out.keys():
         if before.held_out[name] != now.held_out[name]:
             raise UserError(
                 f"The held-out cases ({name}) of {now.dataset} have changed since {now.folder} was begun: "
-                f"{_changed_cases(before.held_out[name], now.held_out[name])}. Its runs would not compare. Restore the "
+                f"{before.held_out[name].changes(now.held_out[name])}. Its runs would not compare. Restore the "
                 "files, or choose another --out."
             )
-    merged = {name: list(dict.fromkeys([*old[name], *new[name]])) for name in ("trainers", "configurations", "seeds")}
-    merged |= {"folds": {**before.folds, **now.folds}, "held_out": {**before.held_out, **now.held_out}}
-    return Study(folder=now.folder, **{**new, **merged})
-
-
-def _changed_cases(old: Mapping[str, str], new: Mapping[str, str]) -> str:
-    lists = {
-        "new": sorted(new.keys() - old.keys()),
-        "gone": sorted(old.keys() - new.keys()),
-        "other files": sorted(case for case in old.keys() & new.keys() if old[case] != new[case]),
-    }
-    return "; ".join(f"{name}: {name_some(cases)}" for name, cases in lists.items() if cases)
 
 
 def _difference(old: Any, new: Any) -> str:
@@ -210,7 +213,7 @@ def _difference(old: Any, new: Any) -> str:
 
 def choose_folds(
     dataset: PlannedDataset, labeled: Sequence[int] | None, folds: Sequence[int] | None
-) -> dict[int, dict[str, Any]]:
+) -> dict[int, StudyFold]:
     """Return the folds to train on, with their label budgets.
 
     Args:
@@ -227,21 +230,21 @@ def choose_folds(
     chosen = list(range(len(splits)))
     if folds is not None:
         if unknown := [fold for fold in folds if fold not in chosen]:
-            raise UserError(f"--folds {_words(unknown)}: {path} has folds {_words(chosen)}.")
+            raise UserError(f"--folds {_in_words(unknown)}: {path} has folds {_in_words(chosen)}.")
         chosen = list(dict.fromkeys(folds))
     if labeled is not None:
         if unknown := [number for number in labeled if number not in budgets]:
             raise UserError(
-                f"--labeled {_words(unknown)}: the folds of {path} have {_words(sorted(set(budgets)))} labeled groups. "
-                f"Make others with: nnunet-semisam split -d {int(dataset.raw.name[7:10])} --labeled N ..."
+                f"--labeled {_in_words(unknown)}: the folds of {path} have {_in_words(sorted(set(budgets)))} labeled "
+                f"groups. Make others with: nnunet-semisam split -d {int(dataset.raw.name[7:10])} --labeled N ..."
             )
         chosen = [fold for fold in chosen if budgets[fold] in labeled]
     if not chosen:
-        raise UserError(f"No fold of {path} has {_words(labeled or [])} labeled groups and is in --folds. Drop one.")
+        raise UserError(f"No fold of {path} has {_in_words(labeled or [])} labeled groups and is in --folds. Drop one.")
     for fold in chosen:
         if not splits[fold]["train"] or not splits[fold]["val"]:
-            raise UserError(f"Fold {fold} of {path} lacks training or validation cases. Mend it, or leave it out.")
-    return {fold: {"budget": budgets[fold], "sha256": split_digest(splits[fold])} for fold in chosen}
+            raise UserError(f"Fold {fold} of {path} lacks training or validation cases. Fix it, or leave it out.")
+    return {fold: StudyFold(budgets[fold], split_digest(splits[fold])) for fold in chosen}
 
 
 def budgets_of(dataset: PlannedDataset, splits: Sequence[Mapping[str, Sequence[str]]]) -> list[int]:
@@ -266,17 +269,18 @@ def group_pattern(dataset: PlannedDataset) -> str | None:
     path = dataset.preprocessed / SPLIT_FILE
     if not path.is_file() or not (dataset.preprocessed / BUDGETS_FILE).is_file():
         return read_grouping(dataset.raw).pattern
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["group"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error}). Run nnunet-semisam split again.") from error
+    remedy = "Run nnunet-semisam split again."
+    content = read_object(path, remedy)
+    if "group" not in content:
+        raise UserError(f"{path} does not say how cases are grouped. {remedy}")
+    return content["group"]
 
 
 def split_digest(split: Mapping[str, Sequence[str]]) -> str:
     """Return a digest of which cases a fold trains on, validates on and hides the labels of."""
     content = {name: sorted(split.get(name, [])) for name in LISTS}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(content)
 
 
-def _words(things: Sequence[Any]) -> str:
+def _in_words(things: Sequence[Any]) -> str:
     return " ".join(map(str, things)) or "none"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.benchmark.plan import Run, Study
+from nnunet_semisam.benchmark.plan import Study
+from nnunet_semisam.benchmark.records import Run
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.errors import UserError
 

@@ -15,7 +15,7 @@ label              name of the label or region, or ``mean`` (over the labels of 
 metric             ``dice``, ``hd95``, ``assd``, ``volume_error``, ``volume_bias`` (see ``metrics.py``)
 unit               ``1`` (a share), ``mm`` or ``ml``; of 2D images ``mm`` or ``px``, and ``mm2`` or ``px2``
 value              what was measured; empty if it is undefined
-scored             what means and tests use; empty only if the label is in neither truth nor prediction
+scored             what means and tests use; empty only if the label is in neither label map nor prediction
 status             ``ok``, ``absent``, ``missed``, ``invented``, ``no prediction``; for ``mean`` the worst of its labels
 =================  ===================================================================================================
 
@@ -52,7 +52,7 @@ status             ``ok``, ``absent``, ``missed``, ``invented``, ``no prediction
     other runs than the difference.
     Where another of the runs that are averaged or compared invents a label, ``absent`` counts as perfect (see
     ``comparable.py``); so a difference may rest on more cases than a mean. A positive difference of ``dice`` and a
-    negative one of every other metric speak for the trainer.
+    negative one of every other metric are in favour of the trainer.
 
 Numbers that do not exist are null in json and empty in csv; there is no NaN in either file.
 """
@@ -61,114 +61,189 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.cost import cost_of, read_attempts, software_of, totals
-from nnunet_semisam.benchmark.metrics import ABSENT, INVENTED, MEAN, MISSED, NO_PREDICTION, OK, UNITS
-from nnunet_semisam.benchmark.plan import BASELINE, Run, Study, load_study
-from nnunet_semisam.benchmark.runs import status, training_folder
-from nnunet_semisam.benchmark.summary import Scores, summarize, unit_of
-from nnunet_semisam.benchmark.tasks import DONE, ERROR_FILE, FAILED, read_json, read_json_object
+from nnunet_semisam.benchmark.metrics import MEAN, UNITS
+from nnunet_semisam.benchmark.plan import BASELINE, Study, load_study
+from nnunet_semisam.benchmark.records import (
+    HeldOutCases,
+    Run,
+    RunRecord,
+    Score,
+    ScoreStatus,
+    Summary,
+    TrainerCost,
+    without_nan,
+)
+from nnunet_semisam.benchmark.runs import PerformRun
+from nnunet_semisam.benchmark.summary import Scores, summarize
 from nnunet_semisam.benchmark.versions import versions
-from nnunet_semisam.splits.folds import write_json
+from nnunet_semisam.io.atomic import write_text
+from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.io.locks import folder_lock
+from nnunet_semisam.jobs.base import Status, TaskError
 
 FORMAT = 1
 COLUMNS = (
-    *("run", "trainer", "configuration", "budget", "fold", "seed"),
-    *("case", "group", "label", "metric", "unit", "value", "scored", "status"),
+    "run",
+    "trainer",
+    "configuration",
+    "budget",
+    "fold",
+    "seed",
+    "case",
+    "group",
+    "label",
+    "metric",
+    "unit",
+    "value",
+    "scored",
+    "status",
 )
-WORST_FIRST = (NO_PREDICTION, MISSED, INVENTED, OK, ABSENT)
 
 
-def write_results(study: Study) -> dict[str, Any]:
-    """Write both files from the runs that are done, and return the content of ``results.json``.
+@dataclass(frozen=True)
+class Results:
+    """What a benchmark found: the content of ``results.json``.
+
+    Attributes:
+        study: The grid and what all runs share.
+        versions: Of python and the packages that matter, now.
+        cases: Which cases the runs are evaluated on.
+        runs: All runs, also those that are not done.
+        cost: One entry per trainer.
+        summary: One entry per configuration, budget, trainer, label and metric.
+    """
+
+    study: Study
+    versions: dict[str, str]
+    cases: HeldOutCases
+    runs: list[RunRecord]
+    cost: list[TrainerCost]
+    summary: list[Summary]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, with null for every NaN."""
+        content = {
+            "format": FORMAT,
+            "study": self.study.to_json(),
+            "baseline": BASELINE,
+            "versions": self.versions,
+            "cases": self.cases,
+            "runs": [record.to_json() for record in self.runs],
+            "cost": self.cost,
+            "summary": self.summary,
+        }
+        return without_nan(content)
+
+
+def write_results(study: Study) -> Results:
+    """Write both files from the runs that are done, and return what they say.
 
     Runs that another benchmark has added to the folder by now are in them, too.
     """
-    with processes.lock(study.folder, wait=True):  # who writes last has seen all that was done by then
-        return _write(load_study(study.folder) or study)
+    with folder_lock(study.folder, wait=True):  # the last to write has seen all that was done by then
+        study = load_study(study.folder) or study
+        scores = load_scores(study)
+        results = collect(study, scores)
+        _write_csv(study, scores)
+        write_json(study.folder / "results.json", results.to_json())
+    return results
 
 
-def _write(study: Study) -> dict[str, Any]:
-    scores = load_scores(study)
+def collect(study: Study, scores: Scores) -> Results:
+    """Return the results of all runs.
+
+    Args:
+        study: The benchmark.
+        scores: Scores of the runs that are done, as :func:`load_scores` returns them.
+    """
     runs = [describe(study, run) for run in study.runs()]
     cases = cases_of(study, scores)
-    content = {
-        "format": FORMAT,
-        "study": study.to_json(),
-        "baseline": BASELINE,
-        "versions": versions(),
-        "cases": cases,
-        "runs": runs,
-        "cost": totals(runs),
-        "summary": list(summarize(scores, cases["groups"], study.configurations, study.trainers)),
-    }
-    content = without_nan(content)
-    _write_csv(study, scores)
-    write_json(study.folder / "results.json", content)
-    return content
+    return Results(
+        study=study,
+        versions=versions(),
+        cases=cases,
+        runs=runs,
+        cost=totals(runs),
+        summary=list(summarize(scores, cases.groups, study.configurations, study.trainers)),
+    )
 
 
 def load_scores(study: Study) -> Scores:
     """Return the scores of every run that is done, with the mean over labels added to each case."""
-    return {
-        run: {case: with_mean(scores) for case, scores in read_json(study.folder_of(run) / "scores.json").items()}
-        for run in study.runs()
-        if status(study, run) == DONE
-    }
+    found: dict[Run, dict[str, list[Score]]] = {}
+    for run in study.runs():
+        task = PerformRun(study, run)
+        if task.finished():
+            found[run] = {case: with_mean(scores) for case, scores in task.scores().items()}
+    return found
 
 
-def with_mean(scores: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a case's scores and, per metric, their mean over labels that there is something to judge of.
+def with_mean(scores: Sequence[Score]) -> list[Score]:
+    """Return a case's scores and, per metric, their mean over labels that there is something to evaluate of.
 
     A mean of which one part is undefined has no value, but a score.
     """
-    result = list(scores)
+    means = []
     for metric in UNITS:
-        parts = [score for score in scores if score["metric"] == metric and score["status"] != ABSENT]
-        worst = min((score["status"] for score in parts), key=WORST_FIRST.index, default=ABSENT)
-        means = {}
-        for column in ("value", "scored"):
-            numbers = [score[column] for score in parts]
-            means[column] = sum(numbers) / len(numbers) if numbers else math.nan
-        unit = next((unit_of(score) for score in scores if score["metric"] == metric), UNITS[metric])
-        result.append({"label": MEAN, "metric": metric, "unit": unit, **means, "status": worst})
-    return result
+        of_metric = [score for score in scores if score.metric == metric]
+        parts = [score for score in of_metric if score.status != ScoreStatus.ABSENT]
+        mean = Score(
+            label=MEAN,
+            metric=metric,
+            value=_mean([score.value for score in parts]),
+            scored=_mean([score.scored for score in parts]),
+            status=_worst([score.status for score in parts]),
+            unit=of_metric[0].unit if of_metric else UNITS[metric],
+        )
+        means.append(mean)
+    return [*scores, *means]
 
 
-def cases_of(study: Study, scores: Scores) -> dict[str, Any]:
-    """Return which cases judged the runs, and where their images are."""
-    names = {fold: "test" if study.cases == "test" else f"val_fold_{fold}" for fold in study.folds}
-    groups = {case: study.group_of(case) for cases in scores.values() for case in cases}
-    return {"kind": study.cases, "folder": {f: f"held_out/{name}" for f, name in names.items()}, "groups": groups}
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers) if numbers else math.nan
 
 
-def describe(study: Study, run: Run) -> dict[str, Any]:
+def _worst(statuses: Sequence[ScoreStatus]) -> ScoreStatus:
+    worst_first = list(ScoreStatus)
+    return min(statuses, key=worst_first.index, default=ScoreStatus.ABSENT)
+
+
+def cases_of(study: Study, scores: Scores) -> HeldOutCases:
+    """Return which cases the runs are evaluated on, and where their images are."""
+    groups: dict[str, str] = {}
+    for cases in scores.values():
+        for case in cases:
+            groups[case] = study.group_of(case)
+    folders = {fold: f"held_out/{study.held_out_set(fold)}" for fold in study.folds}
+    return HeldOutCases(kind=study.cases, folder=folders, groups=groups)
+
+
+def describe(study: Study, run: Run) -> RunRecord:
     """Return what is known of a run: where it is, what it cost, what it rests on, what went wrong."""
-    folder = study.folder_of(run)
-    attempts = read_attempts(folder)
-    trained = read_json(folder / "trained.json")["settings"] if (folder / "trained.json").is_file() else None
-    state = status(study, run)
-    last = attempts[-1] if attempts else {}
-    return {
-        "run": run.name,
-        **asdict(run),
-        "status": state,
-        "error": (read_json_object(folder / ERROR_FILE) or {}).get("log") if state == FAILED else None,
-        "steps": trained and trained["num_epochs"] * trained["num_iterations_per_epoch"],
-        **cost_of(attempts),
-        **{name: last.get(name) for name in ("gpu", "host", "device")},
-        "software": software_of(attempts),
-        "training": training_folder(study, run).relative_to(study.folder).as_posix(),
-        "predictions": (folder / "predictions").relative_to(study.folder).as_posix(),
-    }
+    task = PerformRun(study, run)
+    status = task.status()
+    error = TaskError.read(task.folder) if status == Status.FAILED else None
+    attempts = read_attempts(task.folder)
+    last = attempts[-1] if attempts else None
+    return RunRecord(
+        run=run,
+        status=status,
+        error=error.log if error else None,
+        steps=task.steps(),
+        cost=cost_of(attempts),
+        gpu=last.gpu if last else None,
+        host=last.host if last else None,
+        device=last.device if last else None,
+        software=software_of(attempts),
+        training=task.training_folder.relative_to(study.folder).as_posix(),
+        predictions=task.predictions.relative_to(study.folder).as_posix(),
+    )
 
 
 def _write_csv(study: Study, scores: Scores) -> None:
@@ -177,16 +252,12 @@ def _write_csv(study: Study, scores: Scores) -> None:
     writer.writeheader()
     for run, cases in scores.items():
         for case, found in cases.items():
+            place = {"run": run.name, **asdict(run), "case": case, "group": study.group_of(case)}
             for score in found:
-                row = {"run": run.name, **asdict(run), "case": case, "group": study.group_of(case), **score}
-                numbers = {k: "" if math.isnan(score[k]) else repr(float(score[k])) for k in ("value", "scored")}
-                writer.writerow(row | numbers | {"unit": unit_of(score)})
-    path = study.folder / "results.csv"
-    temporary = Path(f"{path}.{os.getpid()}.tmp")
-    temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-    os.replace(temporary, path)
+                numbers = {"value": _csv_number(score.value), "scored": _csv_number(score.scored)}
+                writer.writerow({**place, **asdict(score), **numbers})
+    write_text(study.folder / "results.csv", text.getvalue())
 
 
-def without_nan(content: Any) -> Any:
-    """Return the content with null for every NaN: json has no such number."""
-    return json.loads(json.dumps(content), parse_constant=lambda name: None)
+def _csv_number(number: float) -> str:
+    return "" if math.isnan(number) else repr(float(number))

@@ -16,11 +16,7 @@ Everything is in the run's folder. What is finished there is never repeated:
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
 import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,30 +24,23 @@ from typing import Any
 
 import yaml
 
-from nnunet_semisam.benchmark import processes
 from nnunet_semisam.benchmark.equal_time import epochs_of
 from nnunet_semisam.benchmark.held_out import gather
-from nnunet_semisam.benchmark.plan import Run, Study
-from nnunet_semisam.benchmark.tasks import (
-    BUSY,
-    DONE,
-    ERROR_FILE,
-    FAILED,
-    NEW,
-    STARTED,
-    device_here,
-    environment,
-    record_error,
-)
+from nnunet_semisam.benchmark.plan import Study
+from nnunet_semisam.benchmark.records import Run, Score
 from nnunet_semisam.data.datasets import open_dataset
-from nnunet_semisam.errors import UserError
-from nnunet_semisam.splits.folds import write_json
+from nnunet_semisam.io.atomic import new_folder, remove_temporaries, write_text
+from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.jobs import processes
+from nnunet_semisam.jobs.base import Task
+from nnunet_semisam.jobs.nnunet_command import command_environment, device_here
 
 CHECKPOINT = "checkpoint_final.pth"  # never the best one: that is chosen on validation cases
+REMEDY = "It must hold json, as the benchmark wrote it. Delete it and start again: what it held is made again."
 
 
 @dataclass(frozen=True)
-class Perform:
+class PerformRun(Task):
     """A run to be carried out; plain data, so that it travels to another machine.
 
     Attributes:
@@ -72,62 +61,110 @@ class Perform:
         """Folder of the run."""
         return self.study.folder_of(self.run)
 
-    def __call__(self, variables: Mapping[str, str] | None = None) -> str:
-        """Carry the run out from where it stopped; return its status.
+    @property
+    def settings_file(self) -> Path:
+        """File with the settings of the training."""
+        return self.folder / "settings.yaml"
 
-        Args:
-            variables: Environment variables on top of this process's, such as ``CUDA_VISIBLE_DEVICES``.
+    @property
+    def trained_file(self) -> Path:
+        """File that is there as soon as the training is finished."""
+        return self.folder / "trained.json"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder with the segmentations of the held-out cases, as soon as there are all."""
+        return self.folder / "predictions"
+
+    @property
+    def scores_file(self) -> Path:
+        """File with the scores of the held-out cases: the run is done."""
+        return self.folder / "scores.json"
+
+    @property
+    def training_folder(self) -> Path:
+        """nnU-Net's output folder of the run's fold."""
+        model = f"{self.run.trainer}__{self.study.plans}__{self.run.configuration}"
+        return self.folder / "results" / self.study.dataset / model / f"fold_{self.run.fold}"
+
+    def finished(self) -> bool:
+        """Return whether the held-out cases have scores."""
+        return self.scores_file.is_file()
+
+    def started(self) -> bool:
+        """Return whether the run has settings."""
+        return self.settings_file.is_file()
+
+    def work(self, variables: Mapping[str, str]) -> None:
+        """Train, predict and score: what of it is not done yet."""
+        (self.folder / "attempts").mkdir(parents=True, exist_ok=True)
+        if not self.trained_file.is_file():
+            self._train(variables)
+        if not self.predictions.is_dir():
+            self._predict(variables)
+        self._score()
+
+    def steps(self) -> int | None:
+        """Return the optimizer steps of the training; ``None`` while it is not finished."""
+        if not self.trained_file.is_file():
+            return None
+        settings = read_object(self.trained_file, REMEDY)["settings"]
+        return settings["num_epochs"] * settings["num_iterations_per_epoch"]
+
+    def scores(self) -> dict[str, list[Score]]:
+        """Return case -> its scores, of a run that is done.
+
+        Raises:
+            UserError: If the file is damaged.
         """
-        with processes.lock(self.folder) as mine:
-            if not mine:
-                return BUSY
-            return _perform(self.study, self.run, dict(variables or {}))
+        content = read_object(self.scores_file, REMEDY)
+        return {case: [Score.from_json(entry) for entry in entries] for case, entries in content.items()}
 
+    def _train(self, variables: Mapping[str, str]) -> None:
+        if not self.settings_file.is_file():
+            write_text(self.settings_file, yaml.safe_dump(settings_of(self.study, self.run), sort_keys=False))
+        arguments = [self.study.dataset, self.run.configuration, str(self.run.fold), *self._model()]
+        arguments += ["-device", device_here(self.study.device, variables)]
+        arguments += resume_option(self.training_folder)
+        self._run_command("train", arguments, variables)
+        settings = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
+        write_json(self.trained_file, {"run": asdict(self.run), "settings": settings})
 
-def status(study: Study, run: Run) -> str:
-    """Return what is known of a run from its folder."""
-    folder = study.folder_of(run)
-    if (folder / "scores.json").is_file():
-        return DONE
-    if (folder / ERROR_FILE).is_file():
-        return FAILED
-    return STARTED if (folder / "settings.yaml").is_file() else NEW
+    def _predict(self, variables: Mapping[str, str]) -> None:
+        cases = gather(self.study, open_dataset(self.study.dataset, self.study.plans), self.run.fold)
+        remove_temporaries(self.folder, self.predictions.name)
+        with new_folder(self.predictions) as unfinished:
+            arguments = ["-i", str(cases.images), "-o", str(unfinished)]
+            arguments += ["-d", self.study.dataset, "-c", self.run.configuration, "-f", str(self.run.fold)]
+            arguments += [*self._model(), "-chk", CHECKPOINT]
+            arguments += ["-device", device_here(self.study.device, variables)]
+            self._run_command("predict", arguments, variables)
 
+    def _score(self) -> None:
+        from nnunet_semisam.benchmark.metrics import score_case
 
-def _perform(study: Study, run: Run, variables: Mapping[str, str]) -> str:
-    folder = study.folder_of(run)
-    try:
-        (folder / "attempts").mkdir(parents=True, exist_ok=True)
-        (folder / ERROR_FILE).unlink(missing_ok=True)
-        if not (folder / "trained.json").is_file():
-            _train(study, run, variables)
-        if not (folder / "predictions").is_dir():
-            _predict(study, run, variables)
-        if not (folder / "scores.json").is_file():
-            _score(study, run)
-    except _CommandFailedError as failure:
-        if processes.stopping() or failure.status in processes.STOPPED:
-            return STARTED
-        return _failed(folder, failure.stage, str(failure), failure.status)
-    except UserError as error:
-        return _failed(folder, "prepare", str(error))
-    except Exception as error:  # whatever it is, of files, readers or metrics: the other runs must go on
-        if processes.stopping():  # not this run's fault
-            raise
-        end = "".join(traceback.format_exception(error)).splitlines()[-processes.SHOWN_LINES :]
-        return _failed(folder, "prepare or score", "\n".join(end))
-    return status(study, run)
+        dataset = open_dataset(self.study.dataset, self.study.plans)
+        ending = dataset.dataset_json["file_ending"]
+        cases = gather(self.study, dataset, self.run.fold)
+        scores: dict[str, list[dict[str, Any]]] = {}
+        for case in cases.cases:
+            found = score_case(self.predictions / f"{case}{ending}", cases.label(case, ending), dataset.dataset_json)
+            scores[case] = [asdict(score) for score in found]
+        write_json(self.scores_file, scores)
 
+    def _model(self) -> list[str]:
+        return ["-tr", self.run.trainer, "-p", self.study.plans]
 
-def _failed(folder: Path, stage: str, log: str, code: int | None = None) -> str:
-    record_error(folder, stage, log, code)
-    return FAILED
-
-
-class _CommandFailedError(Exception):
-    def __init__(self, stage: str, status: int, log: str) -> None:
-        super().__init__(log)
-        self.stage, self.status = stage, status
+    def _run_command(self, stage: str, arguments: list[str], variables: Mapping[str, str]) -> None:
+        """Run ``nnUNetv2_train`` or ``nnUNetv2_predict``, with a report of time and memory."""
+        count = len(list((self.folder / "attempts").glob(f"{stage}_*.json")))
+        report = self.folder / "attempts" / f"{stage}_{count:03d}.json"
+        command = [sys.executable, "-m", "nnunet_semisam.benchmark.measured", str(report), stage, *arguments]
+        log = self.folder / f"{stage}.log"
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"$ nnUNetv2_{stage} {' '.join(arguments)}\n")
+        environment = command_environment(self.folder / "results", self.settings_file, variables)
+        processes.run_checked(command, environment, log, stage, title=f"nnUNetv2_{stage}")
 
 
 def settings_of(study: Study, run: Run) -> dict[str, Any]:
@@ -138,79 +175,9 @@ def settings_of(study: Study, run: Run) -> dict[str, Any]:
     return settings
 
 
-def _train(study: Study, run: Run, variables: Mapping[str, str]) -> None:
-    folder = study.folder_of(run)
-    settings = folder / "settings.yaml"
-    if not settings.is_file():
-        temporary = folder / ".settings.yaml.tmp"
-        temporary.write_text(yaml.safe_dump(settings_of(study, run), sort_keys=False), encoding="utf-8")
-        os.replace(temporary, settings)
-    arguments = [study.dataset, run.configuration, str(run.fold), *_model(study, run)]
-    arguments += ["-device", device_here(study.device, variables)]
-    _command(study, run, "train", [*arguments, *resume_option(training_folder(study, run))], variables)
-    write_json(folder / "trained.json", {"run": asdict(run), "settings": yaml.safe_load(settings.read_text())})
-
-
 def resume_option(training: Path) -> list[str]:
     """Return what tells ``nnUNetv2_train`` to go on where a killed training stopped."""
     if (training / CHECKPOINT).is_file():
         return ["--val"]
     checkpoints = ("checkpoint_latest.pth", "checkpoint_best.pth")
     return ["--c"] if any((training / name).is_file() for name in checkpoints) else []
-
-
-def training_folder(study: Study, run: Run) -> Path:
-    """Return nnU-Net's output folder of the run's fold."""
-    model = f"{run.trainer}__{study.plans}__{run.configuration}"
-    return study.folder_of(run) / "results" / study.dataset / model / f"fold_{run.fold}"
-
-
-def _predict(study: Study, run: Run, variables: Mapping[str, str]) -> None:
-    folder = study.folder_of(run)
-    cases = gather(study, open_dataset(study.dataset, study.plans), run.fold)
-    unfinished = folder / "predictions.unfinished"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    options = ["-i", str(cases.images), "-o", str(unfinished), "-d", study.dataset, "-c", run.configuration]
-    options += ["-f", str(run.fold), *_model(study, run), "-chk", CHECKPOINT]
-    options += ["-device", device_here(study.device, variables)]
-    _command(study, run, "predict", options, variables)
-    os.replace(unfinished, folder / "predictions")
-
-
-def _score(study: Study, run: Run) -> None:
-    from nnunet_semisam.benchmark.metrics import score_case
-
-    folder = study.folder_of(run)
-    dataset = open_dataset(study.dataset, study.plans)
-    ending = dataset.dataset_json["file_ending"]
-    cases = gather(study, dataset, run.fold)
-    scores = {
-        case: [
-            asdict(score)
-            for score in score_case(
-                folder / "predictions" / f"{case}{ending}", cases.label(case, ending), dataset.dataset_json
-            )
-        ]
-        for case in cases.cases
-    }
-    write_json(folder / "scores.json", scores)
-
-
-def _model(study: Study, run: Run) -> list[str]:
-    return ["-tr", run.trainer, "-p", study.plans]
-
-
-def _command(study: Study, run: Run, stage: str, arguments: list[str], variables: Mapping[str, str]) -> None:
-    folder = study.folder_of(run)
-    count = len(list((folder / "attempts").glob(f"{stage}_*.json")))
-    report = folder / "attempts" / f"{stage}_{count:03d}.json"
-    words = [sys.executable, "-m", "nnunet_semisam.benchmark.measured", str(report), stage, *arguments]
-    log = folder / f"{stage}.log"
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ nnUNetv2_{stage} {' '.join(arguments)}\n")
-    code = processes.run_logged(words, environment(folder, variables), log)
-    if code != 0:
-        why = " (killed, most likely for lack of memory)" if code == -signal.SIGKILL else ""
-        raise _CommandFailedError(
-            stage, code, f"{processes.end_of(log)}\nnnUNetv2_{stage} ended with status {code}{why}"
-        )

@@ -9,43 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
+
+from nnunet_semisam.benchmark.records import Comparison, Interval
 
 RESAMPLES = 10_000
 LEVEL = 0.95
 DECIMALS = 9  # of differences that are ranked: equal ones must tie, whatever floating point makes of them
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over cases with its bootstrap interval (percentiles of resampled groups).
-
-    Attributes:
-        mean: Mean over cases.
-        low: Lower end of the 95 % interval; NaN with fewer than two groups.
-        high: Upper end.
-        cases: Number of cases.
-        groups: Number of groups (patients).
-    """
-
-    mean: float
-    low: float
-    high: float
-    cases: int
-    groups: int
-
-
-@dataclass(frozen=True)
-class Comparison(Interval):
-    """A mean difference to the baseline on the same cases.
-
-    Attributes:
-        p: Two-sided Wilcoxon signed-rank test over groups; NaN with fewer than two groups.
-    """
-
-    p: float
 
 
 def mean_interval(values: Mapping[str, float], groups: Mapping[str, str], seed: int = 0) -> Interval:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.benchmark.parent import end_with_parent
 from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.jobs.parent import end_with_parent
+from nnunet_semisam.jobs.threads import limit_threads
 
 
 def main(argv: Sequence[str]) -> None:
@@ -23,8 +24,6 @@ def main(argv: Sequence[str]) -> None:
 
     import torch
     from nnunetv2.run.run_training import get_trainer_from_args
-
-    from nnunet_semisam.benchmark.measured import limit_threads
 
     report, dataset, configuration, fold, name, plans, device = argv
     limit_threads()

@@ -4,75 +4,94 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from nnunet_semisam.benchmark import statistics
 from nnunet_semisam.benchmark.comparable import comparable
-from nnunet_semisam.benchmark.metrics import ABSENT, FAILURES, UNITS
-from nnunet_semisam.benchmark.plan import BASELINE, Run
+from nnunet_semisam.benchmark.metrics import FAILURES, UNITS
+from nnunet_semisam.benchmark.plan import BASELINE
+from nnunet_semisam.benchmark.records import Difference, Run, Score, ScoreStatus, Summary
 
-Scores = dict[Run, dict[str, list[dict[str, Any]]]]
+Scores = Mapping[Run, Mapping[str, Sequence[Score]]]
+"""Run -> case -> scores."""
 
 
 def summarize(
     scores: Scores, groups: Mapping[str, str], configurations: Sequence[str], trainers: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Summary]:
     """Yield a summary of every configuration, budget, trainer, label and metric that has runs.
 
     Args:
-        scores: Run -> case -> scores, with the mean over labels among them.
+        scores: Of every run, with the mean over labels among them.
         groups: Case -> its group (patient).
         configurations: In the order wanted.
         trainers: In the order wanted.
     """
-    labels = list(dict.fromkeys(s["label"] for cases in scores.values() for found in cases.values() for s in found))
+    labels = _labels(scores)
     for configuration in configurations:
         for budget in sorted({run.budget for run in scores}):
             for trainer in trainers:
-                runs = [r for r in scores if (r.configuration, r.budget, r.trainer) == (configuration, budget, trainer)]
-                for label in labels if runs else ():
+                cell = (configuration, budget, trainer)
+                runs = [run for run in scores if (run.configuration, run.budget, run.trainer) == cell]
+                if not runs:
+                    continue
+                for label in labels:
                     for metric in UNITS:
-                        cell = {"configuration": configuration, "budget": budget, "trainer": trainer}
-                        yield {**cell, "label": label, "metric": metric, **_cell(scores, runs, label, metric, groups)}
+                        yield _summary(scores, runs, label, metric, groups)
 
 
-def _cell(scores: Scores, runs: Sequence[Run], label: str, metric: str, groups: Mapping[str, str]) -> dict[str, Any]:
-    columns = [_column(scores[run], label, metric) for run in runs]
-    found = [score for column in columns for score in column.values()]
-    statuses = [score["status"] for score in found]
+def _labels(scores: Scores) -> list[str]:
+    """Return all labels, in the order in which they come."""
+    found: dict[str, None] = {}
+    for cases in scores.values():
+        for of_case in cases.values():
+            found.update(dict.fromkeys(score.label for score in of_case))
+    return list(found)
+
+
+def _summary(scores: Scores, runs: Sequence[Run], label: str, metric: str, groups: Mapping[str, str]) -> Summary:
+    """Return the summary of runs that differ in nothing but fold and seed."""
+    found = [score for run in runs for score in _select(scores[run], label, metric)]
+    run_means = []
+    for run in runs:
+        (table,) = comparable([scores[run]], label, metric)
+        run_means.append(statistics.nan_mean(list(table.values())))
     means = statistics.average(comparable([scores[run] for run in runs], label, metric))
-    return {
-        "unit": next((unit_of(score) for score in found), UNITS[metric]),
-        "runs": len(runs),
-        "run_means": [statistics.nan_mean(list(comparable([scores[run]], label, metric)[0].values())) for run in runs],
+    return Summary(
+        configuration=runs[0].configuration,
+        budget=runs[0].budget,
+        trainer=runs[0].trainer,
+        label=label,
+        metric=metric,
+        unit=found[0].unit if found else UNITS[metric],
+        runs=len(runs),
+        run_means=run_means,
         **asdict(statistics.mean_interval(means, groups)),
-        "failures": sum(state in FAILURES for state in statuses),
-        "absent": statuses.count(ABSENT),
-        "difference": _difference(scores, runs, label, metric, groups),
-    }
-
-
-def unit_of(score: Mapping[str, Any]) -> str:
-    """Return the unit of a score; scores of older versions hold none, and were called mm and ml."""
-    return score.get("unit") or UNITS[score["metric"]]
+        failures=sum(score.status in FAILURES for score in found),
+        absent=sum(score.status == ScoreStatus.ABSENT for score in found),
+        difference=_difference(scores, runs, label, metric, groups),
+    )
 
 
 def _difference(
     scores: Scores, runs: Sequence[Run], label: str, metric: str, groups: Mapping[str, str]
-) -> dict[str, Any] | None:
+) -> Difference | None:
     """Return the difference to the baseline's runs of the same folds and seeds, if there are any."""
     ours = [run for run in runs if run.trainer != BASELINE and _baseline_of(run) in scores]
     if not ours:
         return None
-    both = [*ours, *map(_baseline_of, ours)]
-    tables = comparable([scores[run] for run in both], label, metric)
-    mine, theirs = statistics.average(tables[: len(ours)]), statistics.average(tables[len(ours) :])
-    return {"pairs": len(ours), **asdict(statistics.compare(mine, theirs, groups))}
+    theirs = [_baseline_of(run) for run in ours]
+    tables = comparable([scores[run] for run in [*ours, *theirs]], label, metric)
+    our_means = statistics.average(tables[: len(ours)])
+    their_means = statistics.average(tables[len(ours) :])
+    return Difference(**asdict(statistics.compare(our_means, their_means, groups)), pairs=len(ours))
 
 
 def _baseline_of(run: Run) -> Run:
     return Run(BASELINE, run.configuration, run.fold, run.budget, run.seed)
 
 
-def _column(cases: dict[str, list[dict[str, Any]]], label: str, metric: str) -> dict[str, dict[str, Any]]:
-    return {c: s for c, found in cases.items() for s in found if s["label"] == label and s["metric"] == metric}
+def _select(cases: Mapping[str, Sequence[Score]], label: str, metric: str) -> Iterator[Score]:
+    for scores in cases.values():
+        for score in scores:
+            if (score.label, score.metric) == (label, metric):
+                yield score

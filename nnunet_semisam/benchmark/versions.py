@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from nnunet_semisam import __version__
+from nnunet_semisam.io.json_files import object_or_none
 
 PACKAGES = ("nnunetv2", "torch", "monai", "scipy", "numpy", "SimpleITK", "segment-anything")
 # Change how fast or with how many processes nnU-Net works, some of them its results.
 VARIABLES = (
-    *("nnUNet_n_proc_DA", "nnUNet_compile", "nnUNet_semisam_threads", "nnUNet_npp", "nnUNet_nps", "nnUNet_def_n_proc"),
-    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
+    "nnUNet_n_proc_DA",
+    "nnUNet_compile",
+    "nnUNet_semisam_threads",
+    "nnUNet_npp",
+    "nnUNet_nps",
+    "nnUNet_def_n_proc",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
 )
 GIT_SECONDS = 10
 
@@ -38,12 +43,14 @@ def versions() -> dict[str, str]:
 
 
 def commit(folder: Path) -> str | None:
-    """Return the commit of a git checkout, with a word where files differ from it; ``None`` if it is no checkout."""
+    """Return the commit of a git checkout, with a note if files differ from it; ``None`` if it is no checkout."""
     if not (folder / ".git").exists():
         return None
     head = _git(folder, "rev-parse", "HEAD")
-    changed = head and _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return head and f"{head}{' with changes' if changed else ''}"
+    if not head:
+        return None
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    return f"{head} with changes" if changed else head
 
 
 def _git(folder: Path, *words: str) -> str | None:
@@ -65,9 +72,7 @@ def sam_fingerprints(results: Path) -> list[str]:
     """Return the digests of the SAM weights with which the rounds in a results folder were made."""
     found: set[str] = set()
     for path in results.glob("*/*/fold_*/semisam_store/*/provenance.json"):
-        try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content = object_or_none(path)  # None: a round that is being written
+        if content is not None and "sam_fingerprint" in content:
             found.add(content["sam_fingerprint"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # a round that is being written
     return sorted(found)

@@ -1,9 +1,9 @@
-"""``nnunet-semisam benchmark``: trainers x label budgets x seeds x configurations, judged on held-out cases."""
+"""``nnunet-semisam benchmark``: trainers x label budgets x seeds x configurations, evaluated on held-out cases."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,12 @@ from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
     from nnunet_semisam.benchmark.plan import Study
+    from nnunet_semisam.benchmark.records import Interval, RunRecord
+    from nnunet_semisam.benchmark.results import Results
+    from nnunet_semisam.data.datasets import PlannedDataset
+    from nnunet_semisam.jobs.base import Status, Task
 
-HELP = "Train a grid of trainers, label budgets, seeds and configurations; judge all on held-out cases."
+HELP = "Train a grid of trainers, label budgets, seeds and configurations; evaluate all on held-out cases."
 TIME_LIMITS = {"timeout_min", "slurm_time"}
 EXAMPLE = "nnunet-semisam benchmark -d 28 -c 2d --trainers nnUNetTrainerMeanTeacher --labeled 1 3 -o benchmark"
 
@@ -31,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", type=Path, metavar="YAML", help="settings of every run, its length for example")
     parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="in common (default: %(default)s)")
     parser.add_argument(
-        "--cases", choices=("test", "val"), default="test", help="judge on imagesTs, or on validation cases"
+        "--cases", choices=("test", "val"), default="test", help="evaluate on imagesTs, or on validation cases"
     )
     parser.add_argument("--test-set", metavar="NAME", help="one of several test sets of the dataset")
     parser.add_argument(
@@ -52,10 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what is not done yet; exit status 1 if a run failed."""
-    from nnunet_semisam.benchmark import equal_time, held_out, plan, preflight, runs
+    from nnunet_semisam.benchmark import equal_time, held_out, plan, preflight
     from nnunet_semisam.benchmark.results import write_results
-    from nnunet_semisam.benchmark.tasks import DONE
+    from nnunet_semisam.benchmark.runs import PerformRun
     from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.jobs.base import Status
     from nnunet_semisam.splits.default_splits import ensure_splits
 
     check_options(args)
@@ -67,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
         show(study)
         return 0
     study = held_out.pin(study, dataset)
-    plan_of_all = plan.refuse_other_study(study)
-    to_do = [one for one in plan_of_all.runs() if runs.status(plan_of_all, one) != DONE]
+    together = plan.refuse_other_study(study)  # with the runs that were begun before
+    to_do = [run for run in together.runs() if not PerformRun(together, run).finished()]
     for note in preflight.check_runs(study, dataset, to_do):
         print(f"note: {note}")
     checked = held_out.check_leaks(study, dataset, args.num_processes)
@@ -78,11 +83,11 @@ def run(args: argparse.Namespace) -> int:
     try_to_write(study)
     if study.equal == "time":
         execute(args, study, equal_time.measurements(study))
-    tasks = [runs.Perform(study, one) for one in study.runs() if runs.status(study, one) != DONE]
-    execute(args, study, tasks)
+    tasks = [PerformRun(study, run) for run in study.runs()]
+    execute(args, study, [task for task in tasks if not task.finished()])
     results = write_results(study)
-    mine = {one.name for one in study.runs()}  # runs that another benchmark has added since are not ours to judge
-    unfinished = [one for one in results["runs"] if one["status"] != DONE and one["run"] in mine]
+    ours = set(study.runs())  # another benchmark may have added runs since: they are no failure of this one
+    unfinished = [record for record in results.runs if record.status != Status.DONE and record.run in ours]
     print("\n".join([*table(results), *map(why_unfinished, unfinished)]))
     print(f"{study.folder / 'results.csv'} and results.json hold every number.")
     return 1 if unfinished else 0
@@ -108,7 +113,7 @@ def check_options(args: argparse.Namespace) -> None:
         raise UserError(f"--slurm is for --executor slurm, got --executor {args.executor}.")
     check_time_limit(args.executor, slurm_options(args.slurm))
     if args.cases == "val" and args.test_set:
-        raise UserError("--test-set chooses among test cases, but --cases val judges on validation cases. Drop one.")
+        raise UserError("--test-set chooses among test cases, but --cases val evaluates on validation cases. Drop one.")
 
 
 def check_time_limit(executor: str, options: dict[str, Any]) -> None:
@@ -125,7 +130,7 @@ def check_time_limit(executor: str, options: dict[str, Any]) -> None:
         )
 
 
-def make_study(args: argparse.Namespace, dataset: Any) -> Study:
+def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
     """Return the benchmark that the options describe.
 
     Raises:
@@ -133,18 +138,18 @@ def make_study(args: argparse.Namespace, dataset: Any) -> Study:
     """
     from nnunet_semisam.benchmark import plan
     from nnunet_semisam.benchmark.trainers import check_trainers, read_settings
+    from nnunet_semisam.io.hashes import sha256_of
 
     for configuration in args.configurations:
         dataset.check_configuration(configuration)
     settings = read_settings(args.settings)
     trainers = list(dict.fromkeys([plan.BASELINE, *args.trainers]))
     check_trainers(trainers)
-    plans = dataset.preprocessed / f"{args.plans}.json"
     return plan.Study(
         folder=args.out.resolve(),
         dataset=dataset.raw.name,
         plans=args.plans,
-        plans_sha256=hashlib.sha256(plans.read_bytes()).hexdigest(),
+        plans_sha256=sha256_of(dataset.preprocessed / f"{args.plans}.json"),
         trainers=trainers,
         configurations=args.configurations,
         folds=plan.choose_folds(dataset, args.labeled, args.folds),
@@ -158,14 +163,14 @@ def make_study(args: argparse.Namespace, dataset: Any) -> Study:
     )
 
 
-def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Any]) -> None:
+def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Task]) -> None:
     """Carry tasks out as the options say; after each, write the results of all that are done by then.
 
     So a benchmark that is killed has a report of what it has found.
     """
-    from nnunet_semisam.benchmark import cluster, executors
+    from nnunet_semisam.jobs import cluster, executors
 
-    def report(name: str, status: str) -> None:
+    def report(name: str, status: Status) -> None:
         print(f"{name}: {status}", flush=True)
         try_to_write(study)
 
@@ -204,41 +209,45 @@ def slurm_options(words: Sequence[str]) -> dict[str, Any]:
 
 def show(study: Study) -> None:
     """Print the runs and what is known of each."""
-    from nnunet_semisam.benchmark.runs import status
+    from nnunet_semisam.benchmark.runs import PerformRun
+    from nnunet_semisam.jobs.base import Status
 
-    found = [(run, status(study, run)) for run in study.runs()]
-    done = sum(state == "done" for _, state in found)
-    print(f"{len(found)} runs in {study.folder}, {done} done, device {study.device}, equal {study.equal}:")
-    for run, state in found:
-        print(f"  {run.name} ({run.budget} labeled): {state}")
+    statuses = {run: PerformRun(study, run).status() for run in study.runs()}
+    done = sum(status == Status.DONE for status in statuses.values())
+    print(f"{len(statuses)} runs in {study.folder}, {done} done, device {study.device}, equal {study.equal}:")
+    for run, status in statuses.items():
+        print(f"  {run.name} ({run.budget} labeled): {status}")
     if study.cases == "val":
-        print("note: validation cases judge. Nothing of a training depends on them, but its plans may.")
+        print("note: runs are evaluated on validation cases. Nothing of a training depends on them, but its plans may.")
 
 
-def table(results: dict[str, Any]) -> list[str]:
+def table(results: Results) -> list[str]:
     """Return lines with the mean Dice of every trainer, and its difference to the baseline."""
     lines = []
-    for cell in results["summary"]:
-        if (cell["label"], cell["metric"]) != ("mean", "dice"):
+    for summary in results.summary:
+        if (summary.label, summary.metric) != ("mean", "dice"):
             continue
-        text = f"{cell['configuration']}, {cell['budget']} labeled, {cell['trainer']}: Dice {_interval(cell, 100)}"
-        if cell["difference"]:
-            p = cell["difference"]["p"]
-            text += f", against the baseline {_interval(cell['difference'], 100, '+')}"
-            text += f" (p {p:.3g})" if p is not None else ""
-        lines.append(text + f"; {cell['cases']} cases, {cell['failures']} failures")
+        text = f"{summary.configuration}, {summary.budget} labeled, {summary.trainer}: Dice {in_percent(summary)}"
+        difference = summary.difference
+        if difference is not None:
+            text += f", against the baseline {in_percent(difference, sign='+')}"
+            if not math.isnan(difference.p):
+                text += f" (p {difference.p:.3g})"
+        lines.append(f"{text}; {summary.cases} cases, {summary.failures} failures")
     return lines
 
 
-def why_unfinished(run: dict[str, Any]) -> str:
+def why_unfinished(record: RunRecord) -> str:
     """Return a line about a run that is not done: the end of its error, or what to do."""
-    return f"{run['run']} {run['status']}: {(run['error'] or 'start again to go on').strip().splitlines()[-1]}"
+    reason = record.error or "start again to go on"
+    return f"{record.run.name} {record.status}: {reason.strip().splitlines()[-1]}"
 
 
-def _interval(content: dict[str, Any], factor: float, sign: str = "") -> str:
-    if content["mean"] is None:
+def in_percent(interval: Interval, sign: str = "") -> str:
+    """Return a mean and its interval in percent; ``sign`` is ``+`` for differences."""
+    if math.isnan(interval.mean):
         return "undefined"
-    if content["low"] is None:
-        return f"{content['mean'] * factor:{sign}.1f}"
-    low, high = content["low"] * factor, content["high"] * factor
-    return f"{content['mean'] * factor:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+    text = f"{100 * interval.mean:{sign}.1f}"
+    if math.isnan(interval.low):
+        return text
+    return f"{text} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"

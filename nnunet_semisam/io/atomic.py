@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 TEMPORARY_SUFFIX = ".tmp"
+TEMPORARY_NAME = re.compile(r"\.(?P<target>.+)\.[0-9]+-[0-9a-f]{8}\.tmp(\..+)?")
 
 
 def temporary_beside(path: Path) -> Path:
@@ -68,6 +71,17 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         file.write(content)
 
 
+def write_symlink(path: str | Path, target: Path) -> None:
+    """Make ``path`` a symbolic link to ``target``, also where another link or a file is."""
+    path = Path(path)
+    temporary = temporary_beside(path)
+    try:
+        temporary.symlink_to(target)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def replaced_file(path: str | Path) -> Iterator[Path]:
     """Give a name to write to, for libraries that open files themselves; rename it to ``path`` after the block.
@@ -91,26 +105,44 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     """Give a temporary folder beside ``path`` and rename it to ``path`` after the block; remove it if that raises.
 
     Raises:
-        FileExistsError: If ``path`` exists: a folder is made once, never merged.
+        FileExistsError: If ``path`` exists and is not an empty folder: a folder is made once, never merged.
     """
     path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists already.")
+    _refuse_existing(path)
     temporary = temporary_beside(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        _refuse_existing(path)
+        if path.is_dir():
+            path.rmdir()  # Windows does not rename over a folder, not even an empty one
         temporary.rename(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
+def _refuse_existing(path: Path) -> None:
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} exists already.")
+
+
 def remove_temporaries(folder: str | Path, pattern: str = "*") -> None:
-    """Delete the temporary files that killed processes left in ``folder`` for targets that match ``pattern``."""
-    for leftover in Path(folder).glob(f".{pattern}{TEMPORARY_SUFFIX}"):
-        with contextlib.suppress(OSError):
-            leftover.unlink()
+    """Delete the temporary files and folders that killed processes left in ``folder``.
+
+    Args:
+        folder: Where to look. No process must be writing there at this moment.
+        pattern: Which targets: the temporary files of ``note.txt`` are found with ``note.txt`` and with ``*.txt``.
+    """
+    for leftover in Path(folder).glob(f".*{TEMPORARY_SUFFIX}*"):
+        match = TEMPORARY_NAME.fullmatch(leftover.name)
+        if match is None or not fnmatch.fnmatchcase(match["target"], pattern):
+            continue
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                leftover.unlink()
 
 
 def _flush(path: Path) -> None:

@@ -4,11 +4,12 @@ import json
 import math
 
 import pytest
-from test_runs_and_results import BASELINE, OURS, cell, finish_training, score
+from test_runs_and_results import BASELINE, OURS, cell, finish_training, score, written
 
 from nnunet_semisam.benchmark import plan, results
 from nnunet_semisam.benchmark.comparable import comparable
 from nnunet_semisam.benchmark.metrics import UNITS
+from nnunet_semisam.benchmark.records import Score
 
 DIAGONAL = 99.0
 
@@ -34,7 +35,7 @@ def write(study):
         for run in made.runs():
             cases = {f"q{i}": of_status(*one) for i, one in enumerate(tables[run.trainer][run.seed])}
             (finish_training(made, run) / "scores.json").write_text(json.dumps(cases))
-        return results.write_results(made)
+        return written(made)
 
     return make
 
@@ -68,10 +69,15 @@ def test_seeds_are_averaged_alike(write):
     assert ours["difference"]["mean"] == pytest.approx((0 - 0.5) / 2)
 
 
+def with_mean(entries):
+    return results.with_mean([Score.from_json(entry) for entry in entries])
+
+
 def test_mean_over_labels_is_over_the_same_labels_on_both_sides():
     right = {"q": of_status("ok", 0.8, "a") + of_status("absent", math.nan, "b")}
     wrong = {"q": of_status("ok", 0.8, "a") + of_status("invented", 0.0, "b")}
-    tables = comparable([{c: results.with_mean(s) for c, s in one.items()} for one in (right, wrong)], "mean", "dice")
+    runs = [{case: with_mean(entries) for case, entries in one.items()} for one in (right, wrong)]
+    tables = comparable(runs, "mean", "dice")
     assert tables == [{"q": pytest.approx(0.9)}, {"q": pytest.approx(0.4)}]
 
 

@@ -5,14 +5,18 @@ import threading
 from dataclasses import replace
 
 import pytest
-from test_runs_and_results import OURS, finish_training, score
+from test_runs_and_results import OURS, finish_training, score, written
 
 from nnunet_semisam import cli
-from nnunet_semisam.benchmark import equal_time, measured, plan, preflight, processes, results, runs, tasks
+from nnunet_semisam.benchmark import equal_time, measured, plan, preflight, results
 from nnunet_semisam.benchmark.metrics import UNITS
+from nnunet_semisam.benchmark.runs import PerformRun
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io import json_files
+from nnunet_semisam.io.locks import folder_lock
+from nnunet_semisam.jobs import processes
+from nnunet_semisam.jobs.base import Status
 
 TORN = ["", '{"stage": "tr', "null", "{}"]
 
@@ -30,7 +34,7 @@ def test_a_torn_report_of_a_start_costs_its_hours_and_nothing_else(study, conten
     made = plan.begin(study("--folds", "0"))
     finish(made)
     (made.folder_of(made.runs()[0]) / "attempts" / "train_001.json").write_text(content)
-    first, second = results.write_results(made)["runs"]
+    first, second = written(made)["runs"]
     assert (first["status"], first["attempts"], first["train_hours"]) == ("done", 2, 0.5)
     assert (second["attempts"], second["train_hours"]) == (3, 1.5)
 
@@ -39,7 +43,7 @@ def test_torn_error_is_no_reason_to_fail_and_torn_scores_are_named(study):
     made = plan.begin(study("--folds", "0"))
     first, second = made.runs()
     (finish_training(made, first) / "error.json").write_text("")
-    assert results.write_results(made)["runs"][0]["error"] is None
+    assert written(made)["runs"][0]["error"] is None
     (finish_training(made, second) / "scores.json").write_text('{"t1')
     with pytest.raises(UserError, match=r"seed_0/scores\.json cannot be read .* must hold json.* Delete it and start"):
         results.write_results(made)
@@ -62,7 +66,7 @@ def test_torn_step_time_is_measured_again_and_a_whole_one_is_not(study, content,
         return 0
 
     monkeypatch.setattr(processes, "run_logged", measure)
-    assert second() == tasks.DONE
+    assert second() == Status.DONE
     assert equal_time.measurements(made) == []
     assert equal_time.epochs_of(made, made.runs()[-1]) == 2000
 
@@ -82,16 +86,15 @@ def test_who_ends_last_keeps_the_runs_that_another_benchmark_added(study):
     second = plan.begin(study("--folds", "0", "--seeds", "0", "1"))
     finish(second)
     results.write_results(second)
-    content = results.write_results(first)
+    content = written(first)
     assert {run["run"] for run in content["runs"]} == {run.name for run in second.runs()}
     assert (content["study"]["seeds"], len(content["runs"])) == ([0, 1], 4)
-    assert json.loads((first.folder / "results.json").read_text()) == content
 
 
 def held(study, work, meanwhile):
     """Do something while another process holds the folder, and return whether it waited for that."""
     thread = threading.Thread(target=work)
-    with processes.lock(study.folder) as mine:
+    with folder_lock(study.folder, wait=False) as mine:
         assert mine
         thread.start()
         thread.join(0.5)
@@ -141,7 +144,7 @@ def test_what_a_signal_raises_in_a_run_is_no_error_of_the_run(study, monkeypatch
         processes.stop_all()
         raise RuntimeError("timed-out too many times")
 
-    monkeypatch.setattr(runs, "_train", interrupted)
+    monkeypatch.setattr(PerformRun, "_train", interrupted)
     with pytest.raises(RuntimeError, match="timed-out"):
-        runs.Perform(made, run)()
+        PerformRun(made, run)()
     assert not (made.folder_of(run) / "error.json").exists()

@@ -7,10 +7,13 @@ from dataclasses import replace
 import pytest
 import small_dataset
 
-from nnunet_semisam.benchmark import equal_time, held_out, plan, runs, tasks
+from nnunet_semisam.benchmark import equal_time, held_out, plan
+from nnunet_semisam.benchmark.records import StudyFold
+from nnunet_semisam.benchmark.runs import PerformRun
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.jobs import processes
 from nnunet_semisam.splits.label_budgets import Grouping, write_grouping
 
 BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
@@ -49,11 +52,11 @@ def test_folds_of_a_cross_validation_are_one_budget(study, tmp_path):
     counts = sorted(len(split["train"]) // 2 for split in splits)
     assert counts == [8, 9, 9, 9, 9]
     path.write_text(json.dumps(splits))
-    assert {content["budget"] for content in study().folds.values()} == {9}
+    assert {fold.budget for fold in study().folds.values()} == {9}
     assert list(study("--labeled", "9").folds) == [0, 1, 2, 3, 4]
     hidden = [{**split, "train": split["train"][:-2], "unlabeled": split["train"][-2:]} for split in splits]
     path.write_text(json.dumps(hidden))  # other cases fold by fold: budgets of their own
-    assert {content["budget"] for content in study().folds.values()} == {7, 8}
+    assert {fold.budget for fold in study().folds.values()} == {7, 8}
 
 
 def test_groups_are_those_of_the_split_command(study, raw, tmp_path):
@@ -62,14 +65,14 @@ def test_groups_are_those_of_the_split_command(study, raw, tmp_path):
     (folder / "semisam_budgets.json").write_text("{}")
     made = study()
     assert made.group_of("p1_frame09") == "frame09"
-    assert {content["budget"] for content in made.folds.values()} == {2}
+    assert {fold.budget for fold in made.folds.values()} == {2}
 
 
 def test_groups_are_those_of_the_converter_where_no_split_was_made(study, raw):
     write_grouping(raw, Grouping("^[a-z]([0-9])"))
     assert study("--labeled", "1", "3").group_of("p1_frame09") == "1"
     write_grouping(raw, Grouping("frame[0-9]+"))
-    assert [content["budget"] for content in study("--labeled", "2").folds.values()] == [2, 2]
+    assert [fold.budget for fold in study("--labeled", "2").folds.values()] == [2, 2]
     with pytest.raises(UserError, match=r"p0_frame01 is for train and imagesTr/p5_frame01 is for val .* of one group"):
         check_leaks(study("--cases", "val"))
     (raw / "semisam_groups.json").write_text("{")
@@ -92,7 +95,7 @@ def test_grid_may_grow(study):
         ({"equal": "time"}, "another equal: it was 'steps' and is 'time'"),
         ({"plans_sha256": "0"}, "another plans_sha256"),
         ({"cases": "val"}, "another cases"),
-        ({"folds": {0: {"budget": 1, "sha256": "other"}}}, r"Fold 0 .* has changed since"),
+        ({"folds": {0: StudyFold(1, "other")}}, r"Fold 0 .* has changed since"),
     ],
 )
 def test_what_makes_runs_comparable_may_not_change(study, change, message):
@@ -112,9 +115,9 @@ def copy_case(raw, source, part, name):
         shutil.copy(raw / f"labels{kind}" / f"{case}{ending}", raw / f"labels{part}" / f"{name}{ending}")
 
 
-def test_cases_that_judge_may_not_change(study, raw):
+def test_held_out_cases_may_not_change(study, raw):
     made = plan.begin(pinned(study()))
-    judge = min(made.held_out["test"])
+    case = min(made.held_out["test"].digests)
     assert plan.begin(pinned(study("--seeds", "1"))).seeds == [0, 1]
     copy_case(raw, ("Tr", "p0_frame01"), "Ts", "t9_frame01")
     with pytest.raises(
@@ -122,8 +125,8 @@ def test_cases_that_judge_may_not_change(study, raw):
     ):
         plan.begin(pinned(study("--seeds", "2")))
     (raw / "labelsTs" / "t9_frame01.nii.gz").unlink()
-    copy_case(raw, ("Tr", "p0_frame01"), "Ts", judge)
-    with pytest.raises(UserError, match=f"other files: {judge}"):
+    copy_case(raw, ("Tr", "p0_frame01"), "Ts", case)
+    with pytest.raises(UserError, match=f"other files: {case}"):
         plan.begin(pinned(study("--seeds", "2")))
 
 
@@ -138,7 +141,7 @@ def test_leaks_are_looked_for_again_where_other_images_came(study, raw):
     made = study("--cases", "val")
     found = check_leaks(made)
     held_out.record_leaks(plan.begin(pinned(made)), found)
-    assert list(found) == [content["sha256"] for content in made.folds.values()]
+    assert list(found) == [fold.sha256 for fold in made.folds.values()]
     assert check_leaks(made) == found
     copy_case(raw, ("Tr", "p5_frame01"), "Ul", "u9")
     with pytest.raises(UserError, match="hold the same image"):
@@ -159,18 +162,10 @@ def test_device_is_found_out_where_a_run_trains(study, monkeypatch, gpu, found):
     assert made.to_json()["device"] == "auto"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     commands = []
-    monkeypatch.setattr(runs.processes, "run_logged", lambda words, *_: commands.append(words) or 1)
-    runs.Perform(plan.begin(made), made.runs()[0])()
+    monkeypatch.setattr(processes, "run_logged", lambda words, *_: commands.append(words) or 1)
+    PerformRun(plan.begin(made), made.runs()[0])()
     equal_time.MeasureStep(made, OURS, "2d")()
     assert [words[-1] for words in commands] == [found, found]
-
-
-def test_a_gpu_that_a_worker_may_not_see_is_not_used(monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [tasks.device_here("auto", {"CUDA_VISIBLE_DEVICES": name}) for name in ("1", "")] == ["cuda", "cpu"]
-    assert tasks.device_here("cpu", {}) == "cpu"
 
 
 def test_dry_run_writes_nothing(raw, tmp_path, capsys):
@@ -207,7 +202,7 @@ def test_every_epoch_is_saved_and_the_length_is_the_same_for_all(study, tmp_path
     assert (found["num_epochs"], found["save_every"], found["ema_decay"]) == (3, 9, 0.9)
 
 
-def test_test_cases_judge_all_folds_and_validation_cases_their_own(study, raw):
+def test_test_cases_are_for_all_folds_and_validation_cases_their_own(study, raw):
     dataset = open_dataset("3", "nnUNetPlans")
     (raw / "labelsTs" / "stray.nii.gz").touch()  # a label without an image is no case
     cases = held_out.gather(study(), dataset, 0)
@@ -217,7 +212,7 @@ def test_test_cases_judge_all_folds_and_validation_cases_their_own(study, raw):
     assert held_out.gather(study("--cases", "val"), dataset, 1).cases == small_dataset.SPLITS[1]["val"]
 
 
-def test_listed_validation_cases_judge_under_their_own_names(study, raw):
+def test_listed_validation_cases_are_found_under_their_own_names(study, raw):
     """A list in dataset.json may call files anything; ``nnUNetv2_predict`` tells cases by the names of their files."""
     entries = {}
     for case in [case for case, part in small_dataset.CASES.items() if part == "Tr"]:
@@ -234,7 +229,7 @@ def test_listed_validation_cases_judge_under_their_own_names(study, raw):
     assert len(check_leaks(study("--cases", "val"), dataset)) == 2
     (raw / "mask_of_p5_frame09.nii.gz").unlink()
     with pytest.raises(UserError, match=r"lacks image or label of p5_frame09. Add the file"):
-        held_out.cases_to_judge(study("--cases", "val"), dataset, 0)
+        held_out.held_out_cases(study("--cases", "val"), dataset, 0)
 
 
 def test_links_follow_a_dataset_that_moved(study, raw, tmp_path):
@@ -252,7 +247,7 @@ def test_one_test_set_is_chosen_of_several(study, raw):
     small_dataset.write_image(raw / "labelsTs" / "t2.nii.gz", 99, most=2)
     (raw / "semisam_test_sets.json").write_text(json.dumps({"old": ["t1_frame01"], "new": ["t2"]}))
     dataset = open_dataset("3", "nnUNetPlans")
-    assert held_out.cases_to_judge(study("--test-set", "new"), dataset, 0) == ["t2"]
+    assert held_out.held_out_cases(study("--test-set", "new"), dataset, 0) == ["t2"]
 
 
 def test_slower_trainers_get_fewer_epochs_for_equal_time(study):

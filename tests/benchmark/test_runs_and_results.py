@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from small_dataset import NAME
 
-from nnunet_semisam.benchmark import plan, results, runs, tasks
+from nnunet_semisam.benchmark import plan, results, runs
 from nnunet_semisam.benchmark.metrics import UNITS
+from nnunet_semisam.benchmark.records import Score, ScoreStatus
+from nnunet_semisam.benchmark.runs import PerformRun
+from nnunet_semisam.io.locks import folder_lock
+from nnunet_semisam.jobs.base import Status
 
 BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
 SETTINGS = {"num_epochs": 4, "num_iterations_per_epoch": 5}
@@ -24,11 +28,22 @@ def finish_training(study, run):
     (folder / "settings.yaml").write_text("num_epochs: 4\n")
     (folder / "trained.json").write_text(json.dumps({"settings": SETTINGS}))
     for number, (stage, seconds) in enumerate((("train", 1800), ("train", 3600), ("predict", 360))):
-        content = {"stage": stage, "seconds": seconds, "peak_memory_bytes": 10 * seconds, "peak_gpu_bytes": None}
-        (folder / "attempts" / f"{stage}_{number:03d}.json").write_text(
-            json.dumps(content | {"gpu": None, "host": "h"})
-        )
+        content = attempt(stage=stage, seconds=seconds, peak_memory_bytes=10 * seconds)
+        (folder / "attempts" / f"{stage}_{number:03d}.json").write_text(json.dumps(content))
     return folder
+
+
+def attempt(**fields):
+    """Return the content of a report of a start."""
+    content = {"stage": "train", "seconds": 1, "peak_memory_bytes": 1, "peak_gpu_bytes": None, "gpu": None}
+    content |= {"host": "h", "device": "cpu", "versions": {}, "variables": {}, "sam_fingerprints": []}
+    return content | fields
+
+
+def written(study):
+    """Write the results of a benchmark and return the content of ``results.json``."""
+    results.write_results(study)
+    return json.loads((study.folder / "results.json").read_text())
 
 
 def test_checkpoints_say_how_to_go_on(tmp_path):
@@ -48,29 +63,27 @@ def test_finished_stages_are_not_repeated(study, raw, monkeypatch):
     (folder / "predictions").mkdir()
     shutil.copy(raw / "labelsTs" / "t1_frame01.nii.gz", folder / "predictions")
     (folder / "error.json").write_text("{}")
-    assert runs.status(made, run) == tasks.FAILED
-    monkeypatch.setattr(runs, "_command", None)  # any command would be a TypeError
-    assert runs.Perform(made, run)() == tasks.DONE
+    assert PerformRun(made, run).status() == Status.FAILED
+    monkeypatch.setattr(PerformRun, "_run_command", None)  # any command would be a TypeError
+    assert PerformRun(made, run)() == Status.DONE
     scores = json.loads((folder / "scores.json").read_text())
     assert {s["metric"]: s["value"] for s in scores["t1_frame01"]}["dice"] == 1.0
     assert not (folder / "error.json").exists()
 
 
 def test_run_that_another_process_has_is_left_alone(study):
-    from nnunet_semisam.benchmark import processes
-
     made = plan.begin(study())
-    task = runs.Perform(made, made.runs()[0])
-    with processes.lock(task.folder):
-        assert task() == runs.BUSY
-    assert runs.status(made, task.run) == runs.NEW
+    task = PerformRun(made, made.runs()[0])
+    with folder_lock(task.folder, wait=False):
+        assert task() == Status.BUSY
+    assert task.status() == Status.NEW
 
 
 def test_failing_training_is_recorded_with_the_end_of_its_log(study):
     """The plans of the small dataset hold no network, so nnU-Net's own command fails."""
     made = plan.begin(study())
     run = made.runs()[0]
-    assert runs.Perform(made, run)() == tasks.FAILED
+    assert PerformRun(made, run)() == Status.FAILED
     error = json.loads((made.folder_of(run) / "error.json").read_text())
     assert (error["stage"], error["status"]) == ("train", 1)
     assert "Error" in error["log"]
@@ -92,32 +105,33 @@ def predicted(study, raw, run):
 
 
 def test_whatever_breaks_in_a_run_the_others_go_on(study, raw, monkeypatch):
-    from nnunet_semisam.benchmark import executors, metrics
+    from nnunet_semisam.benchmark import metrics
+    from nnunet_semisam.jobs import executors
 
     made = plan.begin(study("--folds", "0"))
     first, second = (predicted(made, raw, run) for run in made.runs())
     score_case, told = metrics.score_case, []
 
-    def broken_once(prediction, truth, dataset_json):
+    def broken_once(prediction, label, dataset_json):
         if first in prediction.parents:
             raise RuntimeError("ITK ERROR: the label file is torn")
-        return score_case(prediction, truth, dataset_json)
+        return score_case(prediction, label, dataset_json)
 
     monkeypatch.setattr(metrics, "score_case", broken_once)
-    executors.serial([runs.Perform(made, run) for run in made.runs()], lambda name, state: told.append(state))
-    assert told == [tasks.FAILED, tasks.DONE]
+    executors.serial([PerformRun(made, run) for run in made.runs()], lambda name, state: told.append(state))
+    assert told == [Status.FAILED, Status.DONE]
     log = json.loads((first / "error.json").read_text())["log"]
     assert log.endswith("RuntimeError: ITK ERROR: the label file is torn")
     assert "in broken_once" in log  # where it happened
     assert (second / "scores.json").is_file()
 
 
-def test_unreadable_truth_fails_its_run_alone(study, raw):
+def test_unreadable_label_fails_its_run_alone(study, raw):
     made = plan.begin(study("--folds", "0"))
     folder = predicted(made, raw, made.runs()[0])
     label = raw / "labelsTs" / "t1_frame01.nii.gz"
     label.write_bytes(label.read_bytes()[:40])
-    assert runs.Perform(made, made.runs()[0])() == tasks.FAILED
+    assert PerformRun(made, made.runs()[0])() == Status.FAILED
     assert "t1_frame01" in json.loads((folder / "error.json").read_text())["log"]
 
 
@@ -130,26 +144,16 @@ def test_results_are_written_after_every_run(study, raw, monkeypatch):
     first, second = made.runs()
     predicted(made, raw, first)
 
-    class Killed(runs.Perform):
+    class Killed(PerformRun):
         def __call__(self, variables=None):
             raise KeyboardInterrupt
 
     args = SimpleNamespace(executor="serial")
     with pytest.raises(KeyboardInterrupt):
-        command.execute(args, made, [runs.Perform(made, first), Killed(made, second)])
+        command.execute(args, made, [PerformRun(made, first), Killed(made, second)])
     found = read_benchmark(made.folder)
     assert [run.status.value for run in found.runs] == ["done", "new"]
     assert found.summary(GridCell("2d", 1, BASELINE)).mean == 1.0
-
-
-def test_own_results_and_settings_reach_the_command_and_our_trainers_are_found(tmp_path, monkeypatch):
-    monkeypatch.setenv("nnUNet_extTrainer", "/theirs")
-    found = tasks.environment(tmp_path, {"CUDA_VISIBLE_DEVICES": "2"})
-    assert found["nnUNet_results"] == str(tmp_path / "results")
-    assert found["nnUNet_semisam_config"] == str(tmp_path / "settings.yaml")
-    assert found["CUDA_VISIBLE_DEVICES"] == "2"
-    assert found["nnUNet_extTrainer"].split(":")[0] == "/theirs"
-    assert found["nnUNet_extTrainer"].split(":")[1].endswith("trainers")
 
 
 def score(metric, value, status="ok", label="a"):
@@ -160,6 +164,7 @@ def score(metric, value, status="ok", label="a"):
         "value": math.nan if undefined else value,
         "scored": 99.0 if undefined else value,
         "status": status,
+        "unit": UNITS[metric],
     }
 
 
@@ -186,7 +191,7 @@ def cell(content, trainer, metric, label="mean"):
 
 
 def test_summary_by_hand(finished):
-    content = results.write_results(finished)
+    content = written(finished)
     baseline, ours = cell(content, BASELINE, "dice"), cell(content, OURS, "dice")
     assert baseline["mean"] == pytest.approx(np.mean([0.5, 0.55, 0.6, 0.65]) + 0.005)
     assert (baseline["cases"], baseline["groups"], baseline["runs"]) == (8, 4, 2)
@@ -198,7 +203,7 @@ def test_summary_by_hand(finished):
 
 
 def test_a_missed_object_costs_distance(finished):
-    content = results.write_results(finished)
+    content = written(finished)
     ours = cell(content, OURS, "hd95")
     assert ours["mean"] == pytest.approx((15 * 1.0 + 99.0) / 16)
     assert ours["difference"]["mean"] > 0
@@ -220,7 +225,7 @@ def test_files_hold_every_number_and_no_nan(finished):
 
 
 def test_cost_of_all_attempts_is_in_the_runs(finished):
-    found = results.write_results(finished)["runs"][0]
+    found = written(finished)["runs"][0]
     assert (found["train_hours"], found["predict_hours"], found["attempts"]) == (1.5, 0.1, 3)
     assert (found["peak_memory_bytes"], found["peak_gpu_bytes"], found["steps"]) == (36000, None, 20)
     assert found["training"].endswith(f"results/{NAME}/nnUNetTrainerSupervised__nnUNetPlans__2d/fold_0")
@@ -229,7 +234,7 @@ def test_cost_of_all_attempts_is_in_the_runs(finished):
 def test_hours_of_a_trainer_are_summed_over_runs_and_starts(finished):
     for path in finished.folder.glob("runs/*Teacher*seed_1/attempts/train_*.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"gpu": "a GPU"}))
-    cost = {one["trainer"]: one for one in results.write_results(finished)["cost"]}
+    cost = {one["trainer"]: one for one in written(finished)["cost"]}
     hours = {"train_hours": 3.0, "predict_hours": 0.2, "gpu_hours": 0}
     assert cost[BASELINE] == {"trainer": BASELINE, "runs": 2, **hours}
     assert (cost[OURS]["train_hours"], cost[OURS]["gpu_hours"]) == (3.0, 1.5)
@@ -239,23 +244,23 @@ def test_software_is_that_of_the_training_not_of_now(finished):
     """Two starts with one torch and a third with another; the fingerprint of SAM comes with the first round."""
     folder = finished.folder_of(finished.runs()[-1]) / "attempts"
     for index, (torch, weights) in enumerate((("2.8", []), ("2.8", ["w"]), ("2.9", ["w"]))):
-        content = {"stage": "train", "seconds": 1, "peak_memory_bytes": 1, "peak_gpu_bytes": None, "gpu": None}
-        content |= {"versions": {"torch": torch}, "variables": {}, "sam_fingerprints": weights}
+        content = attempt(versions={"torch": torch}, sam_fingerprints=weights)
         (folder / f"train_{index:03d}.json").write_text(json.dumps(content))
-    software = results.write_results(finished)["runs"][-1]["software"]
+    software = written(finished)["runs"][-1]["software"]
     assert [(one["versions"]["torch"], one["sam_fingerprints"]) for one in software] == [("2.8", ["w"]), ("2.9", ["w"])]
 
 
 def test_unfinished_runs_are_named_and_only_matched_ones_compared(finished):
     run = next(r for r in finished.runs() if r.trainer == BASELINE and r.seed == 1)
     (finished.folder_of(run) / "scores.json").unlink()
-    content = results.write_results(finished)
+    content = written(finished)
     assert [r["status"] for r in content["runs"]] == ["done", "started", "done", "done"]
     assert cell(content, OURS, "dice")["difference"]["mean"] == pytest.approx(0.1)  # seed 0 with seed 0 alone
     assert cell(content, OURS, "dice")["runs"] == 2
 
 
 def test_mean_over_labels_leaves_absent_ones_out_and_keeps_the_worst_status():
-    labels = [score("dice", 0.8, label="a"), score("dice", math.nan, "absent", "b"), score("dice", 0.0, "missed", "c")]
-    (mean,) = [s for s in results.with_mean(labels) if (s["label"], s["metric"]) == ("mean", "dice")]
-    assert (mean["scored"], mean["status"]) == (pytest.approx(0.4), "missed")
+    entries = [score("dice", 0.8, label="a"), score("dice", math.nan, "absent", "b"), score("dice", 0.0, "missed", "c")]
+    scores = results.with_mean([Score.from_json(entry) for entry in entries])
+    (mean,) = [one for one in scores if (one.label, one.metric) == ("mean", "dice")]
+    assert (mean.scored, mean.status) == (pytest.approx(0.4), ScoreStatus.MISSED)
