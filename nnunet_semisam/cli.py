@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one sub-command; errors that the user can mend are printed without a traceback (exit status 2)."""
+    """Run one sub-command; errors that the user can fix are printed without a traceback (exit status 2)."""
     args = build_parser().parse_args(argv)
     try:
         return args.run(args) or 0

@@ -1,4 +1,4 @@
-"""The error that console commands print without a traceback: the user can mend it."""
+"""The error that console commands print without a traceback: the user can fix it."""
 
 from collections.abc import Sequence
 
@@ -9,4 +9,7 @@ class UserError(ValueError):
 
 def name_some(names: Sequence[str], most: int = 20) -> str:
     """Return names in one line, not more of them than can be read."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    text = ", ".join(names[:most])
+    if len(names) > most:
+        text += f" and {len(names) - most} more"
+    return text

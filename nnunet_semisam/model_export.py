@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pickle
 import shutil
 from collections.abc import Sequence
@@ -15,6 +13,8 @@ import torch
 
 from nnunet_semisam import __version__
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import new_folder
+from nnunet_semisam.io.json_files import read_object
 
 STOCK_TRAINER = "nnUNetTrainer"
 MODEL_FILES = ("plans.json", "dataset.json")  # what nnU-Net's predictor reads
@@ -41,7 +41,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.pth"))) or "none"
-        raise UserError(f"There is no checkpoint {path}; in that folder: {there}. Train first, or say --checkpoint.")
+        raise UserError(
+            f"There is no checkpoint {path}; in that folder: {there}. Train first, or choose one with --checkpoint."
+        )
     try:
         with torch.serialization.safe_globals(nnunet_globals()):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -67,7 +69,7 @@ def stock_checkpoint(checkpoint: dict[str, Any], keep_optimizer: bool) -> dict[s
     stock = {k: v for k, v in checkpoint.items() if k != "semisam" and (keep_optimizer or k not in TRAINING_STATE)}
     stock["trainer_name"] = STOCK_TRAINER
     ours = checkpoint.get("semisam") or {}
-    # Provenance only: a student or a teacher in here would double the file and be read by nobody.
+    # Provenance only: a student or a teacher in here would double the file, and nothing reads it.
     stock["semisam"] = {
         "trainer_name": checkpoint["trainer_name"],
         "config": ours.get("config"),
@@ -86,8 +88,9 @@ def check_weights(model: Path, checkpoint: dict[str, Any]) -> None:
     from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    dataset_json = json.loads((model / "dataset.json").read_text(encoding="utf-8"))
-    plans = PlansManager(json.loads((model / "plans.json").read_text(encoding="utf-8")))
+    remedy = "Restore the file as nnUNetv2_train wrote it."
+    dataset_json = read_object(model / "dataset.json", remedy)
+    plans = PlansManager(read_object(model / "plans.json", remedy))
     configuration = plans.get_configuration(checkpoint["init_args"]["configuration"])
     channels = determine_num_input_channels(plans, configuration, dataset_json)
     heads = plans.get_label_manager(dataset_json).num_segmentation_heads
@@ -119,7 +122,9 @@ def find_folds(model: Path, folds: Sequence[str], checkpoint_name: str) -> list[
         raise UserError(f"There is no model {model}. Trained models of this data set: {', '.join(trained) or 'none'}.")
     found = sorted(p.parent.name.removeprefix("fold_") for p in model.glob(f"fold_*/{checkpoint_name}"))
     if not found:
-        raise UserError(f"No fold in {model} has a {checkpoint_name}. Finish a training, or say --checkpoint.")
+        raise UserError(
+            f"No fold in {model} has a {checkpoint_name}. Finish a training, or choose one with --checkpoint."
+        )
     return list(dict.fromkeys(folds)) or found
 
 
@@ -148,17 +153,10 @@ def export_model(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"The output {output} exists already; it must be a new or an empty folder. Choose another.")
     folds = find_folds(model, folds, checkpoint_name)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        _copy_model_files(model, temporary)
+    with new_folder(output) as unfinished:
+        _copy_model_files(model, unfinished)
         for fold in folds:
-            _export_fold(model / f"fold_{fold}", temporary, checkpoint_name, keep_optimizer)
-        if output.exists():
-            output.rmdir()  # empty, as checked above; Windows does not replace folders
-        os.replace(temporary, output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _export_fold(model / f"fold_{fold}", unfinished, checkpoint_name, keep_optimizer)
     return folds
 
 

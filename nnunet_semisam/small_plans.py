@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.splits.folds import write_json
+from nnunet_semisam.io.json_files import object_or_none, write_json
 
 FEWEST_STAGES = 3
 SMALLEST_BOTTLENECK = 4  # voxels along the longest axis; nnU-Net's UNet_featuremap_min_edge_length
@@ -22,11 +22,14 @@ def inherited(configurations: dict[str, Any], name: str) -> dict[str, Any]:
         ValueError: If the parent does not exist, or configurations inherit from each other in a circle.
     """
     line = [name]
-    while (parent := configurations[line[-1]].get("inherits_from")) is not None:
-        if parent not in configurations or parent in line:
-            why = "in a circle" if parent in line else "which is not in the plans"
-            raise ValueError(f"{line[-1]} inherits from {parent}, {why}")
+    parent = configurations[name].get("inherits_from")
+    while parent is not None:
+        if parent in line:
+            raise ValueError(f"{line[-1]} inherits from {parent}, in a circle")
+        if parent not in configurations:
+            raise ValueError(f"{line[-1]} inherits from {parent}, which is not in the plans")
         line.append(parent)
+        parent = configurations[parent].get("inherits_from")
     whole: dict[str, Any] = {}
     for ancestor in reversed(line):
         whole |= configurations[ancestor]
@@ -106,20 +109,14 @@ def write_plans(folder: Path, plans: dict[str, Any], overwrite: bool) -> tuple[P
     """Write plans beside nnU-Net's.
 
     Returns:
-        The file, and whether it was written (not if it was there already and says the same).
+        The file, and whether it was written (not if it was there with the same content).
 
     Raises:
         UserError: If other plans of that name are there and ``overwrite`` is off.
     """
-    import json
-
     path = folder / f"{plans['plans_name']}.json"
     if path.is_file():
-        try:
-            same = json.loads(path.read_text(encoding="utf-8")) == plans
-        except ValueError:
-            same = False
-        if same:
+        if object_or_none(path) == plans:
             return path, False
         if not overwrite:
             raise UserError(
@@ -136,6 +133,8 @@ def parameters(configuration: dict[str, Any]) -> int:
     total, before = 0, 1
     for stage, width in enumerate(network["features_per_stage"]):
         kernel = math.prod(network["kernel_sizes"][stage])
-        total += kernel * width * (before + width) + (kernel * width * 3 * width if stage else 0)
+        total += kernel * width * (before + width)  # two convolutions of the encoder
+        if stage > 0:
+            total += kernel * width * 3 * width  # and two of the decoder, of which one gets twice the channels
         before = width
     return total

@@ -104,7 +104,7 @@ def test_version_is_printed(capsys):
 
 
 @pytest.mark.parametrize(
-    ("outcome", "status"), [(None, 0), (1, 1), (UserError("Mend this."), 2), (KeyboardInterrupt(), 130)]
+    ("outcome", "status"), [(None, 0), (1, 1), (UserError("Fix this."), 2), (KeyboardInterrupt(), 130)]
 )
 def test_exit_status_tells_what_happened(outcome, status, monkeypatch, capsys):
     def run(args):

@@ -14,19 +14,19 @@ import sys
 import textwrap
 import warnings
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from nnunet_semisam.commands import _pth
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
-OK, NOTE, MISSING = "ok", "note", "missing"
 NNUNET_RANGE = ((2, 8), (3, 0))  # setup.py: nnunetv2>=2.8,<3; trainers outside nnU-Net are found since 2.8.0
 OLDEST_TORCH = (2, 6)  # setup.py: before 2.6 even weights_only=True could run code of a checkpoint (CVE-2025-32434)
 ROOMY_GB = 20.0
 GIB = 1024**3
-MOST_LETTERS = 150  # of an error of somebody else
-TELL = f'export {_pth.VARIABLE}="$(nnunet-semisam trainers-path)", or once: nnunet-semisam register'
+MOST_LETTERS = 150  # of the error of another program
+TRAINERS_FIX = f'export {_pth.VARIABLE}="$(nnunet-semisam trainers-path)", or once: nnunet-semisam register'
 FOLDERS = {
     "nnUNet_raw": "images and labels as nnU-Net names them",
     "nnUNet_preprocessed": "preprocessed cases and plans; best on a fast disk",
@@ -34,21 +34,49 @@ FOLDERS = {
 }
 
 
+class Level(str, Enum):
+    """How serious a finding is."""
+
+    OK = "ok"
+    NOTE = "note"
+    """It works, but is worth knowing."""
+    MISSING = "missing"
+    """Training will not work."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True)
 class Finding:
     """One line of the doctor's report.
 
     Attributes:
-        level: ``ok``, ``note`` (works, but worth knowing) or ``missing`` (training will not work).
+        level: How serious it is.
         subject: What was looked at.
         found: What was found.
-        mend: What to do about it; empty if nothing is to do.
+        fix: What to do about it; empty if nothing is to do.
     """
 
-    level: str
+    level: Level
     subject: str
     found: str
-    mend: str = ""
+    fix: str = ""
+
+
+def ok(subject: str, found: str) -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(Level.OK, subject, found)
+
+
+def note(subject: str, found: str, fix: str) -> Finding:
+    """Return a finding that is worth knowing."""
+    return Finding(Level.NOTE, subject, found, fix)
+
+
+def missing(subject: str, found: str, fix: str = "") -> Finding:
+    """Return a finding that training fails with."""
+    return Finding(Level.MISSING, subject, found, fix)
 
 
 def numbers(version: str) -> tuple[int, int]:
@@ -59,22 +87,24 @@ def numbers(version: str) -> tuple[int, int]:
 
 def check_versions() -> list[Finding]:
     """Look at Python, nnU-Net and segment-anything."""
-    findings = [Finding(OK, "python", f"{platform.python_version()} ({sys.executable})")]
+    findings = [ok("python", f"{platform.python_version()} ({sys.executable})"), _check_nnunet()]
+    if importlib.util.find_spec("segment_anything") is not None:
+        findings.append(ok("segment-anything", "installed"))
+    else:
+        findings.append(missing("segment-anything", "not installed", "pip install segment-anything"))
+    return findings
+
+
+def _check_nnunet() -> Finding:
+    fix = 'pip install "nnunetv2>=2.8,<3"'
     lowest, limit = NNUNET_RANGE
     try:
         version = importlib.metadata.version("nnunetv2")
     except importlib.metadata.PackageNotFoundError:
-        findings.append(Finding(MISSING, "nnunetv2", "not installed", 'pip install "nnunetv2>=2.8,<3"'))
-    else:
-        fits = lowest <= numbers(version) < limit
-        mend = "" if fits else 'pip install "nnunetv2>=2.8,<3"'
-        findings.append(Finding(OK if fits else MISSING, "nnunetv2", version, mend))
-    has_sam = importlib.util.find_spec("segment_anything") is not None
-    mend = "" if has_sam else "pip install segment-anything"
-    findings.append(
-        Finding(OK if has_sam else MISSING, "segment-anything", "installed" if has_sam else "not installed", mend)
-    )
-    return findings
+        return missing("nnunetv2", "not installed", fix)
+    if lowest <= numbers(version) < limit:
+        return ok("nnunetv2", version)
+    return missing("nnunetv2", version, fix)
 
 
 def check_device() -> list[Finding]:
@@ -82,22 +112,25 @@ def check_device() -> list[Finding]:
     try:
         import torch
     except ImportError as error:
-        return [Finding(MISSING, "torch", f"cannot be imported: {error}", "see https://pytorch.org/get-started")]
-    new_enough = numbers(torch.__version__) >= OLDEST_TORCH
-    mend = "" if new_enough else "pip install 'torch>=2.6': older ones cannot load checkpoints of others safely"
-    findings = [Finding(OK if new_enough else MISSING, "torch", torch.__version__, mend)]
+        return [missing("torch", f"cannot be imported: {error}", "see https://pytorch.org/get-started")]
+    findings = []
+    if numbers(torch.__version__) >= OLDEST_TORCH:
+        findings.append(ok("torch", torch.__version__))
+    else:
+        fix = "pip install 'torch>=2.6': older ones cannot load checkpoints of others safely"
+        findings.append(missing("torch", torch.__version__, fix))
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / GIB
         found = f"{torch.cuda.device_count()} x CUDA, first: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
-        findings.append(Finding(OK, "device", found))
+        findings.append(ok("device", found))
     elif torch.backends.mps.is_available():
-        findings.append(Finding(NOTE, "device", "Apple GPU, no CUDA", "add -device mps to nnUNetv2_train"))
+        findings.append(note("device", "Apple GPU, no CUDA", "add -device mps to nnUNetv2_train"))
     else:
-        mend = (
+        fix = (
             "add -device cpu to nnUNetv2_train and nnUNetv2_predict; export OMP_WAIT_POLICY=PASSIVE if other programs "
             "use the cores, too; nnU-Net's own plans are sized for a GPU"
         )
-        findings.append(Finding(NOTE, "device", f"{os.cpu_count()} CPU cores, no CUDA", mend))
+        findings.append(note("device", f"{os.cpu_count()} CPU cores, no CUDA", fix))
     return findings
 
 
@@ -109,33 +142,38 @@ def check_folders() -> list[Finding]:
 def _check_folder(name: str, purpose: str) -> Finding:
     value = os.environ.get(name)
     if not value:
-        return Finding(MISSING, name, "not set", f"export {name}=/a/folder   # {purpose}")
+        return missing(name, "not set", f"export {name}=/a/folder   # {purpose}")
     folder = Path(value)
     if not folder.is_dir():
-        return Finding(MISSING, name, f"{folder} is no folder", f'mkdir -p "{folder}"')
+        return missing(name, f"{folder} is no folder", f'mkdir -p "{folder}"')
     if not os.access(folder, os.W_OK | os.X_OK):
-        return Finding(MISSING, name, f"{folder} cannot be written to", f"chmod u+rwx, or point {name} elsewhere")
+        return missing(name, f"{folder} cannot be written to", f"chmod u+rwx, or point {name} elsewhere")
     free = shutil.disk_usage(folder).free / GIB
     if free < ROOMY_GB:
-        mend = f"make room: preprocessed volumes, checkpoints and embeddings easily take {ROOMY_GB:.0f} GiB"
-        return Finding(NOTE, name, f"{folder}, {free:.1f} GiB free", mend)
-    return Finding(OK, name, f"{folder}, {free:.0f} GiB free")
+        fix = f"make room: preprocessed volumes, checkpoints and embeddings easily take {ROOMY_GB:.0f} GiB"
+        return note(name, f"{folder}, {free:.1f} GiB free", fix)
+    return ok(name, f"{folder}, {free:.0f} GiB free")
 
 
 def check_trainers() -> list[Finding]:
-    """Ask nnU-Net itself whether it finds our trainers."""
+    """Let nnU-Net itself look for our trainers."""
     try:
         names = trainer_names(trainers_folder())
     except UserError as error:
-        return [Finding(MISSING, "trainers", str(error))]
+        return [missing("trainers", str(error))]
     if not os.environ.get(_pth.VARIABLE):
-        return [Finding(MISSING, "trainers", f"nnU-Net does not know where they are: {_pth.VARIABLE} is not set", TELL)]
-    causes = {name: _why_not_found(name) for name in names}
-    findings = [
-        Finding(MISSING, name, f"nnU-Net does not find it: {cause}", TELL) for name, cause in causes.items() if cause
-    ]
-    found = ", ".join(name for name in names if not causes[name])
-    return [*findings, *([Finding(OK, "trainers", f"nnU-Net finds {found}")] if found else [])]
+        found = f"nnU-Net does not know where they are: {_pth.VARIABLE} is not set"
+        return [missing("trainers", found, TRAINERS_FIX)]
+    findings, known = [], []
+    for name in names:
+        cause = _why_not_found(name)
+        if cause:
+            findings.append(missing(name, f"nnU-Net does not find it: {cause}", TRAINERS_FIX))
+        else:
+            known.append(name)
+    if known:
+        findings.append(ok("trainers", f"nnU-Net finds {', '.join(known)}"))
+    return findings
 
 
 def _why_not_found(name: str) -> str:
@@ -154,69 +192,78 @@ def _why_not_found(name: str) -> str:
 
 def check_registration() -> list[Finding]:
     """Look at how the trainers are made known, and whether that is still true."""
-    value, path = os.environ.get(_pth.VARIABLE), _pth.site_packages() / _pth.PTH_NAME
     try:
         folder = trainers_folder()
     except UserError:
         return []  # check_trainers reports it
     findings = []
-    if path.exists() and path.read_text(encoding="ascii") != _pth.startup_files(folder)[_pth.PTH_NAME]:
-        mend = "nnunet-semisam register"
-        findings.append(Finding(NOTE, "register", f"{path} names another folder than {folder}", mend))
-    elif path.exists():
-        findings.append(Finding(OK, "register", str(path)))
+    path = _pth.site_packages() / _pth.PTH_NAME
+    if path.exists():
+        if path.read_text(encoding="ascii") == _pth.startup_files(folder)[_pth.PTH_NAME]:
+            findings.append(ok("register", str(path)))
+        else:
+            findings.append(note("register", f"{path} names another folder than {folder}", "nnunet-semisam register"))
+    value = os.environ.get(_pth.VARIABLE)
     if value:
         gone = [part for part in value.split(os.pathsep) if part and not Path(part).is_dir()]
-        mend = f"remove what is not there: {', '.join(gone)}" if gone else ""
-        findings.append(Finding(NOTE if gone else OK, _pth.VARIABLE, value, mend))
+        if gone:
+            findings.append(note(_pth.VARIABLE, value, f"remove what is not there: {', '.join(gone)}"))
+        else:
+            findings.append(ok(_pth.VARIABLE, value))
     return findings
 
 
 def check_sam() -> list[Finding]:
     """Look at the weights of SAM models: ours in the package, others in ``$nnUNet_sam``."""
+    return [_check_nano(), _check_sam_folder()]
+
+
+def _check_nano() -> Finding:
     shipped = sorted((Path(__file__).parents[1] / "sam" / "nano" / "weights").glob("*.pt"))
-    if shipped:
-        findings = [Finding(OK, "nano SAM", ", ".join(f"{p} ({p.stat().st_size / 1e6:.1f} MB)" for p in shipped))]
-    else:
-        mend = "install the package again, or use -tr nnUNetTrainerMeanTeacher, which asks no SAM"
-        findings = [Finding(MISSING, "nano SAM", "no weights in the package", mend)]
+    if not shipped:
+        fix = "install the package again, or use -tr nnUNetTrainerMeanTeacher, which needs no SAM"
+        return missing("nano SAM", "no weights in the package", fix)
+    return ok("nano SAM", ", ".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in shipped))
+
+
+def _check_sam_folder() -> Finding:
     value = os.environ.get("nnUNet_sam")
     if not value:
-        mend = "needed for sam_model vit_b, vit_l and vit_h only: export nnUNet_sam=/a/folder"
-        return [*findings, Finding(NOTE, "nnUNet_sam", "not set", mend)]
+        fix = "needed for the SAM models vit_b, vit_l and vit_h only: export nnUNet_sam=/a/folder"
+        return note("nnUNet_sam", "not set", fix)
     if not Path(value).is_dir():
-        return [*findings, Finding(NOTE, "nnUNet_sam", f"{value} is no folder", f'mkdir -p "{value}"')]
+        return note("nnUNet_sam", f"{value} is no folder", f'mkdir -p "{value}"')
     weights = sorted(path.name for path in Path(value).glob("*.pt*"))
-    return [*findings, Finding(OK, "nnUNet_sam", f"{value}: {', '.join(weights) or 'no weights yet'}")]
+    return ok("nnUNet_sam", f"{value}: {', '.join(weights) or 'no weights yet'}")
 
 
 def check_workers() -> list[Finding]:
     """Look at the number of augmentation workers."""
-    value, cores = os.environ.get("nnUNet_n_proc_DA"), os.cpu_count() or 1
+    name = "nnUNet_n_proc_DA"
+    value, cores = os.environ.get(name), os.cpu_count() or 1
     if value is None:
-        found = f"not set: nnU-Net takes up to 12 of {cores} cores, shared by labeled and unlabeled cases"
-        return [Finding(OK, "nnUNet_n_proc_DA", found)]
+        return [ok(name, f"not set: nnU-Net takes up to 12 of {cores} cores, shared by labeled and unlabeled cases")]
     if not value.isdigit():
-        mend = "export nnUNet_n_proc_DA=NUMBER, 0 for none"
-        return [Finding(MISSING, "nnUNet_n_proc_DA", f"{value!r} is no number", mend)]
-    return [Finding(OK, "nnUNet_n_proc_DA", f"{value} workers on {cores} cores")]
+        return [missing(name, f"{value!r} is no number", f"export {name}=NUMBER, 0 for none")]
+    return [ok(name, f"{value} workers on {cores} cores")]
 
 
 def check_settings() -> list[Finding]:
     """Look at the yaml file with settings, if one is named."""
-    value = os.environ.get("nnUNet_semisam_config")
+    name = "nnUNet_semisam_config"
+    value = os.environ.get(name)
     if not value:
-        return [Finding(OK, "nnUNet_semisam_config", "not set: trainers use their own settings")]
+        return [ok(name, "not set: trainers use their own settings")]
     from nnunet_semisam.settings.config import SemiSAMConfig
     from nnunet_semisam.settings.file import from_environment
 
     try:
         different = SemiSAMConfig().differences(from_environment(SemiSAMConfig()))
     except UserError as error:
-        mend = "mend the file, or unset the variable; docs/settings.md lists the settings"
-        return [Finding(MISSING, "nnUNet_semisam_config", str(error), mend)]
-    changed = ", ".join(f"{name}={theirs!r}" for name, (_, theirs) in different.items()) or "changes no default"
-    return [Finding(OK, "nnUNet_semisam_config", f"{value}: {changed}")]
+        fix = "fix the file, or unset the variable; docs/settings.md lists the settings"
+        return [missing(name, str(error), fix)]
+    changed = ", ".join(f"{setting}={theirs!r}" for setting, (_, theirs) in different.items())
+    return [ok(name, f"{value}: {changed or 'changes no default'}")]
 
 
 CHECKS = (

@@ -6,12 +6,12 @@ Python executes lines of ``site-packages/*.pth`` that begin with ``import`` when
 
 from __future__ import annotations
 
-import os
 import sys
 import sysconfig
 from pathlib import Path
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import write_text
 
 VARIABLE = "nnUNet_extTrainer"
 PTH_NAME = "nnunet_semisam_trainers.pth"
@@ -57,7 +57,7 @@ def write_startup_files(trainers: Path, folder: Path, version: tuple[int, ...] =
     """
     try:
         for name, text in startup_files(trainers, version).items():
-            _write_atomically(folder / name, text)
+            write_text(folder / name, text)  # an interpreter that starts meanwhile sees the old file or the new one
     except OSError as error:
         raise UserError(
             f"Cannot write to {folder} ({error.strerror or error}); registering needs an environment whose "
@@ -82,13 +82,3 @@ def remove_startup_files(folder: Path) -> list[Path]:
                 f"Cannot remove {path} ({error.strerror or error}). Remove the file as the user who may write there."
             ) from error
     return present
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write ``text``; an interpreter that starts meanwhile sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="ascii")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> None:
     plans = mini_plans(dataset.plans, args, dataset.preprocessed / f"{args.plans}.json")
     lines = [line for name in plans["configurations"] for line in describe(plans, name, dataset, args)]
     path, written = write_plans(dataset.preprocessed, plans, args.overwrite)
-    print(f"{path} {'was written' if written else 'is already there and says the same'}:")
+    print(f"{path} {'was written' if written else 'is already there with the same content'}:")
     print("\n".join(lines))
     print(f"Train with -p {args.name}. A narrow network ranks trainers side by side; it does not reach full accuracy.")
 

@@ -23,11 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write what was asked for."""
+    """Write the form that the options name."""
     from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
 
     benchmark = read_benchmark(args.input)
-    ending = ".md" if args.markdown else ".csv" if args.csv else ".html"
+    ending = ".html"
+    if args.markdown:
+        ending = ".md"
+    elif args.csv:
+        ending = ".csv"
     path = args.out or args.input / f"report{ending}"
     if path.is_dir():
         raise UserError(f"-o {path} is a folder. Name a file, for example {path / f'report{ending}'}.")
@@ -40,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
 
 def write(benchmark: object, path: Path, ending: str) -> int:
     """Write one of the three forms; return its size in bytes."""
+    from nnunet_semisam.io.atomic import write_bytes
     from nnunet_semisam.report.long_csv import long_csv
     from nnunet_semisam.report.markdown import markdown
     from nnunet_semisam.report.page import write_page
@@ -47,5 +52,7 @@ def write(benchmark: object, path: Path, ending: str) -> int:
     if ending == ".html":
         return write_page(benchmark, path)
     text = markdown(benchmark) if ending == ".md" else long_csv(benchmark)
+    content = text.encode("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.write_bytes(text.encode("utf-8"))
+    write_bytes(path, content)
+    return len(content)

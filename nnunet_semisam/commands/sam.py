@@ -1,4 +1,4 @@
-"""``nnunet-semisam sam``: list, fetch, train and measure the SAM models that can be asked for pseudo-labels."""
+"""``nnunet-semisam sam``: list, fetch, train and measure the SAM models that make pseudo-labels."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -13,6 +12,9 @@ from nnunet_semisam.demo import phantom, report
 from nnunet_semisam.demo.plans import PLANS_NAME, write_small_plans
 from nnunet_semisam.demo.shell import Shell
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import write_text
+from nnunet_semisam.splits.folds import load_splits
+from nnunet_semisam.trainers_folder import trainers_folder
 
 DATASET_ID, DATASET = 27, "Dataset027_ACDC"
 TRAINERS = ("nnUNetTrainerSupervised", "nnUNetTrainerSemiSAM")
@@ -37,7 +39,7 @@ class Demo:
     device: str
 
     def run(self) -> None:
-        """Do everything; see the module's text."""
+        """Invent patients if there are none; convert, plan, train with both trainers, predict and compare."""
         start = time.perf_counter()
         source = self.acdc or self.folder / "database"
         if self.acdc is None:
@@ -52,15 +54,13 @@ class Demo:
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the commands, after making its folders and the settings file."""
-        from nnunet_semisam.trainers_folder import trainers_folder
-
         names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
         folders = {name: str(self.folder / name) for name in names}
         for folder in folders.values():
             Path(folder).mkdir()
         processes = str(min(2, os.cpu_count() or 1))
         settings = self.folder / "settings.yaml"
-        settings.write_text(settings_yaml(self.steps), encoding="utf-8")
+        write_text(settings, settings_yaml(self.steps))
         return {
             **folders,
             "nnUNet_extTrainer": str(trainers_folder()),
@@ -85,9 +85,11 @@ class Demo:
             Folders with the images and with the labels.
         """
         raw = self.folder / "nnUNet_raw" / DATASET
-        cases, part = sorted(p.name.removesuffix(".nii.gz") for p in (raw / "labelsTs").glob("*.nii.gz")), "Ts"
+        part = "Ts"
+        cases = sorted(path.name.removesuffix(".nii.gz") for path in (raw / "labelsTs").glob("*.nii.gz"))
         if not cases:
-            cases, part = json.loads((raw / "splits_final.json").read_text(encoding="utf-8"))[0]["val"], "Tr"
+            part = "Tr"
+            cases = load_splits(raw / "splits_final.json")[0]["val"]
         images, labels = self.folder / "held_out" / "images", self.folder / "held_out" / "labels"
         images.mkdir(parents=True)
         labels.mkdir()
@@ -118,10 +120,10 @@ class Demo:
 
     def report(self, rows: dict[str, dict[str, float]], images: Path, labels: Path) -> None:
         """Print the table and what it is worth; write the pictures."""
-        masks = {"truth": labels} | {trainer: self.prediction_folder(trainer) for trainer in rows}
+        masks = {"ground truth": labels, **{trainer: self.prediction_folder(trainer) for trainer in rows}}
         pictures = report.write_pictures(images, masks, self.folder / "pictures")
         text = report.table(rows)
-        (self.folder / "table.txt").write_text(text + "\n", encoding="utf-8")
+        write_text(self.folder / "table.txt", text + "\n")
         count = len(list(labels.glob("*.nii.gz")))
         what = "invented" if self.acdc is None else "ACDC"
         epochs, iterations = training_length(self.steps)
@@ -177,7 +179,7 @@ def claim_folder(folder: Path, overwrite: bool) -> Path:
             raise UserError(f"{folder} exists and is not a folder of an earlier demo. Choose another with --folder.")
         if not overwrite:
             raise UserError(
-                f"{folder} holds an earlier demo. Say --overwrite to delete it, or choose another --folder."
+                f"{folder} holds an earlier demo. Add --overwrite to delete it, or choose another --folder."
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)

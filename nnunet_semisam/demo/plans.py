@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.small_plans import narrow, write_plans
 
 PLANS_NAME = "nnUNetPlansDemo"
-PATCH, BATCH, FEATURES = (96, 96), 4, (8, 16, 32, 48)
+PATCH = (96, 96)
+BATCH = 4
+FEATURES = (8, 16, 32, 48)
 
 
 def write_small_plans(dataset: Path, base: str = "nnUNetPlans") -> Path:
@@ -21,7 +23,7 @@ def write_small_plans(dataset: Path, base: str = "nnUNetPlans") -> Path:
     Returns:
         The file. Only the configuration ``2d`` is in it.
     """
-    plans = json.loads((dataset / f"{base}.json").read_text(encoding="utf-8"))
+    plans = read_object(dataset / f"{base}.json", "Run nnUNetv2_plan_and_preprocess again.")
     configuration = narrow(plans["configurations"]["2d"], PATCH, BATCH, FEATURES, "2d")
     plans["plans_name"], plans["configurations"] = PLANS_NAME, {"2d": configuration}
     return write_plans(dataset, plans, overwrite=True)[0]

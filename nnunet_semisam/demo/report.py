@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+
+from nnunet_semisam.io.json_files import read_object
 
 CLASSES = {1: "RV", 2: "MYO", 3: "LV"}
 COLORS = ((0, 0, 0, 0), (0.2, 0.5, 1, 0.5), (0.2, 0.9, 0.3, 0.5), (1, 0.3, 0.2, 0.5))  # of labels 0 to 3, RGBA
@@ -14,7 +15,7 @@ COLORS = ((0, 0, 0, 0), (0.2, 0.5, 1, 0.5), (0.2, 0.9, 0.3, 0.5), (1, 0.3, 0.2, 
 
 def read_dice(summary: Path) -> dict[str, float]:
     """Return the mean Dice per class, and of all classes, of a summary.json that nnU-Net's evaluation wrote."""
-    means = json.loads(summary.read_text(encoding="utf-8"))["mean"]
+    means = read_object(summary, "Run nnUNetv2_evaluate_simple again.")["mean"]
     dice = {name: float(means[str(label)]["Dice"]) for label, name in CLASSES.items()}
     return {**dice, "mean": float(np.mean(list(dice.values())))}
 
@@ -71,9 +72,8 @@ def _draw_case(case: str, image: np.ndarray, masks: Mapping[str, np.ndarray], pa
     middle = len(image) // 2
     figure = Figure(figsize=(3 * (1 + len(masks)), 3.3), layout="constrained")
     FigureCanvasAgg(figure)
-    for axis, (title, mask) in zip(
-        figure.subplots(1, 1 + len(masks)), [(f"{case}, slice {middle}", None), *masks.items()], strict=True
-    ):
+    panels = [(f"{case}, slice {middle}", None), *masks.items()]
+    for axis, (title, mask) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         axis.imshow(image[middle], cmap="gray")
         if mask is not None:
             axis.imshow(np.asarray(COLORS)[mask[middle]])

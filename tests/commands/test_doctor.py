@@ -7,8 +7,10 @@ from collections import namedtuple
 import pytest
 
 from nnunet_semisam.commands import _checks, _pth, doctor
-from nnunet_semisam.commands._checks import MISSING, NOTE, OK, Finding
+from nnunet_semisam.commands._checks import Finding, Level
 from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
+
+OK, NOTE, MISSING = Level.OK, Level.NOTE, Level.MISSING
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def test_unset_missing_and_present_folders_are_told_apart(folders, monkeypatch):
     raw, preprocessed, results = _checks.check_folders()
     assert (raw.level, raw.found) == (MISSING, "not set")
     assert preprocessed.level in (OK, NOTE)  # a note where the disk is almost full
-    assert (results.level, results.mend) == (MISSING, f'mkdir -p "{folders / "nnUNet_results"}"')
+    assert (results.level, results.fix) == (MISSING, f'mkdir -p "{folders / "nnUNet_results"}"')
 
 
 def test_folder_without_write_permission_is_missing(folders, monkeypatch):
@@ -74,7 +76,7 @@ def test_trainers_are_missing_if_the_variable_is_not_set(monkeypatch):
     monkeypatch.delenv("nnUNet_extTrainer", raising=False)
     (finding,) = _checks.check_trainers()
     assert finding.level == MISSING
-    assert "trainers-path" in finding.mend
+    assert "trainers-path" in finding.fix
 
 
 def test_each_trainer_is_missing_with_nnunets_reason_if_the_variable_leads_elsewhere(tmp_path, monkeypatch):
@@ -97,7 +99,7 @@ def test_stale_registration_is_noted(tmp_path, monkeypatch):
 def test_folders_in_the_variable_that_are_gone_are_named(monkeypatch):
     monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(trainers_folder()), "/gone"]))
     finding = _checks.check_registration()[-1]
-    assert (finding.level, finding.mend) == (NOTE, "remove what is not there: /gone")
+    assert (finding.level, finding.fix) == (NOTE, "remove what is not there: /gone")
 
 
 def test_shipped_weights_and_sam_folder_are_reported(tmp_path, monkeypatch):

@@ -72,7 +72,7 @@ def test_a_folder_with_other_things_is_never_deleted(tmp_path):
 def test_an_earlier_demo_is_deleted_on_request_only(tmp_path):
     folder = pipeline.claim_folder(tmp_path / "demo", overwrite=False)
     (folder / "result").touch()
-    with pytest.raises(UserError, match="Say --overwrite"):
+    with pytest.raises(UserError, match="Add --overwrite"):
         pipeline.claim_folder(tmp_path / "demo", overwrite=False)
     pipeline.claim_folder(tmp_path / "demo", overwrite=True)
     assert not (folder / "result").exists()
@@ -133,7 +133,9 @@ def test_pictures_show_each_source_of_masks(tmp_path):
     for case in ("a", "b"):
         save(tmp_path / "images" / f"{case}_0000.nii.gz", np.arange(75).reshape(3, 5, 5).astype(np.int16))
         save(tmp_path / "labels" / f"{case}.nii.gz", np.ones((3, 5, 5), np.uint8))
-    pictures = report.write_pictures(tmp_path / "images", {"truth": tmp_path / "labels"}, tmp_path / "out", most=1)
+    pictures = report.write_pictures(
+        tmp_path / "images", {"ground truth": tmp_path / "labels"}, tmp_path / "out", most=1
+    )
     assert pictures == [tmp_path / "out" / "a.png"]
     assert pictures[0].read_bytes().startswith(b"\x89PNG")
 
