@@ -9,13 +9,16 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.jobs.parent import end_with_parent
 from nnunet_semisam.jobs.threads import limit_threads
+
+if TYPE_CHECKING:
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
 def main(argv: Sequence[str]) -> None:
@@ -30,23 +33,32 @@ def main(argv: Sequence[str]) -> None:
     torch.set_num_threads(multiprocessing.cpu_count() if device == "cpu" else 1)  # as nnUNetv2_train does
     trainer = get_trainer_from_args(dataset, configuration, int(fold), name, plans, device=torch.device(device))
     trainer.disable_checkpointing = True
-    times: list[float] = []
-    for hook in ("on_train_epoch_start", "on_train_epoch_end"):
-        setattr(trainer, hook, _timed(getattr(trainer, hook), times))
-    trainer.run_training()
-    seconds = (times[-1] - times[-2]) / trainer.num_iterations_per_epoch
-    write_json(Path(report), {"seconds_per_step": seconds})
+    trainer.on_train_start()
+    train_epoch(trainer)  # the first one warms up
+    seconds = train_epoch(trainer)
+    trainer.on_train_end()
+    write_json(Path(report), {"seconds_per_step": seconds / trainer.num_iterations_per_epoch})
 
 
-def _timed(hook: Callable, times: list[float]) -> Callable:
-    """Return a hook that notes the time when it is done: losses are on the CPU then, so the GPU has finished."""
+def train_epoch(trainer: nnUNetTrainer) -> float:
+    """Carry out an epoch as nnU-Net's ``run_training`` does, and return the seconds that its training steps took.
 
-    def timed(*args: Any) -> Any:
-        result = hook(*args)
-        times.append(time.perf_counter())
-        return result
+    At the end of the training part losses are on the CPU, so the GPU has finished.
+    """
+    import torch
 
-    return timed
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    start = time.perf_counter()
+    steps = range(trainer.num_iterations_per_epoch)
+    trainer.on_train_epoch_end([trainer.train_step(next(trainer.dataloader_train)) for _ in steps])
+    seconds = time.perf_counter() - start
+    with torch.no_grad():
+        trainer.on_validation_epoch_start()
+        steps = range(trainer.num_val_iterations_per_epoch)
+        trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val)) for _ in steps])
+    trainer.on_epoch_end()
+    return seconds
 
 
 if __name__ == "__main__":

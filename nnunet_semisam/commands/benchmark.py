@@ -126,7 +126,8 @@ def check_time_limit(executor: str, options: dict[str, Any]) -> None:
         raise UserError(
             "--executor slurm without timeout_min: submitit would end every job after 5 minutes. Give the minutes "
             "that a run may take, training and prediction together, for example: --slurm timeout_min=1440 "
-            "gpus_per_node=1. A run that takes longer is submitted again, three times at most, and goes on where it stopped."
+            "gpus_per_node=1. A run that takes longer is submitted again, three times at most, and goes on where it "
+            "stopped."
         )
 
 
