@@ -72,7 +72,7 @@ def stock_checkpoint(checkpoint: dict[str, Any], keep_optimizer: bool) -> dict[s
     # Provenance only: a student or a teacher in here would double the file, and nothing reads it.
     stock["semisam"] = {
         "trainer_name": checkpoint["trainer_name"],
-        "config": ours.get("config"),
+        "settings": ours.get("settings"),
         "exported_by": f"nnunet-semisam {__version__}",
     }
     return stock

@@ -118,7 +118,7 @@ def results(trained_once, tmp_path, monkeypatch):
     change(
         model / "fold_0" / "checkpoint_final.pth",
         trainer_name="nnUNetTrainerSemiSAM",
-        semisam={"config": {"method": "mean_teacher"}, "student": {"weight": torch.ones(1000)}},
+        semisam={"settings": {"method": "mean_teacher"}, "student": {"weight": torch.ones(1000)}},
     )
     shutil.copytree(model / "fold_0", model / "fold_1")
     return tmp_path / "results"
@@ -171,9 +171,9 @@ def test_export_keeps_provenance_and_drops_what_nobody_reads(model, tmp_path):
     export_model(model, tmp_path / "out", ["0"])
     checkpoint = read_checkpoint(tmp_path / "out" / "fold_0" / "checkpoint_final.pth")
     assert "optimizer_state" not in checkpoint
-    assert set(checkpoint["semisam"]) == {"trainer_name", "config", "exported_by"}
+    assert set(checkpoint["semisam"]) == {"trainer_name", "settings", "exported_by"}
     assert checkpoint["semisam"]["trainer_name"] == "nnUNetTrainerSemiSAM"
-    assert checkpoint["semisam"]["config"] == {"method": "mean_teacher"}
+    assert checkpoint["semisam"]["settings"] == {"method": "mean_teacher"}
     assert checkpoint["logging"]["train_losses"]
     assert not (tmp_path / "out" / "fold_1").exists()
     files = {path.name for path in (tmp_path / "out" / "fold_0").rglob("*") if path.is_file()}

@@ -18,6 +18,7 @@ import yaml
 
 from nnunet_semisam.benchmark.plan import BASELINE, Study
 from nnunet_semisam.benchmark.records import Run
+from nnunet_semisam.benchmark.trainers import settings_of_trainer
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.io.json_files import object_or_none
@@ -25,20 +26,10 @@ from nnunet_semisam.jobs import processes
 from nnunet_semisam.jobs.base import Task
 from nnunet_semisam.jobs.nnunet_command import command_environment, device_here
 
-EVERYTHING_ON = {
-    "num_epochs": 2,
-    "num_val_iterations_per_epoch": 1,
-    "consistency_start": 0.0,
-    "consistency_rampup": 0.01,
-    "maturity_dice": 0.0,
-    "maturity_start": "any",
-    "area_prior_factor": 1.0e9,
-    "sam_start": 0.0,
-    "sam_refresh_epochs": 2,
-    "sam_cases_per_refresh": 1,
-    "sam_preview_cases": 0,
-    "seed": 0,
-}
+SHORT = {"num_epochs": 2, "num_val_iterations_per_epoch": 1, "seed": 0}
+FROM_THE_START = {"start": 0.0, "rampup": 0.01}
+OPEN_GATE = {"dice": 0.0, "start": "any", "area_factor": 1.0e9}
+ONE_CASE_OF_SAM = {"start": 0.0, "refresh_epochs": 2, "cases_per_refresh": 1, "preview_cases": 0}
 MOST_STEPS = 25
 
 
@@ -97,8 +88,19 @@ class MeasureStep(Task):
 
     def settings(self) -> dict[str, Any]:
         """Return settings of two short epochs in which every term is active."""
-        steps = min(MOST_STEPS, self.study.settings["num_iterations_per_epoch"])
-        return {**self.study.settings, **EVERYTHING_ON, "num_iterations_per_epoch": steps}
+        from nnunet_semisam.methods import METHODS
+
+        shared = self.study.settings
+        own = settings_of_trainer(self.trainer, shared)
+        active: dict[str, dict[str, Any]] = {}
+        if METHODS.get(own.run.method).uses_unlabeled:
+            active[own.run.method] = FROM_THE_START
+            active["gate"] = OPEN_GATE
+            if own.run.use_sam:
+                active["sam"] = ONE_CASE_OF_SAM
+        blocks = {name: {**shared.get(name, {}), **values} for name, values in active.items()}
+        steps = min(MOST_STEPS, shared["num_iterations_per_epoch"])
+        return {**shared, **SHORT, **blocks, "num_iterations_per_epoch": steps}
 
 
 def measurements(study: Study) -> list[MeasureStep]:

@@ -36,7 +36,7 @@ class Study:
         configurations: Names of configurations.
         folds: Index in ``splits_final.json`` -> the fold.
         seeds: Seeds of trainings.
-        settings: Fields of :class:`~nnunet_semisam.settings.config.SemiSAMConfig` that every run is given.
+        settings: What every run is given: flat settings by name, and blocks of settings by name.
         equal: ``steps`` or ``time``: what trainers have in common.
         cases: ``test`` (imagesTs) or ``val`` (the validation cases of the fold).
         test_set: Name of one of several test sets, or ``None``.

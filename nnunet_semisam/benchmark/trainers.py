@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import runpy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.settings import Settings
+from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
 LENGTH = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "initial_lr")
 NOT_SHARED = {"seed": "--seeds", "method": "--trainers", "use_sam": "--trainers"}
@@ -22,21 +25,42 @@ def read_settings(path: Path | None) -> dict[str, Any]:
 
     Every epoch is saved, unless the file says otherwise: a run that is killed then loses one epoch at most.
 
+    Returns:
+        Flat settings by name, and blocks by name with what the file sets in them.
+
     Raises:
-        UserError: If the file cannot be read, or holds a setting that is unknown, not allowed, or told by an option.
+        UserError: If the file cannot be read, or holds a setting that is unknown, not allowed, or given by an option.
     """
-    given: Any = {}
-    if path is not None:
-        try:
-            given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"--settings {path} cannot be read ({error}). Write lines 'setting: value'.") from error
-        if not isinstance(given, dict):
-            raise UserError(f"--settings {path} must hold lines 'setting: value', got a {type(given).__name__}.")
+    import nnunet_semisam.training.trainer  # noqa: F401  registers every block of settings
+
+    given = _read_yaml(path) if path is not None else {}
     for name in NOT_SHARED.keys() & given.keys():
-        raise UserError(f"--settings {path} sets {name}, which is said with {NOT_SHARED[name]}. Remove it there.")
-    config = SemiSAMConfig().replace(given, f"--settings {path}")
-    return {**{name: getattr(config, name) for name in LENGTH}, "save_every": 1, **given}
+        raise UserError(f"--settings {path} sets {name}, which is given with {NOT_SHARED[name]}. Remove it there.")
+    run = Settings().replace(given, f"--settings {path}").run
+    length = {name: getattr(run, name) for name in LENGTH}
+    return {**length, "save_every": 1, **given}
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--settings {path} cannot be read ({error}). Write lines 'setting: value'.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"--settings {path} must hold lines 'setting: value', got a {type(content).__name__}.")
+    return content
+
+
+def settings_of_trainer(name: str, shared: Mapping[str, Any]) -> Settings:
+    """Return the settings that a trainer has in a benchmark.
+
+    Args:
+        name: Class name; :func:`check_trainers` has accepted it.
+        shared: The settings of every run.
+    """
+    return trainer_class(name).settings.replace(shared, "the settings of the benchmark")
 
 
 def check_trainers(names: Sequence[str]) -> None:
@@ -45,32 +69,31 @@ def check_trainers(names: Sequence[str]) -> None:
     Raises:
         UserError: If nnU-Net does not find one, or it is not of this package's kind: its length could not be set.
     """
-    from nnunet_semisam.trainers_folder import trainers_folder
-
     folder = trainers_folder()
-    known = {path.stem for path in folder.glob("nnUNetTrainer*.py")}
-    if set(names) <= known:
-        return
-    classes = {name: _find(name, folder) for name in names if name not in known}
-    for name, found in classes.items():
-        if found is None:
-            raise UserError(
-                f"--trainers {name}: there is no such trainer. This package has {', '.join(sorted(known))}; your own "
-                "are looked for in the folders of nnUNet_extTrainer."
-            )
-        from nnunet_semisam.training.trainer import SemiSupervisedTrainer
+    known = trainer_names(folder)
+    for name in names:
+        if name not in known:
+            _check_foreign_trainer(name, folder, known)
 
-        if not issubclass(found, SemiSupervisedTrainer):
-            raise UserError(
-                f"--trainers {name} takes no settings, so its training would be longer or shorter than the others'. "
-                "Plain nnU-Net with settings is nnUNetTrainerSupervised, the baseline."
-            )
+
+def _check_foreign_trainer(name: str, folder: Path, known: Sequence[str]) -> None:
+    found = _find(name, folder)
+    if found is None:
+        raise UserError(
+            f"--trainers {name}: there is no such trainer. This package has {', '.join(known)}; your own are looked "
+            "for in the folders of nnUNet_extTrainer."
+        )
+    from nnunet_semisam.training.trainer import SemiSupervisedTrainer
+
+    if not issubclass(found, SemiSupervisedTrainer):
+        raise UserError(
+            f"--trainers {name} takes no settings, so its training would be longer or shorter than the others'. "
+            "Plain nnU-Net with settings is nnUNetTrainerSupervised, the baseline."
+        )
 
 
 def trainer_class(name: str) -> type:
     """Return a trainer that :func:`check_trainers` has accepted."""
-    from nnunet_semisam.trainers_folder import trainers_folder
-
     path = trainers_folder() / f"{name}.py"
     if path.is_file():
         return runpy.run_path(str(path))[name]
@@ -79,9 +102,6 @@ def trainer_class(name: str) -> type:
 
 def _find(name: str, folder: Path) -> type | None:
     """Return a trainer class as nnU-Net finds it."""
-    import contextlib
-    import io
-
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
     os.environ.setdefault("nnUNet_extTrainer", str(folder))

@@ -16,10 +16,14 @@ import warnings
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nnunet_semisam.commands import _pth
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
+
+if TYPE_CHECKING:
+    from nnunet_semisam.settings import Settings
 
 NNUNET_RANGE = ((2, 8), (3, 0))  # setup.py: nnunetv2>=2.8,<3; trainers outside nnU-Net are found since 2.8.0
 OLDEST_TORCH = (2, 6)  # setup.py: before 2.6 even weights_only=True could run code of a checkpoint (CVE-2025-32434)
@@ -254,16 +258,30 @@ def check_settings() -> list[Finding]:
     value = os.environ.get(name)
     if not value:
         return [ok(name, "not set: trainers use their own settings")]
-    from nnunet_semisam.settings.config import SemiSAMConfig
+    import nnunet_semisam.training.trainer  # noqa: F401  registers every block of settings
+    from nnunet_semisam.settings import Settings
     from nnunet_semisam.settings.file import from_environment
 
     try:
-        different = SemiSAMConfig().differences(from_environment(SemiSAMConfig()))
+        settings = from_environment(Settings())
     except UserError as error:
         fix = "fix the file, or unset the variable; docs/settings.md lists the settings"
         return [missing(name, str(error), fix)]
-    changed = ", ".join(f"{setting}={theirs!r}" for setting, (_, theirs) in different.items())
+    changed = ", ".join(f"{setting}={chosen!r}" for setting, chosen in _changes(settings).items())
     return [ok(name, f"{value}: {changed or 'changes no default'}")]
+
+
+def _changes(settings: Settings) -> dict[str, Any]:
+    """Return the settings that are not at their default, compared with a run of the same plug-ins."""
+    changes = {
+        name: getattr(settings.run, name)
+        for name in ("method", "use_sam")
+        if getattr(settings.run, name) != getattr(type(settings)().run, name)
+    }
+    same_plug_ins = type(settings)().replace(changes, "the settings")
+    for name, (_, chosen) in same_plug_ins.differences(settings).items():
+        changes[name] = chosen
+    return changes
 
 
 CHECKS = (

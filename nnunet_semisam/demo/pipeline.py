@@ -152,10 +152,12 @@ def settings_yaml(steps: int) -> str:
         "num_val_iterations_per_epoch: 2\n"
         f"save_every: {epochs}\n"
         "seed: 1\n"
-        "maturity_dice: 0.2  # by default the unlabeled terms wait for 0.8, which takes longer than a demo\n"
-        "maturity_start: any\n"
-        "sam_refresh_epochs: 3\n"
-        "sam_cases_per_refresh: 4\n"
+        "gate:\n"
+        "  dice: 0.2  # by default the unlabeled terms wait for 0.8, which takes longer than a demo\n"
+        "  start: any\n"
+        "sam:\n"
+        "  refresh_epochs: 3\n"
+        "  cases_per_refresh: 4\n"
     )
 
 

@@ -197,9 +197,9 @@ def test_every_epoch_is_saved_and_the_length_is_the_same_for_all(study, tmp_path
         "initial_lr": 0.01,
         "save_every": 1,
     }
-    (tmp_path / "s.yaml").write_text("num_epochs: 3\nsave_every: 9\nema_decay: 0.9\n")
+    (tmp_path / "s.yaml").write_text("num_epochs: 3\nsave_every: 9\nmean_teacher: {ema_decay: 0.9}\n")
     found = study("--settings", str(tmp_path / "s.yaml")).settings
-    assert (found["num_epochs"], found["save_every"], found["ema_decay"]) == (3, 9, 0.9)
+    assert (found["num_epochs"], found["save_every"], found["mean_teacher"]) == (3, 9, {"ema_decay": 0.9})
 
 
 def test_test_cases_are_for_all_folds_and_validation_cases_their_own(study, raw):

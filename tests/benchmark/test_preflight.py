@@ -69,7 +69,7 @@ def test_plans_that_have_seen_hidden_labels_stop_every_trainer(study, raw, prepr
 
 
 def test_missing_weights_of_sam(study, tmp_path):
-    (tmp_path / "s.yaml").write_text("sam_model: vit_b\nsam_checkpoint: /nowhere/sam.pth\n")
+    (tmp_path / "s.yaml").write_text("sam: {models: [vit_b]}\nvit_b: {checkpoint: /nowhere/sam.pth}\n")
     made = study("--settings", str(tmp_path / "s.yaml"), trainers=["nnUNetTrainerSemiSAM"])
     with pytest.raises(UserError, match=r"SemiSAM__2d.*could not start.*/nowhere/sam\.pth, which is no file"):
         preflight.check_runs(made, open_dataset("3", "nnUNetPlans"), made.runs())

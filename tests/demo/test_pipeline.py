@@ -14,7 +14,7 @@ from nnunet_semisam.demo import pipeline, report
 from nnunet_semisam.demo.plans import write_small_plans
 from nnunet_semisam.demo.shell import Shell, executable
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.training import trainer
 
 
 def save(path, array):
@@ -31,8 +31,9 @@ def test_training_has_at_least_the_steps_that_were_asked_for(steps, length):
 
 def test_settings_are_valid_for_the_trainers():
     overrides = yaml.safe_load(pipeline.settings_yaml(40))
-    config = SemiSAMConfig().replace(overrides, source="demo")
-    assert (config.num_epochs, config.num_iterations_per_epoch) == (10, 4)
+    settings = trainer.SemiSupervisedTrainer.settings.replace(overrides, source="demo")
+    assert (settings.run.num_epochs, settings.run.num_iterations_per_epoch) == (10, 4)
+    assert (settings.block("gate").dice, settings.block("sam").refresh_epochs) == (0.2, 3)
 
 
 def test_plans_shrink_and_keep_the_preprocessed_data(tmp_path):
