@@ -8,6 +8,8 @@ import SimpleITK
 
 from nnunet_semisam.benchmark import plan, results
 from nnunet_semisam.benchmark.metrics import UNITS
+from nnunet_semisam.benchmark.records import StudyFold
+from nnunet_semisam.benchmark.runs import PerformRun
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, CaseRecord, ClassRecord, RoundRecord
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
@@ -77,7 +79,7 @@ def write_image(array, path):
 
 
 def make_study(folder, shape=Shape(), **changes):
-    folds = {i: {"budget": len(s["train"]), "sha256": plan.split_digest(s)} for i, s in enumerate(SPLITS)}
+    folds = {i: StudyFold(len(s["train"]), plan.split_digest(s)) for i, s in enumerate(SPLITS)}
     study = plan.Study(
         folder=folder,
         dataset="Dataset901_Invented",
@@ -138,7 +140,7 @@ def write_run(study, run, label_maps, shape):
         content |= {"gpu": None, "host": "box", "device": "cpu", "versions": VERSIONS, "variables": {"nnUNet_npp": "2"}}
         content |= {"sam_fingerprints": ["f" * 8] if run.trainer == OURS else []}
         (folder / "attempts" / f"{stage}_000.json").write_text(json.dumps(content))
-    write_training(results.training_folder(study, run), run, shape, rng)
+    write_training(PerformRun(study, run).training_folder, run, shape, rng)
 
 
 def invented_scores(label, predicted, actual):
@@ -154,6 +156,7 @@ def invented_scores(label, predicted, actual):
             "value": float("nan") if undefined else value,
             "scored": 99.0 if undefined else value,
             "status": "missed" if missed else "ok",
+            "unit": UNITS[metric],
         }
 
 

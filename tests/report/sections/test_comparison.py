@@ -11,7 +11,7 @@ from invented import BASELINE, OURS, benchmark_record, run_record, score_record,
 
 from nnunet_semisam.benchmark import results, statistics, summary
 from nnunet_semisam.benchmark.metrics import UNITS
-from nnunet_semisam.benchmark.plan import Run
+from nnunet_semisam.benchmark.records import Run, Score, ScoreStatus, without_nan
 from nnunet_semisam.report.long_csv import long_csv
 from nnunet_semisam.report.markdown import markdown
 from nnunet_semisam.report.reading.benchmark_folder import GridCell
@@ -33,7 +33,7 @@ def compared(values):
         cases = {f"p{i}": results.with_mean(same_in_all_metrics(value)) for i, value in enumerate(dice)}
         scores[Run(trainer, "2d", 0, 1, seed)] = cases
     groups = {case: case for cases in scores.values() for case in cases}
-    found = results.without_nan(list(summary.summarize(scores, groups, ["2d"], [BASELINE, OURS])))
+    found = without_nan(list(summary.summarize(scores, groups, ["2d"], [BASELINE, OURS])))
     return benchmark_record(
         Path("nowhere"),
         study=study_record(),
@@ -45,7 +45,7 @@ def compared(values):
 
 
 def same_in_all_metrics(value):
-    return [{"label": "a", "metric": metric, "value": value, "scored": value, "status": "ok"} for metric in UNITS]
+    return [Score("a", metric, value, value, ScoreStatus.OK, unit) for metric, unit in UNITS.items()]
 
 
 def difference_of(benchmark):
