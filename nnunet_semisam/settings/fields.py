@@ -113,7 +113,7 @@ class SettingsBlock:
         ...     temperature: float = setting(0.5, "Temperature of the softmax.", above=0, high=1)
         >>> SharpenSettings(temperature=2)
         Traceback (most recent call last):
-        nnunet_semisam.errors.UserError: The setting temperature must be at most 1 and greater than 0, got 2.
+        nnunet_semisam.errors.UserError: The setting temperature must be greater than 0 and at most 1, got 2.0.
     """
 
     def __post_init__(self) -> None:

@@ -1,6 +1,5 @@
 """A task goes on where it stopped, belongs to one process at a time, and fails alone."""
 
-import doctest
 import json
 import os
 import signal
@@ -10,7 +9,6 @@ import threading
 import pytest
 from little_tasks import Note
 
-import nnunet_semisam.jobs
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.jobs import processes
@@ -26,10 +24,6 @@ def job(tmp_path):
 
 def write_result(tmp_path):
     return f"open({str(tmp_path / 'job' / 'result')!r}, 'w').close()"
-
-
-def test_the_example_of_the_package_runs():
-    assert doctest.testmod(nnunet_semisam.jobs) == (0, 10)
 
 
 def test_a_job_is_done_when_its_result_is_there_and_is_not_repeated(job, tmp_path):
