@@ -25,13 +25,13 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from scipy import ndimage
 
 from nnunet_semisam.data.unlabeled_dataset import unlabeled_folder
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings.file import VARIABLE as SETTINGS_VARIABLE
 from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 CLASSES = 3
-# The gate stands open and every term has its full weight: the most work that a step can be.
-ALWAYS_ON = {"maturity_dice": 0.0, "consistency_start": 0.0, "consistency_rampup": 0.0, "sam_start": 0.0}
+# The gate is open and every term has its full weight: the most work that a step can be.
+ALWAYS_ON = {"method": "mean_teacher", "mean_teacher": {"start": 0.0, "rampup": 0.0}, "gate": {"dice": 0.0}}
 
 
 def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -93,15 +93,15 @@ class World:
             f"{settings['batch_size']}, features {features}; invented cases {list(self.shape)}"
         )
 
-    def trainer(self, base: type[nnUNetTrainer], config: SemiSAMConfig | None = None, name: str = "") -> nnUNetTrainer:
+    def trainer(self, base: type[nnUNetTrainer], settings: Settings | None = None, name: str = "") -> nnUNetTrainer:
         """Return an initialized trainer, quietly.
 
         Args:
             base: nnU-Net's trainer or ours.
-            config: The settings, for ours.
+            settings: For ours.
             name: Makes the output folder of this trainer its own.
         """
-        attributes = {} if config is None else {"config": config}
+        attributes = {} if settings is None else {"settings": settings}
         dataset_json = json.loads((self.folder / "dataset.json").read_text())
         plans = copy.deepcopy(self.plans) | {"continue_training": False}
         cls = type(f"nnUNetTrainer{name}", (base,), attributes)
@@ -111,29 +111,33 @@ class World:
             trainer.initialize()
         return trainer
 
-    def semi_supervised(self, name: str, **settings: Any) -> tuple[SemiSupervisedTrainer, Any]:
+    def semi_supervised(
+        self, name: str, sam: dict[str, Any] | None = None, **settings: Any
+    ) -> tuple[SemiSupervisedTrainer, Any]:
         """Return a semi-supervised trainer with every term at work, and its loader of unlabeled patches.
 
         Args:
             name: As in :meth:`trainer`.
-            settings: Fields of the configuration. With ``use_sam``, a complete round of pseudo-labels is there.
+            sam: The block ``sam``; a complete round of pseudo-labels is there then.
+            settings: Other settings.
         """
-        config = SemiSAMConfig(**{**ALWAYS_ON, "sam_checkpoint": self.sam_checkpoint(settings), **settings})
-        trainer = self.trainer(SemiSupervisedTrainer, config, name)
+        if sam is not None:
+            settings["use_sam"] = True
+            settings["sam"] = {"models": ["nano"], "start": 0.0, **sam}
+            for model in settings["sam"]["models"]:
+                settings[model] = {"checkpoint": self.sam_checkpoint(model)}
+        trainer = self.trainer(SemiSupervisedTrainer, Settings.of(**{**ALWAYS_ON, **settings}), name)
         with contextlib.redirect_stdout(io.StringIO()):
             loader = trainer._build_unlabeled_loader()
-            if config.use_sam:
+            if sam is not None:
                 self._write_round(trainer)
         return trainer, loader
 
-    def sam_checkpoint(self, settings: dict[str, Any]) -> str | None:
-        """Return weights for the SAM of the settings: ``None`` if they are at hand, or a file of random ones."""
-        if not settings.get("use_sam"):
-            return None
+    def sam_checkpoint(self, model: str) -> str | None:
+        """Return weights for a SAM: ``None`` if they are at hand, or a file of random ones."""
         from nnunet_semisam.errors import UserError
         from nnunet_semisam.sam.checkpoints import find_weights
 
-        model = settings.get("sam_model", "nano")
         with contextlib.suppress(UserError):
             find_weights(model, None, fetch=False)
             return None
@@ -143,7 +147,7 @@ class World:
             print(f"No weights of {model} at hand: random ones are used, which are as fast.")
         return str(path)
 
-    def truth(self, case: str) -> np.ndarray:
+    def label_map(self, case: str) -> np.ndarray:
         """Return the label map of a case, labeled or not, ``(Z, Y, X)``, int16."""
         return invent(self.shape, 1, int(case[-3:]))[1][0]
 
@@ -151,7 +155,7 @@ class World:
         session = trainer.pseudo_labels
         session.store.begin(0)
         for case in session.pool.files:
-            label = self.truth(case)
+            label = self.label_map(case)
             session.store.write(0, case, label, np.ones(label.shape, np.float32))
         session.store.commit(0, {})
         session.current_round = 0
@@ -267,5 +271,5 @@ def random_batches(trainer: nnUNetTrainer) -> tuple[dict, dict]:
     scales = trainer._get_deep_supervision_scales() or [[1.0] * (len(size) - 2)]
     levels = [tuple(round(s * f) for s, f in zip(manager.patch_size, scale, strict=True)) for scale in scales]
     target = [torch.nn.functional.interpolate(label.float(), level, mode="nearest").to(torch.int16) for level in levels]
-    unlabeled = {"weak": weak, "strong": strong, "pseudo_label": label, "pseudo_trust": torch.rand(size)}
+    unlabeled = {"weak": weak, "strong": strong, "pseudo_label": label, "pseudo_confidence": torch.rand(size)}
     return {"data": data, "target": target}, unlabeled

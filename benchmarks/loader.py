@@ -17,12 +17,12 @@ from _measure import Timing, describe_machine, interleave, table, verdict
 from _tiny import World, add_arguments, on_machine, world
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.settings import RunSettings
 
 BOUND = 0.9
 STOCK, SAME = "nnUNetDataLoader", "unlabeled, scale 1"
 SAME_WITH = f"{SAME}, with pseudo-labels"
-DEFAULT_SCALE = SemiSAMConfig().strong_intensity_scale
+DEFAULT_SCALE = RunSettings().strong_intensity_scale
 
 
 def measure(here: World, repeats: int) -> tuple[dict[str, Timing], int]:
@@ -34,7 +34,8 @@ def measure(here: World, repeats: int) -> tuple[dict[str, Timing], int]:
     for use_sam in (False, True):
         for scale in (1.0, DEFAULT_SCALE):
             name = f"unlabeled, scale {scale:g}" + (", with pseudo-labels" if use_sam else "")
-            _, loader = here.semi_supervised(f"{use_sam}{scale:g}", use_sam=use_sam, strong_intensity_scale=scale)
+            sam = {} if use_sam else None
+            _, loader = here.semi_supervised(f"{use_sam}{scale:g}", sam=sam, strong_intensity_scale=scale)
             variants[name] = lambda loader=loader: next(loader)
     torch.manual_seed(0)
     np.random.seed(0)

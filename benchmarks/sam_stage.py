@@ -1,8 +1,8 @@
 """Seconds per case of the SAM stage, cold and with cached embeddings, and its share of the training time.
 
 A real trainer's stage runs its real parts: nnU-Net's sliding window with the (untrained) network of the plans, SAM,
-fusion, the store. An untrained network would give SAM nothing to be asked about, so the stage is handed a blurred truth
-of the invented cases in place of what the window predicted: as many components as a trained network finds.
+fusion, the store. An untrained network would give SAM no components to be prompted with, so the stage is handed blurred
+label maps of the invented cases in place of what the window predicted: as many components as a trained network finds.
 
 The share of the training time at the default refresh period is ``S / (S + T)``, with
 ``S = cases_per_refresh * (seconds per case) + CALIBRATION_CASES / CALIBRATE_EVERY * (seconds per labeled case)`` and
@@ -36,17 +36,17 @@ COLD, CACHED = "cold", "embeddings cached"
 PARTS = ("load", "predict", "encode", "decode", "fuse")
 
 
-class KnownOpinion:
-    """Takes as long as the trainer's prediction, and answers with a blurred truth.
+class KnownPrediction:
+    """Takes as long as the trainer's prediction, and answers with a blurred label map.
 
     Args:
         stage: Its ``predict`` and ``load_image`` are replaced.
-        truth: Label map of each case, ``(Z, Y, X)``.
+        labels: Label map of each case, ``(Z, Y, X)``.
     """
 
-    def __init__(self, stage: Any, truth: dict[str, np.ndarray]) -> None:
+    def __init__(self, stage: Any, labels: dict[str, np.ndarray]) -> None:
         self.predict, self.load, self.case = stage.predict, stage.load_image, ""
-        self.answers = {case: torch.from_numpy(blur(label)) for case, label in truth.items()}
+        self.answers = {case: torch.from_numpy(blur(label)) for case, label in labels.items()}
         stage.predict, stage.load_image = self, self.load_image
 
     def load_image(self, case: str) -> np.ndarray:
@@ -187,16 +187,16 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, repeats=3)
-    parser.add_argument("--model", default="nano", help="the setting sam_model")
+    parser.add_argument("--model", default="nano", help="the setting sam: {models: [...]}")
     parser.add_argument("--pool", type=int, default=100, help="also tell the share for a pool of so many cases")
     args = parser.parse_args(argv)
     with on_machine(args) as device, world(args, device) as here:
         print(describe_machine(device, args.threads))
         print(here.describe())
-        trainer, _ = here.semi_supervised("Stage", use_sam=True, sam_model=args.model, sam_preview_cases=0)
+        trainer, _ = here.semi_supervised("Stage", sam={"models": [args.model], "preview_cases": 0})
         stage = trainer.pseudo_labels.stage
         labeled = trainer.pseudo_labels.labeled.cases
-        KnownOpinion(stage, {case: here.truth(case) for case in [*trainer.pseudo_labels.pool.files, *labeled]})
+        KnownPrediction(stage, {case: here.label_map(case) for case in [*trainer.pseudo_labels.pool.files, *labeled]})
         print(f"SAM: {args.model}, cases of {here.shape[stage.witness.axis]} slices\n")
         with contextlib.redirect_stdout(io.StringIO()):  # the training log
             calibration = measure_calibration(trainer, device)

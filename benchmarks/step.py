@@ -1,7 +1,8 @@
 """Time and memory of one optimiser step: stock nnU-Net on B labeled patches against ours on B labeled + B unlabeled.
 
 The same random patches for all, no loader, every term of ours at work (gate open, full weights, pseudo-labels there).
-Times are medians of interleaved steps in one process; every tenth step also measures the teacher and counts as such.
+Times are medians of interleaved steps in one process; some steps (``gate: measure_every``) also measure the teacher
+and count as such.
 Peak memory is that of a fresh process each: on CUDA what torch allocated, else the growth of the process while it
 builds the trainer and takes three steps.
 """
@@ -20,7 +21,7 @@ from _measure import Timing, describe_machine, interleave, resident_bytes, table
 from _tiny import World, add_arguments, on_machine, random_batches, world
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_semisam.methods.mean_teacher import MEASURE_EVERY
+from nnunet_semisam.settings import Settings
 
 TIME_BOUND, MEMORY_BOUND = 2.4, 1.3
 STOCK, OURS = "nnU-Net", ("MeanTeacher", "SemiSAM")
@@ -33,18 +34,23 @@ def build(name: str, here: World) -> nnUNetTrainer:
         trainer = here.trainer(nnUNetTrainer)
         trainer.network.train()
         return trainer
-    trainer, _ = here.semi_supervised(name, use_sam=name == "SemiSAM")
+    trainer, _ = here.semi_supervised(name, sam={} if name == "SemiSAM" else None)
     trainer.dataloader_unlabeled = itertools.repeat(random_batches(trainer)[1])
     trainer.network.train()
     return trainer
+
+
+def measure_every() -> int:
+    """Return how many steps lie between two measurements of the teacher."""
+    return Settings().block("gate").measure_every
 
 
 def step(trainer: nnUNetTrainer, batch: dict, measuring: bool = False) -> Callable[[], object]:
     """Return a function that takes one step; of ours, one that measures the teacher or one that does not."""
 
     def run() -> object:
-        if getattr(trainer, "method", None) is not None:
-            trainer.method.teacher.step = 100 * MEASURE_EVERY + (0 if measuring else 1)
+        if getattr(trainer, "unlabeled_pass", None) is not None:
+            trainer.unlabeled_pass.step = 100 * measure_every() + (0 if measuring else 1)
         return trainer.train_step(batch)
 
     return run
@@ -64,11 +70,10 @@ def measure_time(here: World, repeats: int) -> dict[str, tuple[float, float]]:
 
 
 def _average(ordinary: Timing, measuring: Timing) -> tuple[float, float]:
-    share = 1 / MEASURE_EVERY
-    return tuple(
-        (1 - share) * a + share * b
-        for a, b in ((ordinary.median, measuring.median), (ordinary.cpu_median, measuring.cpu_median))
-    )
+    share = 1 / measure_every()
+    wall = (1 - share) * ordinary.median + share * measuring.median
+    cpu = (1 - share) * ordinary.cpu_median + share * measuring.cpu_median
+    return wall, cpu
 
 
 def measure_memory(name: str, here: World) -> dict[str, int]:
