@@ -81,7 +81,7 @@ def test_undefined_distances_are_scored_as_the_worst_possible(predicted, truth, 
     assert {score.status for score in found.values()} == {status}
 
 
-def test_label_in_neither_is_not_judged():
+def test_label_in_neither_is_not_evaluated():
     empty = np.zeros(SHAPE, bool)
     found = scored(empty, empty)
     assert all(math.isnan(found[name].scored) for name in ("dice", "hd95", "assd"))
