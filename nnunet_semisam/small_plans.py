@@ -54,7 +54,8 @@ def narrow(
         UserError: If the patch has another number of axes, or leaves fewer than three stages.
     """
     result = copy.deepcopy(configuration)
-    base_patch, network = configuration["patch_size"], result["architecture"]["arch_kwargs"]
+    base_patch = configuration["patch_size"]
+    network = result["architecture"]["arch_kwargs"]
     if len(patch) != len(base_patch):
         raise UserError(f"The configuration {name} has patches of {len(base_patch)} axes, got {list(patch)}.")
     size = [min(int(wanted), int(most)) for wanted, most in zip(patch, base_patch, strict=True)]
@@ -72,7 +73,8 @@ def narrow(
 
 def _stages_that_fit(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
     """Return how many stages leave every axis a whole number, and the longest one wide enough."""
-    size, count = list(patch), 0
+    size = list(patch)
+    count = 0
     for stride in strides:
         steps = [int(step) for step in stride]
         if any(length % step for length, step in zip(size, steps, strict=True)):

@@ -53,7 +53,8 @@ def test_cases(raw: Path, dataset_json: Mapping[str, Any], test_set: str | None)
     Raises:
         UserError: If there is none, or several test sets are there and none was chosen, or the one is unknown.
     """
-    images, ending = image_files(raw, dataset_json)["Ts"], dataset_json["file_ending"]
+    images = image_files(raw, dataset_json)["Ts"]
+    ending = dataset_json["file_ending"]
     cases = [case for case in sorted(images) if (raw / "labelsTs" / f"{case}{ending}").is_file()]
     sets_file = raw / TEST_SETS_FILE
     sets = read_object(sets_file, "Run the converter again.") if sets_file.is_file() else {}
@@ -118,13 +119,15 @@ def _files(study: Study, dataset: PlannedDataset) -> tuple[Files, dict[str, Path
     if study.cases == "val":
         images = image_files(dataset.raw, dataset.dataset_json)["Tr"]
         return images, label_files(dataset.raw, dataset.dataset_json)
-    images, ending = image_files(dataset.raw, dataset.dataset_json)["Ts"], dataset.dataset_json["file_ending"]
+    images = image_files(dataset.raw, dataset.dataset_json)["Ts"]
+    ending = dataset.dataset_json["file_ending"]
     return images, {case: dataset.raw / "labelsTs" / f"{case}{ending}" for case in images}
 
 
 def gather(study: Study, dataset: PlannedDataset, fold: int) -> HeldOut:
     """Return the cases that a fold is evaluated on; make links to their files where these are not there."""
-    ending, folder = dataset.dataset_json["file_ending"], study.folder / "held_out" / study.held_out_set(fold)
+    ending = dataset.dataset_json["file_ending"]
+    folder = study.folder / "held_out" / study.held_out_set(fold)
     images, labels = _files(study, dataset)
     cases = held_out_cases(study, dataset, fold)
     for case in cases:

@@ -174,7 +174,8 @@ def _merge(before: Study, now: Study) -> Study:
 
 def _refuse_other_settings(before: Study, now: Study) -> None:
     for name in FIXED:
-        old, new = getattr(before, name), getattr(now, name)
+        old = getattr(before, name)
+        new = getattr(now, name)
         if old != new:
             raise UserError(
                 f"{now.folder} holds a benchmark with another {name}: {_difference(old, new)}. Its runs would not "
@@ -190,7 +191,8 @@ def _refuse_other_data(before: Study, now: Study) -> None:
                 "choose another --out."
             )
     if before.unlabeled != now.unlabeled:
-        then, today = ("not written down" if one is None else one.cases for one in (before.unlabeled, now.unlabeled))
+        then = before.unlabeled.cases if before.unlabeled else "not written down"
+        today = now.unlabeled.cases if now.unlabeled else "not looked at"
         raise UserError(
             f"imagesUl of {now.dataset} is not what it was when {now.folder} was begun (cases then: {then}, now: "
             f"{today}). Its runs would not compare. Restore the files, or choose another --out."
@@ -229,11 +231,13 @@ def choose_folds(
     budgets = budgets_of(dataset, splits)
     chosen = list(range(len(splits)))
     if folds is not None:
-        if unknown := [fold for fold in folds if fold not in chosen]:
+        unknown = [fold for fold in folds if fold not in chosen]
+        if unknown:
             raise UserError(f"--folds {_in_words(unknown)}: {path} has folds {_in_words(chosen)}.")
         chosen = list(dict.fromkeys(folds))
     if labeled is not None:
-        if unknown := [number for number in labeled if number not in budgets]:
+        unknown = [number for number in labeled if number not in budgets]
+        if unknown:
             raise UserError(
                 f"--labeled {_in_words(unknown)}: the folds of {path} have {_in_words(sorted(set(budgets)))} labeled "
                 f"groups. Make others with: nnunet-semisam split -d {int(dataset.raw.name[7:10])} --labeled N ..."

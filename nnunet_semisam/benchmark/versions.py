@@ -32,7 +32,8 @@ def versions() -> dict[str, str]:
     Where this package lies in a git checkout, its commit is there, too: a version that is not released yet says little.
     """
     found = {"python": platform.python_version(), "nnunet-semisam": __version__}
-    if known := commit(Path(__file__).parents[2]):
+    known = commit(Path(__file__).parents[2])
+    if known:
         found["nnunet-semisam commit"] = known
     for name in PACKAGES:
         try:

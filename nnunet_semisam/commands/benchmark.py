@@ -103,7 +103,8 @@ def check_options(args: argparse.Namespace) -> None:
         given = getattr(args, name) or []
         if len(set(given)) < len(given):
             raise UserError(f"{name} names something twice: {' '.join(map(str, given))}. Name each once.")
-    if negative := [seed for seed in args.seeds if seed < 0]:
+    negative = [seed for seed in args.seeds if seed < 0]
+    if negative:
         raise UserError(f"--seeds {negative[0]}: a seed must not be negative.")
     if args.processes is not None and args.processes < 1:
         raise UserError(f"--processes must be at least 1, got {args.processes}.")

@@ -15,8 +15,11 @@ HELP = "Derive plans of a narrow network with small patches, which a few CPU cor
 EXAMPLE = "nnunet-semisam plan-mini -d 27"
 FEATURES = (8, 80)
 STAGES = 6
-PATCH_2D, BATCH_2D = (192, 192), 8
-PATCH_3D, PATCH_3D_FLAT, BATCH_3D = (64, 64, 64), (8, 160, 160), 2  # flat: few thick slices
+PATCH_2D = (192, 192)
+BATCH_2D = 8
+PATCH_3D = (64, 64, 64)
+PATCH_3D_FLAT = (8, 160, 160)  # few thick slices
+BATCH_3D = 2
 SIZES = {"patch_size", "batch_size", "architecture"}  # what becomes smaller in a configuration
 
 
@@ -111,7 +114,8 @@ def mini_plans(plans: dict, args: argparse.Namespace, file: Path) -> dict:
         raise UserError(
             f"--features {first} {most}: the first stage cannot have more channels than the bound. Swap the numbers."
         )
-    features, result = doubled(first, most, STAGES), {}
+    features = doubled(first, most, STAGES)
+    result = {}
     for name, own in plans["configurations"].items():
         try:
             whole = inherited(plans["configurations"], name)
@@ -137,4 +141,5 @@ def patch_and_batch(configuration: dict, args: argparse.Namespace) -> tuple[tupl
 
     if len(configuration["patch_size"]) == 2:
         return tuple(args.patch2d or PATCH_2D), args.batch2d
-    return tuple(args.patch3d or (PATCH_3D_FLAT if is_anisotropic(configuration) else PATCH_3D)), args.batch3d
+    default = PATCH_3D_FLAT if is_anisotropic(configuration) else PATCH_3D
+    return tuple(args.patch3d or default), args.batch3d

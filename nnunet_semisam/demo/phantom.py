@@ -76,7 +76,8 @@ def draw_labels(heart: Heart, systole: bool) -> np.ndarray:
     outer = heart.radius_px * np.sqrt(1 - 0.6 * depth**2) * (0.92 if systole else 1.0)
     inner = outer * (1 - heart.wall * (1.5 if systole else 1.0))
     y, x = np.mgrid[: SHAPE[1], : SHAPE[2]].astype(float)
-    dy, dx = (y - heart.center_px[0])[None], (x - heart.center_px[1])[None]
+    dy = (y - heart.center_px[0])[None]
+    dx = (x - heart.center_px[1])[None]
     distance = np.hypot(dy * heart.squash, dx / heart.squash)
     along = dy * np.sin(heart.rv_angle) + dx * np.cos(heart.rv_angle) - outer * 0.9
     across = dy * np.cos(heart.rv_angle) - dx * np.sin(heart.rv_angle)

@@ -90,7 +90,8 @@ class Demo:
         if not cases:
             part = "Tr"
             cases = load_splits(raw / "splits_final.json")[0]["val"]
-        images, labels = self.folder / "held_out" / "images", self.folder / "held_out" / "labels"
+        images = self.folder / "held_out" / "images"
+        labels = self.folder / "held_out" / "labels"
         images.mkdir(parents=True)
         labels.mkdir()
         for case in cases[:MOST_HELD_OUT_CASES]:

@@ -107,11 +107,14 @@ def why_ended(job: Any, error: Exception | None = None) -> str:
     """
     import submitit
 
-    log = f"{job.paths.stderr}:\n{_end(job.paths.stderr)}"
-    state = next(iter(str(job.state).split()), UNKNOWN)
     if isinstance(error, submitit.core.utils.FailedJobError):  # an error in the job itself, told with its traceback
-        log, state = str(error), "TIMEOUT" if "timed-out too many times" in str(error) else "FAILED"
-    return f"{log}\nJob {job.job_id} ended without a result ({state}). {REMEDIES.get(state, f'{AGAIN}.')}"
+        log = str(error)
+        state = "TIMEOUT" if "timed-out too many times" in log else "FAILED"
+    else:
+        log = f"{job.paths.stderr}:\n{_end(job.paths.stderr)}"
+        state = next(iter(str(job.state).split()), UNKNOWN)
+    remedy = REMEDIES.get(state, f"{AGAIN}.")
+    return f"{log}\nJob {job.job_id} ended without a result ({state}). {remedy}"
 
 
 def _end(log: Path) -> str:

@@ -34,5 +34,6 @@ def limit_threads() -> None:
 
     Where several trainings share the cores, or one shares them with other programs, that makes all of them slow.
     """
-    if limit := os.environ.get(THREADS):
+    limit = os.environ.get(THREADS)
+    if limit:
         multiprocessing.cpu_count = lambda: int(limit)
