@@ -237,6 +237,17 @@ def test_no_import_runs_upward():
     assert in_lines(one for one in imports() if one.imported and upward(one.importer, one.imported)) == ""
 
 
+def test_no_two_rooms_import_each_other():
+    """Stricter than the rule for modules: a room can be understood, and replaced, without those that use it."""
+    neighbours: dict[tuple[str, str], list[Import]] = {}
+    for one in imports():
+        rooms = room_of(one.importer), room_of(one.imported)
+        if rooms[0] != rooms[1] and all(rooms):
+            neighbours.setdefault(rooms, []).append(one)
+    both_ways = [(a, b) for a, b in neighbours if a < b and (b, a) in neighbours]
+    assert in_lines(one for a, b in both_ways for one in [*neighbours[a, b], *neighbours[b, a]]) == ""
+
+
 def test_no_room_of_the_library_knows_the_commands():
     users = [one for one in imports() if room_of(one.imported) == "commands"]
     assert in_lines(one for one in users if room_of(one.importer) not in ("commands", "cli")) == ""

@@ -58,7 +58,10 @@ def test_inventions_are_in_the_paired_difference(write):
 def test_ours_is_blamed_as_the_baseline_is(write):
     content = write({OURS: [[GOOD, GOOD, WRONG, RIGHT]], BASELINE: [[GOOD, GOOD, RIGHT, RIGHT]]})
     difference = cell(content, OURS, "dice")["difference"]
-    assert (difference["mean"], difference["cases"]) == (pytest.approx(-1 / 3), 3)  # the last case has nothing to evaluate
+    assert (difference["mean"], difference["cases"]) == (
+        pytest.approx(-1 / 3),
+        3,
+    )  # the last case has nothing to evaluate
 
 
 def test_seeds_are_averaged_alike(write):

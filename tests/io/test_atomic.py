@@ -195,3 +195,12 @@ def test_two_writers_of_one_file_do_not_share_a_temporary(tmp_path):
         second.write("second")
     assert path.read_text() == "first"  # who ends last wins, whole
     assert names(tmp_path) == ["note"]
+
+
+@pytest.mark.parametrize(("pattern", "removed"), [("a.json", ["a.json"]), ("*.json", ["a.json", "b.json"])])
+def test_leftovers_are_chosen_by_the_name_of_their_target(tmp_path, pattern, removed):
+    leftovers = {name: atomic.temporary_beside(tmp_path / name) for name in ("a.json", "b.json", "c.txt")}
+    for file in leftovers.values():
+        file.touch()
+    atomic.remove_temporaries(tmp_path, pattern)
+    assert [name for name, file in leftovers.items() if not file.exists()] == removed
