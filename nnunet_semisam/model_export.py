@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,9 @@ def export_model(
 ) -> list[str]:
     """Write a complete stock model folder.
 
+    A method that ships several networks (Cross Pseudo Supervision: two) gets a fold for each further network, numbered
+    after the folds that are exported: ``nnUNetv2_predict -f 0 1`` averages them.
+
     Args:
         model: Trained model folder, ``$nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``.
         output: Folder to make; must not exist, or be empty. It appears whole or not at all.
@@ -145,7 +149,7 @@ def export_model(
         keep_optimizer: See :func:`stock_checkpoint`.
 
     Returns:
-        The folds that were exported.
+        The folds that were written, those of further networks included.
 
     Raises:
         UserError: If something is missing, unreadable, or does not fit stock nnU-Net.
@@ -153,11 +157,32 @@ def export_model(
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"The output {output} exists already; it must be a new or an empty folder. Choose another.")
     folds = find_folds(model, folds, checkpoint_name)
+    further = _numbers_after(folds)
     with new_folder(output) as unfinished:
         _copy_model_files(model, unfinished)
+        written = list(folds)
         for fold in folds:
-            _export_fold(model / f"fold_{fold}", unfinished, checkpoint_name, keep_optimizer)
-    return folds
+            source = model / f"fold_{fold}"
+            checkpoint = read_checkpoint(source / checkpoint_name)
+            stock = stock_checkpoint(checkpoint, keep_optimizer)
+            _write_fold(stock, unfinished, fold)
+            _copy_fold_files(source, unfinished / source.name)
+            for name, weights in ensemble_weights(checkpoint).items():
+                member = stock | {"network_weights": weights}
+                member["semisam"] = stock["semisam"] | {"network": name, "of_fold": fold}
+                written.append(str(next(further)))
+                _write_fold(member, unfinished, written[-1])
+    return written
+
+
+def ensemble_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights of the networks that are shipped beside the deployed one, by name; none for most methods."""
+    entry = checkpoint.get("semisam") or {}
+    return {name: entry["method"][name] for name in entry.get("ensemble_members", ())}
+
+
+def _numbers_after(folds: Sequence[str]) -> Iterator[int]:
+    return itertools.count(1 + max((int(fold) for fold in folds if fold.isdigit()), default=-1))
 
 
 def _copy_model_files(model: Path, target: Path) -> None:
@@ -169,12 +194,15 @@ def _copy_model_files(model: Path, target: Path) -> None:
             shutil.copyfile(model / name, target / name)
 
 
-def _export_fold(fold: Path, target: Path, checkpoint_name: str, keep_optimizer: bool) -> None:
+def _write_fold(checkpoint: dict[str, Any], target: Path, fold: str) -> None:
     """Write one fold below ``target``, whose plans.json and dataset.json are there already."""
-    checkpoint = stock_checkpoint(read_checkpoint(fold / checkpoint_name), keep_optimizer)
     check_weights(target, checkpoint)
-    (target / fold.name).mkdir()
-    torch.save(checkpoint, target / fold.name / "checkpoint_final.pth")
+    folder = target / f"fold_{fold}"
+    folder.mkdir()
+    torch.save(checkpoint, folder / "checkpoint_final.pth")
+
+
+def _copy_fold_files(source: Path, target: Path) -> None:
     for name in OPTIONAL_FOLD_FILES:
-        if (fold / name).is_file():
-            shutil.copyfile(fold / name, target / fold.name / name)
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)

@@ -180,6 +180,28 @@ def test_export_keeps_provenance_and_drops_what_nobody_reads(model, tmp_path):
     assert files == {"checkpoint_final.pth", "progress.png"}  # no summary.json, which names cases and paths
 
 
+def test_a_second_network_becomes_a_fold_that_stock_prediction_averages(model, tmp_path):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    path = model / "fold_0" / "checkpoint_final.pth"
+    first = read_checkpoint(path)["network_weights"]
+    second = {name: value + 0.1 for name, value in first.items()}
+    change(path, semisam={"settings": {"method": "cps"}, "method": {"other": second}, "ensemble_members": ["other"]})
+    assert export_model(model, tmp_path / "out", ["0"]) == ["0", "1"]
+    assert export_model(model, tmp_path / "both", ["0", "1"]) == ["0", "1", "2"]  # fold 1 has one network
+    provenance = read_checkpoint(tmp_path / "out" / "fold_1" / "checkpoint_final.pth")["semisam"]
+    assert (provenance["network"], provenance["of_fold"]) == ("other", "0")
+    predictor = nnUNetPredictor(device=torch.device("cpu"), verbose=False, allow_tqdm=False, use_mirroring=False)
+    predictor.initialize_from_trained_model_folder(str(tmp_path / "out"), (0, 1))
+    image = torch.randn(1, 1, 16, 16)
+    together = predictor.predict_logits_from_preprocessed_data(image)
+    alone = []
+    for weights in (first, second):
+        predictor.list_of_parameters = [weights]
+        alone.append(predictor.predict_logits_from_preprocessed_data(image))
+    torch.testing.assert_close(together, (alone[0] + alone[1]) / 2)
+
+
 def test_optimizer_stays_on_request(model, tmp_path):
     export_model(model, tmp_path / "out", ["0"], keep_optimizer=True)
     assert read_checkpoint(tmp_path / "out/fold_0/checkpoint_final.pth")["optimizer_state"]["state"]
