@@ -25,11 +25,12 @@ from nnunet_semisam.splits.case_assignment import Roles, make_folds
 from nnunet_semisam.splits.folds import default_group
 from nnunet_semisam.splits.label_budgets import Grouping
 
-from .acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
-from .acdc_splits import roles_5fold, roles_ssl4mis
-from .case import Case, Conversion
-from .common import DatasetConverter, add_leave_out
-from .listed_cases import check_left_out
+from .command_line import run_script
+from .converter import DatasetConverter, add_leave_out
+from .reading.acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
+from .reading.acdc_splits import roles_5fold, roles_ssl4mis
+from .reading.case import Case, Conversion
+from .reading.listed_cases import check_left_out
 
 
 class AcdcConverter(DatasetConverter):
@@ -146,6 +147,4 @@ def name_test_sets(
 
 
 if __name__ == "__main__":
-    from nnunet_semisam.commands.convert import run_script
-
     sys.exit(run_script(AcdcConverter()))

@@ -24,10 +24,11 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
 from nnunet_semisam.splits.case_assignment import make_folds, roles_from_order
 from nnunet_semisam.splits.label_budgets import Grouping
 
-from .case import Case, Conversion
-from .common import DatasetConverter, add_leave_out, add_val
-from .la_files import find_cases, read_lists, require_h5py, sources_of
-from .listed_cases import check_left_out, missing_notes
+from .command_line import run_script
+from .converter import DatasetConverter, add_leave_out, add_val
+from .reading.case import Case, Conversion
+from .reading.la_files import find_cases, read_lists, require_h5py, sources_of
+from .reading.listed_cases import check_left_out, missing_notes
 
 CROPPED = (
     "the h5 files were cropped in x and y around the ground truth by their authors, so images give part of the "
@@ -93,6 +94,4 @@ class LAConverter(DatasetConverter):
 
 
 if __name__ == "__main__":
-    from nnunet_semisam.commands.convert import run_script
-
     sys.exit(run_script(LAConverter()))

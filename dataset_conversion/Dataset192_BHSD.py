@@ -30,12 +30,13 @@ from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.splits.case_assignment import Roles, make_folds, roles_from_order
 from nnunet_semisam.splits.label_budgets import Grouping, group_function
 
-from .bhsd_files import PATIENT, Download, Official, find_download, read_official
-from .bhsd_intensities import CHANNELS, detect_intensities, review
-from .case import Case, Conversion
-from .common import DatasetConverter, add_leave_out, add_val
-from .listed_cases import check_left_out, missing_notes
-from .nifti_files import Oddity, label_source_of, source_of, summarise
+from .command_line import run_script
+from .converter import DatasetConverter, add_leave_out, add_val
+from .reading.bhsd_files import PATIENT, Download, Official, find_download, read_official
+from .reading.bhsd_intensities import CHANNELS, detect_intensities, review
+from .reading.case import Case, Conversion
+from .reading.listed_cases import check_left_out, missing_notes
+from .reading.nifti_files import Oddity, label_source_of, source_of, summarise
 
 patient_of = group_function(PATIENT)
 
@@ -208,6 +209,4 @@ def shared_patients(roles: Roles, members: Mapping[str, Sequence[str]], test: Se
 
 
 if __name__ == "__main__":
-    from nnunet_semisam.commands.convert import run_script
-
     sys.exit(run_script(BHSDConverter()))

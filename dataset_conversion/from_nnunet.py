@@ -31,11 +31,12 @@ from nnunet_semisam.splits.label_budgets import (
     read_grouping,
 )
 
-from .case import Case, Conversion
-from .common import DatasetConverter, add_leave_out, add_val
-from .guards import dataset_folder_name
-from .nnunet_files import find_raw_dataset, read_raw_dataset
-from .raw_dataset import Files, RawDataset
+from .command_line import run_script
+from .converter import DatasetConverter, add_leave_out, add_val
+from .reading.case import Case, Conversion
+from .reading.nnunet_files import find_raw_dataset, read_raw_dataset
+from .reading.raw_dataset import Files, RawDataset
+from .writing.guards import dataset_folder_name
 
 
 class NNUNetConverter(DatasetConverter):
@@ -213,6 +214,4 @@ def refuse_source_as_target(folder: Path, target: str) -> None:
 
 
 if __name__ == "__main__":
-    from nnunet_semisam.commands.convert import run_script
-
     sys.exit(run_script(NNUNetConverter()))

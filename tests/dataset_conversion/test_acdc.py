@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from fake_acdc import write_patient
-from nnunet_semisam.dataset_conversion import acdc_splits
-from nnunet_semisam.dataset_conversion.acdc_files import Patient
+from nnunet_semisam.dataset_conversion.reading import acdc_splits
+from nnunet_semisam.dataset_conversion.reading.acdc_files import Patient
 
 from nnunet_semisam.errors import UserError
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from fake_la import SHAPE_XYZ, TEST, TRAIN, arrays, write_h5, write_nrrd, write_ua_mt
-from nnunet_semisam.dataset_conversion.la_files import read_lists
+from nnunet_semisam.dataset_conversion.reading.la_files import read_lists
 from written_files import cases
 
 from nnunet_semisam.errors import UserError

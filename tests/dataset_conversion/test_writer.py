@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from nnunet_semisam.dataset_conversion import AcdcConverter, Case, Source, guards, writer
+from nnunet_semisam.dataset_conversion import AcdcConverter, Case, Source
+from nnunet_semisam.dataset_conversion.writing import guards, writer
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.splits.label_budgets import MANIFEST_FILE

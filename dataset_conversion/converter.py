@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from nnunet_semisam.registry import Registry
 
-from .case import Conversion
-from .writer import Result, write_dataset
+from .reading.case import Conversion
+from .writing.writer import Result, write_dataset
 
 CONVERTERS: Registry[DatasetConverter] = Registry("dataset converter")
 

@@ -15,9 +15,9 @@ from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.folds import write_json, write_splits
 from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, MANIFEST_FILE, TEST_SETS_FILE, write_grouping
 
-from .case import PARTS, Case, Conversion, Source
+from ..reading.case import PARTS, Case, Conversion, Source
+from ..reading.facts import as_json, fingerprint
 from .checks import Inspection, check_conversion, raise_findings
-from .facts import as_json, fingerprint
 from .guards import (
     check_free_space,
     compare_existing,

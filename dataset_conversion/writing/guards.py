@@ -19,7 +19,7 @@ from nnunet_semisam.splits.folds import load_splits, same_splits
 from nnunet_semisam.splits.label_budgets import GROUPS_FILE, MANIFEST_FILE, TEST_SETS_FILE, read_grouping
 from nnunet_semisam.splits.replan import ct_channels
 
-from .case import Conversion
+from ..reading.case import Conversion
 from .parallel import in_threads
 
 SPARE_BYTES = 64 * 2**20  # json files, file system overhead

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .case import Case, Conversion, Review
-from .facts import Facts
+from ..reading.case import Case, Conversion, Review
+from ..reading.facts import Facts
 
 
 def review_duplicates(conversion: Conversion, facts: Mapping[str, Facts]) -> Review:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from nnunet_semisam.errors import UserError, name_some
 
-from .case import Case, Conversion, Review, Source
+from ..reading.case import Case, Conversion, Review, Source
+from ..reading.facts import Facts, facts_of
 from .duplicates import review_duplicates
-from .facts import Facts, facts_of
 from .parallel import in_threads
 
 if TYPE_CHECKING:
