@@ -21,7 +21,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.splits.case_assignment import make_folds, roles_from_order
+from nnunet_semisam.splits.case_assignment import make_folds, assignment_from_order
 from nnunet_semisam.splits.label_budgets import Grouping
 
 from .command_line import run_script
@@ -62,15 +62,15 @@ class LAConverter(DatasetConverter):
         train, test, origin = read_lists(folder, everyone)
         left_out = check_left_out(args.leave_out, [*train, *test], folder)
         here = [name for name in everyone if name not in left_out]
-        roles = roles_from_order(args.labeled, args.val, train, missing=set(train) - set(here))
+        assignment = assignment_from_order(args.labeled, args.val, train, missing=set(train) - set(here))
         testing = [name for name in test if name in here]
-        splits, budgets = make_folds(roles, lambda name: [name])
+        splits, budgets = make_folds(assignment, lambda name: [name])
         cases = [
-            *(self._case(folder / name, form, "Tr") for name in roles.with_labels),
-            *(self._case(folder / name, form, "Ul") for name in roles.train if name not in roles.with_labels),
+            *(self._case(folder / name, form, "Tr") for name in assignment.with_labels),
+            *(self._case(folder / name, form, "Ul") for name in assignment.train if name not in assignment.with_labels),
             *(self._case(folder / name, form, "Ts") for name in testing),
         ]
-        notes = [*roles.notes, f"order of the labels and test cases: {origin}", *([CROPPED] if form == "h5" else [])]
+        notes = [*assignment.notes, f"order of the labels and test cases: {origin}", *([CROPPED] if form == "h5" else [])]
         notes += missing_notes(train, test, here, left_out)
         notes += [] if test else ["no test case is there: the field's are the last 20 of the 100 identifiers"]
         return Conversion(
@@ -81,9 +81,9 @@ class LAConverter(DatasetConverter):
             labels={"background": 0, "LA": 1},
             splits=splits,
             budgets=budgets,
-            grouping=Grouping(None, roles.order, roles.val),
+            grouping=Grouping(None, assignment.order, assignment.val),
             test_sets={"official": sorted(testing)} if testing else {},
-            settings={"format": form, "labeled_cases": roles.labeled, "val_cases": roles.val, "left_out": left_out},
+            settings={"format": form, "labeled_cases": assignment.labeled, "val_cases": assignment.val, "left_out": left_out},
             notes=notes,
             can_leave_out=True,
         )

@@ -27,7 +27,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     __package__ = "dataset_conversion"
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.splits.case_assignment import Roles, make_folds, roles_from_order
+from nnunet_semisam.splits.case_assignment import CaseAssignment, make_folds, assignment_from_order
 from nnunet_semisam.splits.label_budgets import Grouping, group_function
 
 from .command_line import run_script
@@ -42,7 +42,7 @@ patient_of = group_function(PATIENT)
 
 
 class BHSDConverter(DatasetConverter):
-    """Converts BHSD; see the module's text for layout, roles and sources."""
+    """Converts BHSD; see the module's text for layout, case assignment and sources."""
 
     dataset_name = "BHSD"
     default_id = 192
@@ -76,14 +76,14 @@ class BHSDConverter(DatasetConverter):
         here = [case for case in download.images if case not in left_out]
         members = patients_of([case for case in official.train if case not in left_out], here)
         missing = [patient for patient, cases in members.items() if not cases]
-        roles = roles_from_order(args.labeled, args.val, list(members), missing, members)
+        assignment = assignment_from_order(args.labeled, args.val, list(members), missing, members)
         test = [case for case in official.test if case in here]
-        notes = [*roles.notes, *missing_notes(official.train, official.test, here, left_out)]
-        pool = more_unlabeled(download, official, [*roles.val, *map(patient_of, test)], left_out, args.unlabeled, notes)
-        findings = [*download.findings, *shared_patients(roles, members, test)]
-        cases = make_cases(download, roles, members, test, pool, notes, findings)
+        notes = [*assignment.notes, *missing_notes(official.train, official.test, here, left_out)]
+        pool = more_unlabeled(download, official, [*assignment.val, *map(patient_of, test)], left_out, args.unlabeled, notes)
+        findings = [*download.findings, *shared_patients(assignment, members, test)]
+        cases = make_cases(download, assignment, members, test, pool, notes, findings)
         intensities, text = detect_intensities(args.intensities, cases)
-        splits, budgets = make_folds(roles, members.__getitem__)
+        splits, budgets = make_folds(assignment, members.__getitem__)
         notes.append(text)
         return Conversion(
             name=self.dataset_name,
@@ -93,11 +93,11 @@ class BHSDConverter(DatasetConverter):
             labels=official.labels,
             splits=splits,
             budgets=budgets,
-            grouping=Grouping(PATIENT, roles.order, roles.val),
+            grouping=Grouping(PATIENT, assignment.order, assignment.val),
             test_sets={"official": sorted(test)} if test else {},
             settings={
-                "labeled_patients": roles.labeled,
-                "val_patients": roles.val,
+                "labeled_patients": assignment.labeled,
+                "val_patients": assignment.val,
                 "intensities": intensities,
                 "left_out": left_out,
             },
@@ -118,7 +118,7 @@ def patients_of(listed: Sequence[str], here: Sequence[str]) -> dict[str, list[st
 
 def make_cases(
     download: Download,
-    roles: Roles,
+    assignment: CaseAssignment,
     members: Mapping[str, Sequence[str]],
     test: Sequence[str],
     pool: Sequence[str],
@@ -129,7 +129,7 @@ def make_cases(
 
     Args:
         download: The files.
-        roles: Which patient keeps labels, trains and validates.
+        assignment: Which patient keeps labels, trains and validates.
         members: Patient -> cases of the training list that are there.
         test: Official test cases that are there.
         pool: Cases of unlabel_1980 to use.
@@ -150,9 +150,9 @@ def make_cases(
         image, odd[case] = source_of(path)
         return Case(case, (image,), None, "Ul")
 
-    with_labels = [case for patient in roles.with_labels for case in members[patient]]
+    with_labels = [case for patient in assignment.with_labels for case in members[patient]]
     cases = [labeled(case, part) for part, names in (("Tr", with_labels), ("Ts", test)) for case in names]
-    rest = [case for patient in roles.train if patient not in roles.with_labels for case in members[patient]]
+    rest = [case for patient in assignment.train if patient not in assignment.with_labels for case in members[patient]]
     cases += [unlabeled(case, download.images[case]) for case in rest]
     cases += [unlabeled(case, download.unlabeled[case]) for case in pool]
     notes += summarise(odd)
@@ -196,10 +196,10 @@ def more_unlabeled(
     return [case for case in sorted(download.unlabeled) if case not in {*leaking, *left_out}][:count]
 
 
-def shared_patients(roles: Roles, members: Mapping[str, Sequence[str]], test: Sequence[str]) -> list[str]:
+def shared_patients(assignment: CaseAssignment, members: Mapping[str, Sequence[str]], test: Sequence[str]) -> list[str]:
     """Return a finding for patients that are on both sides of the official split."""
     tested = set(map(patient_of, test))
-    shared = [case for patient in [*roles.train, *roles.val] if patient in tested for case in members[patient]]
+    shared = [case for patient in [*assignment.train, *assignment.val] if patient in tested for case in members[patient]]
     if not shared:
         return []
     return [

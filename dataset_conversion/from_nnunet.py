@@ -20,7 +20,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     __package__ = "dataset_conversion"
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.splits.case_assignment import Roles, last_groups, make_folds, roles_from_order
+from nnunet_semisam.splits.case_assignment import CaseAssignment, last_groups, make_folds, assignment_from_order
 from nnunet_semisam.splits.group_selection import as_name
 from nnunet_semisam.splits.label_budgets import (
     SEED,
@@ -40,7 +40,7 @@ from .writing.guards import dataset_folder_name
 
 
 class NNUNetConverter(DatasetConverter):
-    """Converts a raw dataset; see the module's text for roles and groups."""
+    """Converts a raw dataset; see the module's text for case assignment and groups."""
 
     dataset_name = "Semi"
     default_id = 500
@@ -84,11 +84,11 @@ class NNUNetConverter(DatasetConverter):
         pattern = written.pattern if args.group is None else args.group
         group_of = group_function(pattern)
         groups = members_of(dataset.train, group_of)
-        roles = choose_roles(args, written, groups)
-        notes = [*dataset.notes, *roles.notes]
+        assignment = choose_assignment(args, written, groups)
+        notes = [*dataset.notes, *assignment.notes]
         notes += [f"left out as asked: {', '.join(left_out)}"] if left_out else []
-        cases = make_cases(dataset, roles, groups, group_of, notes)
-        splits, budgets = make_folds(roles, groups.__getitem__)
+        cases = make_cases(dataset, assignment, groups, group_of, notes)
+        splits, budgets = make_folds(assignment, groups.__getitem__)
         return Conversion(
             name=name,
             source=folder,
@@ -97,17 +97,17 @@ class NNUNetConverter(DatasetConverter):
             labels=dataset.labels,
             splits=splits,
             budgets=budgets,
-            grouping=Grouping(pattern, roles.order, roles.val),
-            test_sets=name_test_sets(dataset, [case for group in roles.test for case in groups[group]]),
+            grouping=Grouping(pattern, assignment.order, assignment.val),
+            test_sets=name_test_sets(dataset, [case for group in assignment.test for case in groups[group]]),
             settings={
-                "labeled_patients": roles.labeled,
-                "val_patients": roles.val,
-                "test_patients": roles.test,
+                "labeled_patients": assignment.labeled,
+                "val_patients": assignment.val,
+                "test_patients": assignment.test,
                 "group": pattern,
                 "left_out": left_out,
             },
             notes=notes,
-            findings=[*(finding.text for finding in dataset.findings), *shared_patients(dataset, roles, group_of)],
+            findings=[*(finding.text for finding in dataset.findings), *shared_patients(dataset, assignment, group_of)],
             headers_may_differ=True,
             can_leave_out=True,
             more_json=dataset.more_json,
@@ -115,7 +115,7 @@ class NNUNetConverter(DatasetConverter):
         )
 
 
-def choose_roles(args: argparse.Namespace, written: Grouping, groups: Mapping[str, Sequence[str]]) -> Roles:
+def choose_assignment(args: argparse.Namespace, written: Grouping, groups: Mapping[str, Sequence[str]]) -> CaseAssignment:
     """Return which group is labeled, validates, and tests.
 
     Args:
@@ -130,7 +130,7 @@ def choose_roles(args: argparse.Namespace, written: Grouping, groups: Mapping[st
     test = last_groups("--test", args.test, order, groups)
     val = [as_name(group) for group in val or [] if group not in test] or None
     rest = [group for group in order if group not in test]
-    return replace(roles_from_order(args.labeled, args.val or val, rest, members=groups), test=test)
+    return replace(assignment_from_order(args.labeled, args.val or val, rest, members=groups), test=test)
 
 
 def name_test_sets(dataset: RawDataset, held_out: Sequence[str]) -> dict[str, list[str]]:
@@ -140,9 +140,9 @@ def name_test_sets(dataset: RawDataset, held_out: Sequence[str]) -> dict[str, li
     return {name: cases for name, cases in sets.items() if cases}
 
 
-def shared_patients(dataset: RawDataset, roles: Roles, group_of: Callable[[str], str]) -> list[str]:
+def shared_patients(dataset: RawDataset, assignment: CaseAssignment, group_of: Callable[[str], str]) -> list[str]:
     """Return a finding for the test cases of the source whose patients also train or validate."""
-    used = {*roles.train, *roles.val}
+    used = {*assignment.train, *assignment.val}
     if not (shared := sorted(name for name in dataset.test if group_of(name) in used)):
         return []
     return [
@@ -154,7 +154,7 @@ def shared_patients(dataset: RawDataset, roles: Roles, group_of: Callable[[str],
 
 def make_cases(
     dataset: RawDataset,
-    roles: Roles,
+    assignment: CaseAssignment,
     groups: Mapping[str, Sequence[str]],
     group_of: Callable[[str], str],
     notes: list[str],
@@ -163,7 +163,7 @@ def make_cases(
 
     Args:
         dataset: The files.
-        roles: Which group keeps labels, trains and validates.
+        assignment: Which group keeps labels, trains and validates.
         groups: Group -> cases with a label.
         group_of: Returns the group of a case.
         notes: What is left out is added here.
@@ -172,8 +172,8 @@ def make_cases(
     def case(name: str, files: Files, part: str) -> Case:
         return Case(name, files[0], None if part == "Ul" else files[1], part)
 
-    hidden = [group for group in roles.train if group not in roles.with_labels]
-    kept = {*roles.val, *roles.test, *map(group_of, dataset.test)}
+    hidden = [group for group in assignment.train if group not in assignment.with_labels]
+    kept = {*assignment.val, *assignment.test, *map(group_of, dataset.test)}
     leaking = [name for name in dataset.unlabeled if group_of(name) in kept]
     if dataset.bare:
         notes.append(
@@ -182,10 +182,10 @@ def make_cases(
     if leaking:
         notes.append(f"left out of imagesUl, their patients validate or test: {name_some(leaking)}")
     return [
-        *(case(name, dataset.train[name], "Tr") for group in roles.with_labels for name in groups[group]),
+        *(case(name, dataset.train[name], "Tr") for group in assignment.with_labels for name in groups[group]),
         *(case(name, dataset.train[name], "Ul") for group in hidden for name in groups[group]),
         *(case(name, files, "Ul") for name, files in dataset.unlabeled.items() if name not in leaking),
-        *(case(name, dataset.train[name], "Ts") for group in roles.test for name in groups[group]),
+        *(case(name, dataset.train[name], "Ts") for group in assignment.test for name in groups[group]),
         *(case(name, files, "Ts") for name, files in dataset.test.items()),
     ]
 

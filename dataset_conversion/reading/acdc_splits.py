@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.splits.case_assignment import Roles, choose_labeled
+from nnunet_semisam.splits.case_assignment import CaseAssignment, choose_labeled
 
 from .acdc_files import Patient
 
@@ -26,7 +26,7 @@ SSL4MIS_VAL = _patients("028 085 082 087 019 030 078 045 002 039")
 SSL4MIS_TEST = _patients("011 013 084 033 093 022 068 024 083 081 080 001 007 066 008 065 075 064 059 052")
 
 
-def roles_ssl4mis(tokens: Sequence[str], patients: Mapping[str, Patient]) -> Roles:
+def assign_ssl4mis(tokens: Sequence[str], patients: Mapping[str, Patient]) -> CaseAssignment:
     """Give every patient its part in the split of SSL4MIS: 70 for training, 10 for validation, 20 for testing.
 
     Args:
@@ -48,10 +48,10 @@ def roles_ssl4mis(tokens: Sequence[str], patients: Mapping[str, Patient]) -> Rol
     notes = [_missing_note(key, names, len(lists[key])) for key, names in absent.items() if names]
     if extra := sorted(set(patients) - {name for names in lists.values() for name in names}):
         notes.append(f"not in the lists of ssl4mis and left out: {', '.join(extra)}")
-    return Roles(labeled, present["training"], present["validation"], present["test"], notes)
+    return CaseAssignment(labeled, present["training"], present["validation"], present["test"], notes)
 
 
-def roles_5fold(tokens: Sequence[str], patients: Mapping[str, Patient], seed: int) -> Roles:
+def assign_5fold(tokens: Sequence[str], patients: Mapping[str, Patient], seed: int) -> CaseAssignment:
     """Let all patients of ``training`` train; the labeled ones are cut into folds later.
 
     Labels are given out in :func:`seeded_order`, so the labeled patients of a small number are among those of a larger.
@@ -75,7 +75,7 @@ def roles_5fold(tokens: Sequence[str], patients: Mapping[str, Patient], seed: in
         notes.append(
             f"the only labeled patient, {labeled[0][0]}, validates on itself: its Dice says nothing about others"
         )
-    return Roles(labeled, list(patients), [], [], notes)
+    return CaseAssignment(labeled, list(patients), [], [], notes)
 
 
 def seeded_order(patients: Mapping[str, Patient], seed: int) -> list[str]:

@@ -1,6 +1,6 @@
 """NIfTI files as people share them: without a suffix, not compressed, or with a header that contradicts itself.
 
-Whatever is wrong here is mended by reading voxels and affine with nibabel and writing one plain header; a note says so.
+Whatever is wrong here is fixed by reading voxels and affine with nibabel and writing one plain header; a note says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SKEW_TOLERANCE = 1e-4  # ITK refuses axes that are not at right angles
 
 
 class Oddity(NamedTuple):
-    """Something that is wrong with a file and was mended.
+    """Something that is wrong with a file and was fixed.
 
     Attributes:
         kind: What is wrong, and what was done; the same text for all such files.

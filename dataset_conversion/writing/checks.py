@@ -116,7 +116,7 @@ def raise_findings(findings: Collection[str], source: Path, remedy: str = "") ->
     more = len(findings) - MOST_FINDINGS_SHOWN
     rest = f"\n  ... and {more} more" if more > 0 else ""
     count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
-    raise UserError(f"Nothing was written: {count} in {source}.\n{shown}{rest}\nMend or remove these files.{remedy}")
+    raise UserError(f"Nothing was written: {count} in {source}.\n{shown}{rest}\nFix or remove these files.{remedy}")
 
 
 def check_case(case: Case, conversion: Conversion) -> CaseCheck:

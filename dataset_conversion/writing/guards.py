@@ -201,7 +201,7 @@ def sha256(path: Path) -> str:
         return sha256_of(path)
     except OSError as error:
         raise UserError(
-            f"{path} cannot be read ({error}). Mend its link or permissions, and run this again."
+            f"{path} cannot be read ({error}). Fix its link or permissions, and run this again."
         ) from error
 
 

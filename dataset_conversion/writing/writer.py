@@ -180,7 +180,7 @@ def _build(conversion: Conversion, manifest: dict[str, Any], target: Path, worke
         os.replace(temporary, target)
     except OSError as error:
         raise UserError(
-            f"{target} could not be written ({error}). Nothing was left behind; mend that and retry."
+            f"{target} could not be written ({error}). Nothing was left behind; fix that and retry."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -191,7 +191,7 @@ def _write_file(source: Source, target: Path) -> None:
         source.write(target)
     except RuntimeError as error:  # how SimpleITK says that a disk is full or a file has gone
         raise UserError(
-            f"{source.path} could not be written to {target} ({error}). Nothing was left behind; mend that and retry."
+            f"{source.path} could not be written to {target} ({error}). Nothing was left behind; fix that and retry."
         ) from error
 
 

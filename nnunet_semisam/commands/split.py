@@ -141,7 +141,7 @@ def make_budgets(args: argparse.Namespace, raw: Path, dataset_json: dict) -> Bud
         UserError: If the options do not fit the labeled cases.
     """
     from nnunet_semisam.data.raw_files import describe_labels, label_files
-    from nnunet_semisam.splits.case_assignment import make_folds, roles_from_order
+    from nnunet_semisam.splits.case_assignment import make_folds, assignment_from_order
     from nnunet_semisam.splits.group_selection import as_name
     from nnunet_semisam.splits.label_budgets import SEED, group_function, labeling_order, members_of, read_grouping
 
@@ -157,18 +157,18 @@ def make_budgets(args: argparse.Namespace, raw: Path, dataset_json: dict) -> Bud
     members = members_of(cases, group_of)
     order, val = labeling_order(written, members, args.group, args.seed, args.order)
     val = args.val or (None if val is None else [*map(as_name, val)])
-    roles = roles_from_order(args.labeled, val, order, members=members)
-    folds, record = make_folds(roles, members.__getitem__, hide=True)
+    assignment = assignment_from_order(args.labeled, val, order, members=members)
+    folds, record = make_folds(assignment, members.__getitem__, hide=True)
     seed = SEED if args.seed is None else args.seed
-    chosen = {"labeled": args.labeled, "val": roles.val, "group": pattern, "seed": seed, "order": roles.order}
-    return Budgets(folds, record, chosen, group_of, roles.notes)
+    chosen = {"labeled": args.labeled, "val": assignment.val, "group": pattern, "seed": seed, "order": assignment.order}
+    return Budgets(folds, record, chosen, group_of, assignment.notes)
 
 
 def refuse_hidden_labels_of_ct(args: argparse.Namespace, budgets: Budgets, dataset_json: dict) -> None:
     """Refuse folds that training would refuse after hours of preprocessing.
 
     Raises:
-        UserError: If labels are hidden, a channel is normalised with numbers from all of them, and nobody plans anew.
+        UserError: If labels are hidden, a channel is normalised with numbers from all of them, and the plans are not made again.
     """
     from nnunet_semisam.splits.replan import ct_channels
 
@@ -264,7 +264,7 @@ def write(budgets: Budgets, preprocessed: Path, targets: Sequence[Path]) -> None
         write_json_files(contents)
     except OSError as error:
         raise UserError(
-            f"The folds cannot be written to {preprocessed} ({error}); nothing was changed. Mend that and retry."
+            f"The folds cannot be written to {preprocessed} ({error}); nothing was changed. Fix that and retry."
         ) from error
 
 

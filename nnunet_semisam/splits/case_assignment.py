@@ -14,7 +14,7 @@ VALIDATION_SHARE = 5  # a fifth, as in nnU-Net's five folds
 
 
 @dataclass(frozen=True)
-class Roles:
+class CaseAssignment:
     """Which group plays which part.
 
     Attributes:
@@ -42,13 +42,13 @@ class Roles:
         return [*dict.fromkeys([*max(self.labeled, key=len), *self.train]), *self.val]
 
 
-def roles_from_order(
+def assignment_from_order(
     labeled: Sequence[str],
     val: Sequence[str] | None,
     order: Sequence[str],
     missing: Collection[str] = (),
     members: Mapping[str, Sequence[str]] | None = None,
-) -> Roles:
+) -> CaseAssignment:
     """Take the labeled groups from the start of an order and the validation groups from its end.
 
     Args:
@@ -75,35 +75,35 @@ def roles_from_order(
     notes = []
     if not chosen and len(budgets[0]) == 1:
         notes.append(f"the only labeled one, {budgets[0][0]}, validates on itself: its Dice says nothing about others")
-    return Roles(budgets, [group for group in rest if group not in missing], chosen, notes=notes)
+    return CaseAssignment(budgets, [group for group in rest if group not in missing], chosen, notes=notes)
 
 
 def make_folds(
-    roles: Roles, cases_of: Callable[[str], list[str]], hide: bool | None = None
+    assignment: CaseAssignment, cases_of: Callable[[str], list[str]], hide: bool | None = None
 ) -> tuple[list[dict[str, list[str]]], list[dict[str, Any]]]:
     """Return the folds, and for each how many and which groups it trains on.
 
     Without validation groups, the labeled ones are cut into ``min(5, n)`` folds.
 
     Args:
-        roles: Who plays which part.
+        assignment: Which group is labeled, unlabeled, for validation or for testing.
         cases_of: Returns the case identifiers of a group.
         hide: Whether other groups are there with labels that ``"unlabeled"`` lists must hide; by default they are
             where there are several budgets.
     """
-    hide = len(roles.labeled) > 1 if hide is None else hide
+    hide = len(assignment.labeled) > 1 if hide is None else hide
 
     def others(labeled: Sequence[str]) -> list[str]:
-        return [name for name in roles.train if hide and name not in labeled]
+        return [name for name in assignment.train if hide and name not in labeled]
 
-    if roles.val:
-        folds = [fold_of_budget(labeled, others(labeled), roles.val, cases_of) for labeled in roles.labeled]
+    if assignment.val:
+        folds = [fold_of_budget(labeled, others(labeled), assignment.val, cases_of) for labeled in assignment.labeled]
     else:
-        group_of = {case: name for name in roles.labeled[0] for case in cases_of(name)}
-        hidden = sorted(case for name in others(roles.labeled[0]) for case in cases_of(name))
+        group_of = {case: name for name in assignment.labeled[0] for case in cases_of(name)}
+        hidden = sorted(case for name in others(assignment.labeled[0]) for case in cases_of(name))
         folds = make_splits(list(group_of), group_of.__getitem__)
         folds = [{**fold, "unlabeled": hidden} for fold in folds] if hidden else folds
-    order = max(roles.labeled, key=len)
+    order = max(assignment.labeled, key=len)
     trained = [[name for name in order if set(cases_of(name)) & set(fold["train"])] for fold in folds]
     return folds, [{"budget": len(names), "labeled_patients": names} for names in trained]
 

@@ -90,7 +90,7 @@ def _digest(job: tuple[tuple[str, ...], dict]) -> str:
         return hash_of_voxels(reader.read_images(images)[0])
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise UserError(f"{', '.join(images)} cannot be read: {reason[0]}. Mend or remove the case.") from error
+        raise UserError(f"{', '.join(images)} cannot be read: {reason[0]}. Fix or remove the case.") from error
 
 
 def refuse_leaks(leaks: Sequence[str], raw: Path) -> None:

@@ -79,7 +79,7 @@ def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_
                 shutil.copy(raw / "dataset.json", preprocessed)
             write_json(target, plans)
         except OSError as error:
-            raise UserError(f"The plans cannot be written to {target} ({error}). Mend that and retry.") from error
+            raise UserError(f"The plans cannot be written to {target} ({error}). Fix that and retry.") from error
     return target
 
 

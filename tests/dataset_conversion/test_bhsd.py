@@ -132,12 +132,12 @@ def test_tilted_gantry_is_turned_to_right_angles_so_that_itk_reads_it(odd, data)
     assert "axes are not at right angles (tilted gantry?)" in "\n".join(odd.notes)
 
 
-def test_geometry_of_mended_files_is_that_of_copied_ones(odd, data):
+def test_geometry_of_fixed_files_is_that_of_copied_ones(odd, data):
     """The same affine, read by ITK and by our own reader, must give the same numbers."""
     copied = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[2]}_0000.nii.gz"))
-    mended = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[4]}_0000.nii.gz"))
+    fixed = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[4]}_0000.nii.gz"))
     for name in ("GetSpacing", "GetOrigin", "GetDirection"):
-        np.testing.assert_allclose(getattr(copied, name)(), getattr(mended, name)(), atol=1e-6)
+        np.testing.assert_allclose(getattr(copied, name)(), getattr(fixed, name)(), atol=1e-6)
 
 
 def test_notes_are_kept_for_later_runs(convert, odd):
