@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 if __name__ == "__main__" and not __package__:  # run as a script: make the relative imports below work
@@ -60,7 +60,8 @@ class AcdcConverter(DatasetConverter):
         findings: list[str] = []
         patients = read_patients(source / "training")
         official = read_patients(source / "testing") if (source / "testing").is_dir() else {}
-        left_out = check_left_out([*map(default_group, args.leave_out)], [*patients, *official], source)
+        to_leave_out = [default_group(case) for case in args.leave_out]
+        left_out = check_left_out(to_leave_out, [*patients, *official], source)
         for name in left_out:
             patients.pop(name, None)
             official.pop(name, None)
@@ -68,13 +69,19 @@ class AcdcConverter(DatasetConverter):
             assignment = assign_ssl4mis(args.labeled, patients)
         else:
             assignment = assign_5fold(args.labeled, patients, args.seed)
-        used = [*assignment.train, *assignment.val, *assignment.test]
-        findings += [text for name in used for text in check_patient(patients[name])]
-        findings += [text for patient in official.values() for text in check_patient(patient)]
+        for name in (*assignment.train, *assignment.val, *assignment.test):
+            findings += check_patient(patients[name])
+        for patient in official.values():
+            findings += check_patient(patient)
         cases = training_cases(assignment, patients, findings) + test_cases(assignment, patients, official, findings)
         splits, budgets = make_folds(assignment, lambda name: patients[name].identifiers())
-        more = {"seed": args.seed} if args.split == "5fold" else {}
-        more |= {"left_out": left_out} if left_out else {}
+        settings = {"split": args.split, "labeled_patients": assignment.labeled}
+        if args.split == "5fold":
+            settings["seed"] = args.seed
+        notes = list(assignment.notes)
+        if left_out:
+            settings["left_out"] = left_out
+            notes.append(f"left out as asked: {', '.join(left_out)}")
         return Conversion(
             name=self.dataset_name,
             source=source,
@@ -85,8 +92,8 @@ class AcdcConverter(DatasetConverter):
             budgets=budgets,
             grouping=Grouping(None, assignment.order, assignment.val),
             test_sets=name_test_sets(assignment, patients, official),
-            settings={"split": args.split, "labeled_patients": assignment.labeled, **more},
-            notes=[*assignment.notes, *([f"left out as asked: {', '.join(left_out)}"] if left_out else [])],
+            settings=settings,
+            notes=notes,
             findings=findings,
             can_leave_out=True,
         )
@@ -103,13 +110,13 @@ def training_cases(assignment: CaseAssignment, patients: Mapping[str, Patient], 
         patients: All patients of ``training``.
         findings: Labels that are needed and missing are added here.
     """
-    with_labels = assignment.with_labels
-    findings += [text for name in with_labels for text in missing_labels(patients[name])]
-    unlabeled = [name for name in assignment.train if name not in with_labels]
-    return [
-        *(case for name in with_labels for case in patients[name].cases("Tr", with_labels=True)),
-        *(case for name in unlabeled for case in patients[name].cases("Ul", with_labels=False)),
-    ]
+    cases: list[Case] = []
+    for name in assignment.with_labels:
+        findings += missing_labels(patients[name])
+        cases += patients[name].cases("Tr", with_labels=True)
+    for name in assignment.unlabeled:
+        cases += patients[name].cases("Ul", with_labels=False)
+    return cases
 
 
 def test_cases(
@@ -125,25 +132,32 @@ def test_cases(
         official: All patients of ``testing``.
         findings: Labels that are needed and missing are added here.
     """
-    labeled = [patients[name] for name in assignment.test] + [patient for patient in official.values() if patient.labels]
-    bare = [patient for patient in official.values() if not patient.labels]
-    findings += [text for patient in labeled for text in missing_labels(patient)]
-    return [
-        *(case for patient in labeled for case in patient.cases("Ts", with_labels=True)),
-        *(case for patient in bare for case in patient.cases("Ts", with_labels=False)),
-    ]
+    labeled = [patients[name] for name in assignment.test]
+    labeled += [patient for patient in official.values() if patient.labels]
+    cases: list[Case] = []
+    for patient in labeled:
+        findings += missing_labels(patient)
+        cases += patient.cases("Ts", with_labels=True)
+    for patient in official.values():
+        if not patient.labels:
+            cases += patient.cases("Ts", with_labels=False)
+    return cases
 
 
 def name_test_sets(
     assignment: CaseAssignment, patients: Mapping[str, Patient], official: Mapping[str, Patient]
 ) -> dict[str, list[str]]:
     """Return the cases of each test set in imagesTs: published numbers are for one of them, never for both."""
-    members = {"ssl4mis": [patients[name] for name in assignment.test], "official": list(official.values())}
-    return {
-        name: sorted(case for patient in test_patients for case in patient.identifiers())
-        for name, test_patients in members.items()
-        if test_patients
-    }
+    test_sets = {}
+    if assignment.test:
+        test_sets["ssl4mis"] = _cases_of([patients[name] for name in assignment.test])
+    if official:
+        test_sets["official"] = _cases_of(list(official.values()))
+    return test_sets
+
+
+def _cases_of(patients: Sequence[Patient]) -> list[str]:
+    return sorted(case for patient in patients for case in patient.identifiers())
 
 
 if __name__ == "__main__":

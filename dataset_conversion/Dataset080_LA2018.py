@@ -21,7 +21,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.splits.case_assignment import make_folds, assignment_from_order
+from nnunet_semisam.splits.case_assignment import assignment_from_order, make_folds
 from nnunet_semisam.splits.label_budgets import Grouping
 
 from .command_line import run_script
@@ -65,14 +65,15 @@ class LAConverter(DatasetConverter):
         assignment = assignment_from_order(args.labeled, args.val, train, missing=set(train) - set(here))
         testing = [name for name in test if name in here]
         splits, budgets = make_folds(assignment, lambda name: [name])
-        cases = [
-            *(self._case(folder / name, form, "Tr") for name in assignment.with_labels),
-            *(self._case(folder / name, form, "Ul") for name in assignment.train if name not in assignment.with_labels),
-            *(self._case(folder / name, form, "Ts") for name in testing),
-        ]
-        notes = [*assignment.notes, f"order of the labels and test cases: {origin}", *([CROPPED] if form == "h5" else [])]
+        cases = [self._case(folder / name, form, "Tr") for name in assignment.with_labels]
+        cases += [self._case(folder / name, form, "Ul") for name in assignment.unlabeled]
+        cases += [self._case(folder / name, form, "Ts") for name in testing]
+        notes = [*assignment.notes, f"order of the labels and test cases: {origin}"]
+        if form == "h5":
+            notes.append(CROPPED)
         notes += missing_notes(train, test, here, left_out)
-        notes += [] if test else ["no test case is there: the field's are the last 20 of the 100 identifiers"]
+        if not test:
+            notes.append("no test case is there: the field's are the last 20 of the 100 identifiers")
         return Conversion(
             name=self.dataset_name,
             source=folder,
@@ -83,7 +84,12 @@ class LAConverter(DatasetConverter):
             budgets=budgets,
             grouping=Grouping(None, assignment.order, assignment.val),
             test_sets={"official": sorted(testing)} if testing else {},
-            settings={"format": form, "labeled_cases": assignment.labeled, "val_cases": assignment.val, "left_out": left_out},
+            settings={
+                "format": form,
+                "labeled_cases": assignment.labeled,
+                "val_cases": assignment.val,
+                "left_out": left_out,
+            },
             notes=notes,
             can_leave_out=True,
         )

@@ -27,7 +27,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     __package__ = "dataset_conversion"
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.splits.case_assignment import CaseAssignment, make_folds, assignment_from_order
+from nnunet_semisam.splits.case_assignment import CaseAssignment, assignment_from_order, make_folds
 from nnunet_semisam.splits.label_budgets import Grouping, group_function
 
 from .command_line import run_script
@@ -79,7 +79,8 @@ class BHSDConverter(DatasetConverter):
         assignment = assignment_from_order(args.labeled, args.val, list(members), missing, members)
         test = [case for case in official.test if case in here]
         notes = [*assignment.notes, *missing_notes(official.train, official.test, here, left_out)]
-        pool = more_unlabeled(download, official, [*assignment.val, *map(patient_of, test)], left_out, args.unlabeled, notes)
+        kept = [*assignment.val, *(patient_of(case) for case in test)]
+        pool = more_unlabeled(download, official, kept, left_out, args.unlabeled, notes)
         findings = [*download.findings, *shared_patients(assignment, members, test)]
         cases = make_cases(download, assignment, members, test, pool, notes, findings)
         intensities, text = detect_intensities(args.intensities, cases)
@@ -110,9 +111,11 @@ class BHSDConverter(DatasetConverter):
 
 def patients_of(listed: Sequence[str], here: Sequence[str]) -> dict[str, list[str]]:
     """Return patient -> those of the listed cases that are there, both in the order of the list."""
-    members: dict[str, list[str]] = {patient_of(case): [] for case in listed}
+    members: dict[str, list[str]] = {}
     for case in listed:
-        members[patient_of(case)] += [case] if case in here else []
+        cases = members.setdefault(patient_of(case), [])
+        if case in here:
+            cases.append(case)
     return members
 
 
@@ -138,25 +141,32 @@ def make_cases(
     """
     odd: dict[str, list[Oddity]] = {}
 
-    def labeled(case: str, part: str) -> Case | None:
+    cases: list[Case] = []
+
+    def add_labeled(case: str, part: str) -> None:
         if case not in download.labels:
             findings.append(f"{download.images[case]}: has no label in 'ground truths'. Add it, or --leave-out {case}.")
-            return None
+            return
         image, odd[case] = source_of(download.images[case])
         label, odd[f"{case} (label)"] = label_source_of(download.labels[case], download.images[case])
-        return Case(case, (image,), label, part)
+        cases.append(Case(case, (image,), label, part))
 
-    def unlabeled(case: str, path: Path) -> Case:
+    def add_unlabeled(case: str, path: Path) -> None:
         image, odd[case] = source_of(path)
-        return Case(case, (image,), None, "Ul")
+        cases.append(Case(case, (image,), None, "Ul"))
 
-    with_labels = [case for patient in assignment.with_labels for case in members[patient]]
-    cases = [labeled(case, part) for part, names in (("Tr", with_labels), ("Ts", test)) for case in names]
-    rest = [case for patient in assignment.train if patient not in assignment.with_labels for case in members[patient]]
-    cases += [unlabeled(case, download.images[case]) for case in rest]
-    cases += [unlabeled(case, download.unlabeled[case]) for case in pool]
+    for patient in assignment.with_labels:
+        for case in members[patient]:
+            add_labeled(case, "Tr")
+    for case in test:
+        add_labeled(case, "Ts")
+    for patient in assignment.unlabeled:
+        for case in members[patient]:
+            add_unlabeled(case, download.images[case])
+    for case in pool:
+        add_unlabeled(case, download.unlabeled[case])
     notes += summarise(odd)
-    return [case for case in cases if case is not None]
+    return cases
 
 
 def more_unlabeled(
@@ -189,17 +199,21 @@ def more_unlabeled(
         )
     if not download.unlabeled:
         notes.append("there is no folder unlabel_1980: unlabeled are the rest of the 96 training cases only")
-    listed = {*official.train, *official.test}
-    leaking = [case for case in download.unlabeled if case in listed or patient_of(case) in kept]
+    of_label_192 = {*official.train, *official.test}
+    leaking = [case for case in download.unlabeled if case in of_label_192 or patient_of(case) in kept]
     if leaking:
         notes.append(f"left out of unlabel_1980, patients of label_192 that validate or test: {name_some(leaking)}")
-    return [case for case in sorted(download.unlabeled) if case not in {*leaking, *left_out}][:count]
+    usable = [case for case in sorted(download.unlabeled) if case not in {*leaking, *left_out}]
+    return usable[:count]
 
 
 def shared_patients(assignment: CaseAssignment, members: Mapping[str, Sequence[str]], test: Sequence[str]) -> list[str]:
     """Return a finding for patients that are on both sides of the official split."""
-    tested = set(map(patient_of, test))
-    shared = [case for patient in [*assignment.train, *assignment.val] if patient in tested for case in members[patient]]
+    tested = {patient_of(case) for case in test}
+    shared = []
+    for patient in [*assignment.train, *assignment.val]:
+        if patient in tested:
+            shared += members[patient]
     if not shared:
         return []
     return [

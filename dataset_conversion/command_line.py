@@ -64,7 +64,7 @@ def _what_was_made(result: Result) -> list[str]:
     for fold, (split, budget) in enumerate(zip(conversion.splits, conversion.budgets, strict=True)):
         hidden = f", {len(split['unlabeled'])} hide their labels" if "unlabeled" in split else ""
         lines.append(
-            f"  fold {fold}: {len(split['train'])} training cases (labeled patients: {budget['budget']}), "
+            f"  fold {fold}: {len(split['train'])} training cases (labeled patients: {budget.count}), "
             f"{len(split['val'])} validation cases{hidden}"
         )
     lines += [f"note: {note}" for note in result.notes]

@@ -20,7 +20,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     __package__ = "dataset_conversion"
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.splits.case_assignment import CaseAssignment, last_groups, make_folds, assignment_from_order
+from nnunet_semisam.splits.case_assignment import CaseAssignment, assignment_from_order, last_groups, make_folds
 from nnunet_semisam.splits.group_selection import as_name
 from nnunet_semisam.splits.label_budgets import (
     SEED,
@@ -35,7 +35,7 @@ from .command_line import run_script
 from .converter import DatasetConverter, add_leave_out, add_val
 from .reading.case import Case, Conversion
 from .reading.nnunet_files import find_raw_dataset, read_raw_dataset
-from .reading.raw_dataset import Files, RawDataset
+from .reading.raw_dataset import CaseFiles, RawDataset
 from .writing.guards import dataset_folder_name
 
 
@@ -86,7 +86,8 @@ class NNUNetConverter(DatasetConverter):
         groups = members_of(dataset.train, group_of)
         assignment = choose_assignment(args, written, groups)
         notes = [*dataset.notes, *assignment.notes]
-        notes += [f"left out as asked: {', '.join(left_out)}"] if left_out else []
+        if left_out:
+            notes.append(f"left out as asked: {', '.join(left_out)}")
         cases = make_cases(dataset, assignment, groups, group_of, notes)
         splits, budgets = make_folds(assignment, groups.__getitem__)
         return Conversion(
@@ -115,7 +116,9 @@ class NNUNetConverter(DatasetConverter):
         )
 
 
-def choose_assignment(args: argparse.Namespace, written: Grouping, groups: Mapping[str, Sequence[str]]) -> CaseAssignment:
+def choose_assignment(
+    args: argparse.Namespace, written: Grouping, groups: Mapping[str, Sequence[str]]
+) -> CaseAssignment:
     """Return which group is labeled, validates, and tests.
 
     Args:
@@ -128,22 +131,27 @@ def choose_assignment(args: argparse.Namespace, written: Grouping, groups: Mappi
     """
     order, val = labeling_order(written, groups, args.group, args.seed, args.order)
     test = last_groups("--test", args.test, order, groups)
-    val = [as_name(group) for group in val or [] if group not in test] or None
     rest = [group for group in order if group not in test]
-    return replace(assignment_from_order(args.labeled, args.val or val, rest, members=groups), test=test)
+    val_words = args.val or [as_name(group) for group in val or [] if group not in test] or None
+    return replace(assignment_from_order(args.labeled, val_words, rest, members=groups), test=test)
 
 
 def name_test_sets(dataset: RawDataset, held_out: Sequence[str]) -> dict[str, list[str]]:
     """Return the cases of each test set; images without labels judge nothing and are none where others do."""
-    judging = not held_out or any(label is not None for _, label in dataset.test.values())
-    sets = {"official": sorted(dataset.test) if judging else [], "held_out": sorted(held_out)}
-    return {name: cases for name, cases in sets.items() if cases}
+    has_labels = any(files.label is not None for files in dataset.test.values())
+    test_sets = {}
+    if dataset.test and (has_labels or not held_out):
+        test_sets["official"] = sorted(dataset.test)
+    if held_out:
+        test_sets["held_out"] = sorted(held_out)
+    return test_sets
 
 
 def shared_patients(dataset: RawDataset, assignment: CaseAssignment, group_of: Callable[[str], str]) -> list[str]:
     """Return a finding for the test cases of the source whose patients also train or validate."""
     used = {*assignment.train, *assignment.val}
-    if not (shared := sorted(name for name in dataset.test if group_of(name) in used)):
+    shared = sorted(name for name in dataset.test if group_of(name) in used)
+    if not shared:
         return []
     return [
         f"{dataset.folder / 'imagesTs'}: {len(shared)} test cases are of patients that also train or validate: "
@@ -168,12 +176,7 @@ def make_cases(
         group_of: Returns the group of a case.
         notes: What is left out is added here.
     """
-
-    def case(name: str, files: Files, part: str) -> Case:
-        return Case(name, files[0], None if part == "Ul" else files[1], part)
-
-    hidden = [group for group in assignment.train if group not in assignment.with_labels]
-    kept = {*assignment.val, *assignment.test, *map(group_of, dataset.test)}
+    kept = {*assignment.val, *assignment.test, *(group_of(name) for name in dataset.test)}
     leaking = [name for name in dataset.unlabeled if group_of(name) in kept]
     if dataset.bare:
         notes.append(
@@ -181,13 +184,24 @@ def make_cases(
         )
     if leaking:
         notes.append(f"left out of imagesUl, their patients validate or test: {name_some(leaking)}")
-    return [
-        *(case(name, dataset.train[name], "Tr") for group in assignment.with_labels for name in groups[group]),
-        *(case(name, dataset.train[name], "Ul") for group in hidden for name in groups[group]),
-        *(case(name, files, "Ul") for name, files in dataset.unlabeled.items() if name not in leaking),
-        *(case(name, dataset.train[name], "Ts") for group in assignment.test for name in groups[group]),
-        *(case(name, files, "Ts") for name, files in dataset.test.items()),
-    ]
+    cases: list[Case] = []
+    for group in assignment.with_labels:
+        cases += [_labeled(name, dataset.train[name], "Tr") for name in groups[group]]
+    for group in assignment.unlabeled:
+        cases += [_unlabeled(name, dataset.train[name]) for name in groups[group]]
+    cases += [_unlabeled(name, files) for name, files in dataset.unlabeled.items() if name not in leaking]
+    for group in assignment.test:
+        cases += [_labeled(name, dataset.train[name], "Ts") for name in groups[group]]
+    cases += [_labeled(name, files, "Ts") for name, files in dataset.test.items()]
+    return cases
+
+
+def _labeled(name: str, files: CaseFiles, part: str) -> Case:
+    return Case(name, files.images, files.label, part)
+
+
+def _unlabeled(name: str, files: CaseFiles) -> Case:
+    return Case(name, files.images, None, "Ul")
 
 
 def new_name(name: str | None, folder: Path) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.json_files import read_object
 
 HOME = "https://huggingface.co/datasets/WuBiao/BHSD"
 LABELED, LABELS = "images", ("ground truths", "ground_truths")
@@ -86,15 +86,14 @@ def read_official(download: Download, folder: Path) -> Official:
             f"{choices[0]} is missing. It holds the official split and the names of the labels, and is not in the zip "
             f"files: get it from {HOME} or https://github.com/White65534/BHSD and put it there."
         )
+    needed = 'must hold "labels" like {"0": "background", "1": "epidural"} and the lists "training" and "test"'
+    content = read_object(path, f"It {needed}. Get it again from {HOME}.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         labels = {str(name): int(value) for value, name in content["labels"].items()}
-        train, test = ([_case_of(entry) for entry in content[key]] for key in ("training", "test"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f'{path} must hold "labels" like {{"0": "background", "1": "epidural"}} and the lists "training" and '
-            f'"test", got {type(error).__name__}: {error}. Get it again from {HOME}.'
-        ) from error
+        train = [_case_of(entry) for entry in content["training"]]
+        test = [_case_of(entry) for entry in content["test"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} {needed}, got {type(error).__name__}: {error}. Get it again from {HOME}.") from error
     _check_official(path, labels, train, test)
     return Official(labels, train, test)
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.splits.case_assignment import choose_labeled, last_groups, assignment_from_order
+from nnunet_semisam.splits.case_assignment import assignment_from_order, choose_labeled, last_groups
 from nnunet_semisam.splits.group_selection import as_name
 
 PADDED = {f"{i:03d}": [f"{i:03d}"] for i in range(1, 13)}
