@@ -90,6 +90,9 @@ class NNUNetConverter(DatasetConverter):
             notes.append(f"left out as asked: {', '.join(left_out)}")
         cases = make_cases(dataset, assignment, groups, group_of, notes)
         splits, budgets = make_folds(assignment, groups.__getitem__)
+        held_out = [case for group in assignment.test for case in groups[group]]
+        findings = [finding.text for finding in dataset.findings]
+        findings += shared_patients(dataset, assignment, group_of)
         return Conversion(
             name=name,
             source=folder,
@@ -99,7 +102,7 @@ class NNUNetConverter(DatasetConverter):
             splits=splits,
             budgets=budgets,
             grouping=Grouping(pattern, assignment.order, assignment.val),
-            test_sets=name_test_sets(dataset, [case for group in assignment.test for case in groups[group]]),
+            test_sets=name_test_sets(dataset, held_out),
             settings={
                 "labeled_patients": assignment.labeled,
                 "val_patients": assignment.val,
@@ -108,7 +111,7 @@ class NNUNetConverter(DatasetConverter):
                 "left_out": left_out,
             },
             notes=notes,
-            findings=[*(finding.text for finding in dataset.findings), *shared_patients(dataset, assignment, group_of)],
+            findings=findings,
             headers_may_differ=True,
             can_leave_out=True,
             more_json=dataset.more_json,

@@ -57,7 +57,7 @@ def find_download(folder: Path) -> Download:
         hint = f"Unpack {packed} there." if packed.is_file() else f"Get label_192.zip from {HOME} and unpack it there."
         raise UserError(f"-i {folder} must hold label_192/images and 'label_192/ground truths'. {hint}")
     findings: list[str] = []
-    more = [path for base in (folder, home.parent) for path in sorted(base.glob("unlabel_*"))]
+    more = [*sorted(folder.glob("unlabel_*")), *sorted(home.parent.glob("unlabel_*"))]
     unpacked = next((path for path in more if path.is_dir()), None)
     return Download(
         home=home,
@@ -104,7 +104,8 @@ def _check_official(path: Path, labels: dict[str, int], train: list[str], test: 
         raise UserError(f"{path}: labels must count from 0, the background, upwards; got {labels}. Get it again.")
     if not train or not test:
         raise UserError(f"{path} lists {len(train)} training and {len(test)} test cases. Get it again from {HOME}.")
-    if repeated := sorted({case for case in everyone if everyone.count(case) > 1}):
+    repeated = sorted({case for case in everyone if everyone.count(case) > 1})
+    if repeated:
         raise UserError(f"{path} lists {', '.join(repeated[:5])} more than once. Get it again from {HOME}.")
 
 
@@ -126,6 +127,7 @@ def _files(folder: Path, findings: list[str]) -> dict[str, Path]:
         hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
         if path.is_dir() or hidden or path.suffix in (".json", ".txt", ".csv", ".md"):
             continue
-        if (other := files.setdefault(_stem(path.name), path)) != path:
+        other = files.setdefault(_stem(path.name), path)
+        if other != path:
             findings.append(f"{path}: is the same case as {other}. Remove one of the two.")
     return files

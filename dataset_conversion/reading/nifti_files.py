@@ -156,10 +156,12 @@ def source_of(path: Path) -> tuple[Source, list[Oddity]]:
         header = header_oddities(read_header(path))
     except (OSError, ValueError):
         return Source(path, read_nifti), []
-    rewrite = [*([] if compressed else [NOT_COMPRESSED]), *header]
-    if path.name.endswith(".nii.gz"):
-        return (Source(path, read_nifti, rewrite=True), rewrite) if rewrite else (Source(path), [])
-    return Source(path, read_nifti, rewrite=bool(rewrite)), [NO_SUFFIX, *rewrite]
+    needs_rewriting = header if compressed else [NOT_COMPRESSED, *header]
+    if not path.name.endswith(".nii.gz"):
+        return Source(path, read_nifti, rewrite=bool(needs_rewriting)), [NO_SUFFIX, *needs_rewriting]
+    if needs_rewriting:
+        return Source(path, read_nifti, rewrite=True), needs_rewriting
+    return Source(path), []
 
 
 def label_source_of(path: Path, image: Path) -> tuple[Source, list[Oddity]]:
