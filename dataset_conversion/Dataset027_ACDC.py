@@ -14,22 +14,23 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 if __name__ == "__main__" and not __package__:  # run as a script: make the relative imports below work
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.splits.case_assignment import Roles, make_folds
+from nnunet_semisam.splits.case_assignment import CaseAssignment, make_folds
 from nnunet_semisam.splits.folds import default_group
 from nnunet_semisam.splits.label_budgets import Grouping
 
-from .acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
-from .acdc_splits import roles_5fold, roles_ssl4mis
-from .case import Case, Conversion
-from .common import DatasetConverter, add_leave_out
-from .listed_cases import check_left_out
+from .command_line import run_script
+from .converter import DatasetConverter, add_leave_out
+from .reading.acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
+from .reading.acdc_splits import assign_5fold, assign_ssl4mis
+from .reading.case import Case, Conversion
+from .reading.listed_cases import check_left_out
 
 
 class AcdcConverter(DatasetConverter):
@@ -59,21 +60,28 @@ class AcdcConverter(DatasetConverter):
         findings: list[str] = []
         patients = read_patients(source / "training")
         official = read_patients(source / "testing") if (source / "testing").is_dir() else {}
-        left_out = check_left_out([*map(default_group, args.leave_out)], [*patients, *official], source)
+        to_leave_out = [default_group(case) for case in args.leave_out]
+        left_out = check_left_out(to_leave_out, [*patients, *official], source)
         for name in left_out:
             patients.pop(name, None)
             official.pop(name, None)
         if args.split == "ssl4mis":
-            roles = roles_ssl4mis(args.labeled, patients)
+            assignment = assign_ssl4mis(args.labeled, patients)
         else:
-            roles = roles_5fold(args.labeled, patients, args.seed)
-        used = [*roles.train, *roles.val, *roles.test]
-        findings += [text for name in used for text in check_patient(patients[name])]
-        findings += [text for patient in official.values() for text in check_patient(patient)]
-        cases = training_cases(roles, patients, findings) + test_cases(roles, patients, official, findings)
-        splits, budgets = make_folds(roles, lambda name: patients[name].identifiers())
-        more = {"seed": args.seed} if args.split == "5fold" else {}
-        more |= {"left_out": left_out} if left_out else {}
+            assignment = assign_5fold(args.labeled, patients, args.seed)
+        for name in (*assignment.train, *assignment.val, *assignment.test):
+            findings += check_patient(patients[name])
+        for patient in official.values():
+            findings += check_patient(patient)
+        cases = training_cases(assignment, patients, findings) + test_cases(assignment, patients, official, findings)
+        splits, budgets = make_folds(assignment, lambda name: patients[name].identifiers())
+        settings = {"split": args.split, "labeled_patients": assignment.labeled}
+        if args.split == "5fold":
+            settings["seed"] = args.seed
+        notes = list(assignment.notes)
+        if left_out:
+            settings["left_out"] = left_out
+            notes.append(f"left out as asked: {', '.join(left_out)}")
         return Conversion(
             name=self.dataset_name,
             source=source,
@@ -82,70 +90,75 @@ class AcdcConverter(DatasetConverter):
             labels={"background": 0, "RV": 1, "MYO": 2, "LV": 3},
             splits=splits,
             budgets=budgets,
-            grouping=Grouping(None, roles.order, roles.val),
-            test_sets=name_test_sets(roles, patients, official),
-            settings={"split": args.split, "labeled_patients": roles.labeled, **more},
-            notes=[*roles.notes, *([f"left out as asked: {', '.join(left_out)}"] if left_out else [])],
+            grouping=Grouping(None, assignment.order, assignment.val),
+            test_sets=name_test_sets(assignment, patients, official),
+            settings=settings,
+            notes=notes,
             findings=findings,
             can_leave_out=True,
         )
 
 
-def training_cases(roles: Roles, patients: Mapping[str, Patient], findings: list[str]) -> list[Case]:
+def training_cases(assignment: CaseAssignment, patients: Mapping[str, Patient], findings: list[str]) -> list[Case]:
     """Return the cases of imagesTr and imagesUl.
 
     With one budget, only labeled and validation patients keep their labels. With several, all do, and the folds'
     ``"unlabeled"`` lists hide them.
 
     Args:
-        roles: Who plays which part.
+        assignment: Which group is labeled, unlabeled, for validation or for testing.
         patients: All patients of ``training``.
         findings: Labels that are needed and missing are added here.
     """
-    with_labels = roles.with_labels
-    findings += [text for name in with_labels for text in missing_labels(patients[name])]
-    unlabeled = [name for name in roles.train if name not in with_labels]
-    return [
-        *(case for name in with_labels for case in patients[name].cases("Tr", with_labels=True)),
-        *(case for name in unlabeled for case in patients[name].cases("Ul", with_labels=False)),
-    ]
+    cases: list[Case] = []
+    for name in assignment.with_labels:
+        findings += missing_labels(patients[name])
+        cases += patients[name].cases("Tr", with_labels=True)
+    for name in assignment.unlabeled:
+        cases += patients[name].cases("Ul", with_labels=False)
+    return cases
 
 
 def test_cases(
-    roles: Roles, patients: Mapping[str, Patient], official: Mapping[str, Patient], findings: list[str]
+    assignment: CaseAssignment, patients: Mapping[str, Patient], official: Mapping[str, Patient], findings: list[str]
 ) -> list[Case]:
     """Return the cases of imagesTs: the split's own test patients, and all of the official ``testing`` folder.
 
     Official test patients may come without labels, as they did for years, but not with half of them.
 
     Args:
-        roles: Who plays which part.
+        assignment: Which group is labeled, unlabeled, for validation or for testing.
         patients: All patients of ``training``.
         official: All patients of ``testing``.
         findings: Labels that are needed and missing are added here.
     """
-    labeled = [patients[name] for name in roles.test] + [patient for patient in official.values() if patient.labels]
-    bare = [patient for patient in official.values() if not patient.labels]
-    findings += [text for patient in labeled for text in missing_labels(patient)]
-    return [
-        *(case for patient in labeled for case in patient.cases("Ts", with_labels=True)),
-        *(case for patient in bare for case in patient.cases("Ts", with_labels=False)),
-    ]
+    labeled = [patients[name] for name in assignment.test]
+    labeled += [patient for patient in official.values() if patient.labels]
+    cases: list[Case] = []
+    for patient in labeled:
+        findings += missing_labels(patient)
+        cases += patient.cases("Ts", with_labels=True)
+    for patient in official.values():
+        if not patient.labels:
+            cases += patient.cases("Ts", with_labels=False)
+    return cases
 
 
 def name_test_sets(
-    roles: Roles, patients: Mapping[str, Patient], official: Mapping[str, Patient]
+    assignment: CaseAssignment, patients: Mapping[str, Patient], official: Mapping[str, Patient]
 ) -> dict[str, list[str]]:
     """Return the cases of each test set in imagesTs: published numbers are for one of them, never for both."""
-    members = {"ssl4mis": [patients[name] for name in roles.test], "official": list(official.values())}
-    return {
-        name: sorted(case for patient in test_patients for case in patient.identifiers())
-        for name, test_patients in members.items()
-        if test_patients
-    }
+    test_sets = {}
+    if assignment.test:
+        test_sets["ssl4mis"] = _cases_of([patients[name] for name in assignment.test])
+    if official:
+        test_sets["official"] = _cases_of(list(official.values()))
+    return test_sets
+
+
+def _cases_of(patients: Sequence[Patient]) -> list[str]:
+    return sorted(case for patient in patients for case in patient.identifiers())
 
 
 if __name__ == "__main__":
-    from nnunet_semisam.commands.convert import run_script
-
     sys.exit(run_script(AcdcConverter()))

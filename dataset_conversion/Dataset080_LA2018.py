@@ -21,13 +21,14 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     __package__ = "dataset_conversion"
 
-from nnunet_semisam.splits.case_assignment import make_folds, roles_from_order
+from nnunet_semisam.splits.case_assignment import assignment_from_order, make_folds
 from nnunet_semisam.splits.label_budgets import Grouping
 
-from .case import Case, Conversion
-from .common import DatasetConverter, add_leave_out, add_val
-from .la_files import find_cases, read_lists, require_h5py, sources_of
-from .listed_cases import check_left_out, missing_notes
+from .command_line import run_script
+from .converter import DatasetConverter, add_leave_out, add_val
+from .reading.case import Case, Conversion
+from .reading.la_files import find_cases, read_lists, require_h5py, sources_of
+from .reading.listed_cases import check_left_out, missing_notes
 
 CROPPED = (
     "the h5 files were cropped in x and y around the ground truth by their authors, so images give part of the "
@@ -61,17 +62,18 @@ class LAConverter(DatasetConverter):
         train, test, origin = read_lists(folder, everyone)
         left_out = check_left_out(args.leave_out, [*train, *test], folder)
         here = [name for name in everyone if name not in left_out]
-        roles = roles_from_order(args.labeled, args.val, train, missing=set(train) - set(here))
+        assignment = assignment_from_order(args.labeled, args.val, train, missing=set(train) - set(here))
         testing = [name for name in test if name in here]
-        splits, budgets = make_folds(roles, lambda name: [name])
-        cases = [
-            *(self._case(folder / name, form, "Tr") for name in roles.with_labels),
-            *(self._case(folder / name, form, "Ul") for name in roles.train if name not in roles.with_labels),
-            *(self._case(folder / name, form, "Ts") for name in testing),
-        ]
-        notes = [*roles.notes, f"order of the labels and test cases: {origin}", *([CROPPED] if form == "h5" else [])]
+        splits, budgets = make_folds(assignment, lambda name: [name])
+        cases = [self._case(folder / name, form, "Tr") for name in assignment.with_labels]
+        cases += [self._case(folder / name, form, "Ul") for name in assignment.unlabeled]
+        cases += [self._case(folder / name, form, "Ts") for name in testing]
+        notes = [*assignment.notes, f"order of the labels and test cases: {origin}"]
+        if form == "h5":
+            notes.append(CROPPED)
         notes += missing_notes(train, test, here, left_out)
-        notes += [] if test else ["no test case is there: the field's are the last 20 of the 100 identifiers"]
+        if not test:
+            notes.append("no test case is there: the field's are the last 20 of the 100 identifiers")
         return Conversion(
             name=self.dataset_name,
             source=folder,
@@ -80,9 +82,14 @@ class LAConverter(DatasetConverter):
             labels={"background": 0, "LA": 1},
             splits=splits,
             budgets=budgets,
-            grouping=Grouping(None, roles.order, roles.val),
+            grouping=Grouping(None, assignment.order, assignment.val),
             test_sets={"official": sorted(testing)} if testing else {},
-            settings={"format": form, "labeled_cases": roles.labeled, "val_cases": roles.val, "left_out": left_out},
+            settings={
+                "format": form,
+                "labeled_cases": assignment.labeled,
+                "val_cases": assignment.val,
+                "left_out": left_out,
+            },
             notes=notes,
             can_leave_out=True,
         )
@@ -93,6 +100,4 @@ class LAConverter(DatasetConverter):
 
 
 if __name__ == "__main__":
-    from nnunet_semisam.commands.convert import run_script
-
     sys.exit(run_script(LAConverter()))

@@ -27,21 +27,22 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     __package__ = "dataset_conversion"
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.splits.case_assignment import Roles, make_folds, roles_from_order
+from nnunet_semisam.splits.case_assignment import CaseAssignment, assignment_from_order, make_folds
 from nnunet_semisam.splits.label_budgets import Grouping, group_function
 
-from .bhsd_files import PATIENT, Download, Official, find_download, read_official
-from .bhsd_intensities import CHANNELS, detect_intensities, review
-from .case import Case, Conversion
-from .common import DatasetConverter, add_leave_out, add_val
-from .listed_cases import check_left_out, missing_notes
-from .nifti_files import Oddity, label_source_of, source_of, summarise
+from .command_line import run_script
+from .converter import DatasetConverter, add_leave_out, add_val
+from .reading.bhsd_files import PATIENT, Download, Official, find_download, read_official
+from .reading.bhsd_intensities import CHANNELS, detect_intensities, review
+from .reading.case import Case, Conversion
+from .reading.listed_cases import check_left_out, missing_notes
+from .reading.nifti_files import Oddity, label_source_of, source_of, summarise
 
 patient_of = group_function(PATIENT)
 
 
 class BHSDConverter(DatasetConverter):
-    """Converts BHSD; see the module's text for layout, roles and sources."""
+    """Converts BHSD; see the module's text for layout, case assignment and sources."""
 
     dataset_name = "BHSD"
     default_id = 192
@@ -75,14 +76,15 @@ class BHSDConverter(DatasetConverter):
         here = [case for case in download.images if case not in left_out]
         members = patients_of([case for case in official.train if case not in left_out], here)
         missing = [patient for patient, cases in members.items() if not cases]
-        roles = roles_from_order(args.labeled, args.val, list(members), missing, members)
+        assignment = assignment_from_order(args.labeled, args.val, list(members), missing, members)
         test = [case for case in official.test if case in here]
-        notes = [*roles.notes, *missing_notes(official.train, official.test, here, left_out)]
-        pool = more_unlabeled(download, official, [*roles.val, *map(patient_of, test)], left_out, args.unlabeled, notes)
-        findings = [*download.findings, *shared_patients(roles, members, test)]
-        cases = make_cases(download, roles, members, test, pool, notes, findings)
+        notes = [*assignment.notes, *missing_notes(official.train, official.test, here, left_out)]
+        kept = [*assignment.val, *(patient_of(case) for case in test)]
+        pool = more_unlabeled(download, official, kept, left_out, args.unlabeled, notes)
+        findings = [*download.findings, *shared_patients(assignment, members, test)]
+        cases = make_cases(download, assignment, members, test, pool, notes, findings)
         intensities, text = detect_intensities(args.intensities, cases)
-        splits, budgets = make_folds(roles, members.__getitem__)
+        splits, budgets = make_folds(assignment, members.__getitem__)
         notes.append(text)
         return Conversion(
             name=self.dataset_name,
@@ -92,11 +94,11 @@ class BHSDConverter(DatasetConverter):
             labels=official.labels,
             splits=splits,
             budgets=budgets,
-            grouping=Grouping(PATIENT, roles.order, roles.val),
+            grouping=Grouping(PATIENT, assignment.order, assignment.val),
             test_sets={"official": sorted(test)} if test else {},
             settings={
-                "labeled_patients": roles.labeled,
-                "val_patients": roles.val,
+                "labeled_patients": assignment.labeled,
+                "val_patients": assignment.val,
                 "intensities": intensities,
                 "left_out": left_out,
             },
@@ -109,15 +111,17 @@ class BHSDConverter(DatasetConverter):
 
 def patients_of(listed: Sequence[str], here: Sequence[str]) -> dict[str, list[str]]:
     """Return patient -> those of the listed cases that are there, both in the order of the list."""
-    members: dict[str, list[str]] = {patient_of(case): [] for case in listed}
+    members: dict[str, list[str]] = {}
     for case in listed:
-        members[patient_of(case)] += [case] if case in here else []
+        cases = members.setdefault(patient_of(case), [])
+        if case in here:
+            cases.append(case)
     return members
 
 
 def make_cases(
     download: Download,
-    roles: Roles,
+    assignment: CaseAssignment,
     members: Mapping[str, Sequence[str]],
     test: Sequence[str],
     pool: Sequence[str],
@@ -128,7 +132,7 @@ def make_cases(
 
     Args:
         download: The files.
-        roles: Which patient keeps labels, trains and validates.
+        assignment: Which patient keeps labels, trains and validates.
         members: Patient -> cases of the training list that are there.
         test: Official test cases that are there.
         pool: Cases of unlabel_1980 to use.
@@ -137,25 +141,32 @@ def make_cases(
     """
     odd: dict[str, list[Oddity]] = {}
 
-    def labeled(case: str, part: str) -> Case | None:
+    cases: list[Case] = []
+
+    def add_labeled(case: str, part: str) -> None:
         if case not in download.labels:
             findings.append(f"{download.images[case]}: has no label in 'ground truths'. Add it, or --leave-out {case}.")
-            return None
+            return
         image, odd[case] = source_of(download.images[case])
         label, odd[f"{case} (label)"] = label_source_of(download.labels[case], download.images[case])
-        return Case(case, (image,), label, part)
+        cases.append(Case(case, (image,), label, part))
 
-    def unlabeled(case: str, path: Path) -> Case:
+    def add_unlabeled(case: str, path: Path) -> None:
         image, odd[case] = source_of(path)
-        return Case(case, (image,), None, "Ul")
+        cases.append(Case(case, (image,), None, "Ul"))
 
-    with_labels = [case for patient in roles.with_labels for case in members[patient]]
-    cases = [labeled(case, part) for part, names in (("Tr", with_labels), ("Ts", test)) for case in names]
-    rest = [case for patient in roles.train if patient not in roles.with_labels for case in members[patient]]
-    cases += [unlabeled(case, download.images[case]) for case in rest]
-    cases += [unlabeled(case, download.unlabeled[case]) for case in pool]
+    for patient in assignment.with_labels:
+        for case in members[patient]:
+            add_labeled(case, "Tr")
+    for case in test:
+        add_labeled(case, "Ts")
+    for patient in assignment.unlabeled:
+        for case in members[patient]:
+            add_unlabeled(case, download.images[case])
+    for case in pool:
+        add_unlabeled(case, download.unlabeled[case])
     notes += summarise(odd)
-    return [case for case in cases if case is not None]
+    return cases
 
 
 def more_unlabeled(
@@ -188,17 +199,21 @@ def more_unlabeled(
         )
     if not download.unlabeled:
         notes.append("there is no folder unlabel_1980: unlabeled are the rest of the 96 training cases only")
-    listed = {*official.train, *official.test}
-    leaking = [case for case in download.unlabeled if case in listed or patient_of(case) in kept]
+    of_label_192 = {*official.train, *official.test}
+    leaking = [case for case in download.unlabeled if case in of_label_192 or patient_of(case) in kept]
     if leaking:
         notes.append(f"left out of unlabel_1980, patients of label_192 that validate or test: {name_some(leaking)}")
-    return [case for case in sorted(download.unlabeled) if case not in {*leaking, *left_out}][:count]
+    usable = [case for case in sorted(download.unlabeled) if case not in {*leaking, *left_out}]
+    return usable[:count]
 
 
-def shared_patients(roles: Roles, members: Mapping[str, Sequence[str]], test: Sequence[str]) -> list[str]:
+def shared_patients(assignment: CaseAssignment, members: Mapping[str, Sequence[str]], test: Sequence[str]) -> list[str]:
     """Return a finding for patients that are on both sides of the official split."""
-    tested = set(map(patient_of, test))
-    shared = [case for patient in [*roles.train, *roles.val] if patient in tested for case in members[patient]]
+    tested = {patient_of(case) for case in test}
+    shared = []
+    for patient in [*assignment.train, *assignment.val]:
+        if patient in tested:
+            shared += members[patient]
     if not shared:
         return []
     return [
@@ -208,6 +223,4 @@ def shared_patients(roles: Roles, members: Mapping[str, Sequence[str]], test: Se
 
 
 if __name__ == "__main__":
-    from nnunet_semisam.commands.convert import run_script
-
     sys.exit(run_script(BHSDConverter()))

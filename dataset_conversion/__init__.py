@@ -1,11 +1,12 @@
 """Data sets as nnU-Net raw datasets with labeled and unlabeled cases: one data set per file, all in ``CONVERTERS``."""
 
-from .case import Case, Conversion, Source
-from .common import CONVERTERS, DatasetConverter
+from .command_line import convert_and_report, run_script
+from .converter import CONVERTERS, DatasetConverter
 from .Dataset027_ACDC import AcdcConverter
 from .Dataset080_LA2018 import LAConverter
 from .Dataset192_BHSD import BHSDConverter
 from .from_nnunet import NNUNetConverter
+from .reading.case import Case, Conversion, Source
 
 CONVERTERS.register("acdc")(AcdcConverter)
 CONVERTERS.register("la")(LAConverter)
@@ -22,4 +23,6 @@ __all__ = [
     "LAConverter",
     "NNUNetConverter",
     "Source",
+    "convert_and_report",
+    "run_script",
 ]

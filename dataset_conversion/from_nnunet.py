@@ -20,7 +20,7 @@ if __name__ == "__main__" and not __package__:  # run as a script: make the rela
     __package__ = "dataset_conversion"
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.splits.case_assignment import Roles, last_groups, make_folds, roles_from_order
+from nnunet_semisam.splits.case_assignment import CaseAssignment, assignment_from_order, last_groups, make_folds
 from nnunet_semisam.splits.group_selection import as_name
 from nnunet_semisam.splits.label_budgets import (
     SEED,
@@ -31,15 +31,16 @@ from nnunet_semisam.splits.label_budgets import (
     read_grouping,
 )
 
-from .case import Case, Conversion
-from .common import DatasetConverter, add_leave_out, add_val
-from .guards import dataset_folder_name
-from .nnunet_files import find_raw_dataset, read_raw_dataset
-from .raw_dataset import Files, RawDataset
+from .command_line import run_script
+from .converter import DatasetConverter, add_leave_out, add_val
+from .reading.case import Case, Conversion
+from .reading.nnunet_files import find_raw_dataset, read_raw_dataset
+from .reading.raw_dataset import CaseFiles, RawDataset
+from .writing.guards import dataset_folder_name
 
 
 class NNUNetConverter(DatasetConverter):
-    """Converts a raw dataset; see the module's text for roles and groups."""
+    """Converts a raw dataset; see the module's text for case assignment and groups."""
 
     dataset_name = "Semi"
     default_id = 500
@@ -83,11 +84,15 @@ class NNUNetConverter(DatasetConverter):
         pattern = written.pattern if args.group is None else args.group
         group_of = group_function(pattern)
         groups = members_of(dataset.train, group_of)
-        roles = choose_roles(args, written, groups)
-        notes = [*dataset.notes, *roles.notes]
-        notes += [f"left out as asked: {', '.join(left_out)}"] if left_out else []
-        cases = make_cases(dataset, roles, groups, group_of, notes)
-        splits, budgets = make_folds(roles, groups.__getitem__)
+        assignment = choose_assignment(args, written, groups)
+        notes = [*dataset.notes, *assignment.notes]
+        if left_out:
+            notes.append(f"left out as asked: {', '.join(left_out)}")
+        cases = make_cases(dataset, assignment, groups, group_of, notes)
+        splits, budgets = make_folds(assignment, groups.__getitem__)
+        held_out = [case for group in assignment.test for case in groups[group]]
+        findings = [finding.text for finding in dataset.findings]
+        findings += shared_patients(dataset, assignment, group_of)
         return Conversion(
             name=name,
             source=folder,
@@ -96,17 +101,17 @@ class NNUNetConverter(DatasetConverter):
             labels=dataset.labels,
             splits=splits,
             budgets=budgets,
-            grouping=Grouping(pattern, roles.order, roles.val),
-            test_sets=name_test_sets(dataset, [case for group in roles.test for case in groups[group]]),
+            grouping=Grouping(pattern, assignment.order, assignment.val),
+            test_sets=name_test_sets(dataset, held_out),
             settings={
-                "labeled_patients": roles.labeled,
-                "val_patients": roles.val,
-                "test_patients": roles.test,
+                "labeled_patients": assignment.labeled,
+                "val_patients": assignment.val,
+                "test_patients": assignment.test,
                 "group": pattern,
                 "left_out": left_out,
             },
             notes=notes,
-            findings=[*(finding.text for finding in dataset.findings), *shared_patients(dataset, roles, group_of)],
+            findings=findings,
             headers_may_differ=True,
             can_leave_out=True,
             more_json=dataset.more_json,
@@ -114,7 +119,9 @@ class NNUNetConverter(DatasetConverter):
         )
 
 
-def choose_roles(args: argparse.Namespace, written: Grouping, groups: Mapping[str, Sequence[str]]) -> Roles:
+def choose_assignment(
+    args: argparse.Namespace, written: Grouping, groups: Mapping[str, Sequence[str]]
+) -> CaseAssignment:
     """Return which group is labeled, validates, and tests.
 
     Args:
@@ -127,22 +134,27 @@ def choose_roles(args: argparse.Namespace, written: Grouping, groups: Mapping[st
     """
     order, val = labeling_order(written, groups, args.group, args.seed, args.order)
     test = last_groups("--test", args.test, order, groups)
-    val = [as_name(group) for group in val or [] if group not in test] or None
     rest = [group for group in order if group not in test]
-    return replace(roles_from_order(args.labeled, args.val or val, rest, members=groups), test=test)
+    val_words = args.val or [as_name(group) for group in val or [] if group not in test] or None
+    return replace(assignment_from_order(args.labeled, val_words, rest, members=groups), test=test)
 
 
 def name_test_sets(dataset: RawDataset, held_out: Sequence[str]) -> dict[str, list[str]]:
     """Return the cases of each test set; images without labels judge nothing and are none where others do."""
-    judging = not held_out or any(label is not None for _, label in dataset.test.values())
-    sets = {"official": sorted(dataset.test) if judging else [], "held_out": sorted(held_out)}
-    return {name: cases for name, cases in sets.items() if cases}
+    has_labels = any(files.label is not None for files in dataset.test.values())
+    test_sets = {}
+    if dataset.test and (has_labels or not held_out):
+        test_sets["official"] = sorted(dataset.test)
+    if held_out:
+        test_sets["held_out"] = sorted(held_out)
+    return test_sets
 
 
-def shared_patients(dataset: RawDataset, roles: Roles, group_of: Callable[[str], str]) -> list[str]:
+def shared_patients(dataset: RawDataset, assignment: CaseAssignment, group_of: Callable[[str], str]) -> list[str]:
     """Return a finding for the test cases of the source whose patients also train or validate."""
-    used = {*roles.train, *roles.val}
-    if not (shared := sorted(name for name in dataset.test if group_of(name) in used)):
+    used = {*assignment.train, *assignment.val}
+    shared = sorted(name for name in dataset.test if group_of(name) in used)
+    if not shared:
         return []
     return [
         f"{dataset.folder / 'imagesTs'}: {len(shared)} test cases are of patients that also train or validate: "
@@ -153,7 +165,7 @@ def shared_patients(dataset: RawDataset, roles: Roles, group_of: Callable[[str],
 
 def make_cases(
     dataset: RawDataset,
-    roles: Roles,
+    assignment: CaseAssignment,
     groups: Mapping[str, Sequence[str]],
     group_of: Callable[[str], str],
     notes: list[str],
@@ -162,17 +174,12 @@ def make_cases(
 
     Args:
         dataset: The files.
-        roles: Which group keeps labels, trains and validates.
+        assignment: Which group keeps labels, trains and validates.
         groups: Group -> cases with a label.
         group_of: Returns the group of a case.
         notes: What is left out is added here.
     """
-
-    def case(name: str, files: Files, part: str) -> Case:
-        return Case(name, files[0], None if part == "Ul" else files[1], part)
-
-    hidden = [group for group in roles.train if group not in roles.with_labels]
-    kept = {*roles.val, *roles.test, *map(group_of, dataset.test)}
+    kept = {*assignment.val, *assignment.test, *(group_of(name) for name in dataset.test)}
     leaking = [name for name in dataset.unlabeled if group_of(name) in kept]
     if dataset.bare:
         notes.append(
@@ -180,13 +187,24 @@ def make_cases(
         )
     if leaking:
         notes.append(f"left out of imagesUl, their patients validate or test: {name_some(leaking)}")
-    return [
-        *(case(name, dataset.train[name], "Tr") for group in roles.with_labels for name in groups[group]),
-        *(case(name, dataset.train[name], "Ul") for group in hidden for name in groups[group]),
-        *(case(name, files, "Ul") for name, files in dataset.unlabeled.items() if name not in leaking),
-        *(case(name, dataset.train[name], "Ts") for group in roles.test for name in groups[group]),
-        *(case(name, files, "Ts") for name, files in dataset.test.items()),
-    ]
+    cases: list[Case] = []
+    for group in assignment.with_labels:
+        cases += [_labeled(name, dataset.train[name], "Tr") for name in groups[group]]
+    for group in assignment.unlabeled:
+        cases += [_unlabeled(name, dataset.train[name]) for name in groups[group]]
+    cases += [_unlabeled(name, files) for name, files in dataset.unlabeled.items() if name not in leaking]
+    for group in assignment.test:
+        cases += [_labeled(name, dataset.train[name], "Ts") for name in groups[group]]
+    cases += [_labeled(name, files, "Ts") for name, files in dataset.test.items()]
+    return cases
+
+
+def _labeled(name: str, files: CaseFiles, part: str) -> Case:
+    return Case(name, files.images, files.label, part)
+
+
+def _unlabeled(name: str, files: CaseFiles) -> Case:
+    return Case(name, files.images, None, "Ul")
 
 
 def new_name(name: str | None, folder: Path) -> str:
@@ -213,6 +231,4 @@ def refuse_source_as_target(folder: Path, target: str) -> None:
 
 
 if __name__ == "__main__":
-    from nnunet_semisam.commands.convert import run_script
-
     sys.exit(run_script(NNUNetConverter()))

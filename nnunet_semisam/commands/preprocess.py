@@ -19,13 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Preprocess every configuration; exit status 1 if a file had to be left out."""
     from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.data.geometry import write_geometry_of_labeled
     from nnunet_semisam.data.preprocess_unlabeled import preprocess_configuration
     from nnunet_semisam.splits.default_splits import ensure_splits
 
     dataset = open_dataset(args.dataset, args.plans)
     for message in ensure_splits(dataset.preprocessed, dataset.raw):
         print(message)
-    problems: list[str] = []
+    problems = write_geometry_of_labeled(dataset.raw, dataset.preprocessed, dataset.dataset_json, dataset.plans)
     for configuration in args.configurations or dataset.preprocessable_configurations():
         dataset.check_configuration(configuration)
         ready, left_out = preprocess_configuration(
@@ -36,5 +37,5 @@ def run(args: argparse.Namespace) -> int:
     for problem in problems:
         print(f"left out: {problem}")
     if problems:
-        print(f"{len(problems)} file(s) or case(s) were left out; the others are done. Mend them and run this again.")
+        print(f"{len(problems)} file(s) or case(s) were left out; the others are done. Fix them and run this again.")
     return 1 if problems else 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_semisam.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_semisam.splits.folds import Split
+    from nnunet_semisam.splits.label_budgets import LabelBudget
 
 HELP = "Cut a labeled dataset into label budgets: one fold per number of labeled patients, all others hidden."
 EXAMPLE = "nnunet-semisam split -d 7 --labeled 1 3 7"
@@ -52,20 +55,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @dataclass(frozen=True)
+class SplitChoice:
+    """What was asked for, and the order that followed: the content of ``semisam_split.json``.
+
+    Attributes:
+        labeled: ``--labeled``.
+        val: Groups that validate.
+        group: Pattern that finds the group of a case; ``None`` cuts off frame numbers.
+        seed: Seed of the order.
+        order: Groups in the order in which labels are given out.
+    """
+
+    labeled: list[str]
+    val: list[str]
+    group: str | None
+    seed: int
+    order: list[str]
+
+
+@dataclass(frozen=True)
 class Budgets:
     """A split that was worked out and not yet written.
 
     Attributes:
         folds: Folds for ``splits_final.json``.
-        record: Per fold, how many groups are labeled, and which.
-        chosen: What was asked for and the order that followed, for ``semisam_split.json``.
+        labeled: Per fold, the groups that are labeled.
+        choice: For ``semisam_split.json``.
         group_of: Returns the group of a case.
         notes: Sentences for the user.
     """
 
-    folds: list[dict[str, list[str]]]
-    record: list[dict[str, Any]]
-    chosen: dict[str, Any]
+    folds: list[Split]
+    labeled: list[LabelBudget]
+    choice: SplitChoice
     group_of: Callable[[str], str]
     notes: list[str]
 
@@ -100,10 +122,12 @@ def run(args: argparse.Namespace) -> None:
 def next_commands(raw: Path, plans_name: str) -> list[str]:
     """Return the commands that use plans of another name than nnU-Net's, each of which must be told."""
     number = int(raw.name[7:10])
-    unlabeled = [f"  nnunet-semisam preprocess -d {number} -c 2d 3d_fullres -p {plans_name}"]
+    unlabeled = []
+    if (raw / "imagesUl").is_dir():
+        unlabeled = [f"  nnunet-semisam preprocess -d {number} -c 2d 3d_fullres -p {plans_name}"]
     return [
         f"  nnUNetv2_preprocess -d {number} -plans_name {plans_name} -c 2d 3d_fullres",
-        *(unlabeled if (raw / "imagesUl").is_dir() else []),
+        *unlabeled,
         f"  nnUNetv2_train {number} 3d_fullres 0 -tr nnUNetTrainerSemiSAM -p {plans_name}",
     ]
 
@@ -114,14 +138,11 @@ def read_dataset_json(raw: Path) -> dict:
     Raises:
         UserError: If it is missing, is no json, or file ending or channel names are not as nnU-Net needs them.
     """
+    from nnunet_semisam.io.json_files import read_object
+
     path = raw / "dataset.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        ending, channels = content["file_ending"], channel_names(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path} cannot be used ({error!r}). It must be nnU-Net's, with a file_ending. Correct it."
-        ) from error
+    content = read_object(path, "It must be nnU-Net's, with a file_ending. Correct it.")
+    ending, channels = content.get("file_ending"), channel_names(content)
     if not isinstance(ending, str) or not ending:
         raise UserError(f'{path}: file_ending must be a text like ".nii.gz", got {ending!r}. Correct it.')
     if not isinstance(channels, dict) or not all(isinstance(name, str) for name in channels.values()):
@@ -141,7 +162,7 @@ def make_budgets(args: argparse.Namespace, raw: Path, dataset_json: dict) -> Bud
         UserError: If the options do not fit the labeled cases.
     """
     from nnunet_semisam.data.raw_files import describe_labels, label_files
-    from nnunet_semisam.splits.case_assignment import make_folds, roles_from_order
+    from nnunet_semisam.splits.case_assignment import assignment_from_order, make_folds
     from nnunet_semisam.splits.group_selection import as_name
     from nnunet_semisam.splits.label_budgets import SEED, group_function, labeling_order, members_of, read_grouping
 
@@ -156,19 +177,23 @@ def make_budgets(args: argparse.Namespace, raw: Path, dataset_json: dict) -> Bud
     group_of = group_function(pattern)
     members = members_of(cases, group_of)
     order, val = labeling_order(written, members, args.group, args.seed, args.order)
-    val = args.val or (None if val is None else [*map(as_name, val)])
-    roles = roles_from_order(args.labeled, val, order, members=members)
-    folds, record = make_folds(roles, members.__getitem__, hide=True)
+    if args.val:
+        val = args.val
+    elif val is not None:
+        val = [as_name(group) for group in val]
+    assignment = assignment_from_order(args.labeled, val, order, members=members)
+    folds, labeled = make_folds(assignment, members.__getitem__, hide=True)
     seed = SEED if args.seed is None else args.seed
-    chosen = {"labeled": args.labeled, "val": roles.val, "group": pattern, "seed": seed, "order": roles.order}
-    return Budgets(folds, record, chosen, group_of, roles.notes)
+    choice = SplitChoice(args.labeled, assignment.val, pattern, seed, assignment.order)
+    return Budgets(folds, labeled, choice, group_of, assignment.notes)
 
 
 def refuse_hidden_labels_of_ct(args: argparse.Namespace, budgets: Budgets, dataset_json: dict) -> None:
     """Refuse folds that training would refuse after hours of preprocessing.
 
     Raises:
-        UserError: If labels are hidden, a channel is normalised with numbers from all of them, and nobody plans anew.
+        UserError: If labels are hidden, a channel is normalised with numbers from all of them, and ``--replan`` is
+            off.
     """
     from nnunet_semisam.splits.replan import ct_channels
 
@@ -190,9 +215,9 @@ def check_leaks(budgets: Budgets, raw: Path, dataset_json: dict, num_processes: 
     from nnunet_semisam.splits import leakage
 
     files = image_files(raw, dataset_json)
-    if missing := sorted(
-        {case for fold in budgets.folds for cases in fold.values() for case in cases} - {*files["Tr"]}
-    ):
+    used = {case for fold in budgets.folds for cases in fold.values() for case in cases}
+    missing = sorted(used - files["Tr"].keys())
+    if missing:
         raise UserError(
             f"{raw / 'imagesTr'} lacks the image of {len(missing)} labeled case(s): {', '.join(missing[:5])}. Add "
             f"{missing[0]}_0000{dataset_json['file_ending']}, or remove the label."
@@ -201,8 +226,8 @@ def check_leaks(budgets: Budgets, raw: Path, dataset_json: dict, num_processes: 
     leakage.refuse_leaks(_unique(leakage.shared_groups(each, budgets.group_of) for each in sides), raw)
     digests = leakage.content_digests(files, dataset_json, num_processes)
     found = [leakage.shared_images(each, digests) for each in sides]
-    leakage.refuse_leaks(_unique(leaks for leaks, _ in found), raw)
-    return _unique(notes for _, notes in found)
+    leakage.refuse_leaks(_unique(shared.leaks for shared in found), raw)
+    return _unique(shared.repeats for shared in found)
 
 
 def _unique(lists: Iterable[list[str]]) -> list[str]:
@@ -227,7 +252,10 @@ def targets_of(raw: Path, preprocessed: Path) -> list[Path]:
     """
     from nnunet_semisam.splits.default_splits import SPLITS_FILE
 
-    return [preprocessed / SPLITS_FILE, *(path for path in (raw / SPLITS_FILE,) if path.is_file())]
+    targets = [preprocessed / SPLITS_FILE]
+    if (raw / SPLITS_FILE).is_file():
+        targets.append(raw / SPLITS_FILE)
+    return targets
 
 
 def refuse_other_folds(budgets: Budgets, targets: Sequence[Path], overwrite: bool) -> None:
@@ -238,8 +266,10 @@ def refuse_other_folds(budgets: Budgets, targets: Sequence[Path], overwrite: boo
     """
     from nnunet_semisam.splits.folds import load_splits, same_splits
 
-    others = [path for path in targets if path.is_file() and not overwrite]
-    if others := [path for path in others if not same_splits(load_splits(path), budgets.folds)]:
+    if overwrite:
+        return
+    others = [path for path in targets if path.is_file() and not same_splits(load_splits(path), budgets.folds)]
+    if others:
         raise UserError(
             f"{' and '.join(map(str, others))} holds other folds. Models trained on them would no longer fit: use "
             "--overwrite if there are none worth keeping, or copy the dataset to another id."
@@ -253,18 +283,18 @@ def write(budgets: Budgets, preprocessed: Path, targets: Sequence[Path]) -> None
         UserError: If a file cannot be written; then none is changed.
     """
     from nnunet_semisam.io.json_files import write_json_files
-    from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, SPLIT_FILE
+    from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, SPLIT_FILE, budgets_as_json
 
-    record = {str(fold): entry for fold, entry in enumerate(budgets.record)}
-    contents = {preprocessed / SPLIT_FILE: budgets.chosen}
+    contents: dict[Path, Any] = {preprocessed / SPLIT_FILE: asdict(budgets.choice)}
     for target in targets:
-        contents |= {target.with_name(BUDGETS_FILE): record, target: budgets.folds}
+        contents[target.with_name(BUDGETS_FILE)] = budgets_as_json(budgets.labeled)
+        contents[target] = budgets.folds
     try:
         preprocessed.mkdir(parents=True, exist_ok=True)
         write_json_files(contents)
     except OSError as error:
         raise UserError(
-            f"The folds cannot be written to {preprocessed} ({error}); nothing was changed. Mend that and retry."
+            f"The folds cannot be written to {preprocessed} ({error}); nothing was changed. Fix that and retry."
         ) from error
 
 
@@ -272,13 +302,13 @@ def report(budgets: Budgets, targets: Sequence[Path], notes: Sequence[str]) -> l
     """Return the lines that tell a user what was made."""
     lines = [f"{targets[0]}: {len(budgets.folds)} fold(s), no leak found."]
     lines += [f"{path}: the same folds, or nnU-Net's planner would stop." for path in targets[1:]]
-    for index, (fold, entry) in enumerate(zip(budgets.folds, budgets.record, strict=True)):
+    for index, (fold, labeled) in enumerate(zip(budgets.folds, budgets.labeled, strict=True)):
         lines.append(
-            f"  fold {index}: {entry['budget']} labeled groups ({len(fold['train'])} cases), {len(fold['val'])} "
+            f"  fold {index}: {labeled.count} labeled groups ({len(fold['train'])} cases), {len(fold['val'])} "
             f"validation cases, {len(fold.get('unlabeled', []))} hide their labels"
         )
     lines += [note if note.startswith("  ") else f"note: {note}" for note in notes]
-    if len(budgets.folds) > 1 and budgets.chosen["val"]:
+    if len(budgets.folds) > 1 and budgets.choice.val:
         lines.append(
             "note: the folds are label budgets and share their validation cases. Give nnUNetv2_find_best_configuration "
             "and nnUNetv2_predict one fold with -f."

@@ -1,1 +1,1 @@
-"""Unlabeled cases: splits, data set, views and loader."""
+"""The unlabeled stream: preprocessing, geometry, data set, views and loader; and the files of a raw dataset."""

@@ -1,13 +1,11 @@
 """Preprocess the images of ``imagesUl`` with the plans of the labeled cases.
 
 nnU-Net's own preprocessor does the work, case by case; this file adds what unlabeled pools need: checks that name the
-file, workers, a progress bar, atomic writes and resuming.
+file, workers, a progress bar, atomic writes, resuming, and the geometry of each case in a file without labels.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -23,9 +21,14 @@ from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnU
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from tqdm import tqdm
 
+from nnunet_semisam.data.geometry import Geometry, geometry_file, geometry_of_properties, write_geometry
+from nnunet_semisam.data.raw_files import image_files
 from nnunet_semisam.data.stored_voxels import refuse_cut_off, voxels_as_stored
-from nnunet_semisam.data.unlabeled_dataset import SUFFIX, unlabeled_folder
+from nnunet_semisam.data.unlabeled_dataset import SUFFIX, cases_in, unlabeled_folder
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import remove_temporaries, replaced_file
+from nnunet_semisam.io.hashes import sha256_of_json
+from nnunet_semisam.io.json_files import read_object, write_json
 
 RECIPE_FILE = "preprocessing.json"
 RECIPE_KEYS = ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name")
@@ -42,6 +45,7 @@ class Job:
         case: Name of the case.
         images: One file per channel, in the order of the channels.
         target: The preprocessed image to write.
+        preprocessed: ``$nnUNet_preprocessed/DATASET``, where the geometry of the case is written.
         plans: nnU-Net's plans.
         configuration: Name of the configuration.
         dataset_json: nnU-Net's dataset.json.
@@ -50,9 +54,25 @@ class Job:
     case: str
     images: tuple[str, ...]
     target: str
+    preprocessed: str
     plans: dict
     configuration: str
     dataset_json: dict
+
+
+@dataclass(frozen=True)
+class PreprocessedImage:
+    """What nnU-Net's preprocessor made of one case.
+
+    Attributes:
+        data: ``(C, Z, Y, X)``, float32, after ``transpose_forward``.
+        geometry: Where the voxels of the raw image are.
+        configuration: The plans' configuration, which knows the patch size.
+    """
+
+    data: np.ndarray
+    geometry: Geometry
+    configuration: ConfigurationManager
 
 
 def find_images(
@@ -99,7 +119,7 @@ def recipe(plans: dict, configuration: ConfigurationManager) -> str:
     parts["transpose_forward"] = plans["transpose_forward"]
     parts["intensities"] = plans["foreground_intensity_properties_per_channel"]
     parts["reader"] = plans["image_reader_writer"]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return sha256_of_json(parts)
 
 
 def refuse_stale(preprocessed: Path, plans: dict, configuration: ConfigurationManager) -> None:
@@ -109,8 +129,7 @@ def refuse_stale(preprocessed: Path, plans: dict, configuration: ConfigurationMa
         UserError: If the folder's recipe is not the one of these plans.
     """
     folder = unlabeled_folder(preprocessed, configuration.data_identifier)
-    record = folder / RECIPE_FILE
-    if record.is_file() and json.loads(record.read_text())["recipe"] != recipe(plans, configuration):
+    if (folder / RECIPE_FILE).is_file() and _recorded_recipe(folder) != recipe(plans, configuration):
         raise UserError(
             f"The unlabeled cases in {folder} were preprocessed with other plans (spacing, normalization or resampling "
             "changed since). Run 'nnunet-semisam preprocess' again for this dataset and configuration."
@@ -124,13 +143,15 @@ def preprocess_case(job: Job) -> str | None:
         ``None`` if the file was written, otherwise a sentence that names the file and what is wrong with it.
     """
     try:
-        _write(job, *_run(job))
+        image = _run(job)
+        _write_image(Path(job.target), image)
+        write_geometry(Path(job.preprocessed), job.case, image.geometry)
     except UserError as problem:
         return str(problem)
     return None
 
 
-def _run(job: Job) -> tuple[np.ndarray, ConfigurationManager]:
+def _run(job: Job) -> PreprocessedImage:
     manager = PlansManager(job.plans)
     configuration = manager.get_configuration(job.configuration)
     reader = manager.image_reader_writer_class()
@@ -142,12 +163,16 @@ def _run(job: Job) -> tuple[np.ndarray, ConfigurationManager]:
         not_finite = _count_not_finite(job.images, data)
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
         reason = str(error).strip().splitlines()[-1:] or ["its channels differ in shape, spacing or origin"]
-        raise UserError(f"{names}: cannot be read: {reason[0]}. Mend or remove it.") from error
+        raise UserError(f"{names}: cannot be read: {reason[0]}. Fix or remove it.") from error
     _check_image(names, data, not_finite, len(job.dataset_json["channel_names"]))
     _check_spacing(names, properties["spacing"], job.plans)
     preprocessor = configuration.preprocessor_class(verbose=False)
-    data, _, _ = preprocessor.run_case_npy(data, None, properties, manager, configuration, job.dataset_json)
-    return data.astype(np.float32, copy=False), configuration
+    shape = data.shape[1:]
+    data, _, properties = preprocessor.run_case_npy(data, None, properties, manager, configuration, job.dataset_json)
+    geometry = geometry_of_properties(
+        properties, shape, manager.transpose_forward, properties["bbox_used_for_cropping"]
+    )
+    return PreprocessedImage(data.astype(np.float32, copy=False), geometry, configuration)
 
 
 def _count_not_finite(images: Sequence[str], data: np.ndarray) -> int:
@@ -159,15 +184,15 @@ def _count_not_finite(images: Sequence[str], data: np.ndarray) -> int:
 def _check_image(names: str, data: np.ndarray, not_finite: int, num_channels: int) -> None:
     if len(data) != num_channels:
         raise UserError(
-            f"{names}: holds {len(data)} channel(s), dataset.json asks for {num_channels}. Mend or remove it."
+            f"{names}: holds {len(data)} channel(s), dataset.json asks for {num_channels}. Fix or remove it."
         )
     if not_finite:
         raise UserError(
-            f"{names}: holds {not_finite} voxels that are NaN or infinite; all must be finite. Mend or remove it."
+            f"{names}: holds {not_finite} voxels that are NaN or infinite; all must be finite. Fix or remove it."
         )
     for channel, image in enumerate(data):
         if image.min() == image.max():
-            raise UserError(f"{names}: channel {channel} is constant ({image.min():g}): no image. Mend or remove it.")
+            raise UserError(f"{names}: channel {channel} is constant ({image.min():g}): no image. Fix or remove it.")
 
 
 def _check_spacing(names: str, spacing_mm: Sequence[float], plans: dict) -> None:
@@ -178,24 +203,20 @@ def _check_spacing(names: str, spacing_mm: Sequence[float], plans: dict) -> None
         if not got > 0 or max(got / wanted, wanted / got) >= SPACING_FACTOR:
             raise UserError(
                 f"{names}: spacing {got:g} mm along axis {axis}, the labeled cases have about {wanted:g} mm. "
-                "Mend the header (units? lost slice distance?) or remove the case."
+                "Fix the header (units? lost slice distance?) or remove the case."
             )
 
 
-def _write(job: Job, data: np.ndarray, configuration: ConfigurationManager) -> None:
-    target = Path(job.target)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp{SUFFIX}")
-    blocks, chunks = comp_blosc2_params(data.shape, tuple(configuration.patch_size), data.itemsize)
+def _write_image(target: Path, image: PreprocessedImage) -> None:
+    data = image.data
+    blocks, chunks = comp_blosc2_params(data.shape, tuple(image.configuration.patch_size), data.itemsize)
     codec, level = blosc2.Codec.LZ4HC, 5  # as nnU-Net 2.8.1's save_case
     chosen = nnUNetDatasetBlosc2._select_filter(data, blocks, chunks, codec, level)
     cparams = {"codec": codec, "filters": [chosen], "nthreads": 1, "clevel": level}
-    try:
+    with replaced_file(target) as temporary:
         blosc2.asarray(
             np.ascontiguousarray(data), urlpath=str(temporary), chunks=chunks, blocks=blocks, cparams=cparams
         )
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def preprocess_configuration(
@@ -221,32 +242,43 @@ def preprocess_configuration(
     cases, problems = find_images(raw / "imagesUl", dataset_json["file_ending"], len(dataset_json["channel_names"]))
     folder = unlabeled_folder(preprocessed, manager.data_identifier)
     _open_folder(folder, recipe(plans, manager))
-    for gone in {file.name.removesuffix(SUFFIX) for file in folder.glob(f"*{SUFFIX}")} - set(cases):
+    labeled = image_files(raw, dataset_json)["Tr"]
+    for gone in set(cases_in(folder)) - set(cases):
         (folder / f"{gone}{SUFFIX}").unlink()
+        if gone not in labeled:
+            geometry_file(preprocessed, gone).unlink(missing_ok=True)
     targets = {case: folder / f"{case}{SUFFIX}" for case in cases}
     jobs = [
-        Job(case, images, str(targets[case]), plans, configuration, dataset_json)
+        Job(case, images, str(targets[case]), str(preprocessed), plans, configuration, dataset_json)
         for case, images in cases.items()
-        if not targets[case].is_file() or _is_older(targets[case], images)
+        if not _is_done([targets[case], geometry_file(preprocessed, case)], images)
     ]
     _check_disk(folder, jobs, plans, manager)
     problems += _run_jobs(jobs, num_processes, f"{configuration}: {len(cases)} unlabeled cases")
     return sum(target.is_file() for target in targets.values()), problems
 
 
-def _is_older(target: Path, images: Sequence[str]) -> bool:
-    return target.stat().st_mtime < max(os.stat(image).st_mtime for image in images)
+def _is_done(targets: Sequence[Path], images: Sequence[str]) -> bool:
+    newest_image = max(os.stat(image).st_mtime for image in images)
+    return all(target.is_file() and target.stat().st_mtime >= newest_image for target in targets)
 
 
 def _open_folder(folder: Path, digest: str) -> None:
     """Make the folder, or empty it if its content was made with another recipe."""
-    record = folder / RECIPE_FILE
-    if folder.is_dir() and (not record.is_file() or json.loads(record.read_text())["recipe"] != digest):
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(".*.tmp*"):
-        leftover.unlink()
-    record.write_text(json.dumps({"recipe": digest}))
+    if _recorded_recipe(folder) != digest:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        write_json(folder / RECIPE_FILE, {"recipe": digest})
+    remove_temporaries(folder)
+
+
+def _recorded_recipe(folder: Path) -> str | None:
+    """Return the recipe that a folder was made with; ``None`` if its record is missing or damaged."""
+    try:
+        return read_object(folder / RECIPE_FILE, "Preprocess the unlabeled cases again.").get("recipe")
+    except UserError:
+        return None
 
 
 def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: ConfigurationManager) -> None:

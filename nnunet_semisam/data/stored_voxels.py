@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import math
 import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
+
+from nnunet_semisam.io.hashes import sha256_of_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,9 +95,8 @@ def hash_of_voxels(array: np.ndarray) -> str:
     """Return the SHA-256 of an array's shape and of its values as float32: equal however a file was packed or typed."""
     import numpy as np
 
-    digest = hashlib.sha256(repr(tuple(array.shape)).encode())
-    digest.update(np.ascontiguousarray(array, dtype="<f4").tobytes())
-    return digest.hexdigest()
+    shape = repr(tuple(array.shape)).encode()
+    return sha256_of_bytes(shape, np.ascontiguousarray(array, dtype="<f4").tobytes())
 
 
 def _is_nifti_2(start: bytes) -> bool:

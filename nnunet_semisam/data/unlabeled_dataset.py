@@ -126,5 +126,5 @@ def _explain_missing(missing: list[str], folder: Path) -> str:
         )
     return (
         f"{len(missing)} unlabeled case(s) of the fold are not preprocessed in {folder}: {names}. "
-        "Run 'nnUNetv2_preprocess -d DATASET_ID -c CONFIGURATION', or mend splits_final.json."
+        "Run 'nnUNetv2_preprocess -d DATASET_ID -c CONFIGURATION', or fix splits_final.json."
     )

@@ -6,7 +6,7 @@ Shapes in this file: ``B`` batch, ``C`` image channels, ``*S`` the two or three 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,22 +16,16 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from nnunet_semisam.data.pseudo_label_source import CONFIDENCE_LEVELS, NO_LABEL, PseudoLabelRound, PseudoLabelSource
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.data.views import UnlabeledViews
-from nnunet_semisam.pseudo_labels.store import TRUST_LEVELS
-
-NO_OPINION = -1
-
-
-class PseudoLabelSource(Protocol):
-    """What the loader asks of the store of pseudo-labels; see :mod:`nnunet_semisam.pseudo_labels.store`."""
-
-    def current(self) -> Any | None:
-        """Return the round to read (an object with ``open`` and ``foreground_locations``), or ``None`` before one."""
 
 
 class UnlabeledLoader(nnUNetDataLoader):
-    """Yields ``{"weak", "strong"[, "pseudo_label", "pseudo_confidence"], "keys"}``; there is no target to leak.
+    """Yields batches of unlabeled patches; there is no target to leak.
+
+    A batch has ``weak`` and ``strong`` (and ``strong2``), with pseudo-labels ``pseudo_label`` and
+    ``pseudo_confidence``, and ``keys``, the names of the cases.
 
     Args:
         dataset: The pool.
@@ -67,38 +61,45 @@ class UnlabeledLoader(nnUNetDataLoader):
         self.has_ignore = False  # nnU-Net would look for annotated voxels, and there are none
         self.views = views
         self.source = source
-        self._opinion: Any | None = None
-        self._locations: dict[str, dict[int, np.ndarray]] = {}  # of that opinion; up to 100 KB a case
+        self._round: PseudoLabelRound | None = None
+        self._locations: dict[str, dict[int, np.ndarray]] = {}  # of that round; up to 100 KB a case
 
     def generate_train_batch(self) -> dict[str, Any]:
         """Return one batch; every entry but ``keys`` has the batch axis first."""
         keys = self.get_indices()
-        opinion = None if self.source is None else self.source.current()
+        current = None if self.source is None else self.source.current()
         with torch.no_grad(), threadpool_limits(limits=1, user_api=None):
-            samples = [self._sample(case, self.get_do_oversample(j), opinion) for j, case in enumerate(keys)]
+            samples = [self._sample(case, self.get_do_oversample(j), current) for j, case in enumerate(keys)]
         batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
         return batch | {"keys": list(keys)}
 
-    def _sample(self, case: str, wants_foreground: bool, opinion: Any | None) -> dict[str, Tensor]:
+    def _sample(self, case: str, wants_foreground: bool, current: PseudoLabelRound | None) -> dict[str, Tensor]:
         image = self._data.open_image(case)
         shape = image.shape[1:]
-        locations = self._foreground(case, opinion) if opinion is not None and wants_foreground else {}
-        wants_foreground = any(len(voxels) > 0 for voxels in locations.values())
-        lower, upper = self.get_bbox(shape, wants_foreground, locations)
+        locations = {}
+        if current is not None and wants_foreground:
+            locations = self._foreground(case, current)
+        has_foreground = any(len(voxels) > 0 for voxels in locations.values())
+        lower, upper = self.get_bbox(shape, has_foreground, locations)
         box = [[low, high] for low, high in zip(lower, upper, strict=True)]
         cropped = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
         inside = self._inside(cropped) if self.views.masked_channels else None
-        label = trust = None
+        label = confidence = None
         if self.source is not None:
-            label, trust = self._pseudo(case, box, opinion)
-        return self.views(*(x if x is None else self._drop_slice_axis(x) for x in (cropped, inside, label, trust)))
+            label, confidence = self._pseudo(case, box, current)
+        return self.views(
+            self._drop_slice_axis(cropped),
+            self._drop_slice_axis(inside),
+            self._drop_slice_axis(label),
+            self._drop_slice_axis(confidence),
+        )
 
-    def _foreground(self, case: str, opinion: Any) -> dict[int, np.ndarray]:
-        """Return the trusted voxels of a case, read once a round: reading them costs as much as cropping a patch."""
-        if opinion != self._opinion:
-            self._opinion, self._locations = opinion, {}
+    def _foreground(self, case: str, current: PseudoLabelRound) -> dict[int, np.ndarray]:
+        """Return the confident voxels of a case, read once a round: reading them costs as much as cropping a patch."""
+        if current != self._round:
+            self._round, self._locations = current, {}
         if case not in self._locations:
-            self._locations[case] = opinion.foreground_locations(case)
+            self._locations[case] = current.foreground_locations(case)
         return self._locations[case]
 
     def _inside(self, image: Tensor) -> Tensor:
@@ -106,13 +107,15 @@ class UnlabeledLoader(nnUNetDataLoader):
         empty = (image[self.views.masked_channels] == 0).all(dim=0, keepdim=True)
         return -empty.to(torch.int16)
 
-    def _pseudo(self, case: str, box: list[list[int]], opinion: Any | None) -> tuple[Tensor, Tensor]:
+    def _pseudo(self, case: str, box: list[list[int]], current: PseudoLabelRound | None) -> tuple[Tensor, Tensor]:
+        """Return label ``(1, *S)``, int16, and confidence ``(1, *S)`` in [0, 1] of a patch."""
         size = tuple(high - low for low, high in box)
-        stored = None if opinion is None else opinion.open(case)
+        stored = None if current is None else current.open(case)
         if stored is None:
-            return torch.full((1, *size), NO_OPINION, dtype=torch.int16), torch.zeros((1, *size))
-        label, trust = (crop_and_pad_nd(x, box, pad) for x, pad in zip(stored, (NO_OPINION, 0), strict=True))
-        return torch.from_numpy(label.astype(np.int16)), torch.from_numpy(trust.astype(np.float32)) / TRUST_LEVELS
+            return torch.full((1, *size), NO_LABEL, dtype=torch.int16), torch.zeros((1, *size))
+        label = crop_and_pad_nd(stored[0], box, NO_LABEL).astype(np.int16)
+        levels = crop_and_pad_nd(stored[1], box, 0).astype(np.float32)
+        return torch.from_numpy(label), torch.from_numpy(levels) / CONFIDENCE_LEVELS
 
-    def _drop_slice_axis(self, x: Tensor) -> Tensor:
-        return x[:, 0] if self.patch_size_was_2d else x
+    def _drop_slice_axis(self, x: Tensor | None) -> Tensor | None:
+        return x[:, 0] if x is not None and self.patch_size_was_2d else x

@@ -27,7 +27,7 @@ INTENSITY = {
     "SimulateLowResolutionTransform",
     "GammaTransform",
 }
-# Labels only: an unlabeled patch has none, pseudo-labels keep -1 ("no opinion") and are converted below.
+# Labels only: an unlabeled patch has none, pseudo-labels keep -1 (no label) and are converted below.
 # MaskImageTransform reads the label channel; the views apply the mask of an unlabeled case themselves.
 FOR_LABELS = {
     "RemoveLabelTransform",
@@ -36,8 +36,8 @@ FOR_LABELS = {
     "MaskImageTransform",
 }
 
-# nnU-Net interpolates each label of a truth by itself and takes the strongest; a pseudo-label is not exact to a part of
-# a voxel, and the nearest neighbour takes one pass for all labels.
+# nnU-Net interpolates each label of a ground truth by itself and takes the strongest; a pseudo-label is not exact to a
+# part of a voxel, and the nearest neighbour takes one pass for all labels.
 NEAREST = "nearest"
 
 
@@ -112,15 +112,15 @@ class UnlabeledViews:
             )
 
     def __call__(
-        self, image: Tensor, inside: Tensor | None = None, label: Tensor | None = None, trust: Tensor | None = None
+        self, image: Tensor, inside: Tensor | None = None, label: Tensor | None = None, confidence: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Augment one patch.
 
         Args:
             image: ``(C, *S)``, float32.
             inside: Mask of the case, ``(1, *S)``, int16: 0 inside, -1 outside. Needed with ``masked_channels``.
-            label: Pseudo-label, ``(1, *S)``, int16: -1 where there is no opinion.
-            trust: ``(1, *S)``, float32 in [0, 1].
+            label: Pseudo-label, ``(1, *S)``, int16: -1 where nothing is claimed.
+            confidence: ``(1, *S)``, float32 in [0, 1].
 
         Returns:
             ``weak`` and ``strong`` (and ``strong2``), ``(C, *S)`` each. With a pseudo-label also ``pseudo_label``
@@ -128,13 +128,14 @@ class UnlabeledViews:
             is no label.
         """
         channels = [channel for channel in (label, inside) if channel is not None]
-        # Trust travels as one more image channel, interpolated alike; as a segmentation channel it would be rounded.
-        sample = {"image": image if trust is None else torch.cat([image, trust])}
+        # The confidence is one more image channel, interpolated alike; a segmentation channel would be rounded.
+        sample = {"image": image if confidence is None else torch.cat([image, confidence])}
         if channels:
             sample["segmentation"] = torch.cat(channels)
         for transform in self.spatial:
             sample = transform(**sample)
-        sample["image"], trust = sample["image"][: len(image)], sample["image"][len(image) :]
+        confidence = sample["image"][len(image) :]
+        sample["image"] = sample["image"][: len(image)]
         moved = sample.get("segmentation")
         outside = None if inside is None else moved[-1] < 0
         views = {"weak": sample["image"]}
@@ -146,10 +147,10 @@ class UnlabeledViews:
         if outside is not None:
             for view in views.values():
                 view[self.masked_channels] = view[self.masked_channels].masked_fill(outside, 0.0)
-        return views if label is None else views | self._pseudo(moved[:1], trust)
+        return views if label is None else views | self._pseudo(moved[:1], confidence)
 
-    def _pseudo(self, label: Tensor, trust: Tensor) -> dict[str, Tensor]:
-        trust = trust.clamp(0.0, 1.0).masked_fill(label < 0, 0.0)
+    def _pseudo(self, label: Tensor, confidence: Tensor) -> dict[str, Tensor]:
+        confidence = confidence.clamp(0.0, 1.0).masked_fill(label < 0, 0.0)
         if self.to_regions is not None:
             label = self.to_regions(segmentation=label)["segmentation"]
-        return {"pseudo_label": label, "pseudo_confidence": trust}
+        return {"pseudo_label": label, "pseudo_confidence": confidence}

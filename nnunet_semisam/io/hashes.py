@@ -23,6 +23,14 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of_bytes(*parts: bytes) -> str:
+    """Return the SHA-256 of bytes, one part after the other, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def sha256_of_text(text: str) -> str:
     """Return the SHA-256 of a text in UTF-8 as hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()

@@ -22,7 +22,7 @@ def folder_lock(folder: str | Path, *, wait: bool, name: str = LOCK_FILE) -> Ite
 
     Yields:
         Whether the folder is ours. Where the system or the file system has no locks (Windows, some network file
-        systems) it is True, and a warning says that nothing is locked.
+        systems) or the folder is read-only it is True, and a warning says that nothing is locked.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,13 @@ def folder_lock(folder: str | Path, *, wait: bool, name: str = LOCK_FILE) -> Ite
         LOGGER.warning("This system has no file locks: run one command at a time on %s.", folder)
         yield True
         return
-    with (folder / name).open("a") as file:
+    try:
+        file = (folder / name).open("a")
+    except OSError as error:
+        LOGGER.warning("%s cannot be locked (%s): run one command at a time on it.", folder, error)
+        yield True
+        return
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -22,9 +22,9 @@ from typing import Any
 import blosc2
 import numpy as np
 
+from nnunet_semisam.data.pseudo_label_source import CONFIDENCE_LEVELS
 from nnunet_semisam.errors import UserError
 
-TRUST_LEVELS = 255
 MAX_LOCATIONS = 2000  # per label and case: enough to centre patches on, small enough to load each time
 MAX_BLOCK_VOXELS = 2**17  # at one byte per voxel nnU-Net's own block size of 128 KiB
 FILES = (("label", ".b2nd"), ("trust", ".b2nd"), ("locations", ".npz"), ("stats", ".json"))
@@ -141,7 +141,7 @@ class PseudoLabelStore:
         folder = self._partial(round_index)
         label = label.astype(np.int8 if np.abs(label).max(initial=0) < 128 else np.int16)
         self._save(folder / "label" / f"{case}.b2nd", label)
-        self._save(folder / "trust" / f"{case}.b2nd", np.round(trust * TRUST_LEVELS).astype(np.uint8))
+        self._save(folder / "trust" / f"{case}.b2nd", np.round(trust * CONFIDENCE_LEVELS).astype(np.uint8))
         found = foreground_locations(label, trust >= min_trust, case)
         np.savez_compressed(folder / "locations" / f"{case}.npz", **{str(k): v for k, v in found.items()})
         text = json.dumps({"round": round_index, **(stats or {})}, indent=1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from nnunet_semisam.data.raw_files import describe_labels, label_files
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.splits.folds import load_splits, make_splits, write_splits
+from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.splits.folds import load_splits, make_splits, validates_on_itself, write_splits
 from nnunet_semisam.splits.label_budgets import group_function, read_grouping
 
 SPLITS_FILE = "splits_final.json"
@@ -31,7 +31,7 @@ def ensure_splits(preprocessed: Path, raw: Path) -> list[str]:
     if (raw / SPLITS_FILE).is_file():
         write_splits(target, load_splits(raw / SPLITS_FILE))
         return [f"Copied {SPLITS_FILE} from {raw}."]
-    dataset_json = json.loads((preprocessed / "dataset.json").read_text())
+    dataset_json = read_object(preprocessed / "dataset.json", "Plan the dataset again.")
     cases = list(label_files(raw, dataset_json))
     if not cases:
         raise UserError(
@@ -40,7 +40,7 @@ def ensure_splits(preprocessed: Path, raw: Path) -> list[str]:
     splits = make_splits(cases, group_function(read_grouping(raw).pattern))
     write_splits(target, splits)
     messages = [f"Wrote {target}: {len(splits)} fold(s) over {len(cases)} labeled cases."]
-    if set(splits[0]["train"]) & set(splits[0]["val"]):
+    if validates_on_itself(splits[0]):
         messages.append(
             "WARNING: there is one labeled group only, so fold 0 validates on what it trains on: its validation Dice "
             "says nothing about new cases."

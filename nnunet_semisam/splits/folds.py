@@ -6,18 +6,18 @@ list ``"unlabeled"`` cases: they have a label on disk that training must never s
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.io.json_files import read_json, write_json
 
 LISTS = ("train", "val", "unlabeled")
+Split = dict[str, list[str]]  # a fold as it stands in the file: one of LISTS -> case identifiers
 FRAME_SUFFIX = re.compile(r"[_-]?frame[_-]?\d+$", re.IGNORECASE)
 
 
@@ -84,7 +84,7 @@ def has_unlabeled_lists(splits_file: Path) -> bool:
     return Path(splits_file).is_file() and any(split.get("unlabeled") for split in load_splits(Path(splits_file)))
 
 
-def load_splits(splits_file: Path) -> list[dict[str, list[str]]]:
+def load_splits(splits_file: Path) -> list[Split]:
     """Return all folds of a file.
 
     Raises:
@@ -95,17 +95,14 @@ def load_splits(splits_file: Path) -> list[dict[str, list[str]]]:
             f"There is no {splits_file}. It says which cases are labeled, and is made by `nnunet-semisam convert` or, "
             "for a dataset of your own, by `nnunet-semisam preprocess -d ID -c CONFIGURATION`."
         )
-    try:
-        splits = json.loads(splits_file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{splits_file} cannot be read as json ({error}). Delete it and make it again.") from error
+    splits = read_json(splits_file, "Delete it and make it again.")
     _check_structure(splits, str(splits_file))
     return splits
 
 
 def make_splits(
     cases: Sequence[str], group_of: Callable[[str], str] = default_group, k: int = 5, seed: int = 12345
-) -> list[dict[str, list[str]]]:
+) -> list[Split]:
     """Cut cases into folds of a cross-validation so that a group is never on both sides.
 
     Where every case is its own group and there are at least ``k``, these are the folds that nnU-Net makes itself.
@@ -124,7 +121,8 @@ def make_splits(
     """
     if not cases:
         raise UserError("There is no labeled case to make a split of. Put images in imagesTr and labels in labelsTr.")
-    if repeated := _repeated(cases):
+    repeated = _repeated(cases)
+    if repeated:
         raise UserError(f"Cases given twice: {name_some(repeated, 10)}. Every case identifier must be unique.")
     if k < 2:
         raise UserError(f"A cross-validation needs at least 2 folds, got {k}.")
@@ -144,21 +142,21 @@ def make_splits(
     ]
 
 
-def validates_on_itself(split: dict[str, Sequence[str]]) -> bool:
+def validates_on_itself(split: Mapping[str, Sequence[str]]) -> bool:
     """Return whether a fold's validation cases are its training cases (see :func:`make_splits`): worth a warning."""
     return sorted(split["train"]) == sorted(split["val"])
 
 
-def same_splits(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> bool:
+def same_splits(first: Sequence[Split], second: Sequence[Split]) -> bool:
     """Return whether two lists of folds say the same, whatever the order of their cases."""
 
-    def comparable(splits: Sequence[dict[str, Any]]) -> list[list[list[str]]]:
+    def comparable(splits: Sequence[Split]) -> list[list[list[str]]]:
         return [[sorted(split.get(name, [])) for name in LISTS] for split in splits]
 
     return comparable(first) == comparable(second)
 
 
-def write_splits(path: Path, splits: Sequence[dict[str, Sequence[str]]], overwrite: bool = False) -> None:
+def write_splits(path: Path, splits: Sequence[Split], overwrite: bool = False) -> None:
     """Write folds to a file at once: a reader sees the old file or the new one, never a part.
 
     A file that already says the same is left as it is.
@@ -223,18 +221,21 @@ def _check_structure(splits: Any, where: str) -> None:
 def _check_names(fold: Fold, all_cases: Sequence[str], where: str) -> None:
     for name in LISTS:
         cases = getattr(fold, name)
-        if unknown := sorted(set(cases) - set(all_cases)):
+        unknown = sorted(set(cases) - set(all_cases))
+        if unknown:
             raise UserError(
                 f"{where} lists {name} cases that are not among the {len(all_cases)} preprocessed labeled cases: "
                 f"{name_some(unknown, 10)}. Correct the names (no file ending, no _0000), or preprocess these cases."
             )
-        if repeated := _repeated(cases):
+        repeated = _repeated(cases)
+        if repeated:
             raise UserError(f"{where} lists {name} cases more than once: {name_some(repeated, 10)}. Name each once.")
 
 
 def _check_overlaps(fold: Fold, where: str) -> None:
     for name in ("train", "val"):
-        if shared := sorted(set(fold.unlabeled) & set(getattr(fold, name))):
+        shared = sorted(set(fold.unlabeled) & set(getattr(fold, name)))
+        if shared:
             raise UserError(
                 f"{where} lists cases both as unlabeled and as {name}: {name_some(shared, 10)}. Remove them from one "
                 "list."

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.splits.folds import default_group, write_json
+from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.splits.folds import default_group
 
 BUDGETS_FILE = "semisam_budgets.json"
 SPLIT_FILE = "semisam_split.json"
@@ -35,6 +36,30 @@ class Grouping:
     val: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class LabelBudget:
+    """The groups (patients) that one fold is labeled with; an entry of ``semisam_budgets.json``.
+
+    Attributes:
+        labeled_groups: In the order in which labels are given out.
+    """
+
+    labeled_groups: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many groups are labeled: the budget."""
+        return len(self.labeled_groups)
+
+
+def budgets_as_json(budgets: Sequence[LabelBudget]) -> dict[str, dict[str, Any]]:
+    """Return the content of ``semisam_budgets.json``: number of the fold -> its budget."""
+    return {
+        str(fold): {"budget": budget.count, "labeled_patients": budget.labeled_groups}
+        for fold, budget in enumerate(budgets)
+    }
+
+
 def read_grouping(raw: Path) -> Grouping:
     """Return what ``semisam_groups.json`` says; the defaults for a dataset that no converter of ours made.
 
@@ -44,13 +69,14 @@ def read_grouping(raw: Path) -> Grouping:
     path = raw / GROUPS_FILE
     if not path.is_file():
         return Grouping()
+    remedy = "Run the converter again under another id."
+    content = read_object(path, remedy)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         found = Grouping(content["pattern"], list(content["order"]), list(content["val"]))
-        if not isinstance(found.pattern, str | None):
-            raise TypeError(f"pattern is {found.pattern!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} cannot be read ({error!r}). Run the converter again under another id.") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} lacks an entry ({error!r}). {remedy}") from error
+    if found.pattern is not None and not isinstance(found.pattern, str):
+        raise UserError(f"{path}: pattern must be a text or null, got {found.pattern!r}. {remedy}")
     return found
 
 
@@ -104,7 +130,9 @@ def as_groups(names: Sequence[str], members: Mapping[str, Sequence[str]]) -> lis
     """Return names with cases replaced by their groups; unknown names and repeated ones stay as they are."""
     group_of_case = {case: group for group, cases in members.items() for case in cases}
     groups = [name if name in members else group_of_case.get(name, name) for name in names]
-    return list(dict.fromkeys(groups)) if len(set(names)) == len(names) else groups
+    if len(set(names)) < len(names):
+        return groups  # something is named twice: the caller says so
+    return list(dict.fromkeys(groups))  # two cases of one group
 
 
 def labeling_order(
@@ -151,13 +179,16 @@ def group_order(members: Mapping[str, Sequence[str]], seed: int, file: Path | No
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--order {file} cannot be read as text ({error}). Write a group per line.") from error
-    names = [name for line in lines if (name := line.split("#")[0].strip())]
+    without_comments = [line.split("#")[0].strip() for line in lines]
+    names = [name for name in without_comments if name]
     if not names:
         raise UserError(f"--order {file} names no group. Write a group (patient) or case per line.")
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
         raise UserError(f"--order {file} names something twice: {', '.join(repeated)}. Name each once.")
     first = as_groups(names, members)
-    if unknown := [name for name in first if name not in members]:
+    unknown = [name for name in first if name not in members]
+    if unknown:
         raise UserError(
             f"--order {file} names groups without labels: {name_some(unknown, 5)}. Known are, for example, "
             f"{', '.join(sorted(members)[:5])}. Correct the names, or say with --group how cases are grouped."

@@ -10,87 +10,144 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from nnunet_semisam.data.raw_files import PARTS, Files
 from nnunet_semisam.errors import UserError
 
+MOST_SHOWN = 20
 
-def sides_of(split: Mapping[str, Sequence[str]], files: Mapping[str, Files]) -> dict[str, list[tuple[str, str]]]:
-    """Return side -> its cases as (part, case): the same name may stand in two folders."""
-    train = [("Tr", case) for name in ("train", "unlabeled") for case in split.get(name, [])]
+
+class Place(NamedTuple):
+    """A case in its folder: the same name may stand in two folders.
+
+    Attributes:
+        part: ``Tr``, ``Ul`` or ``Ts``.
+        case: Name of the case.
+    """
+
+    part: str
+    case: str
+
+    def __str__(self) -> str:
+        return f"images{self.part}/{self.case}"
+
+
+class SharedImages(NamedTuple):
+    """Sentences about images that are there more than once.
+
+    Attributes:
+        leaks: For every image that is on two sides.
+        repeats: For every image that is twice on one side.
+    """
+
+    leaks: list[str]
+    repeats: list[str]
+
+
+Sides = Mapping[str, Sequence[Place]]
+
+
+def sides_of(split: Mapping[str, Sequence[str]], files: Mapping[str, Files]) -> dict[str, list[Place]]:
+    """Return side (``train``, ``val``, ``test``) -> its cases.
+
+    Args:
+        split: A fold of ``splits_final.json``.
+        files: Part -> case -> image files.
+    """
+    train = [Place("Tr", case) for name in ("train", "unlabeled") for case in split.get(name, [])]
     return {
-        "train": train + [("Ul", case) for case in files["Ul"]],
-        "val": [("Tr", case) for case in split["val"] if case not in split["train"]],
-        "test": [("Ts", case) for case in files["Ts"]],
+        "train": [*train, *(Place("Ul", case) for case in files["Ul"])],
+        "val": [Place("Tr", case) for case in split["val"] if case not in split["train"]],
+        "test": [Place("Ts", case) for case in files["Ts"]],
     }
 
 
-def shared_groups(sides: Mapping[str, Sequence[tuple[str, str]]], group_of: Callable[[str], str]) -> list[str]:
+def shared_groups(sides: Sides, group_of: Callable[[str], str]) -> list[str]:
     """Return a sentence for every group that has cases on two sides."""
-    members: dict[str, dict[str, str]] = {}
-    for side, cases in sides.items():
-        for part, case in cases:
-            members.setdefault(group_of(case), {}).setdefault(side, f"images{part}/{case}")
-    return [
-        f"{group}: " + " and ".join(f"{case} is for {side}" for side, case in places.items()) + ", of one group"
-        for group, places in sorted(members.items())
-        if len(places) > 1
-    ]
+    first_of_side: dict[str, dict[str, Place]] = {}  # group -> side -> one of its cases there
+    for side, places in sides.items():
+        for place in places:
+            first_of_side.setdefault(group_of(place.case), {}).setdefault(side, place)
+    sentences = []
+    for group, found in sorted(first_of_side.items()):
+        if len(found) > 1:
+            uses = " and ".join(f"{place} is for {side}" for side, place in found.items())
+            sentences.append(f"{group}: {uses}, of one group")
+    return sentences
 
 
-def shared_images(
-    sides: Mapping[str, Sequence[tuple[str, str]]], digests: Mapping[tuple[str, str], str]
-) -> tuple[list[str], list[str]]:
+def shared_images(sides: Sides, digests: Mapping[Place, str]) -> SharedImages:
     """Compare images by their content.
 
-    Returns:
-        A sentence for every image that is on two sides, and one for every image that is twice on one.
+    Args:
+        sides: Of :func:`sides_of`.
+        digests: Of :func:`content_digests`.
     """
-    places: dict[str, list[tuple[str, str]]] = {}
-    for side, cases in sides.items():
-        for part, case in cases:
-            places.setdefault(digests[part, case], []).append((side, f"images{part}/{case}"))
+    by_content: dict[str, list[tuple[str, Place]]] = {}
+    for side, places in sides.items():
+        for place in places:
+            by_content.setdefault(digests[place], []).append((side, place))
     leaks, repeats = [], []
-    for same in places.values():
-        text = " and ".join(f"{case} ({side})" for side, case in same)
+    for same in by_content.values():
+        text = " and ".join(f"{place} ({side})" for side, place in same)
         if len({side for side, _ in same}) > 1:
             leaks.append(f"{text} hold the same image")
         elif len(same) > 1:
             repeats.append(f"{text} hold the same image, which counts twice")
-    return sorted(leaks), sorted(repeats)
+    return SharedImages(sorted(leaks), sorted(repeats))
+
+
+class DigestJob(NamedTuple):
+    """One case for a worker process.
+
+    Attributes:
+        images: One file per channel.
+        dataset_json: nnU-Net's dataset.json, which says how they are read.
+    """
+
+    images: tuple[str, ...]
+    dataset_json: dict[str, Any]
 
 
 def content_digests(
-    files: Mapping[str, Files], dataset_json: Mapping, num_processes: int = 1
-) -> dict[tuple[str, str], str]:
-    """Return (part, case) -> a digest of the voxels, whatever the file's compression and data type.
+    files: Mapping[str, Files], dataset_json: Mapping[str, Any], num_processes: int = 1
+) -> dict[Place, str]:
+    """Return case -> a digest of the voxels, whatever the file's compression and data type.
+
+    Args:
+        files: Part -> case -> image files.
+        dataset_json: nnU-Net's dataset.json.
+        num_processes: How many files are read at the same time.
 
     Raises:
         UserError: If an image cannot be read; the message names it.
     """
     from tqdm import tqdm
 
-    cases = [(part, case) for part in PARTS for case in files[part]]
-    jobs = [(files[part][case], dict(dataset_json)) for part, case in cases]
-    bar = {"desc": "comparing images", "unit": "case", "total": len(jobs), "leave": False}
+    places = [Place(part, case) for part in PARTS for case in files[part]]
+    jobs = [DigestJob(files[place.part][place.case], dict(dataset_json)) for place in places]
+
+    def with_bar(digests: Any) -> Any:
+        return tqdm(digests, desc="comparing images", unit="case", total=len(jobs), leave=False)
+
     if num_processes <= 1 or len(jobs) <= 1:
-        return dict(zip(cases, tqdm(map(_digest, jobs), **bar), strict=True))
+        return dict(zip(places, with_bar(map(_digest, jobs)), strict=True))
     with ProcessPoolExecutor(min(num_processes, len(jobs)), multiprocessing.get_context("spawn")) as workers:
-        return dict(zip(cases, tqdm(workers.map(_digest, jobs), **bar), strict=True))
+        return dict(zip(places, with_bar(workers.map(_digest, jobs)), strict=True))
 
 
-def _digest(job: tuple[tuple[str, ...], dict]) -> str:
+def _digest(job: DigestJob) -> str:
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
     from nnunet_semisam.data.stored_voxels import hash_of_voxels
 
-    images, dataset_json = job
     try:
-        reader = determine_reader_writer_from_dataset_json(dataset_json, images[0], verbose=False)()
-        return hash_of_voxels(reader.read_images(images)[0])
+        reader = determine_reader_writer_from_dataset_json(job.dataset_json, job.images[0], verbose=False)()
+        return hash_of_voxels(reader.read_images(job.images)[0])
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise UserError(f"{', '.join(images)} cannot be read: {reason[0]}. Mend or remove the case.") from error
+        raise UserError(f"{', '.join(job.images)} cannot be read: {reason[0]}. Fix or remove the case.") from error
 
 
 def refuse_leaks(leaks: Sequence[str], raw: Path) -> None:
@@ -99,10 +156,14 @@ def refuse_leaks(leaks: Sequence[str], raw: Path) -> None:
     Raises:
         UserError: If there is any.
     """
-    if leaks:
-        lines = "\n".join(f"  {leak}" for leak in leaks[:20]) + ("\n  ..." if len(leaks) > 20 else "")
-        raise UserError(
-            f"{len(leaks)} leak(s) between training, validation and test in {raw}:\n{lines}\n"
-            "Remove the cases from one side, name the validation groups with --val, or say with --group which cases "
-            "belong together. Nothing was written."
-        )
+    if not leaks:
+        return
+    lines = [f"  {leak}" for leak in leaks[:MOST_SHOWN]]
+    if len(leaks) > MOST_SHOWN:
+        lines.append("  ...")
+    listed = "\n".join(lines)
+    raise UserError(
+        f"{len(leaks)} leak(s) between training, validation and test in {raw}:\n{listed}\n"
+        "Remove the cases from one side, name the validation groups with --val, or say with --group which cases "
+        "belong together. Nothing was written."
+    )

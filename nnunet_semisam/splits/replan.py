@@ -7,7 +7,6 @@ the cases whose labels may be seen, in folders of their own, so that hidden ones
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.splits.folds import write_json
+from nnunet_semisam.io.json_files import read_object, write_json
 
 PLANNED_ON = "semisam_planned_on"
 DEFAULT_NAME = "nnUNetPlansLabeled"
@@ -66,12 +65,12 @@ def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_
         return target
     with tempfile.TemporaryDirectory(prefix="nnunet-semisam-plan-") as folder:
         with _folders(Path(folder)) as (temporary_raw, temporary_preprocessed):
-            dataset = _write_dataset(raw, temporary_raw / raw.name, cases)
+            _write_dataset(raw, temporary_raw / raw.name, cases)
             _run_planner(int(raw.name[7:10]), name, num_processes)
         made = temporary_preprocessed / raw.name
-        plans = json.loads((made / f"{name}.json").read_text(encoding="utf-8"))
+        plans = read_object(made / f"{name}.json", "Plan again.")
         for configuration in plans["configurations"].values():
-            configuration[PLANNED_ON] = sorted(dataset)
+            configuration[PLANNED_ON] = sorted(cases)
         try:
             preprocessed.mkdir(parents=True, exist_ok=True)
             _keep_fingerprint(made / FINGERPRINT, preprocessed, name)
@@ -79,18 +78,17 @@ def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_
                 shutil.copy(raw / "dataset.json", preprocessed)
             write_json(target, plans)
         except OSError as error:
-            raise UserError(f"The plans cannot be written to {target} ({error}). Mend that and retry.") from error
+            raise UserError(f"The plans cannot be written to {target} ({error}). Fix that and retry.") from error
     return target
 
 
 def fingerprint_notes(preprocessed: Path) -> list[str]:
     """Return how to plan from all cases, if nnU-Net has not yet done so."""
-    path = preprocessed / FINGERPRINT
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return []
-    return [found[STAND_IN]] if isinstance(found, dict) and STAND_IN in found else []
+        found = read_object(preprocessed / FINGERPRINT, "Plan again.")
+    except UserError:
+        return []  # nnU-Net's own affair
+    return [found[STAND_IN]] if STAND_IN in found else []
 
 
 def _keep_fingerprint(made: Path, preprocessed: Path, name: str) -> None:
@@ -115,19 +113,18 @@ def was_planned_without(configuration: dict, hidden: Sequence[str]) -> bool:
 
 
 def _refuse_other_cases(plans_file: Path, cases: Sequence[str]) -> None:
-    configurations = json.loads(plans_file.read_text(encoding="utf-8"))["configurations"]
+    remedy = "Choose another --plans-name, or move it away with the data that were preprocessed with it."
+    configurations = read_object(plans_file, remedy).get("configurations", {})
     if any(sorted(cases) != content.get(PLANNED_ON) for content in configurations.values()):
-        raise UserError(
-            f"{plans_file} exists and was made from other cases than this split allows. Choose another --plans-name, "
-            "or move it away with the data that were preprocessed with it."
-        )
+        raise UserError(f"{plans_file} exists and was made from other cases than this split allows. {remedy}")
 
 
-def _write_dataset(raw: Path, target: Path, cases: Sequence[str]) -> list[str]:
+def _write_dataset(raw: Path, target: Path, cases: Sequence[str]) -> None:
     """Write a dataset.json that names the files of these cases where they are."""
-    content = json.loads((raw / "dataset.json").read_text(encoding="utf-8"))
+    content = read_object(raw / "dataset.json", "It must be nnU-Net's. Correct it.")
     images, labels = image_files(raw, content)["Tr"], label_files(raw, content)
-    if missing := sorted(set(cases) - set(images)):
+    missing = sorted(set(cases) - set(images))
+    if missing:
         raise UserError(f"{raw / 'imagesTr'} lacks images of {', '.join(missing[:5])}. Add them, or remove the labels.")
     content["dataset"] = {
         case: {
@@ -139,7 +136,6 @@ def _write_dataset(raw: Path, target: Path, cases: Sequence[str]) -> list[str]:
     content["numTraining"] = len(cases)
     target.mkdir(parents=True)
     write_json(target / "dataset.json", content)
-    return list(content["dataset"])
 
 
 def _run_planner(dataset_id: int, name: str, num_processes: int) -> None:

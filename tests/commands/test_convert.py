@@ -97,7 +97,7 @@ def test_interrupted_script_says_that_nothing_was_written(database, capsys, monk
         def plan(self, args):
             raise KeyboardInterrupt
 
-    assert convert.run_script(Interrupted(), ["-i", str(database), "--labeled", "1"]) == 130
+    assert convert.load_package().run_script(Interrupted(), ["-i", str(database), "--labeled", "1"]) == 130
     assert "nothing was written" in capsys.readouterr().err
 
 

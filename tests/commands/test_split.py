@@ -119,12 +119,12 @@ def test_folds_are_written_to_both_folders_or_to_none(raw, monkeypatch):
     cut("--labeled", "1", "--overwrite", dataset="4")
     preprocessed = raw.parents[1] / "preprocessed" / folder.name
     before = {path: path.read_bytes() for path in [*preprocessed.iterdir(), *folder.glob("*.json")]}
-    replace, done = json_files.os.replace, []
+    replace, begun = json_files.os.replace, []
 
     def fail_at_the_last(source, target):
-        if len(done) == 4:
+        begun.append(target)
+        if len(begun) == 5:
             raise OSError("no space left on device")
-        done.append(target)
         replace(source, target)
 
     monkeypatch.setattr(json_files.os, "replace", fail_at_the_last)

@@ -137,13 +137,16 @@ def test_torn_file_of_a_killed_run_is_removed(world):
 
 
 def test_file_appears_only_when_it_is_complete(world, monkeypatch):
+    world.run()
+    for file in world.folder().glob("*.b2nd"):
+        file.unlink()
     seen = []
 
     def fail(source, target):
         seen.append((Path(target).exists(), blosc2.open(str(source), mode="r").shape))
         raise OSError("disk full")
 
-    monkeypatch.setattr(module.os, "replace", fail)
+    monkeypatch.setattr("nnunet_semisam.io.atomic.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         world.run()
     assert seen == [(False, (1, *tiny_nnunet.SHAPE))]
@@ -173,13 +176,13 @@ def test_voxels_that_are_no_numbers(world, value, ending):
     array[2, 3, 4:6] = value
     path = world.put(f"bad_0000{ending}", array)
     assert one_problem(world) == (
-        f"{path}: holds 2 voxels that are NaN or infinite; all must be finite. Mend or remove it."
+        f"{path}: holds 2 voxels that are NaN or infinite; all must be finite. Fix or remove it."
     )
 
 
 def test_constant_image(world):
     path = world.put("bad_0000.nii.gz", np.full(tiny_nnunet.SHAPE, 7.0))
-    assert one_problem(world) == f"{path}: channel 0 is constant (7): no image. Mend or remove it."
+    assert one_problem(world) == f"{path}: channel 0 is constant (7): no image. Fix or remove it."
 
 
 @pytest.mark.parametrize("pixel", [sitk.sitkFloat32, sitk.sitkInt16])
@@ -202,7 +205,7 @@ def test_spacing_that_cannot_be_right(world, spacing):
     problem = one_problem(world)
     assert str(path) in problem
     assert "mm along axis" in problem
-    assert "Mend the header" in problem
+    assert "Fix the header" in problem
 
 
 def test_wrong_number_of_channel_files(world):

@@ -127,24 +127,24 @@ def reader(tmp_path) -> RoundReader:
 def test_pseudo_labels_are_cut_with_the_image(dataset, reader, dims):
     reader.point_to(1)
     batch = next(make_loader(dataset, dims, batch=12, source=reader))
-    assert batch["pseudo_label"].shape == batch["pseudo_trust"].shape == (12, 1, *PATCH[dims])
+    assert batch["pseudo_label"].shape == batch["pseudo_confidence"].shape == (12, 1, *PATCH[dims])
     assert batch["pseudo_label"].dtype == torch.int16
     for j, key in enumerate(batch["keys"]):
-        image, label, trust = (batch[name][j] for name in ("weak", "pseudo_label", "pseudo_trust"))
+        image, label, confidence = (batch[name][j] for name in ("weak", "pseudo_label", "pseudo_confidence"))
         inside = image[:1] > 0
         if key == "c":
             assert label.eq(-1).all()
-            assert trust.eq(0).all()
+            assert confidence.eq(0).all()
             continue
         assert torch.equal(label[inside], (image[1:][inside] % 2 + 1).to(torch.int16))
         assert label[~inside].eq(-1).all()
-        torch.testing.assert_close(trust, 0.6 * inside.float(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(confidence, 0.6 * inside.float(), atol=1e-5, rtol=0)
 
 
-def test_before_the_first_round_there_is_no_opinion(dataset, reader):
+def test_before_the_first_round_there_is_no_label(dataset, reader):
     batch = next(make_loader(dataset, source=reader))
     assert batch["pseudo_label"].eq(-1).all()
-    assert batch["pseudo_trust"].eq(0).all()
+    assert batch["pseudo_confidence"].eq(0).all()
 
 
 def test_new_round_is_seen_from_the_next_batch_on(dataset, reader):
@@ -175,7 +175,7 @@ def test_patches_are_centred_on_pseudo_foreground(dataset, tmp_path):
     assert [abs(c - p / 2) <= 1 for c, p in zip(centre, PATCH[2], strict=True)] == [True, True]
 
 
-def test_case_without_trusted_foreground_is_cropped_at_random(dataset, tmp_path):
+def test_case_without_confident_foreground_is_cropped_at_random(dataset, tmp_path):
     store = PseudoLabelStore(tmp_path / "empty", PATCH[2])
     store.begin(0)
     store.write(0, "a", np.zeros(SHAPE, int), np.ones(SHAPE))

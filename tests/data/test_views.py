@@ -56,7 +56,7 @@ def test_both_views_and_the_pseudo_label_show_the_same_geometry(dims, dummy_2d):
         assert torch.equal(inside[deep], labeled[deep])  # at borders, one interpolates, the other takes the nearest
         assert abs(inside.sum() - labeled.sum()) <= 0.05 * inside.sum()
         known = out["pseudo_label"] >= 0
-        torch.testing.assert_close(out["pseudo_trust"][known], 0.5 * out["weak"][known])
+        torch.testing.assert_close(out["pseudo_confidence"][known], 0.5 * out["weak"][known])
         places.append(tuple(round(float(x), 1) for x in inside.nonzero().float().mean(0)))
     assert len(set(places)) == 10  # the views did move
 
@@ -129,21 +129,21 @@ def test_unknown_transform_is_refused(wrap):
         UnlabeledViews(transforms, 1.0)
 
 
-def test_where_there_is_no_opinion_there_is_no_trust():
+def test_where_nothing_is_claimed_there_is_no_confidence():
     torch.manual_seed(2)
     np.random.seed(2)
     views = without_intensities(UnlabeledViews(nnunet_transforms(), 1.0))
     label = torch.ones(1, *CROP[2], dtype=torch.int16)
     label[:, :, :15] = -1
-    trust = torch.ones(1, *CROP[2])
+    confidence = torch.ones(1, *CROP[2])
     for _ in range(10):
-        out = views(torch.zeros(1, *CROP[2]), None, label.clone(), trust.clone())
+        out = views(torch.zeros(1, *CROP[2]), None, label.clone(), confidence.clone())
         unknown = out["pseudo_label"] < 0
         assert 0 < unknown.sum() < unknown.numel()
-        assert out["pseudo_trust"][unknown].eq(0).all()
-        assert out["pseudo_trust"][~unknown].mean() > 0.9
-        assert out["pseudo_trust"].min() >= 0
-        assert out["pseudo_trust"].max() <= 1
+        assert out["pseudo_confidence"][unknown].eq(0).all()
+        assert out["pseudo_confidence"][~unknown].mean() > 0.9
+        assert out["pseudo_confidence"].min() >= 0
+        assert out["pseudo_confidence"].max() <= 1
         assert set(out["pseudo_label"].unique().tolist()) == {-1, 1}
 
 
@@ -155,7 +155,7 @@ def test_pseudo_labels_become_regions():
     out = views(torch.zeros(1, 1, 4), None, label, torch.ones(1, 1, 4))
     assert out["pseudo_label"].dtype == torch.bool
     assert out["pseudo_label"][:, 0].tolist() == [[False, True, True, False], [False, False, True, False]]
-    assert out["pseudo_trust"].flatten().tolist() == [1, 1, 1, 0]
+    assert out["pseudo_confidence"].flatten().tolist() == [1, 1, 1, 0]
 
 
 def test_masked_channels_are_zero_outside_in_both_views():
@@ -184,7 +184,7 @@ def test_mask_and_pseudo_label_travel_together():
     out = views(image, inside, label, torch.ones(1, 1, 4))
     assert out["weak"].flatten().tolist() == [9, 9, 0, 0]
     assert out["pseudo_label"].flatten().tolist() == [0, 1, 2, -1]
-    assert out["pseudo_trust"].flatten().tolist() == [1, 1, 1, 0]
+    assert out["pseudo_confidence"].flatten().tolist() == [1, 1, 1, 0]
 
 
 def test_weak_view_is_not_changed_by_the_strong_one():

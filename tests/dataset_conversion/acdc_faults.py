@@ -91,7 +91,7 @@ def image_dangling(patient):
     path = patient / "patient099_frame01.nii.gz"
     path.unlink()
     path.symlink_to("nowhere")
-    return r"patient099_frame01.nii.gz cannot be read .* Mend its link"
+    return r"patient099_frame01.nii.gz cannot be read .* Fix its link"
 
 
 def label_with_4(patient):

@@ -26,7 +26,7 @@ def bhsd_without_dataset_json(data):
 
 def bhsd_dataset_json_is_a_web_page(data):
     (data / "dataset.json").write_text("<!doctype html>")
-    return r"BHSD/dataset.json must hold .* got JSONDecodeError.* Get it again from https"
+    return r"BHSD/dataset.json cannot be read as json .* It must hold \"labels\" .* Get it again from https"
 
 
 def bhsd_dataset_json_without_test_list(data):

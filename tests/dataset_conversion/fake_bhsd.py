@@ -69,7 +69,7 @@ def write_bhsd(root: Path) -> Path:
 
 
 def make_odd(folder: Path) -> None:
-    """Give a download the oddities of the real one that can be mended."""
+    """Give a download the oddities of the real one that can be fixed."""
     images, labels = (folder / "label_192" / name for name in ("images", "ground truths"))
     for name in (images, labels):  # some copies come without the ending
         for path in sorted(name.iterdir())[:2]:

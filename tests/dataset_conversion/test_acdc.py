@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from fake_acdc import write_patient
-from nnunet_semisam.dataset_conversion import acdc_splits
-from nnunet_semisam.dataset_conversion.acdc_files import Patient
+from nnunet_semisam.dataset_conversion.reading import acdc_splits
+from nnunet_semisam.dataset_conversion.reading.acdc_files import Patient
 
 from nnunet_semisam.errors import UserError
 
@@ -174,7 +174,7 @@ def test_5fold_cuts_the_labeled_patients_and_leaves_the_rest_unlabeled(convert, 
         assert len(split["train"] + split["val"]) == 2 * int(labeled)
     assert len(result.conversion.of_part("Ul")) == 2 * (6 - int(labeled))
     budget = result.conversion.budgets[0]
-    assert budget["budget"] == len(splits[0]["train"]) / 2 == len(budget["labeled_patients"])
+    assert budget.count == len(splits[0]["train"]) / 2 == len(budget.labeled_groups)
 
 
 def test_5fold_with_one_patient_validates_on_it_and_says_so(convert):

@@ -23,7 +23,7 @@ from fake_bhsd import (
     write_bhsd,
     write_dataset_json,
 )
-from written_files import cases
+from written_files import cases, visible
 
 from nnunet_semisam import cli
 from nnunet_semisam.errors import UserError
@@ -132,12 +132,12 @@ def test_tilted_gantry_is_turned_to_right_angles_so_that_itk_reads_it(odd, data)
     assert "axes are not at right angles (tilted gantry?)" in "\n".join(odd.notes)
 
 
-def test_geometry_of_mended_files_is_that_of_copied_ones(odd, data):
+def test_geometry_of_fixed_files_is_that_of_copied_ones(odd, data):
     """The same affine, read by ITK and by our own reader, must give the same numbers."""
     copied = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[2]}_0000.nii.gz"))
-    mended = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[4]}_0000.nii.gz"))
+    fixed = sitk.ReadImage(str(odd.folder / "imagesTr" / f"{TRAIN[4]}_0000.nii.gz"))
     for name in ("GetSpacing", "GetOrigin", "GetDirection"):
-        np.testing.assert_allclose(getattr(copied, name)(), getattr(mended, name)(), atol=1e-6)
+        np.testing.assert_allclose(getattr(copied, name)(), getattr(fixed, name)(), atol=1e-6)
 
 
 def test_notes_are_kept_for_later_runs(convert, odd):
@@ -153,7 +153,7 @@ def test_unreadable_file_is_an_error_that_says_how_to_leave_it_out(convert, data
         UserError, match=rf"{path.name}: cannot be read .*(\n.*)*Or leave cases out: --leave-out {TEST[1]}"
     ):
         convert("--labeled", "2")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
     result = convert("--labeled", "2", "--leave-out", TEST[1])
     assert cases(result.folder / "imagesTs") == [TEST[0]]
     assert f"left out as asked: {TEST[1]}" in result.notes
@@ -190,7 +190,7 @@ def test_images_of_both_kinds_are_an_error_that_says_how_to_leave_them_out(conve
     write(data / "unlabel_1980" / f"{UNLABELED[0]}.nii.gz", np.clip(image_of(UNLABELED[0]), 0, 255))
     with pytest.raises(UserError, match=rf"1 images are not hu .* no normalisation fits .*--leave-out {UNLABELED[0]}"):
         convert("--labeled", "2")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
     assert convert("--labeled", "2", "--leave-out", UNLABELED[0]).conversion.channel_names == {"0": "CT"}
 
 
@@ -213,7 +213,7 @@ def test_patient_of_the_official_training_and_test_list_is_refused_by_name(conve
     write_dataset_json(data / "dataset.json", train=TRAIN[:2] + TRAIN[3:], test=(TRAIN[2], *TEST))
     with pytest.raises(UserError, match=rf"1 training cases are of patients that also test: {TRAIN[1]}. .*--leave-out"):
         convert("--labeled", "2")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
     assert len(convert("--labeled", "2", "--leave-out", TRAIN[1]).conversion.of_part("Ts")) == 3
 
 
@@ -262,7 +262,7 @@ def test_intensities_that_fit_neither_need_a_word(convert, data):
 def test_several_budgets_of_hounsfield_units_are_refused(convert, raw):
     with pytest.raises(UserError, match="hide labels, but channel CT is normalised with numbers from all labels"):
         convert("--labeled", "1", "2")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
 
 
 @pytest.mark.parametrize("inside", [".", "label_192"])

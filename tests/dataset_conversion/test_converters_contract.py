@@ -15,6 +15,7 @@ import fake_la
 import fake_nnunet
 import pytest
 from nnunet_semisam.dataset_conversion import CONVERTERS, DatasetConverter, Source
+from written_files import visible
 
 from nnunet_semisam.errors import UserError
 
@@ -84,7 +85,7 @@ def test_wrong_folder_is_a_user_error_that_names_it(converter, parser, tmp_path,
     args = parser.parse_args(["-i", str(tmp_path / "wrong"), "--labeled", "1"])
     with pytest.raises(UserError, match=re.escape(str(tmp_path / "wrong"))):
         converter.convert(args)
-    assert list(nnunet_folders["nnUNet_raw"].iterdir()) == []
+    assert visible(nnunet_folders["nnUNet_raw"]) == []
 
 
 def test_second_run_writes_nothing_and_says_the_same(convert):
@@ -161,4 +162,4 @@ def test_run_that_breaks_leaves_nothing(convert, raw, monkeypatch):
     monkeypatch.setattr(Source, "write", break_at_the_fourth_file)
     with pytest.raises(UserError, match=r"could not be written to .* \(ITK: disk full\). Nothing was left behind"):
         convert()
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []

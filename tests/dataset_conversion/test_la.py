@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from fake_la import SHAPE_XYZ, TEST, TRAIN, arrays, write_h5, write_nrrd, write_ua_mt
-from nnunet_semisam.dataset_conversion.la_files import read_lists
-from written_files import cases
+from nnunet_semisam.dataset_conversion.reading.la_files import read_lists
+from written_files import cases, visible
 
 from nnunet_semisam.errors import UserError
 
@@ -133,7 +133,7 @@ def test_missing_h5py_says_what_to_install(convert, monkeypatch, raw):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(UserError, match=r"h5py is not installed. Run `pip install h5py` or .*nnunet-semisam\[la\]"):
         convert("--labeled", "2", "--val", "1")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
 
 
 def test_file_runs_as_a_script_from_a_checkout(data, raw, tmp_path):

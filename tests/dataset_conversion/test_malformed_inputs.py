@@ -9,6 +9,7 @@ from acdc_faults import ACDC_FAULTS
 from bhsd_faults import BHSD_FAULTS
 from la_faults import LA_FAULTS
 from raw_faults import RAW_FAULTS
+from written_files import visible
 
 from nnunet_semisam.errors import UserError
 
@@ -43,7 +44,7 @@ def test_fault_is_named_and_nothing_is_written(source, name, fault, convert_with
     message = fault(source / "training" / "patient099" if name == "acdc" else source)
     with pytest.raises(UserError, match=message):
         convert_with(name, "-i", str(source), *OPTIONS[name])
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_fault_is_named_and_nothing_is_written(source, name, fault, convert_with
 def test_impossible_option_is_refused(source, name, options, message, convert_with, raw):
     with pytest.raises(UserError, match=message):
         convert_with(name, "-i", str(source), *options)
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_faulty_order_is_refused(line, message, tmp_path, convert_with, raw):
     (tmp_path / "order.txt").write_text(line)
     with pytest.raises(UserError, match=rf"order.txt {message}"):
         convert_with("nnunet", "-i", str(source), "--labeled", "1", "--order", str(tmp_path / "order.txt"))
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
 
 
 def test_missing_label_of_the_decathlon_is_a_fault(tmp_path, convert_with, raw):
@@ -89,4 +90,4 @@ def test_missing_label_of_the_decathlon_is_a_fault(tmp_path, convert_with, raw):
     (source / "labelsTr" / "liver_2.nii.gz").unlink()
     with pytest.raises(UserError, match=r"labelsTr/liver_2.nii.gz: is missing; liver_2 needs it. Add it"):
         convert_with("nnunet", "-i", str(source), "--labeled", "1")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []

@@ -75,10 +75,9 @@ def test_other_test_sets_under_the_same_id_are_refused(convert, monkeypatch):
         convert("--labeled", "2")
 
 
-def test_manifest_of_an_older_version_is_completed_from_the_files_beside_it(convert):
+@pytest.mark.parametrize("key", ["grouping", "test_sets", "fingerprint", "files"])
+def test_manifest_that_lacks_an_entry_proves_nothing(convert, key):
     folder = convert("--labeled", "2").folder
-    change_manifest(folder, lambda content: [content.pop(key) for key in ("grouping", "test_sets")])
-    assert convert("--labeled", "2").already_there
-    (folder / "semisam_groups.json").unlink()
-    with pytest.raises(UserError, match=r"manifest.json does not hold 'grouping': another version .* Choose another"):
+    change_manifest(folder, lambda content: content.pop(key))
+    with pytest.raises(UserError, match=rf"manifest.json lacks '{key}', so it cannot be told .* Choose another id"):
         convert("--labeled", "2")

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import threading
 import time
@@ -9,9 +8,13 @@ from dataclasses import replace
 
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from nnunet_semisam.dataset_conversion import AcdcConverter, Case, Source, guards, writer
+from nnunet_semisam.dataset_conversion import AcdcConverter, Case, Source
+from nnunet_semisam.dataset_conversion.writing import guards, writer
+from written_files import visible
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import temporary_beside
+from nnunet_semisam.io.locks import LOCK_FILE
 from nnunet_semisam.splits.label_budgets import MANIFEST_FILE
 
 NAME = "Dataset027_ACDC"
@@ -19,7 +22,7 @@ NAME = "Dataset027_ACDC"
 
 def state(folder):
     """Modification time and size of everything in a folder."""
-    stats = {path: path.stat() for path in sorted(folder.rglob("*"))}
+    stats = {path: path.stat() for path in sorted(folder.rglob("*")) if path.name != LOCK_FILE}
     return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
 
 
@@ -101,7 +104,7 @@ def test_full_disk_is_noticed_before_anything_is_written(convert, raw, monkeypat
     monkeypatch.setattr(guards.shutil, "disk_usage", lambda _: usage(2**30, 2**30 - 2**20, 2**20))
     with pytest.raises(UserError, match=r"has 1 MiB free; this dataset needs 64 MiB"):
         convert("--labeled", "2")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
 
 
 @pytest.mark.parametrize(
@@ -120,14 +123,14 @@ def test_broken_run_leaves_nothing(convert, raw, monkeypatch, error, raised):
     with pytest.raises(raised):
         convert("--labeled", "2")
     assert len(written) == 5
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
 
 
 def test_folder_of_a_killed_run_is_removed_by_the_next(convert, raw):
-    left = raw / f".{NAME}.unfinished.1"
+    left = temporary_beside(raw / NAME)
     (left / "imagesTr").mkdir(parents=True)
     (left / "imagesTr" / "half.nii.gz").write_bytes(b"half")
-    assert os.listdir(convert("--labeled", "2").folder.parent) == [NAME]
+    assert visible(convert("--labeled", "2").folder.parent) == [NAME]
 
 
 def test_second_conversion_waits_for_the_first(convert, raw, caplog, monkeypatch):
@@ -150,7 +153,7 @@ def test_second_conversion_waits_for_the_first(convert, raw, caplog, monkeypatch
         go_on.set()
         assert not first.result(timeout=20).already_there
         assert second.result(timeout=20).already_there
-    assert os.listdir(raw) == [NAME]
+    assert visible(raw) == [NAME]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,7 @@ def test_dataset_that_is_not_what_was_planned_is_not_published(convert, raw, mon
     monkeypatch.setattr(writer, "_write_json_files", spoil_first)
     with pytest.raises(UserError, match=message):
         convert("--labeled", "2")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
 
 
 def test_folder_that_cannot_be_locked_is_used_with_a_warning(convert, monkeypatch, caplog):
@@ -181,13 +184,13 @@ def test_folder_that_cannot_be_locked_is_used_with_a_warning(convert, monkeypatc
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
     assert not convert("--labeled", "2").already_there
-    assert "run one conversion at a time" in caplog.text
+    assert "run one command at a time" in caplog.text
 
 
 def test_unfinished_folder_is_no_dataset_for_nnunet(raw):
     from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
-    writer.unfinished(raw / NAME).mkdir()
+    temporary_beside(raw / NAME).mkdir()
     assert len(find_candidate_datasets(27)) == 0
 
 
@@ -225,7 +228,7 @@ def test_same_image_in_training_and_validation_is_a_fault(convert, database, raw
     sitk.WriteImage(same, str(training / "patient028" / "patient028_frame01.nii.gz"), useCompression=False)
     with pytest.raises(UserError, match=r"patient0.._frame01.nii.gz: shows the same voxels as .*patient0.._frame01"):
         convert("--labeled", "2")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []
 
 
 def test_same_image_twice_on_one_side_is_a_note(convert, database):
@@ -242,4 +245,4 @@ def test_hidden_labels_of_ct_are_refused_at_once(convert, monkeypatch, raw):
     monkeypatch.setattr(AcdcConverter, "plan", lambda *args: replace(plan(*args), channel_names={"0": "CT"}))
     with pytest.raises(UserError, match="several label budgets in one dataset hide labels, but channel CT"):
         convert("--labeled", "1", "2")
-    assert list(raw.iterdir()) == []
+    assert visible(raw) == []

@@ -5,36 +5,36 @@ import re
 import pytest
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.splits.case_assignment import choose_labeled, last_groups, roles_from_order
+from nnunet_semisam.splits.case_assignment import assignment_from_order, choose_labeled, last_groups
 from nnunet_semisam.splits.group_selection import as_name
 
 PADDED = {f"{i:03d}": [f"{i:03d}"] for i in range(1, 13)}
 PLAIN = {f"{i}": [f"p{i}_a", f"p{i}_b"] for i in range(1, 13)}
 
 
-def roles(labeled, val, members=PADDED):
-    return roles_from_order(labeled, val, list(members), members=members)
+def assignment(labeled, val, members=PADDED):
+    return assignment_from_order(labeled, val, list(members), members=members)
 
 
 def test_number_with_leading_zeros_is_the_name_that_it_is():
-    found = roles(["2"], ["005"])
+    found = assignment(["2"], ["005"])
     assert (found.labeled, found.val) == ([["001", "002"]], ["005"])
-    assert roles(["005", "006"], ["1"]).labeled == [["005", "006"]]
+    assert assignment(["005", "006"], ["1"]).labeled == [["005", "006"]]
     assert last_groups("--test", ["003"], list(PADDED), PADDED) == ["003"]
 
 
 def test_name_that_is_taken_already_is_not_read_as_a_number():
     order = [group for group in PADDED if group != "003"]
     with pytest.raises(UserError, match="--val 003: not among the 11 that can be chosen"):
-        roles_from_order(["2"], ["003"], order, members=PADDED)
+        assignment_from_order(["2"], ["003"], order, members=PADDED)
     with pytest.raises(UserError, match="--labeled 005: not among the 11"):
-        roles(["005", "006"], ["005"])
+        assignment(["005", "006"], ["005"])
 
 
 def test_leading_zeros_that_name_nothing_are_no_number_either():
     for option in (["099"], ["010", "12"]):
         with pytest.raises(UserError, match=rf"--val {option[0]}: a number has no leading zeros, .* whole names"):
-            roles(["2"], option, {f"patient{i:03d}": [] for i in range(120)})
+            assignment(["2"], option, {f"patient{i:03d}": [] for i in range(120)})
 
 
 @pytest.mark.parametrize("words", [["10"], ["1", "3", "7"]])
@@ -60,12 +60,12 @@ def test_words_beside_a_name_are_names_and_so_are_several_where_one_number_is_ta
 
 def test_number_that_is_larger_than_all_groups_can_only_be_a_name():
     members = {str(number): [f"case{number}"] for number in (101, 102, 103, 104)}
-    found = roles(["102", "104"], ["101"], members)
+    found = assignment(["102", "104"], ["101"], members)
     assert (found.labeled, found.val) == ([["102", "104"]], ["101"])
 
 
 def test_a_fifth_validates_where_patients_have_numbers():
-    assert len(roles(["+1"], None, PLAIN).val) == 2  # a fifth of twelve, whatever patient 2 is called
+    assert len(assignment(["+1"], None, PLAIN).val) == 2  # a fifth of twelve, whatever patient 2 is called
 
 
 def test_name_is_written_so_that_it_is_read_as_one():

@@ -3,7 +3,7 @@
 import pytest
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.splits.case_assignment import roles_from_order
+from nnunet_semisam.splits.case_assignment import assignment_from_order
 from nnunet_semisam.splits.label_budgets import Grouping, group_order, labeling_order, read_grouping, write_grouping
 
 MEMBERS = {f"p{i}": [f"p{i}_a", f"p{i}_b"] for i in range(6)}
@@ -46,12 +46,12 @@ def test_converters_order_holds_until_another_is_asked_for(tmp_path):
 
 @pytest.mark.parametrize(("groups", "validating"), [(1, 0), (2, 1), (5, 1), (7, 1), (8, 2), (9, 2), (11, 2), (96, 19)])
 def test_a_fifth_validates_rounded(groups, validating):
-    roles = roles_from_order(["1"], None, [f"p{i}" for i in range(groups)])
-    assert len(roles.val) == validating
-    assert bool(roles.notes) == (groups == 1)  # it validates on itself
+    assignment = assignment_from_order(["1"], None, [f"p{i}" for i in range(groups)])
+    assert len(assignment.val) == validating
+    assert bool(assignment.notes) == (groups == 1)  # it validates on itself
 
 
 def test_a_case_stands_for_its_group():
-    roles = roles_from_order(["p2_a", "p4"], ["p1_b"], sorted(MEMBERS), members=MEMBERS)
-    assert (roles.labeled, roles.val) == ([["p2", "p4"]], ["p1"])
-    assert roles.order == ["p2", "p4", "p0", "p3", "p5", "p1"]
+    assignment = assignment_from_order(["p2_a", "p4"], ["p1_b"], sorted(MEMBERS), members=MEMBERS)
+    assert (assignment.labeled, assignment.val) == ([["p2", "p4"]], ["p1"])
+    assert assignment.order == ["p2", "p4", "p0", "p3", "p5", "p1"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.json_files import read_object
 
 from .case import Source
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 BY_SIMPLEITK = ("SimpleITKIO", "SimpleITKIOWithReorient")
 BY_NIBABEL = ("NibabelIO", "NibabelIOWithReorient")  # NIfTI with three axes: SimpleITK reads the same
 TIFF = "Tiff3DIO"
-FLAT = 999  # nnU-Net's SimpleITKIO gives 2D images slices so many times as thick as their pixels are wide
 CHANNEL = len("_0000")
 PHOTO_OR_VOLUME = ".tif"  # the one ending that two of nnU-Net's readers share and read differently
 
@@ -124,6 +123,8 @@ def read_with_simpleitk(path: Path) -> sitk.Image:
     """Read a file with SimpleITK; an image with two axes becomes one slice, as nnU-Net's SimpleITKIO does it."""
     import SimpleITK as sitk  # noqa: N813
 
+    from nnunet_semisam.data.geometry import FLAT
+
     image = sitk.ReadImage(str(path))
     if image.GetDimension() != 2:
         return image
@@ -148,10 +149,12 @@ def read_tiff(path: Path, spacing_file: Path | None) -> sitk.Image:
         raise ValueError(f"it has {voxels.ndim} axes, nnU-Net's {TIFF} needs 3")
     if spacing_file is None:
         return as_image(voxels[None].astype(np.float32), (1, 1, 1))
+    needed = 'must hold {"spacing": [z, y, x]}'
+    content = read_object(spacing_file, f"It {needed}.")
     try:
-        spacing = [float(each) for each in json.loads(spacing_file.read_text(encoding="utf-8"))["spacing"]]
+        spacing = [float(each) for each in content["spacing"]]
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f'{spacing_file} must hold {{"spacing": [z, y, x]}}: {error}') from error
+        raise ValueError(f"{spacing_file} {needed}: {error}") from error
     if len(spacing) != 3 or not all(each > 0 for each in spacing):
         raise ValueError(f"{spacing_file} must hold three positive numbers, holds {spacing}")
     return as_image(voxels[None].astype(np.float32), spacing)

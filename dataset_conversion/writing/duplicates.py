@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .case import Case, Conversion, Review
-from .facts import Facts
+from nnunet_semisam.splits.folds import validates_on_itself
+
+from ..reading.case import Case, Conversion, Review
+from ..reading.facts import Facts
 
 
 def review_duplicates(conversion: Conversion, facts: Mapping[str, Facts]) -> Review:
@@ -27,11 +29,12 @@ def review_duplicates(conversion: Conversion, facts: Mapping[str, Facts]) -> Rev
         if len(content) < len(targets):
             continue  # unreadable: another finding says so
         same = seen.setdefault(content, [])
-        if other := next((each for each in same if _leaks(conversion, each, case)), None):
+        leaking = [each for each in same if _leaks(conversion, each, case)]
+        if leaking:
+            remedy = f", or --leave-out {case.identifier}" if conversion.can_leave_out else ""
             findings.append(
-                f"{case.images[0].path}: shows the same voxels as {other.images[0].path}, and one of them would be "
-                "trained on while the other is kept for validation or testing. Remove one of the two"
-                f"{f', or --leave-out {case.identifier}' if conversion.can_leave_out else ''}."
+                f"{case.images[0].path}: shows the same voxels as {leaking[0].images[0].path}, and one of them would "
+                f"be trained on while the other is kept for validation or testing. Remove one of the two{remedy}."
             )
         elif same:
             notes.append(f"{case.identifier} and {same[0].identifier} show the same voxels")
@@ -43,9 +46,11 @@ def _leaks(conversion: Conversion, first: Case, second: Case) -> bool:
     if "Ts" in (first.part, second.part):
         return first.part != second.part
     names = {first.identifier, second.identifier}
+    in_images_ul = {case.identifier for case in (first, second) if case.part == "Ul"}
     for fold in conversion.splits:
-        val, train = set(fold["val"]), {*fold["train"], *fold.get("unlabeled", [])}
-        train |= {case.identifier for case in (first, second) if case.part == "Ul"}
-        if val != set(fold["train"]) and names & val and names & train and not names <= val:
+        val = set(fold["val"])
+        train = {*fold["train"], *fold.get("unlabeled", []), *in_images_ul}
+        on_both_sides = names & val and names & train and not names <= val
+        if on_both_sides and not validates_on_itself(fold):
             return True
     return False

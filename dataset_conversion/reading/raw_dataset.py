@@ -12,11 +12,29 @@ from nnunet_semisam.errors import UserError, name_some
 from .case import Source
 from .listed_cases import check_left_out
 
-Files = tuple[tuple[Source, ...], Source | None]  # images of all channels, and the label if there is one
 REPLACED = ("channel_names", "labels", "numTraining", "file_ending", "converted_by", "dataset")  # in the new dataset
 OF_MSD = ("modality", "training", "test", "tensorImageSize", "numTest")  # tell of the source's files alone
 KINDS = {dict: "an object", str: "a text"}
 MOST_SHOWN = 100  # characters of a wrong entry
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case.
+
+    Attributes:
+        images: Of all channels, in their order.
+        label: ``None`` if there is none.
+    """
+
+    images: tuple[Source, ...]
+    label: Source | None = None
+
+    @property
+    def paths(self) -> list[Path]:
+        """All files, each once: channels may share one."""
+        sources = self.images if self.label is None else (*self.images, self.label)
+        return list(dict.fromkeys(source.path for source in sources))
 
 
 class Finding(NamedTuple):
@@ -54,9 +72,9 @@ class RawDataset:
     labels: dict[str, int | list[int]]
     file_ending: str
     more_json: dict[str, Any]
-    train: dict[str, Files] = field(default_factory=dict)
-    unlabeled: dict[str, Files] = field(default_factory=dict)
-    test: dict[str, Files] = field(default_factory=dict)
+    train: dict[str, CaseFiles] = field(default_factory=dict)
+    unlabeled: dict[str, CaseFiles] = field(default_factory=dict)
+    test: dict[str, CaseFiles] = field(default_factory=dict)
     bare: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -68,7 +86,7 @@ class RawDataset:
             UserError: If one of them does not exist.
         """
         parts = (self.train, self.unlabeled, self.test)
-        known = [*(case for files in parts for case in files), *(finding.case for finding in self.findings)]
+        known = {finding.case for finding in self.findings}.union(*parts)
         left_out = check_left_out(names, known, self.folder)
         for files in parts:
             for case in left_out:
@@ -80,9 +98,8 @@ class RawDataset:
     def find_missing_files(self) -> None:
         """Add a finding for every file that a list names and that is not there."""
         for files in (self.train, self.unlabeled, self.test):
-            for case, (images, label) in files.items():
-                needed = dict.fromkeys(source.path for source in (*images, *([label] if label else [])))
-                for path in needed:  # channels may share a file
+            for case, case_files in files.items():
+                for path in case_files.paths:
                     if not path.is_file():
                         self.find(case, f"{path}: is missing; {case} needs it. Add it")
 
@@ -94,7 +111,8 @@ class RawDataset:
         """Add a note about images that lie there and that the list of ``dataset.json`` does not name."""
         known = {path.resolve() for path in listed}
         there = visible_files(self.folder / f"images{part}", self.file_ending)
-        if unlisted := [path.name for path in there if path.resolve() not in known]:
+        unlisted = [path.name for path in there if path.resolve() not in known]
+        if unlisted:
             self.notes.append(
                 f"{len(unlisted)} images of images{part} are not listed in dataset.json and left out: "
                 f"{name_some(unlisted)}"
@@ -138,7 +156,9 @@ def check_labels(path: Path, labels: Mapping[str, Any]) -> None:
     Raises:
         UserError: If there is no background 0, or a value is no number.
     """
-    values = [each for value in labels.values() for each in (value if isinstance(value, list) else [value])]
+    values: list[Any] = []
+    for entry_value in labels.values():
+        values += entry_value if isinstance(entry_value, list) else [entry_value]
     if labels.get("background") != 0 or not all(isinstance(value, int) for value in values):
         raise UserError(
             f'{path}: labels must be like {{"background": 0, "organ": 1}} (a list of numbers for a region), got '

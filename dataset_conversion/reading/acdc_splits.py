@@ -1,4 +1,4 @@
-"""Which ACDC patient plays which part: the field's split, or a cross-validation."""
+"""Which ACDC patients train, validate and test: the field's split, or a cross-validation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.splits.case_assignment import Roles, choose_labeled
+from nnunet_semisam.splits.case_assignment import CaseAssignment, choose_labeled
 
 from .acdc_files import Patient
 
@@ -26,8 +26,8 @@ SSL4MIS_VAL = _patients("028 085 082 087 019 030 078 045 002 039")
 SSL4MIS_TEST = _patients("011 013 084 033 093 022 068 024 083 081 080 001 007 066 008 065 075 064 059 052")
 
 
-def roles_ssl4mis(tokens: Sequence[str], patients: Mapping[str, Patient]) -> Roles:
-    """Give every patient its part in the split of SSL4MIS: 70 for training, 10 for validation, 20 for testing.
+def assign_ssl4mis(tokens: Sequence[str], patients: Mapping[str, Patient]) -> CaseAssignment:
+    """Assign the patients as SSL4MIS does: 70 to training, 10 to validation, 20 to testing.
 
     Args:
         tokens: ``--labeled``.
@@ -36,22 +36,27 @@ def roles_ssl4mis(tokens: Sequence[str], patients: Mapping[str, Patient]) -> Rol
     Raises:
         UserError: If a labeled patient is missing, or all validation patients are.
     """
-    lists = {"training": SSL4MIS_TRAIN, "validation": SSL4MIS_VAL, "test": SSL4MIS_TEST}
-    present = {key: [name for name in names if name in patients] for key, names in lists.items()}
-    absent = {key: [name for name in names if name not in patients] for key, names in lists.items()}
-    labeled = choose_labeled(tokens, SSL4MIS_TRAIN, missing=absent["training"])
-    if not present["validation"]:
+    train, val, test = (
+        [name for name in names if name in patients] for names in (SSL4MIS_TRAIN, SSL4MIS_VAL, SSL4MIS_TEST)
+    )
+    labeled = choose_labeled(tokens, SSL4MIS_TRAIN, missing=set(SSL4MIS_TRAIN) - set(train))
+    if not val:
         raise UserError(
             f"None of the validation patients of --split ssl4mis is there: {', '.join(SSL4MIS_VAL)}. Add some, or use "
             "--split 5fold."
         )
-    notes = [_missing_note(key, names, len(lists[key])) for key, names in absent.items() if names]
-    if extra := sorted(set(patients) - {name for names in lists.values() for name in names}):
+    notes = [
+        *_missing_note("training", SSL4MIS_TRAIN, train),
+        *_missing_note("validation", SSL4MIS_VAL, val),
+        *_missing_note("test", SSL4MIS_TEST, test),
+    ]
+    extra = sorted(set(patients) - {*SSL4MIS_TRAIN, *SSL4MIS_VAL, *SSL4MIS_TEST})
+    if extra:
         notes.append(f"not in the lists of ssl4mis and left out: {', '.join(extra)}")
-    return Roles(labeled, present["training"], present["validation"], present["test"], notes)
+    return CaseAssignment(labeled, train, val, test, notes)
 
 
-def roles_5fold(tokens: Sequence[str], patients: Mapping[str, Patient], seed: int) -> Roles:
+def assign_5fold(tokens: Sequence[str], patients: Mapping[str, Patient], seed: int) -> CaseAssignment:
     """Let all patients of ``training`` train; the labeled ones are cut into folds later.
 
     Labels are given out in :func:`seeded_order`, so the labeled patients of a small number are among those of a larger.
@@ -75,7 +80,7 @@ def roles_5fold(tokens: Sequence[str], patients: Mapping[str, Patient], seed: in
         notes.append(
             f"the only labeled patient, {labeled[0][0]}, validates on itself: its Dice says nothing about others"
         )
-    return Roles(labeled, list(patients), [], [], notes)
+    return CaseAssignment(labeled, list(patients), [], [], notes)
 
 
 def seeded_order(patients: Mapping[str, Patient], seed: int) -> list[str]:
@@ -95,5 +100,8 @@ def seeded_order(patients: Mapping[str, Patient], seed: int) -> list[str]:
     return [name for turn in zip_longest(*groups) for name in turn if name is not None]
 
 
-def _missing_note(kind: str, names: Sequence[str], total: int) -> str:
-    return f"{len(names)} of the {total} {kind} patients of ssl4mis are not there: {', '.join(names)}"
+def _missing_note(kind: str, listed: Sequence[str], present: Sequence[str]) -> list[str]:
+    absent = [name for name in listed if name not in present]
+    if not absent:
+        return []
+    return [f"{len(absent)} of the {len(listed)} {kind} patients of ssl4mis are not there: {', '.join(absent)}"]

@@ -37,7 +37,8 @@ def detect_intensities(choice: str, cases: Sequence[Case]) -> tuple[str, str]:
     kinds: dict[str, int] = {}
     ranges = []
     for case in [case for case in cases if case.part == "Tr"][:MOST_LOOKED_AT]:
-        if (limits := _limits(case)) is not None:
+        limits = _limits(case)
+        if limits is not None:
             ranges.append(limits)
             kind = kind_of(*limits) or "neither"
             kinds[kind] = kinds.get(kind, 0) + 1
@@ -77,7 +78,8 @@ def review(intensities: str, facts: Mapping[str, Facts]) -> Review:
         )
     elif other:  # all of them: the user said what to do with such images
         notes.append(f"{len(other)} images are not {intensities} by their range: {name_some(other, 5)}")
-    if len(gaps := sorted({round(each.spacing[2], 3) for each in images.values()})) > 1:
+    gaps = sorted({round(each.spacing[2], 3) for each in images.values()})
+    if len(gaps) > 1:
         notes.append(f"slice spacing differs between cases: {gaps[0]:g} to {gaps[-1]:g} mm")
     findings += [
         f"{target}: the label is empty, but every case of this set shows a hemorrhage (an early release had such "

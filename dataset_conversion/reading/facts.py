@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
@@ -49,22 +46,3 @@ def facts_of(image: sitk.Image) -> Facts:
         maximum=float(array.max()),
         voxels=hash_of_voxels(array),
     )
-
-
-def fingerprint(facts: Mapping[str, Facts], dataset: Mapping[str, Any], splits: list[dict[str, list[str]]]) -> str:
-    """Return one hash of a whole dataset: voxels, spacing, labels and folds.
-
-    It does not depend on file names of the source, on compression, or on the dataset id, so two people can compare it.
-    """
-    content = {
-        "files": {target: [each.voxels, [round(value, 4) for value in each.spacing]] for target, each in facts.items()},
-        "labels": dataset["labels"],
-        "channel_names": dataset["channel_names"],
-        "splits": splits,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def as_json(facts: Mapping[str, Facts]) -> dict[str, dict[str, Any]]:
-    """Return facts as plain types, sorted by file."""
-    return {target: asdict(facts[target]) for target in sorted(facts)}

@@ -104,12 +104,15 @@ def check_patient(patient: Patient) -> list[str]:
     if not info.is_file():
         return [f"{info}: is missing. It names the ED and ES frames; copy it from the official download."]
     numbers = {key: patient.info.get(key, "") for key in ("ED", "ES")}
-    if faulty := [f"{key} is {value!r}" for key, value in numbers.items() if not value.isdecimal()]:
+    faulty = [f"{key} is {value!r}" for key, value in numbers.items() if not value.isdecimal()]
+    if faulty:
         return [f"{info}: {', '.join(faulty)}; it must hold lines like `ED: 1` and `ES: 12`. Correct it."]
     frames = {key: f"{int(value):02d}" for key, value in numbers.items()}
     if frames["ED"] == frames["ES"]:
         return [f"{info}: ED and ES are both frame {frames['ED']}. Correct it."]
-    findings = [text for key, frame in frames.items() for text in _check_frame(patient, key, frame)]
+    findings: list[str] = []
+    for key, frame in frames.items():
+        findings += _check_frame(patient, key, frame)
     for frame in sorted({*patient.images, *patient.labels} - set(frames.values())):
         extra = patient.images.get(frame) or patient.labels[frame]
         findings.append(f"{extra}: is neither the ED nor the ES frame of Info.cfg. Remove it or correct Info.cfg.")

@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from nnunet_semisam.registry import Registry
 
-from .case import Conversion
-from .writer import Result, write_dataset
+from .reading.case import Conversion
+from .writing.writer import Result, write_dataset
 
 CONVERTERS: Registry[DatasetConverter] = Registry("dataset converter")
 
@@ -88,7 +88,7 @@ def add_val(parser: argparse.ArgumentParser, default: str | None) -> None:
 
 
 def add_leave_out(parser: argparse.ArgumentParser) -> None:
-    """Add ``--leave-out``: faults that cannot be mended are then left out by name, never silently."""
+    """Add ``--leave-out``: faults that cannot be fixed are then left out by name, never silently."""
     parser.add_argument(
         "--leave-out", nargs="+", default=[], metavar="CASE", help="cases not to use, for example unreadable ones"
     )

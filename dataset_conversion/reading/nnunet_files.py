@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,20 @@ from nnunet_semisam.io.json_files import read_object
 
 from .msd_files import read_msd
 from .nnunet_readers import FileReader, reader_of
-from .raw_dataset import Files, RawDataset, check_labels, entry, further_entries, visible_files
+from .raw_dataset import CaseFiles, RawDataset, check_labels, entry, further_entries, visible_files
+
+
+@dataclass(frozen=True)
+class ListedCase:
+    """A case as ``dataset.json`` lists it.
+
+    Attributes:
+        images: One file per channel.
+        label: Its label.
+    """
+
+    images: list[Path]
+    label: Path
 
 
 def find_raw_dataset(name: Path) -> Path:
@@ -66,30 +80,38 @@ def _read_nnunet(folder: Path, content: Mapping[str, Any]) -> RawDataset:
     )
     check_labels(path, dataset.labels)
     listed = _listed(folder, path, entry(path, content, "dataset", dict)) if "dataset" in content else {}
-    examples = [images[0] for images, _ in listed.values()] or visible_files(folder / "imagesTr", dataset.file_ending)
-    reader = reader_of(path, content, examples)
+    examples = [case.images[0] for case in listed.values()]
+    reader = reader_of(path, content, examples or visible_files(folder / "imagesTr", dataset.file_ending))
     if listed:
-        for case, (images, label) in listed.items():
-            dataset.train[case] = (tuple(reader.image(image) for image in images), reader.label(label))
-            _check_count(dataset, case, images, reader)
-        dataset.note_unlisted("Tr", [image for images, _ in listed.values() for image in images])
+        _take_listed(dataset, listed, reader)
     else:
         found = _in_folders(dataset, "Tr", reader)
-        dataset.train = {case: files for case, files in found.items() if files[1] is not None}
+        dataset.train = {case: files for case, files in found.items() if files.label is not None}
         dataset.bare = sorted(found.keys() - dataset.train.keys())
         dataset.unlabeled = {case: found[case] for case in dataset.bare}
-    dataset.unlabeled |= {case: (images, None) for case, (images, _) in _in_folders(dataset, "Ul", reader).items()}
+    for case, files in _in_folders(dataset, "Ul", reader).items():
+        dataset.unlabeled[case] = CaseFiles(files.images)
     dataset.test = _in_folders(dataset, "Ts", reader)
     dataset.find_missing_files()
     _note_spacing(dataset, reader)
     return dataset
 
 
-def _in_folders(dataset: RawDataset, part: str, reader: FileReader) -> dict[str, Files]:
+def _take_listed(dataset: RawDataset, listed: Mapping[str, ListedCase], reader: FileReader) -> None:
+    images = []
+    for case, files in listed.items():
+        dataset.train[case] = CaseFiles(tuple(reader.image(image) for image in files.images), reader.label(files.label))
+        _check_count(dataset, case, files.images, reader)
+        images += files.images
+    dataset.note_unlisted("Tr", images)
+
+
+def _in_folders(dataset: RawDataset, part: str, reader: FileReader) -> dict[str, CaseFiles]:
     pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(dataset.file_ending)}")
     images: dict[str, list[Path]] = {}
     for path in visible_files(dataset.folder / f"images{part}", dataset.file_ending):
-        if match := pattern.fullmatch(path.name):
+        match = pattern.fullmatch(path.name)
+        if match:
             images.setdefault(match["case"], []).append(path)
         else:
             case = path.name.removesuffix(dataset.file_ending)
@@ -98,10 +120,11 @@ def _in_folders(dataset: RawDataset, part: str, reader: FileReader) -> dict[str,
         if _check_count(dataset, case, paths, reader):
             _check_numbers(dataset, case, paths)
     labels = _labels_in(dataset, part, images)
-    return {
-        case: (tuple(map(reader.image, paths)), reader.label(labels[case]) if case in labels else None)
-        for case, paths in images.items()
-    }
+    found = {}
+    for case, paths in images.items():
+        label = reader.label(labels[case]) if case in labels else None
+        found[case] = CaseFiles(tuple(reader.image(path) for path in paths), label)
+    return found
 
 
 def _labels_in(dataset: RawDataset, part: str, images: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
@@ -115,7 +138,7 @@ def _labels_in(dataset: RawDataset, part: str, images: Mapping[str, Sequence[Pat
     return labels
 
 
-def _listed(folder: Path, path: Path, cases: Mapping[str, Any]) -> dict[str, tuple[list[Path], Path]]:
+def _listed(folder: Path, path: Path, cases: Mapping[str, Any]) -> dict[str, ListedCase]:
     """Return case -> images and label, as ``dataset.json`` lists them."""
     found = {}
     for case, files in cases.items():
@@ -123,9 +146,9 @@ def _listed(folder: Path, path: Path, cases: Mapping[str, Any]) -> dict[str, tup
             images, label = files["images"], files["label"]
             if not isinstance(images, list) or not images:
                 raise TypeError("no list of images")
-            found[case] = (
-                [folder / os.path.expandvars(image) for image in images],
-                folder / os.path.expandvars(label),
+            found[case] = ListedCase(
+                images=[folder / os.path.expandvars(image) for image in images],
+                label=folder / os.path.expandvars(label),
             )
         except (KeyError, TypeError) as error:
             raise UserError(
@@ -163,8 +186,8 @@ def _note_spacing(dataset: RawDataset, reader: FileReader) -> None:
     """Tell which volumes have no spacing: nnU-Net only prints a line for each while it trains."""
     if not reader.spacing_beside:
         return
-    parts: Iterable[dict[str, Files]] = (dataset.train, dataset.unlabeled, dataset.test)
-    without = [case for files in parts for case, (images, _) in files.items() if images[0].beside is None]
+    everything = {**dataset.train, **dataset.unlabeled, **dataset.test}
+    without = [case for case, files in everything.items() if files.images[0].beside is None]
     if without:
         dataset.notes.append(
             f"{len(without)} cases have no json file with their spacing beside the image, and nnU-Net takes 1 mm along "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_semisam.errors import UserError, name_some
 
 from .case import Source
-from .raw_dataset import RawDataset, check_labels, entry, further_entries, visible_files
+from .raw_dataset import CaseFiles, RawDataset, check_labels, entry, further_entries, visible_files
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
@@ -42,12 +42,15 @@ def read_msd(folder: Path, content: Mapping[str, Any]) -> RawDataset:
         ) from error
     check_labels(path, labels)
     dataset = RawDataset(folder, channels, labels, FILE_ENDING, further_entries(content))
-    dataset.train = {_stem(image): (_images(image, len(channels)), Source(label)) for image, label in pairs}
-    dataset.test = {_stem(image): (_images(image, len(channels)), None) for image in tests if image.is_file()}
-    dataset.unlabeled = {
-        _stem(image): (_images(image, len(channels)), None) for image in visible_files(folder / "imagesUl", FILE_ENDING)
-    }
-    if absent := [image.name for image in tests if not image.is_file()]:
+    for image, label in pairs:
+        dataset.train[_stem(image)] = CaseFiles(_images(image, len(channels)), Source(label))
+    for image in tests:
+        if image.is_file():
+            dataset.test[_stem(image)] = CaseFiles(_images(image, len(channels)))
+    for image in visible_files(folder / "imagesUl", FILE_ENDING):
+        dataset.unlabeled[_stem(image)] = CaseFiles(_images(image, len(channels)))
+    absent = [image.name for image in tests if not image.is_file()]
+    if absent:
         dataset.notes.append(
             f"{len(absent)} of the {len(tests)} test images of dataset.json are not there: {name_some(absent)}"
         )

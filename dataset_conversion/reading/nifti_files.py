@@ -1,6 +1,6 @@
 """NIfTI files as people share them: without a suffix, not compressed, or with a header that contradicts itself.
 
-Whatever is wrong here is mended by reading voxels and affine with nibabel and writing one plain header; a note says so.
+Whatever is wrong here is fixed by reading voxels and affine with nibabel and writing one plain header; a note says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SKEW_TOLERANCE = 1e-4  # ITK refuses axes that are not at right angles
 
 
 class Oddity(NamedTuple):
-    """Something that is wrong with a file and was mended.
+    """Something that is wrong with a file and was fixed.
 
     Attributes:
         kind: What is wrong, and what was done; the same text for all such files.
@@ -156,10 +156,12 @@ def source_of(path: Path) -> tuple[Source, list[Oddity]]:
         header = header_oddities(read_header(path))
     except (OSError, ValueError):
         return Source(path, read_nifti), []
-    rewrite = [*([] if compressed else [NOT_COMPRESSED]), *header]
-    if path.name.endswith(".nii.gz"):
-        return (Source(path, read_nifti, rewrite=True), rewrite) if rewrite else (Source(path), [])
-    return Source(path, read_nifti, rewrite=bool(rewrite)), [NO_SUFFIX, *rewrite]
+    needs_rewriting = header if compressed else [NOT_COMPRESSED, *header]
+    if not path.name.endswith(".nii.gz"):
+        return Source(path, read_nifti, rewrite=bool(needs_rewriting)), [NO_SUFFIX, *needs_rewriting]
+    if needs_rewriting:
+        return Source(path, read_nifti, rewrite=True), needs_rewriting
+    return Source(path), []
 
 
 def label_source_of(path: Path, image: Path) -> tuple[Source, list[Oddity]]:

@@ -1,4 +1,4 @@
-"""LA 2018 on disk: the h5 files of UA-MT or the official NRRD files, and the lists of who trains and who tests."""
+"""LA 2018 on disk: the h5 files of UA-MT or the official NRRD files, and the lists of training and test cases."""
 
 from __future__ import annotations
 
@@ -19,10 +19,30 @@ NRRD_FILES = ("lgemri.nrrd", "laendo.nrrd")
 SPACING_MM = 0.625  # along every axis; h5 files do not say it
 # The 20 cases that the field tests on, by the first four characters of their identifiers, unique among the 100.
 # Source: data/test.list of https://github.com/yulequan/UA-MT. (Not quite the last 20 in alphabetical order.)
-TEST_CASES = {
-    *("ULHW", "UPT6", "UTBU", "V0MZ", "VDOF", "VG4C", "VIXB", "VQ2L", "WBG9", "WMDG"),
-    *("WNPK", "WSJB", "WW8F", "X18L", "XYDL", "Y7ZU", "YDKD", "Z9GM", "ZIJL", "ZQPM"),
-}
+TEST_CASES = frozenset(
+    [
+        "ULHW",
+        "UPT6",
+        "UTBU",
+        "V0MZ",
+        "VDOF",
+        "VG4C",
+        "VIXB",
+        "VQ2L",
+        "WBG9",
+        "WMDG",
+        "WNPK",
+        "WSJB",
+        "WW8F",
+        "X18L",
+        "XYDL",
+        "Y7ZU",
+        "YDKD",
+        "Z9GM",
+        "ZIJL",
+        "ZQPM",
+    ]
+)
 
 
 def find_cases(folder: Path, form: str) -> tuple[Path, str]:
@@ -76,7 +96,8 @@ def read_lists(folder: Path, cases: list[str]) -> tuple[list[str], list[str], st
     if test_file is None:
         return train, [case for case in cases if _is_test_case(case) and case not in train], str(train_file.name)
     test = _read_list(test_file)
-    if both := sorted(set(train) & set(test)):
+    both = sorted(set(train) & set(test))
+    if both:
         raise UserError(
             f"{test_file} and {train_file} both list {', '.join(both[:5])}. Remove them from one of the lists."
         )
@@ -159,6 +180,7 @@ def _read_list(path: Path) -> list[str]:
     cases = [line.strip() for line in lines if line.strip()]
     if not cases:
         raise UserError(f"{path} lists no case. Write one case identifier per line, or remove the file.")
-    if repeated := sorted({case for case in cases if cases.count(case) > 1}):
+    repeated = sorted({case for case in cases if cases.count(case) > 1})
+    if repeated:
         raise UserError(f"{path} lists {', '.join(repeated[:5])} more than once. Name each case once.")
     return cases

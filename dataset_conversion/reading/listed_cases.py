@@ -14,7 +14,8 @@ def check_left_out(names: Sequence[str], known: Collection[str], folder: Path) -
     Raises:
         UserError: If one of them does not exist: a misspelt name must not go unnoticed.
     """
-    if unknown := sorted(set(names) - set(known)):
+    unknown = sorted(set(names) - set(known))
+    if unknown:
         raise UserError(f"--leave-out {' '.join(unknown)}: no such case in {folder}. Correct or remove the name.")
     return sorted(set(names))
 
@@ -23,8 +24,10 @@ def missing_notes(train: list[str], test: list[str], here: list[str], left_out: 
     """Return a sentence for each list that is not complete, and one for what was left out on purpose."""
     notes = [f"left out as asked: {', '.join(left_out)}"] if left_out else []
     for kind, names in (("training", train), ("test", test)):
-        if absent := [name for name in names if name not in here and name not in left_out]:
+        absent = [name for name in names if name not in here and name not in left_out]
+        if absent:
             notes.append(f"{len(absent)} of the {len(names)} {kind} cases are not there: {name_some(absent)}")
-    if extra := sorted(set(here) - {*train, *test}):
+    extra = sorted(set(here) - {*train, *test})
+    if extra:
         notes.append(f"in none of the lists and left out: {name_some(extra)}")
     return notes

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from nnunet_semisam.errors import UserError, name_some
 
-from .case import Case, Conversion, Review, Source
+from ..reading.case import Case, Conversion, Review, Source
+from ..reading.facts import Facts, facts_of
 from .duplicates import review_duplicates
-from .facts import Facts, facts_of
 from .parallel import in_threads
 
 if TYPE_CHECKING:
@@ -65,16 +65,26 @@ def check_conversion(conversion: Conversion, workers: int) -> Inspection:
         UserError: If there is any finding, those of the plan included.
     """
     found = in_threads(partial(check_case, conversion=conversion), conversion.cases, workers, "checking")
-    facts = {target: each for case in found for target, each in case.facts.items()}
-    findings = [*conversion.findings, *(text for case in found for text in case.findings)]
-    faulty = [case.identifier for case, each in zip(conversion.cases, found, strict=True) if each.findings]
+    facts: dict[str, Facts] = {}
+    findings = list(conversion.findings)
+    faulty = []
+    for case, check in zip(conversion.cases, found, strict=True):
+        facts |= check.facts
+        findings += check.findings
+        if check.findings:
+            faulty.append(case.identifier)
     reviews = [review_duplicates(conversion, facts), review_orientations(facts), review_headers(found)]
     if conversion.review is not None:
         reviews.append(conversion.review(facts))
-    findings += [text for review in reviews for text in review.findings]
-    remedy = f" Or leave cases out: --leave-out {' '.join(faulty)}" if conversion.can_leave_out and faulty else ""
+    notes: list[str] = []
+    for review in reviews:
+        findings += review.findings
+        notes += review.notes
+    remedy = ""
+    if conversion.can_leave_out and faulty:
+        remedy = f" Or leave cases out: --leave-out {' '.join(faulty)}"
     raise_findings(findings, conversion.source, remedy)
-    return Inspection(facts, [text for review in reviews for text in review.notes])
+    return Inspection(facts, notes)
 
 
 def review_headers(cases: Sequence[CaseCheck]) -> Review:
@@ -116,7 +126,7 @@ def raise_findings(findings: Collection[str], source: Path, remedy: str = "") ->
     more = len(findings) - MOST_FINDINGS_SHOWN
     rest = f"\n  ... and {more} more" if more > 0 else ""
     count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
-    raise UserError(f"Nothing was written: {count} in {source}.\n{shown}{rest}\nMend or remove these files.{remedy}")
+    raise UserError(f"Nothing was written: {count} in {source}.\n{shown}{rest}\nFix or remove these files.{remedy}")
 
 
 def check_case(case: Case, conversion: Conversion) -> CaseCheck:
@@ -129,8 +139,10 @@ def check_case(case: Case, conversion: Conversion) -> CaseCheck:
     found = CaseCheck()
     images = [_read(source, found.findings) for source in case.images]
     label = None if case.label is None else _read(case.label, found.findings)
-    everything = [*zip(case.images, images, strict=True), *([] if case.label is None else [(case.label, label)])]
-    for target, (_, image) in zip(case.targets(conversion.file_ending), everything, strict=False):  # further: json
+    read = list(zip(case.images, images, strict=True))
+    if case.label is not None:
+        read.append((case.label, label))
+    for target, (_, image) in zip(case.targets(conversion.file_ending), read, strict=False):  # further ones are json
         if image is not None:
             found.facts[target] = facts_of(image)
     for source, image in zip(case.images, images, strict=True):
@@ -140,7 +152,7 @@ def check_case(case: Case, conversion: Conversion) -> CaseCheck:
     if label is not None:
         found.findings += _check_values(case.label.path, label, conversion.label_values)
     reference = images[0]
-    for source, other in everything[1:]:
+    for source, other in read[1:]:
         if reference is not None and other is not None:
             _check_geometry(source.path, other, case.images[0].path, reference, conversion.headers_may_differ, found)
     return found

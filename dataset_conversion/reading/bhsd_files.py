@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.json_files import read_object
 
 HOME = "https://huggingface.co/datasets/WuBiao/BHSD"
 LABELED, LABELS = "images", ("ground truths", "ground_truths")
@@ -57,7 +57,7 @@ def find_download(folder: Path) -> Download:
         hint = f"Unpack {packed} there." if packed.is_file() else f"Get label_192.zip from {HOME} and unpack it there."
         raise UserError(f"-i {folder} must hold label_192/images and 'label_192/ground truths'. {hint}")
     findings: list[str] = []
-    more = [path for base in (folder, home.parent) for path in sorted(base.glob("unlabel_*"))]
+    more = [*sorted(folder.glob("unlabel_*")), *sorted(home.parent.glob("unlabel_*"))]
     unpacked = next((path for path in more if path.is_dir()), None)
     return Download(
         home=home,
@@ -86,15 +86,14 @@ def read_official(download: Download, folder: Path) -> Official:
             f"{choices[0]} is missing. It holds the official split and the names of the labels, and is not in the zip "
             f"files: get it from {HOME} or https://github.com/White65534/BHSD and put it there."
         )
+    needed = 'must hold "labels" like {"0": "background", "1": "epidural"} and the lists "training" and "test"'
+    content = read_object(path, f"It {needed}. Get it again from {HOME}.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         labels = {str(name): int(value) for value, name in content["labels"].items()}
-        train, test = ([_case_of(entry) for entry in content[key]] for key in ("training", "test"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f'{path} must hold "labels" like {{"0": "background", "1": "epidural"}} and the lists "training" and '
-            f'"test", got {type(error).__name__}: {error}. Get it again from {HOME}.'
-        ) from error
+        train = [_case_of(entry) for entry in content["training"]]
+        test = [_case_of(entry) for entry in content["test"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} {needed}, got {type(error).__name__}: {error}. Get it again from {HOME}.") from error
     _check_official(path, labels, train, test)
     return Official(labels, train, test)
 
@@ -105,7 +104,8 @@ def _check_official(path: Path, labels: dict[str, int], train: list[str], test: 
         raise UserError(f"{path}: labels must count from 0, the background, upwards; got {labels}. Get it again.")
     if not train or not test:
         raise UserError(f"{path} lists {len(train)} training and {len(test)} test cases. Get it again from {HOME}.")
-    if repeated := sorted({case for case in everyone if everyone.count(case) > 1}):
+    repeated = sorted({case for case in everyone if everyone.count(case) > 1})
+    if repeated:
         raise UserError(f"{path} lists {', '.join(repeated[:5])} more than once. Get it again from {HOME}.")
 
 
@@ -127,6 +127,7 @@ def _files(folder: Path, findings: list[str]) -> dict[str, Path]:
         hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
         if path.is_dir() or hidden or path.suffix in (".json", ".txt", ".csv", ".md"):
             continue
-        if (other := files.setdefault(_stem(path.name), path)) != path:
+        other = files.setdefault(_stem(path.name), path)
+        if other != path:
             findings.append(f"{path}: is the same case as {other}. Remove one of the two.")
     return files

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.splits.label_budgets import Grouping
+from nnunet_semisam.data.raw_files import PARTS
+from nnunet_semisam.splits.folds import Split
+from nnunet_semisam.splits.label_budgets import Grouping, LabelBudget
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813  SimpleITK's own documentation calls it so
 
     from .facts import Facts
-
-PARTS = ("Tr", "Ul", "Ts")
 
 
 @dataclass(frozen=True)
@@ -77,24 +77,33 @@ class Case:
     @property
     def sources(self) -> tuple[Source, ...]:
         """All files that are written for this case: images, label, and what lies beside them."""
-        label = () if self.label is None else (self.label,)
-        return (*self.images, *label, *(Source(path) for path in self._beside().values()))
+        sources = list(self.images)
+        if self.label is not None:
+            sources.append(self.label)
+        sources += [Source(path) for path in self._beside().values()]
+        return tuple(sources)
 
     def targets(self, file_ending: str) -> list[str]:
         """Return the name of each of ``sources`` in the dataset, relative to its folder."""
         names = [f"images{self.part}/{self.identifier}_{i:04d}{file_ending}" for i in range(len(self.images))]
-        label = [] if self.label is None else [f"labels{self.part}/{self.identifier}{file_ending}"]
-        return [*names, *label, *(f"{kind}{self.part}/{self.identifier}.json" for kind in self._beside())]
+        if self.label is not None:
+            names.append(f"labels{self.part}/{self.identifier}{file_ending}")
+        names += [f"{kind}{self.part}/{self.identifier}.json" for kind in self._beside()]
+        return names
 
     def _beside(self) -> dict[str, Path]:
         """Return the files beside the first image, which stands for all channels, and beside the label."""
-        owners = {"images": self.images[0], "labels": self.label}
-        return {kind: owner.beside for kind, owner in owners.items() if owner is not None and owner.beside is not None}
+        files = {}
+        if self.images[0].beside is not None:
+            files["images"] = self.images[0].beside
+        if self.label is not None and self.label.beside is not None:
+            files["labels"] = self.label.beside
+        return files
 
 
 @dataclass(frozen=True)
 class Review:
-    """What a converter has to say once every file was read.
+    """What a converter reports once every file was read.
 
     Attributes:
         notes: Sentences the user should read.
@@ -116,7 +125,7 @@ class Conversion:
         channel_names: nnU-Net's ``channel_names``; they choose the normalisation.
         labels: nnU-Net's ``labels``: name -> value, or list of values for a region.
         splits: Folds of ``splits_final.json``.
-        budgets: Per fold, how many labeled groups (patients) it trains on, and which.
+        budgets: Per fold, the labeled groups (patients) that it trains on.
         grouping: Which cases are of one patient, and who is labeled first: for later splits and benchmarks.
         test_sets: Name -> case identifiers in imagesTs, where a dataset has several test sets.
         settings: What the user chose, resolved. The same source with other settings is other content.
@@ -134,8 +143,8 @@ class Conversion:
     cases: Sequence[Case]
     channel_names: dict[str, str]
     labels: dict[str, int | list[int]]
-    splits: list[dict[str, list[str]]]
-    budgets: list[dict[str, Any]]
+    splits: list[Split]
+    budgets: list[LabelBudget]
     grouping: Grouping
     test_sets: dict[str, list[str]] = field(default_factory=dict)
     settings: dict[str, Any]
@@ -151,7 +160,18 @@ class Conversion:
         """Return the cases of one part, sorted by identifier."""
         return sorted((case for case in self.cases if case.part == part), key=lambda case: case.identifier)
 
+    def paths_of_targets(self) -> dict[str, Path]:
+        """Return file of the dataset, relative to its folder -> source file."""
+        paths = {}
+        for case in self.cases:
+            for source, target in zip(case.sources, case.targets(self.file_ending), strict=True):
+                paths[target] = source.path
+        return paths
+
     @property
     def label_values(self) -> set[int]:
         """Every value a label may have; regions are lists of values."""
-        return {value for entry in self.labels.values() for value in (entry if isinstance(entry, list) else [entry])}
+        values: set[int] = set()
+        for entry in self.labels.values():
+            values.update(entry if isinstance(entry, list) else [entry])
+        return values

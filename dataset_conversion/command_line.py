@@ -1,0 +1,82 @@
+"""From parsed options to printed lines: what the scripts in this folder and ``nnunet-semisam convert`` share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from nnunet_semisam.errors import UserError
+
+from .converter import DatasetConverter
+from .writing.writer import Result
+
+
+def run_script(converter: DatasetConverter, argv: Sequence[str] | None = None) -> int:
+    """Run one converter as a script of its own.
+
+    Args:
+        converter: The converter.
+        argv: Words of the command line; by default those of this process.
+
+    Returns:
+        The exit status, as :func:`nnunet_semisam.cli.main` gives it: 2 for an error that the user can fix, 130 for
+        an interruption.
+    """
+    parser = argparse.ArgumentParser(description=converter.help)
+    converter.add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        convert_and_report(converter, args)
+    except UserError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted; nothing was written.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def convert_and_report(converter: DatasetConverter, args: argparse.Namespace) -> None:
+    """Convert as the parsed options say, and print the outcome.
+
+    Raises:
+        UserError: If options, data or target do not fit; nothing is written then.
+    """
+    result = converter.convert(args)
+    print("\n".join(report(result, args.dataset_id)))
+
+
+def report(result: Result, dataset_id: int) -> list[str]:
+    """Return the lines that tell a user what was made and which commands come next."""
+    return [*_what_was_made(result), "next:", *_next_commands(result, dataset_id)]
+
+
+def _what_was_made(result: Result) -> list[str]:
+    conversion = result.conversion
+    if result.already_there:
+        outcome = "is already there, made from the same data with the same settings; nothing was written"
+    else:
+        outcome = "was made"
+    lines = [f"{result.folder} {outcome}:"]
+    for part, text in (("Tr", "with labels"), ("Ul", "without labels"), ("Ts", "for testing")):
+        lines.append(f"  images{part}: {len(conversion.of_part(part))} cases {text}")
+    for fold, (split, budget) in enumerate(zip(conversion.splits, conversion.budgets, strict=True)):
+        hidden = f", {len(split['unlabeled'])} hide their labels" if "unlabeled" in split else ""
+        lines.append(
+            f"  fold {fold}: {len(split['train'])} training cases (labeled patients: {budget.count}), "
+            f"{len(split['val'])} validation cases{hidden}"
+        )
+    lines += [f"note: {note}" for note in result.notes]
+    lines.append(f"data: {result.fingerprint} (equal for equal voxels, labels and folds; see semisam_manifest.json)")
+    return lines
+
+
+def _next_commands(result: Result, dataset_id: int) -> list[str]:
+    has_unlabeled = bool(result.conversion.of_part("Ul"))
+    hides_labels = any(split.get("unlabeled") for split in result.conversion.splits)
+    trainer = "nnUNetTrainerSemiSAM" if has_unlabeled or hides_labels else "nnUNetTrainerSupervised"
+    commands = [f"  nnUNetv2_plan_and_preprocess -d {dataset_id} -c 2d 3d_fullres"]
+    if has_unlabeled:
+        commands.append(f"  nnunet-semisam preprocess -d {dataset_id} -c 2d 3d_fullres")
+    return [*commands, f"  nnUNetv2_train {dataset_id} 3d_fullres 0 -tr {trainer}"]

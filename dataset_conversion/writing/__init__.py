@@ -1,0 +1,1 @@
+"""From planned cases to a raw dataset of nnU-Net: checks, manifest, files."""
