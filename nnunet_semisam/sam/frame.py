@@ -1,19 +1,19 @@
 """From nnU-Net's slices to a SAM's input frame, and back.
 
-A SAM's frame is a square: the image is resized so that its longest side fits and padded at the bottom and right.
+A SAM's frame is a square; how images fit into it says :class:`~nnunet_semisam.sam.preprocessing.Preprocessing`.
 Shapes in this file: ``N`` images, ``C`` channels, ``H, W`` of the given image, ``S`` side of the frame in pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-VERSION = 1  # part of every fingerprint: raise it whenever this file or a backend's geometry changes what a SAM sees
-PERCENTILES = (0.005, 0.995)
+from nnunet_semisam.sam.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,18 @@ class Frame:
     Attributes:
         image_shape: ``H, W``.
         side: ``S``.
+        keep_aspect: Whether the longest side fits and the rest is padded; else both sides are stretched.
     """
 
     image_shape: tuple[int, int]
     side: int
+    keep_aspect: bool = True
 
     @property
     def resized(self) -> tuple[int, int]:
         """Height and width of the image inside the frame; rounds as segment-anything's ``ResizeLongestSide``."""
+        if not self.keep_aspect:
+            return self.side, self.side
         scale = self.side / max(self.image_shape)
         height, width = self.image_shape
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
@@ -78,34 +82,67 @@ class Frame:
         return F.interpolate(inside, self.image_shape, mode="bilinear", align_corners=False)[:, 0]
 
 
-def rescale_intensity(images: Tensor) -> Tensor:
-    """Stretch each image between robust percentiles to [0, 255].
+def stretch_percentiles(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Stretch each image ``(N, H, W)`` between robust percentiles to [0, ``top``]; a constant image becomes 0."""
+    return _stretch(images, *preprocessing.percentiles, preprocessing.top)
 
-    Args:
-        images: ``(N, H, W)``, float, any unit.
 
-    Returns:
-        ``(N, H, W)``, float32; a constant image becomes 0.
-    """
+def stretch_all(images: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Stretch each image ``(N, H, W)`` between its smallest and largest value to [0, ``top``]."""
+    return _stretch(images, 0.0, 1.0, preprocessing.top)
+
+
+# Each rule maps images (N, H, W) of any unit to float32 in [0, top], image by image.
+INTENSITY_RULES: dict[str, Callable[[Tensor, Preprocessing], Tensor]] = {
+    "percentiles": stretch_percentiles,
+    "min_max": stretch_all,
+}
+
+
+def _stretch(images: Tensor, low_share: float, high_share: float, top: float) -> Tensor:
     flat = images.float().flatten(1)
     count = flat.shape[1]
-    low, high = (flat.kthvalue(min(count, 1 + round(p * (count - 1))), dim=1).values for p in PERCENTILES)
+    low, high = (
+        flat.kthvalue(min(count, 1 + round(share * (count - 1))), dim=1).values for share in (low_share, high_share)
+    )
     span = (high - low)[:, None, None]
     scaled = (images.float() - low[:, None, None]) / torch.where(span > 0, span, torch.ones_like(span))
-    return torch.where(span > 0, scaled.clamp(0, 1) * 255, torch.zeros_like(scaled))
+    return torch.where(span > 0, scaled.clamp(0, 1) * top, torch.zeros_like(scaled))
 
 
-def to_frame(images: Tensor, frame: Frame) -> Tensor:
-    """Rescale and resize grey images, not yet padded.
+def to_frame(images: Tensor, frame: Frame, preprocessing: Preprocessing) -> Tensor:
+    """Rescale and resize grey images, not yet normalised and padded.
 
     Args:
         images: ``(N, H, W)``, float, any unit.
         frame: Where they go.
+        preprocessing: How intensities are rescaled.
 
     Returns:
-        ``(N, 1, h, w)`` with ``h, w = frame.resized``, float32, in [0, 255].
+        ``(N, 1, h, w)`` with ``h, w = frame.resized``, float32, in [0, ``preprocessing.top``].
     """
-    scaled = rescale_intensity(images)[:, None]
+    scaled = INTENSITY_RULES[preprocessing.intensity](images, preprocessing)[:, None]
     if frame.resized == frame.image_shape:
         return scaled
-    return F.interpolate(scaled, frame.resized, mode="bilinear", align_corners=False, antialias=True).clamp(0, 255)
+    resized = F.interpolate(scaled, frame.resized, mode="bilinear", align_corners=False, antialias=True)
+    return resized.clamp(0, preprocessing.top)
+
+
+def to_input(images: Tensor, frame: Frame, preprocessing: Preprocessing) -> Tensor:
+    """Return the input of a SAM: rescaled, resized, normalised, padded with 0.
+
+    Args:
+        images: ``(N, H, W)``, float, any unit.
+        frame: Where they go.
+        preprocessing: What the model expects.
+
+    Returns:
+        ``(N, C, S, S)``, float32; ``C`` is the length of ``preprocessing.mean``.
+    """
+    grey = to_frame(images, frame, preprocessing)
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=images.device).view(-1, 1, 1)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    normalised = (grey - mean) / std
+    return F.pad(normalised, (0, frame.side - normalised.shape[3], 0, frame.side - normalised.shape[2]))
