@@ -18,7 +18,6 @@ from torch import Tensor
 
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.data.views import UnlabeledViews
-from nnunet_semisam.pseudo_labels.store import TRUST_LEVELS
 
 NO_OPINION = -1
 
@@ -27,7 +26,7 @@ class PseudoLabelSource(Protocol):
     """What the loader asks of the store of pseudo-labels; see :mod:`nnunet_semisam.pseudo_labels.store`."""
 
     def current(self) -> Any | None:
-        """Return the round to read (an object with ``open`` and ``foreground_locations``), or ``None`` before one."""
+        """Return the round to read (an object with ``open``, ``foreground_locations`` and ``confidence_levels``), or ``None`` before one."""
 
 
 class UnlabeledLoader(nnUNetDataLoader):
@@ -112,7 +111,9 @@ class UnlabeledLoader(nnUNetDataLoader):
         if stored is None:
             return torch.full((1, *size), NO_OPINION, dtype=torch.int16), torch.zeros((1, *size))
         label, trust = (crop_and_pad_nd(x, box, pad) for x, pad in zip(stored, (NO_OPINION, 0), strict=True))
-        return torch.from_numpy(label.astype(np.int16)), torch.from_numpy(trust.astype(np.float32)) / TRUST_LEVELS
+        return torch.from_numpy(label.astype(np.int16)), torch.from_numpy(
+            trust.astype(np.float32)
+        ) / opinion.confidence_levels
 
     def _drop_slice_axis(self, x: Tensor) -> Tensor:
         return x[:, 0] if self.patch_size_was_2d else x

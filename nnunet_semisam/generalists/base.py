@@ -135,7 +135,7 @@ class Generalist(ABC):
         ...         prediction = CasePrediction(bright, np.ones_like(bright), everywhere, ~everywhere)
         ...         return CaseResult(prediction, PromptCounts.none(1), {})
         >>> case = CaseInput("case_1", np.full((1, 2, 3, 3), 0.9), np.zeros((2, 2, 3, 3)))
-        >>> Bright().predict_case(case).prediction.probs.mean()
+        >>> float(Bright().predict_case(case).prediction.probs.mean())
         1.0
     """
 

@@ -25,6 +25,7 @@ class GeneralistEnsemble(Generalist):
         ValueError: If there is no member, or two have one name.
 
     Example:
+        >>> from nnunet_semisam.generalists.base import PromptCounts
         >>> class Constant(Generalist):
         ...     def __init__(self, name, value):
         ...         self.name, self.value = name, value

@@ -30,7 +30,7 @@ class GeneralistSettings(SettingsBlock):
     prompt: str = setting("box_points_mask", "Name of the prompt strategy.")
     filter: str = setting("all", "Name of the component filter: which components the model is prompted with.")
     refinement: str = setting(
-        "jitter", "Name of the prompt refinement: how often prompts are decoded, and with what change."
+        "jitter", "Name of the prompt refinement: how often prompts are decoded, and what changes."
     )
 
 

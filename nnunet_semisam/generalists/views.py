@@ -156,7 +156,8 @@ def choose_view(name: str | None, axis: int | None, spatial_dims: int, spacing: 
     view = Slices(slice_axis(spacing) if axis is None else axis) if name == "slices" else WholeVolume()
     if view.spatial_dims != spatial_dims:
         raise UserError(
-            f"The view {name!r} makes images of {view.spatial_dims} axes, the SAM takes {spatial_dims}. Set view to null."
+            f"The view {name!r} makes images of {view.spatial_dims} axes, the SAM takes {spatial_dims}. Set the "
+            "setting view to null."
         )
     return view
 

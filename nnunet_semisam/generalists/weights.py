@@ -37,7 +37,7 @@ def combined(members: Sequence[GeneralistWeights]) -> GeneralistWeights:
 
     Example:
         >>> first = GeneralistWeights((0.5, 0.0), ((0.9, 0.5), (0.0, 0.0)))
-        >>> second = GeneralistWeights((0.25, 0.0), ((0.6, 0.5), (0.0, 0.0)))
+        >>> second = GeneralistWeights((0.5, 0.0), ((0.7, 0.5), (0.0, 0.0)))
         >>> combined([first, second])
         GeneralistWeights(weight=(0.5, 0.0), disagreement=((0.8, 0.5), (0.0, 0.0)))
     """
