@@ -26,7 +26,10 @@ class PseudoLabelSource(Protocol):
     """What the loader asks of the store of pseudo-labels; see :mod:`nnunet_semisam.pseudo_labels.store`."""
 
     def current(self) -> Any | None:
-        """Return the round to read (an object with ``open``, ``foreground_locations`` and ``confidence_levels``), or ``None`` before one."""
+        """Return the round to read, or ``None`` before the first.
+
+        It has ``open``, ``foreground_locations`` and ``confidence_levels``.
+        """
 
 
 class UnlabeledLoader(nnUNetDataLoader):
