@@ -121,7 +121,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds")
     add_machine_arguments(parser)
     args = parser.parse_args(argv)
-    with on_machine(args) as device:
+    with torch.no_grad(), on_machine(args) as device:
         torch.backends.cudnn.allow_tf32 = False
         print(describe_machine(device, args.threads))
         backend = build(args.model, args.random, device, args.sam_batch_size)
