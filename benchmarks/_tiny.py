@@ -158,8 +158,7 @@ class World:
             label = self.label_map(case)
             session.store.write(0, case, label, np.ones(label.shape, np.float32))
         session.store.commit(0, {})
-        session.current_round = 0
-        session.reader.point_to(0)
+        session._use(0)
 
 
 def random_sam(model: str) -> torch.nn.Module:

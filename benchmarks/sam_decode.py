@@ -1,6 +1,6 @@
 """Decode N prompts at once against N calls of segment-anything's own decoder, on the same cached embedding.
 
-Both start from the same prompts and end with logits on the image's grid, in float32. In between, ours asks about all
+Both start from the same prompts and end with logits on the image's grid, in float32. In between, ours decodes all
 images and prompts at once; segment-anything's ``MaskDecoder.forward`` takes one image at a time.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from nnunet_semisam.sam.base import Embedding, PromptBatch
 from nnunet_semisam.sam.checkpoints import find_weights, load_weights
 from nnunet_semisam.sam.families import FAMILIES
-from nnunet_semisam.sam.preprocessing import Frame
+from nnunet_semisam.sam.frame import Frame
 from nnunet_semisam.sam.segment_anything import FEATURES, SegmentAnythingBackend
 
 BOUND = 1e-4
@@ -37,7 +37,7 @@ def build(model: str, random: bool, device: torch.device, batch_size: int) -> Fl
     sam = random_sam(model)
     if not random:
         load_weights(sam, find_weights(model, None, fetch=False), model)
-    return Float32Backend(sam, device, "benchmark", batch_size)
+    return Float32Backend(sam, device, FAMILIES[model].preprocessing, "benchmark", batch_size=batch_size)
 
 
 def make_embedding(backend: Float32Backend, slices: int, shape: tuple[int, int], encode: bool) -> Embedding:
@@ -68,7 +68,7 @@ def make_prompts(count: int, slices: int, shape: tuple[int, int]) -> PromptBatch
 @torch.no_grad()
 def stock_decode(backend: Float32Backend, embedding: Embedding, groups: list[PromptBatch]) -> Tensor:
     """Decode groups of prompts, each about one image, with segment-anything's own decoder: ``(M, H, W)`` logits."""
-    sam, frame, found = backend.sam, Frame(embedding.image_shape, backend.side), []
+    sam, frame, found = backend.sam, Frame(embedding.image_shape, backend.preprocessing.side), []
     low_side = sam.prompt_encoder.mask_input_size[0]
     for group in groups:
         prompts = group.to(backend.device)
@@ -117,11 +117,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=32)
     parser.add_argument("--slices", type=int, default=9)
     parser.add_argument("--shape", type=int, nargs=2, default=(256, 216), help="size of a slice")
-    parser.add_argument("--sam-batch-size", type=int, default=16, help="the setting sam_batch_size")
+    parser.add_argument("--sam-batch-size", type=int, default=16, help="the setting sam: {batch_size: ...}")
     parser.add_argument("--repeats", type=int, default=7, help="timed rounds")
     add_machine_arguments(parser)
     args = parser.parse_args(argv)
-    with on_machine(args) as device:
+    with torch.no_grad(), on_machine(args) as device:
         torch.backends.cudnn.allow_tf32 = False
         print(describe_machine(device, args.threads))
         backend = build(args.model, args.random, device, args.sam_batch_size)

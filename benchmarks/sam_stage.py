@@ -1,13 +1,13 @@
-"""Seconds per case of the SAM stage, cold and with cached embeddings, and its share of the training time.
+"""Seconds per case of a round of pseudo-labels, cold and with cached embeddings, and its share of the training time.
 
 A real trainer's stage runs its real parts: nnU-Net's sliding window with the (untrained) network of the plans, SAM,
 fusion, the store. An untrained network would give SAM no components to be prompted with, so the stage is handed blurred
 label maps of the invented cases in place of what the window predicted: as many components as a trained network finds.
 
 The share of the training time at the default refresh period is ``S / (S + T)``, with
-``S = cases_per_refresh * (seconds per case) + CALIBRATION_CASES / CALIBRATE_EVERY * (seconds per labeled case)`` and
-``T = sam_refresh_epochs * num_iterations_per_epoch * (seconds per SemiSAM step)``, the step on random patches measured
-here too. It counts periods in which the stage runs; before ``sam_start`` it costs nothing.
+``S = cases_per_refresh * (seconds per case) + calibration_cases / calibrate_every * (seconds per labeled case)`` and
+``T = refresh_epochs * num_iterations_per_epoch * (seconds per SemiSAM step)``, the step on random patches measured
+here too. It counts periods in which there are rounds; before the setting ``start`` they cost nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import io
 import itertools
 import shutil
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,6 @@ from _tiny import CLASSES, add_arguments, on_machine, random_batches, world
 from scipy import ndimage
 from torch import Tensor
 
-from nnunet_semisam.pseudo_labels.session import CALIBRATE_EVERY, CALIBRATION_CASES
 from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 BOUND = 0.1
@@ -37,7 +36,7 @@ PARTS = ("load", "predict", "encode", "decode", "fuse")
 
 
 class KnownPrediction:
-    """Takes as long as the trainer's prediction, and answers with a blurred label map.
+    """Takes as long as the trainer's prediction, and returns a blurred label map.
 
     Args:
         stage: Its ``predict`` and ``load_image`` are replaced.
@@ -45,9 +44,9 @@ class KnownPrediction:
     """
 
     def __init__(self, stage: Any, labels: dict[str, np.ndarray]) -> None:
-        self.predict, self.load, self.case = stage.predict, stage.load_image, ""
-        self.answers = {case: torch.from_numpy(blur(label)) for case, label in labels.items()}
-        stage.predict, stage.load_image = self, self.load_image
+        self.predict, self.load, self.case = stage.inputs.predict, stage.inputs.load_image, ""
+        self.predictions = {case: torch.from_numpy(blur(label)) for case, label in labels.items()}
+        stage.inputs = replace(stage.inputs, predict=self, load_image=self.load_image)
 
     def load_image(self, case: str) -> np.ndarray:
         """Load a case, and remember which."""
@@ -55,9 +54,9 @@ class KnownPrediction:
         return self.load(case)
 
     def __call__(self, image: np.ndarray) -> Tensor:
-        """Predict, and return the known answer, ``(K, Z, Y, X)``."""
+        """Predict, and return what is known, ``(K, Z, Y, X)``."""
         self.predict(image)
-        return self.answers[self.case]
+        return self.predictions[self.case]
 
 
 def blur(label: np.ndarray) -> np.ndarray:
@@ -104,7 +103,7 @@ def measure_rounds(trainer: SemiSupervisedTrainer, repeats: int) -> dict[str, Ro
     cases = list(session.pool.files)
     session.stage.refresh(1, cases[:1], 0)  # warm-up
     for i in range(repeats):
-        shutil.rmtree(session.stage.witness.cache.root, ignore_errors=True)
+        shutil.rmtree(session.stage.ensemble.members[0].parts.cache.cache.root, ignore_errors=True)
         found[COLD].run(session.stage, 2 + 2 * i, cases, trainer.device)
         found[CACHED].run(session.stage, 3 + 2 * i, cases, trainer.device)
     return found
@@ -113,8 +112,9 @@ def measure_rounds(trainer: SemiSupervisedTrainer, repeats: int) -> dict[str, Ro
 def measure_calibration(trainer: SemiSupervisedTrainer, device: torch.device) -> Timing:
     """Return the time of the calibration on all labeled cases, embeddings cached."""
     session, timings = trainer.pseudo_labels, (Timing(), Timing())
+    cases, load_label = session.labeled.cases, session.labeled.load_label
     for timing in timings:  # the first encodes
-        clock(lambda: session.stage.calibrate(session.labeled.cases, session.labeled.load_truth, 0.8), device, timing)
+        clock(lambda: session.stage.calibrate(0, 0, cases, load_label, 0.8), device, timing)
     return timings[1]
 
 
@@ -134,22 +134,24 @@ class Costs:
         step: Time of a SemiSAM step.
         calibration: Time of the calibration on as many labeled cases as a round has.
         steps: Optimiser steps between two rounds.
+        calibrated: Labeled cases that a round calibrates with, on average.
     """
 
     step: Timing
     calibration: Timing
     steps: int
+    calibrated: float
 
     def share(self, rounds: Rounds, cases: int, clock_name: str = "median") -> float:
         """Return the stage's share of the training time, in [0, 1], by ``median`` (wall) or ``cpu_median``."""
         step, whole, calibration = (getattr(t, clock_name) for t in (self.step, rounds.whole, self.calibration))
-        stage = (cases * whole + CALIBRATION_CASES / CALIBRATE_EVERY * calibration) / rounds.cases
+        stage = (cases * whole + self.calibrated * calibration) / rounds.cases
         return stage / (stage + self.steps * step)
 
 
 def report(session: Any, found: dict[str, Rounds], slices: int, costs: Costs, pool: int) -> str:
     """Return tables and verdict."""
-    cold, cached, cases = found[COLD], found[CACHED], session.cases_per_refresh
+    cold, cached, cases = found[COLD], found[CACHED], session.plan.cases_per_refresh
     rows = [
         [
             name,
@@ -171,10 +173,9 @@ def report(session: Any, found: dict[str, Rounds], slices: int, costs: Costs, po
             f"cached : cold {cached.whole.median / cold.whole.median:.3g} x; "
             f"encoded {slices / cold.part('encode'):.4g} slices / s; "
             f"decoded {cached.prompts[0] / cached.part('decode'):.4g} prompts / s, {cached.prompts[0]:.0f} a case "
-            "(finding components and every reading of a prompt included)",
+            "(finding components and every variant of a prompt included)",
             f"SemiSAM step {costs.step.median:.4g} s, {costs.steps} steps between two rounds; calibration "
-            f"{costs.calibration.median / cached.cases:.3g} s per labeled case, {CALIBRATION_CASES} of them every "
-            f"{CALIBRATE_EVERY} rounds",
+            f"{costs.calibration.median / cached.cases:.3g} s per labeled case, {costs.calibrated:.3g} of them a round",
             "",
             table(["share of the training", f"{cases} cases a round", f"a pool of {pool}"], shares),
             "",
@@ -194,16 +195,18 @@ def main(argv: list[str] | None = None) -> None:
         print(describe_machine(device, args.threads))
         print(here.describe())
         trainer, _ = here.semi_supervised("Stage", sam={"models": [args.model], "preview_cases": 0})
-        stage = trainer.pseudo_labels.stage
-        labeled = trainer.pseudo_labels.labeled.cases
-        KnownPrediction(stage, {case: here.label_map(case) for case in [*trainer.pseudo_labels.pool.files, *labeled]})
-        print(f"SAM: {args.model}, cases of {here.shape[stage.witness.axis]} slices\n")
+        session = trainer.pseudo_labels
+        cases = [*session.pool.files, *session.labeled.cases]
+        KnownPrediction(session.stage, {case: here.label_map(case) for case in cases})
+        slices = here.shape[session.stage.ensemble.axis]
+        print(f"SAM: {args.model}, cases of {slices} slices\n")
         with contextlib.redirect_stdout(io.StringIO()):  # the training log
             calibration = measure_calibration(trainer, device)
             found = measure_rounds(trainer, args.repeats)
             step = measure_step(trainer, args.repeats + 2)
-        costs = Costs(step, calibration, trainer.pseudo_labels.refresh_epochs * trainer.num_iterations_per_epoch)
-        print(report(trainer.pseudo_labels, found, here.shape[stage.witness.axis], costs, args.pool))
+        steps = session.plan.refresh_epochs * trainer.num_iterations_per_epoch
+        calibrated = session.settings.calibration_cases / session.settings.calibrate_every
+        print(report(session, found, slices, Costs(step, calibration, steps, calibrated), args.pool))
 
 
 if __name__ == "__main__":

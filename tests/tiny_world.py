@@ -1,4 +1,4 @@
-"""A tiny world for the stage: discs in volumes, a network that nearly sees them, and a SAM that thresholds."""
+"""A tiny world of pseudo-labels: discs in volumes, a network that nearly sees them, and a SAM that thresholds."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import torch
 from torch import Tensor
 
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend
+from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
 
 SHAPE = (5, 40, 60)
 
 
 class ThresholdSAM(SAMBackend):
-    """Says "inside" where the image is brighter than 0.5 and within the box (anywhere, without a box)."""
+    """Predicts "inside" where the image is brighter than 0.5 and within the box (anywhere, without a box)."""
 
     fingerprint = "threshold-1"
 
-    def __init__(self, spatial_dims: int = 2, quality: float = 1.0) -> None:
-        self.spatial_dims = spatial_dims  # type: ignore[misc]
+    def __init__(
+        self, spatial_dims: int = 2, quality: float = 1.0, kinds: tuple[str, ...] = ("box", "points", "mask")
+    ) -> None:
+        self.spatial_dims, self.prompt_kinds = spatial_dims, frozenset(kinds)
+        self.module = torch.nn.Identity()
         self.quality = quality
         self.encoded = 0
         self.largest_decode = 0
@@ -28,6 +31,7 @@ class ThresholdSAM(SAMBackend):
         return Embedding({"image": images[:, :1]}, tuple(images.shape[2:]))
 
     def decode(self, embedding: Embedding, prompts: PromptBatch) -> MaskPrediction:
+        check_prompts(embedding, prompts, self.prompt_kinds)
         self.largest_decode = max(self.largest_decode, len(prompts))
         bright = embedding.features["image"][prompts.image, 0] > 0.5
         if prompts.boxes is not None:
@@ -40,19 +44,12 @@ class ThresholdSAM(SAMBackend):
 
 
 def classes(count: int = 1) -> Labels:
-    return Labels(tuple(range(1, count + 1)), False, (), lambda probs: probs.argmax(0))
+    return Labels.of_classes(count + 1)
 
 
 def regions() -> Labels:
     """Whole (1+2) and core (2), written in this order: label 1, then label 2 on top."""
-
-    def to_label_map(probs: np.ndarray) -> np.ndarray:
-        label = np.zeros(probs.shape[1:], dtype=np.int16)
-        for channel, value in enumerate((1, 2)):
-            label[probs[channel] > 0.5] = value
-        return label
-
-    return Labels((1, 2), True, ((1, 2), (2,)), to_label_map)
+    return Labels.of_regions(2)
 
 
 def disc(center: tuple[float, float], radius: float, shape: tuple[int, ...] = SHAPE) -> np.ndarray:

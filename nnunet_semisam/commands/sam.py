@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.sam.families import FAMILIES
 
 if TYPE_CHECKING:
     import torch
 
 HELP = "List, download, pretrain and evaluate the SAM models."
 EXAMPLE = "nnunet-semisam sam evaluate --data 27 --model nano"
-MODELS = ("nano", "vit_b", "vit_l", "vit_h")
+MODELS = tuple(FAMILIES)
+PUBLISHED = tuple(name for name, family in FAMILIES.items() if family.url is not None)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +44,7 @@ def _add_list(verbs: argparse._SubParsersAction) -> None:
 def _add_download(verbs: argparse._SubParsersAction) -> None:
     text = "Fetch published weights into $nnUNet_sam; run again to go on after an interruption."
     parser = _verb(verbs, "download", text, "download vit_b")
-    parser.add_argument("model", choices=MODELS[1:], help="model whose weights to fetch")
+    parser.add_argument("model", choices=PUBLISHED, help="model whose weights to fetch")
     parser.set_defaults(verb_run=run_download)
 
 
@@ -71,7 +73,7 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     text = "Measure how well a SAM follows prompts made from the ground truth of a labeled data set."
     parser = _verb(verbs, "evaluate", text, "evaluate --data 27 --model vit_b --csv vit_b.csv")
     parser.add_argument("--data", required=True, metavar="DATASET", help="raw folder, name or number of a data set")
-    parser.add_argument("--model", default="nano", choices=MODELS, help="model to ask (default: %(default)s)")
+    parser.add_argument("--model", default="nano", choices=MODELS, help="model to measure (default: %(default)s)")
     parser.add_argument("--checkpoint", default=None, help="file with its weights (default: where the model has them)")
     parser.add_argument("--axis", type=int, default=None, help="axis of slices (default: that of the largest spacing)")
     parser.add_argument("--channel", type=int, default=0, help="image channel to show (default: %(default)s)")
@@ -84,8 +86,6 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
 
 def run_list(args: argparse.Namespace) -> None:
     """Print one block per model."""
-    from nnunet_semisam.sam.families import FAMILIES
-
     folder = os.environ.get("nnUNet_sam")
     packaged = Path(__file__).resolve().parents[1] / "sam" / "nano" / "weights"
     print(f"nnUNet_sam: {folder or 'not set (needed for all models but nano)'}")
@@ -148,22 +148,20 @@ def run_pretrain(args: argparse.Namespace) -> None:
     )
     source = LabeledSource(folders, args.synthetic_share) if folders else synthetic_source
     weights = Pretraining(args.out, settings, _device(args.device), source).run()
-    print(f"Trained {args.steps} steps. Use the weights with the settings sam_model: nano, sam_checkpoint: {weights}")
+    print(f"Trained {args.steps} steps. Use the weights with the setting nano: {{checkpoint: {weights}}}")
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
-    """Ask the model about every case and print the mean Dice per class and kind of prompt, controls first."""
+    """Prompt the model with every case and print the mean Dice per class and kind of prompt, controls first."""
     from tqdm import tqdm
 
-    from nnunet_semisam.sam import build_backend
+    from nnunet_semisam.sam import BackendOptions, build_backend
     from nnunet_semisam.sam.evaluate import as_text, evaluate_volume, summarise
     from nnunet_semisam.sam.labeled_cases import class_names, find_dataset, labeled_cases, to_slices
-    from nnunet_semisam.settings.config import SemiSAMConfig
 
     folder = find_dataset(args.data)
     names = class_names(folder)
-    config = SemiSAMConfig(sam_model=args.model, sam_checkpoint=args.checkpoint)
-    backend = build_backend(config, _device(args.device))
+    backend = build_backend(args.model, BackendOptions(_device(args.device), args.checkpoint))
     volumes = {}
     for case in tqdm(labeled_cases(folder, args.cases), unit="case"):
         images, labels = to_slices(case, args.axis)

@@ -1,1 +1,1 @@
-"""Generalists: a SAM, a way to look at a case, and a way to prompt it."""
+"""Generalists: a SAM, a way to look at a volume and a way to prompt; alone or several as one."""

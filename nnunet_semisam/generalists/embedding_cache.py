@@ -1,4 +1,4 @@
-"""Image embeddings on disk: the expensive half of a SAM runs once per case, however often the network changes its mind.
+"""Image embeddings on disk: the expensive half of a SAM runs once per case, however often the specialist changes.
 
 Shapes in this file: ``N`` images.
 """
@@ -12,6 +12,7 @@ import time
 import uuid
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,26 +21,110 @@ import torch
 from nnunet_semisam.sam.base import Embedding
 
 LOGGER = logging.getLogger(__name__)
-LEFTOVER_SECONDS = 3600
+LEFTOVER_SECONDS = 3600  # a living process writes for seconds
+IDLE_SECONDS = 3600  # embeddings of others that were used since then may belong to another training that runs now
+FILE_OVERHEAD = 4096  # bytes of a file besides its arrays
 HALF_MAX = float(np.finfo(np.float16).max)
 
 
 class EmbeddingCache:
-    """Embeddings of the cases of one configuration by one SAM, in half precision, least recently used go first.
+    """All embeddings of a data set, in half precision, within a limit that always holds.
+
+    Rounds go through all cases in a cycle. The least recently used entry is then the one that is needed next, so a full
+    cache keeps what it has and adds nothing: with room for 8 of 10 cases, 8 are found in every round. Only entries that
+    no generalist of this process uses (of another SAM, view, channel or configuration) make room, the least recently
+    used first.
 
     Several processes may share a cache: files appear whole or not at all, and one that vanishes is encoded again.
 
     Args:
-        root: Folder shared by all configurations and models of a data set; the size limit is about all of it.
+        root: Folder shared by all configurations and models of a data set.
         data_identifier: nnU-Net's name of the preprocessed data, for example ``nnUNetPlans_3d_fullres``.
-        fingerprint: Digest of the SAM; another model has another folder.
         limit_gb: Most disk space of ``root`` in GB (10^9 bytes); 0 keeps nothing.
     """
 
-    def __init__(self, root: str | Path, data_identifier: str, fingerprint: str, limit_gb: float) -> None:
+    def __init__(self, root: str | Path, data_identifier: str, limit_gb: float) -> None:
         self.root = Path(root)
-        self.folder = self.root / data_identifier / fingerprint
+        self.data_identifier = data_identifier
         self.limit_bytes = limit_gb * 1e9
+        self._present: set[Path] = set()
+        self._told_full = False
+
+    def of(self, fingerprint: str, view: str, channel: int) -> EmbeddingFolder:
+        """Return the folder of one generalist.
+
+        Args:
+            fingerprint: Digest of the SAM.
+            view: Name of its view.
+            channel: Image channel that it sees.
+        """
+        folder = self.root / self.data_identifier / fingerprint / f"{view}-channel{channel}"
+        self._present.add(folder)
+        return EmbeddingFolder(self, folder)
+
+    def make_room(self, size: int) -> bool:
+        """Return whether ``size`` further bytes fit, after removing what nobody uses any more."""
+        self._remove_leftovers()
+        files = self._files()
+        total = sum(file.size for file in files)
+        now = time.time()
+        others = [file for file in files if file.path.parent not in self._present]
+        for file in sorted(others, key=lambda each: each.used):
+            if total + size <= self.limit_bytes:
+                break
+            if now - file.used > IDLE_SECONDS:
+                file.path.unlink(missing_ok=True)
+                total -= file.size
+        if total + size <= self.limit_bytes:
+            return True
+        if not self._told_full:
+            LOGGER.warning(
+                "The cache of embeddings in %s is full (%.3g GB): cases that are not in it are encoded in every round. "
+                "Raise the setting sam: {cache_gb: ...} if there is disk space.",
+                self.root,
+                self.limit_bytes / 1e9,
+            )
+            self._told_full = True
+        return False
+
+    def within_limit(self) -> bool:
+        """Return whether the limit holds now."""
+        return sum(file.size for file in self._files()) <= self.limit_bytes
+
+    def _files(self) -> list[_StoredFile]:
+        found = []
+        for path in self.root.rglob("*.npz"):
+            with contextlib.suppress(FileNotFoundError):  # another process may have removed it
+                status = path.stat()
+                found.append(_StoredFile(path, status.st_size, status.st_mtime))
+        return found
+
+    def _remove_leftovers(self) -> None:
+        for leftover in self.root.rglob("*.partial"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+                    leftover.unlink()
+
+
+@dataclass(frozen=True)
+class _StoredFile:
+    """A cached embedding: where it is, its size in bytes, and when it was last used."""
+
+    path: Path
+    size: int
+    used: float
+
+
+class EmbeddingFolder:
+    """The embeddings of one SAM, view and channel.
+
+    Args:
+        cache: What the folder is part of.
+        folder: Where the files lie.
+    """
+
+    def __init__(self, cache: EmbeddingCache, folder: Path) -> None:
+        self.cache, self.folder = cache, folder
         self.hits = self.misses = 0
 
     def get(self, case: str, digest: str, encode: Callable[[], Embedding]) -> Embedding:
@@ -64,9 +149,10 @@ class EmbeddingCache:
         self.misses += 1
         embedding = encode()
         arrays = {f"feature_{name}": _to_half(value, case) for name, value in embedding.features.items()}
-        if self.limit_bytes > 0:
-            self._write(file, digest=np.array(digest), image_shape=np.array(embedding.image_shape), **arrays)
-            self._evict()
+        if self.cache.limit_bytes > 0:
+            file.unlink(missing_ok=True)  # of other images, or damaged
+            if self.cache.make_room(sum(array.nbytes for array in arrays.values()) + FILE_OVERHEAD):
+                self._write(file, digest=np.array(digest), image_shape=np.array(embedding.image_shape), **arrays)
         return _to_embedding(arrays, embedding.image_shape)
 
     def _read(self, file: Path, digest: str) -> Embedding | None:
@@ -86,32 +172,17 @@ class EmbeddingCache:
         return _to_embedding(arrays, shape)
 
     def _write(self, file: Path, **arrays: np.ndarray) -> None:
+        """Write whole or not at all; not flushed to the disk: a torn file is found when it is read."""
         self.folder.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
         try:
             with open(temporary, "wb") as stream:
                 np.savez(stream, **arrays)
-            os.replace(temporary, file)
+            temporary.replace(file)
         finally:
             temporary.unlink(missing_ok=True)
-
-    def _evict(self) -> None:
-        """Remove the least recently used files until the limit holds."""
-        for leftover in self.root.rglob("*.partial"):  # of killed processes; a living one writes for seconds
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
-                    leftover.unlink()
-        files = []
-        for file in self.root.rglob("*.npz"):
-            with contextlib.suppress(FileNotFoundError):  # another process may have removed it
-                status = file.stat()
-                files.append((status.st_mtime_ns, status.st_size, file))
-        total = sum(size for _, size, _ in files)
-        for _, size, file in sorted(files):
-            if total <= self.limit_bytes:
-                return
+        if not self.cache.within_limit():  # another process wrote at the same time
             file.unlink(missing_ok=True)
-            total -= size
 
 
 def _to_half(value: torch.Tensor, case: str) -> np.ndarray:

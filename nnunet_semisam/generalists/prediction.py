@@ -1,4 +1,4 @@
-"""Ask a SAM about every component and collect its answers in one map per class.
+"""Decode the prompts of all components and collect the masks in one map per class.
 
 Shapes in this file: ``F`` foreground classes or regions, ``N`` images (slices or volumes), ``*S`` the axes that the SAM
 sees, ``M`` prompts.
@@ -7,146 +7,143 @@ sees, ``M`` prompts.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
 
+from nnunet_semisam.generalists.base import CasePrediction, PromptCounts
+from nnunet_semisam.prompts.base import PromptRefinement, PromptStrategy
 from nnunet_semisam.prompts.components import Component
-from nnunet_semisam.prompts.refinements import variants
 from nnunet_semisam.sam.base import Embedding, PromptBatch, SAMBackend
+from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
-COLLAPSE_FACTOR = 4.0  # an answer that is this many times smaller or larger than what was asked about is no answer
-COLLAPSE_MARGIN = 3  # voxels around a component without an answer that are as doubtful as the component itself
+NO_NUMBER = -100.0  # the logit that replaces one that is no number: it counts as outside
+
+
+@settings_block("rejection", used=lambda settings: settings.run.use_sam)
+@dataclass(frozen=True, kw_only=True)
+class RejectionSettings(SettingsBlock):
+    """Which masks of a generalist are rejected."""
+
+    factor: float = setting(
+        4.0, "A mask that is this many times smaller or larger than the prompted component is rejected.", above=1
+    )
+    margin: int = setting(3, "Voxels around a component with a rejected mask that count as rejected, too.", low=0)
 
 
 @dataclass(frozen=True)
-class SAMOpinion:
-    """What a SAM says about a case, per foreground channel; all arrays ``(N, F, *S)``.
+class Prompting:
+    """How a SAM is prompted.
 
     Attributes:
-        probs: Probability of the class, float32, in [0, 1]; 0 where the SAM was not asked.
-        reliability: How alike the answers to several readings of the prompt are, times the SAM's own estimate of its
-            quality mapped to [0.5, 1]; float32, in [0, 1].
-        asked: Where an answer counts: the windows of the components that got one.
-        collapsed: Components (and 3 voxels around) whose answer was empty, or out of all proportion.
+        strategy: Makes prompts of components.
+        refinement: Changes them from step to step.
+        labels: What prompts call each foreground channel.
+        rejection: Which masks are rejected.
+        chunk: Largest number of prompts that are decoded at once; bounds the memory.
     """
 
-    probs: np.ndarray
-    reliability: np.ndarray
-    asked: np.ndarray
-    collapsed: np.ndarray
+    strategy: PromptStrategy
+    refinement: PromptRefinement
+    labels: Sequence[int]
+    rejection: RejectionSettings
+    chunk: int
 
-    @classmethod
-    def silence(cls, shape: Sequence[int]) -> SAMOpinion:
-        """Return the opinion of a SAM that was not asked anything."""
-        return cls(
-            np.zeros(shape, dtype=np.float32),
-            np.zeros(shape, dtype=np.float32),
-            np.zeros(shape, dtype=bool),
-            np.zeros(shape, dtype=bool),
+
+def predict_components(
+    backend: SAMBackend, embedding: Embedding, components: Sequence[Component], prompting: Prompting
+) -> tuple[CasePrediction, PromptCounts]:
+    """Decode a prompt for each component and merge the masks.
+
+    Args:
+        backend: The SAM.
+        embedding: ``N`` encoded images.
+        components: ``M`` components of these images; ``image`` indexes ``embedding``.
+        prompting: How the SAM is prompted.
+
+    Returns:
+        Arrays ``(N, F, *S)``, and the counts.
+
+    Raises:
+        ValueError: If the strategy does not give one prompt per component.
+    """
+    channels = len(prompting.labels)
+    prompts = prompting.strategy(components, embedding.image_shape, prompting.labels)
+    if prompts.image.tolist() != [component.image for component in components]:
+        raise ValueError(
+            f"A prompt strategy must give one prompt per component, in their order: got {len(prompts)} prompts for "
+            f"{len(components)} components. Make them with prompts.components.to_prompts."
         )
+    prediction = CasePrediction.empty((len(embedding), channels, *embedding.image_shape))
+    counts = np.zeros((3, channels), dtype=int)
+    for component, probs, reliability in _masks(backend, embedding, prompts, components, prompting):
+        area = int((probs > 0.5).sum())
+        rejected = _is_rejected(area, component.voxels, prompting.rejection.factor)
+        counts[:, component.channel] += (1, rejected, area == 0)
+        if rejected:
+            _reject(prediction, component, prompting.rejection.margin)
+        else:
+            _merge(prediction, component, probs, reliability)
+    return prediction, PromptCounts(*(tuple(int(number) for number in row) for row in counts))
 
 
-@dataclass(frozen=True)
-class AskCounts:
-    """How many components of each foreground channel were asked about, and how it went; ``F`` numbers each."""
-
-    prompts: tuple[int, ...]
-    collapsed: tuple[int, ...]
-    empty: tuple[int, ...]
-
-    @classmethod
-    def none(cls, channels: int) -> AskCounts:
-        """Return the counts of a SAM that was not asked anything."""
-        return cls(*((0,) * channels for _ in range(3)))
-
-    def __add__(self, other: AskCounts) -> AskCounts:
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return AskCounts(*(tuple(a + b for a, b in zip(*pair, strict=True)) for pair in pairs))
+def _is_rejected(area: int, voxels: int, factor: float) -> bool:
+    return not voxels / factor <= area <= voxels * factor
 
 
-def ask(
+def _masks(
     backend: SAMBackend,
     embedding: Embedding,
     prompts: PromptBatch,
     components: Sequence[Component],
-    channels: int,
-    chunk: int,
-) -> tuple[SAMOpinion, AskCounts]:
-    """Decode all prompts, in three readings each, and merge the answers.
-
-    Args:
-        backend: The SAM.
-        embedding: The encoded images of one case.
-        prompts: ``M`` prompts.
-        components: What each prompt asks about, in the same order.
-        channels: ``F``.
-        chunk: Most prompts to decode at once; bounds the memory.
-
-    Returns:
-        The opinion, and the counts behind it.
-
-    Raises:
-        ValueError: If prompts and components do not belong together.
-    """
-    if prompts.image.tolist() != [c.image for c in components]:
-        raise ValueError(
-            f"A prompt strategy must give one prompt per component, in their order: got {len(prompts)} prompts for "
-            f"{len(components)} components. Build it upon prompts.components.find_components."
-        )
-    opinion = SAMOpinion.silence((len(embedding), channels, *embedding.image_shape))
-    counts = np.zeros((3, channels), dtype=int)
-    for component, probs, reliability in _answers(backend, embedding, prompts, components, chunk):
-        area = int((probs > 0.5).sum())
-        collapsed = not component.voxels / COLLAPSE_FACTOR <= area <= component.voxels * COLLAPSE_FACTOR
-        counts[:, component.channel] += (1, collapsed, area == 0)
-        _merge(opinion, component, None if collapsed else probs, reliability)
-    return opinion, AskCounts(*(tuple(int(i) for i in row) for row in counts))
-
-
-def _answers(
-    backend: SAMBackend, embedding: Embedding, prompts: PromptBatch, components: Sequence[Component], chunk: int
+    prompting: Prompting,
 ) -> Iterator[tuple[Component, np.ndarray, np.ndarray]]:
-    """Yield each component with its mean probability and its reliability, ``(*S)`` each."""
-    for start in range(0, len(components), chunk):
-        part = prompts.select(slice(start, start + chunk))
-        images, part_image = part.image.unique(return_inverse=True)
-        part = PromptBatch(**{**vars(part), "image": part_image})
-        few = Embedding({name: f[images.to(f.device)] for name, f in embedding.features.items()}, embedding.image_shape)
-        probs, reliability = _decode(backend, few, part)
-        for m, component in enumerate(components[start : start + chunk]):
+    """Yield each component with the probability of its mask and its reliability, ``(*S)`` each."""
+    for start in range(0, len(components), prompting.chunk):
+        part = prompts.select(slice(start, start + prompting.chunk))
+        images, image_in_part = part.image.unique(return_inverse=True)
+        part = replace(part, image=image_in_part)
+        probs, reliability = _decode(backend, embedding.select(images), part, prompting.refinement)
+        for m, component in enumerate(components[start : start + prompting.chunk]):
             yield component, probs[m].numpy(), reliability[m].numpy()
 
 
-def _decode(backend: SAMBackend, embedding: Embedding, prompts: PromptBatch) -> tuple[Tensor, Tensor]:
-    """Return mean probability and reliability over the readings of each prompt, ``(M, *S)`` each, on the CPU.
+def _decode(
+    backend: SAMBackend, embedding: Embedding, prompts: PromptBatch, refinement: PromptRefinement
+) -> tuple[Tensor, Tensor]:
+    """Return probability and reliability of the mask of each prompt, ``(M, *S)`` each, on the CPU.
 
-    The variance of answers in [0, 1] is at most 1 / 4, so that ``1 - 4 * variance`` is in [0, 1].
+    The variance of values in [0, 1] is at most 1 / 4, so that ``1 - 4 * variance`` is in [0, 1].
     """
-    readings = variants(prompts, embedding.image_shape)
     total = square = quality = 0.0
-    for reading in readings:
-        prediction = backend.decode(embedding, reading)
-        # an answer that is no number is no answer: it counts as empty
-        probs = torch.nan_to_num(prediction.logits.float(), nan=-100.0).sigmoid()
+    counted, previous = 0, None
+    for step in range(refinement.steps):
+        previous = backend.decode(embedding, refinement(prompts, embedding.image_shape, step, previous))
+        if not refinement.averages and step < refinement.steps - 1:
+            continue
+        probs = torch.nan_to_num(previous.logits.float(), nan=NO_NUMBER).sigmoid()
         total, square = total + probs, square + probs.square()
-        quality = quality + torch.nan_to_num(prediction.quality.float(), nan=0.0).clamp(0, 1)
-    mean = total / len(readings)
-    alike = 1 - 4 * (square / len(readings) - mean.square()).clamp(0, 0.25)
-    own = (1 + quality / len(readings)) / 2
+        quality = quality + torch.nan_to_num(previous.quality.float(), nan=0.0).clamp(0, 1)
+        counted += 1
+    mean = total / counted
+    alike = 1 - 4 * (square / counted - mean.square()).clamp(0, 0.25)
+    own = (1 + quality / counted) / 2
     return mean.cpu(), (alike * own.reshape(-1, *[1] * (mean.ndim - 1))).cpu()
 
 
-def _merge(opinion: SAMOpinion, component: Component, probs: np.ndarray | None, reliability: np.ndarray) -> None:
-    """Write one answer (``None``: collapsed) into the component's window; where answers overlap the surer one wins."""
+def _reject(prediction: CasePrediction, component: Component, margin: int) -> None:
     place = (component.image, component.channel, *component.window)
-    if probs is None:
-        opinion.collapsed[place] |= ndimage.binary_dilation(component.inside, iterations=COLLAPSE_MARGIN)
-        return
-    better = ~opinion.asked[place] | (probs[component.window] > opinion.probs[place])
-    opinion.probs[place] = np.where(better, probs[component.window], opinion.probs[place])
-    opinion.reliability[place] = np.where(better, reliability[component.window], opinion.reliability[place])
-    opinion.asked[place] = True
+    around = ndimage.binary_dilation(component.inside, iterations=margin) if margin else component.inside
+    prediction.rejected[place] |= around
+
+
+def _merge(prediction: CasePrediction, component: Component, probs: np.ndarray, reliability: np.ndarray) -> None:
+    """Write one mask into the component's window; where masks overlap, the higher probability counts."""
+    place = (component.image, component.channel, *component.window)
+    better = ~prediction.predicted[place] | (probs[component.window] > prediction.probs[place])
+    prediction.probs[place] = np.where(better, probs[component.window], prediction.probs[place])
+    prediction.reliability[place] = np.where(better, reliability[component.window], prediction.reliability[place])
+    prediction.predicted[place] = True

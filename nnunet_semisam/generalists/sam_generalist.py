@@ -1,176 +1,177 @@
-"""SAM as a witness: everything between a case's image with the network's opinion and SAM's opinion on it.
+"""A SAM as a generalist: backend x view x strategy x filter x refinement.
 
 Shapes in this file: ``C`` image channels, ``K`` output channels of the network, ``F`` foreground classes or regions,
-``N`` slices (or 1 volume), ``*S`` the two or three axes that the SAM sees. Volumes are ``(Z, Y, X)`` in the axis order
-of nnU-Net's preprocessed arrays.
+``N`` images, ``*S`` the two or three axes that the SAM sees. Volumes are ``(Z, Y, X)``.
 """
 
 from __future__ import annotations
 
 import math
-import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
-from nnunet_semisam.generalists.prediction import AskCounts, SAMOpinion, ask
+from nnunet_semisam.generalists.base import (
+    CaseInput,
+    CasePrediction,
+    CaseResult,
+    Generalist,
+    PromptCounts,
+    stopwatch,
+)
+from nnunet_semisam.generalists.embedding_cache import EmbeddingFolder
+from nnunet_semisam.generalists.prediction import Prompting, RejectionSettings, predict_components
+from nnunet_semisam.generalists.views import CaseGrid, View, as_tensor, require_spacing
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.prompts import PROMPTS
-from nnunet_semisam.prompts.components import find_components
+from nnunet_semisam.prompts.base import PROMPTS, ComponentFilter, PromptRefinement, PromptStrategy
+from nnunet_semisam.prompts.components import Component, ComponentSettings, find_components
 from nnunet_semisam.sam.base import Embedding, PromptBatch, SAMBackend
-from nnunet_semisam.settings.config import SemiSAMConfig
 
 DECODED_VOXELS = 2**26  # of the masks decoded at once: 256 MiB in float32
-KIND_OF_FIELD = {"boxes": "box", "points": "points", "mask_logits": "mask"}
 
 
 @dataclass(frozen=True)
-class CaseAnswer:
-    """What SAM said about one case.
+class SAMParts:
+    """What a SAM generalist is made of.
 
     Attributes:
-        opinion: Arrays ``(F, Z, Y, X)``.
-        counts: How the asking went.
-        seconds: Time of ``encode`` and ``decode`` (prompts included).
-        cache_hit: Whether the embedding was cached; ``None`` if none was needed.
+        backend: The SAM.
+        view: How volumes become its images.
+        strategy: Makes prompts of components.
+        component_filter: Chooses the components that are prompted.
+        refinement: Changes prompts from step to step.
+        cache: Where its embeddings are kept.
+        components: Which connected components are found.
+        rejection: Which masks are rejected.
+        channel: Image channel that it sees.
+        picture_axis: Axis along which pictures show slices, where the view has no axis.
+        batch_size: Images that are encoded, and quarters of prompts that are decoded, at once.
     """
 
-    opinion: SAMOpinion
-    counts: AskCounts
-    seconds: dict[str, float]
-    cache_hit: bool | None
+    backend: SAMBackend
+    view: View
+    strategy: PromptStrategy
+    component_filter: ComponentFilter
+    refinement: PromptRefinement
+    cache: EmbeddingFolder
+    components: ComponentSettings
+    rejection: RejectionSettings
+    channel: int = 0
+    picture_axis: int = 0
+    batch_size: int = 16
 
 
-class SAMWitness:
-    """Asks a SAM about all components of a case.
+class SAMGeneralist(Generalist):
+    """Prompts a SAM with the components of the specialist's prediction.
 
     Args:
-        config: The settings of the run.
-        backend: The SAM.
-        cache: Where embeddings are kept.
-        layout: Which output channel of the network means what.
-        axis: Axis of a volume (0, 1 or 2) along which a 2D SAM sees slices.
+        name: Name of the model, as its block of settings is called.
+        parts: What it is made of.
+        labels: What the network's output channels mean.
 
     Raises:
-        UserError: If the prompt strategy asks in a way that the SAM does not understand.
+        UserError: If the SAM does not understand the kinds of prompts that the strategy makes.
     """
 
-    def __init__(
-        self, config: SemiSAMConfig, backend: SAMBackend, cache: EmbeddingCache, layout: Labels, axis: int
-    ) -> None:
-        self.config, self.backend, self.cache, self.layout, self.axis = config, backend, cache, layout, axis
-        self.strategy = PROMPTS.get(config.sam_prompt)
+    def __init__(self, name: str, parts: SAMParts, labels: Labels) -> None:
+        self.name, self.parts, self.labels = name, parts, labels
+        self.channel = parts.channel
+        self.axis = getattr(parts.view, "axis", parts.picture_axis)
         self._check_kinds()
 
     def _check_kinds(self) -> None:
-        """Ask about nothing, to see which kinds of prompt the strategy uses."""
-        nothing = self.strategy(torch.zeros(1, 1, *[8] * self.backend.spatial_dims), [1])
-        used = {kind for field, kind in KIND_OF_FIELD.items() if getattr(nothing, field) is not None}
-        if not used <= self.backend.prompt_kinds:
+        used, understood = self.parts.strategy.kinds, self.parts.backend.prompt_kinds
+        if not used <= understood:
             raise UserError(
-                f"The prompt strategy {self.config.sam_prompt!r} asks with {', '.join(sorted(used))}, but the SAM "
-                f"{self.config.sam_model!r} understands {', '.join(sorted(self.backend.prompt_kinds))} only. "
-                f"Set sam_prompt to another of: {', '.join(PROMPTS.names())}."
+                f"The prompt strategy of {self.name} makes prompts of the kinds {', '.join(sorted(used))}, but the SAM "
+                f"understands {', '.join(sorted(understood))} only. Set {self.name}: {{prompt: ...}} to another of: "
+                f"{', '.join(PROMPTS.names())}."
             )
 
-    def ask(self, case: str, image: np.ndarray, network: np.ndarray) -> CaseAnswer:
-        """Return SAM's opinion on one case.
+    @torch.no_grad()
+    def predict_case(self, case: CaseInput) -> CaseResult:
+        """Predict one case. Its components are found once; nothing is encoded if there are none.
 
-        Slices are asked about in groups of ``sam_batch_size``: mask prompts of all slices could fill the memory.
+        Images are decoded in groups of ``batch_size``: mask prompts of all slices could fill the memory.
 
-        Args:
-            case: Name of the case, for the cache.
-            image: ``(C, Z, Y, X)``, as nnU-Net preprocessed it.
-            network: Whose components SAM is asked about: probabilities ``(K, Z, Y, X)``.
+        Raises:
+            UserError: If the image lacks the channel, or the view needs a spacing that is not known.
         """
-        seconds, hits, embedding = {"encode": 0.0, "decode": 0.0}, self.cache.hits, None
-        probs = self._probs(network)
-        opinion, counts = SAMOpinion.silence(tuple(probs.shape)), AskCounts.none(self.layout.channels)
-        for start in range(0, len(probs), self.config.sam_batch_size):
-            group = slice(start, start + self.config.sam_batch_size)
-            with stopwatch(seconds, "decode"):
-                components = find_components(probs[group], self.layout.has_regions)
-            if not components:
-                continue
-            with stopwatch(seconds, "encode"):
-                embedding = embedding or self._embedding(case, image)
-            with stopwatch(seconds, "decode"):
-                prompts = self.strategy(probs[group], self.layout.prompt_labels, self.layout.has_regions)
-                few = Embedding({name: f[group] for name, f in embedding.features.items()}, embedding.image_shape)
-                part, count = ask(self.backend, few, prompts, components, self.layout.channels, self._chunk(few))
-            for name, array in vars(part).items():
-                getattr(opinion, name)[group] = array
-            counts = counts + count
-        opinion = SAMOpinion(**{name: self._from_sam(array) for name, array in vars(opinion).items()})
-        return CaseAnswer(opinion, counts, seconds, None if embedding is None else self.cache.hits > hits)
+        view, batch_size = self.parts.view, self.parts.batch_size
+        require_spacing(view, case.name, case.spacing)
+        grid = CaseGrid(case.image.shape[1:], case.spacing)
+        seconds = {"encode": 0.0, "decode": 0.0}
+        with stopwatch(seconds, "decode"):
+            components = self._components(case.specialist, grid)
+        if not components:
+            empty = CasePrediction.empty((self.labels.channels, *grid.shape))
+            return CaseResult(empty, PromptCounts.none(self.labels.channels), seconds)
+        hits = self.parts.cache.hits
+        with stopwatch(seconds, "encode"):
+            embedding = self._embedding(case, grid)
+        prediction = CasePrediction.empty((len(embedding), self.labels.channels, *embedding.image_shape))
+        counts = PromptCounts.none(self.labels.channels)
+        with stopwatch(seconds, "decode"):
+            for start in range(0, len(embedding), batch_size):
+                group = slice(start, start + batch_size)
+                mine = [replace(c, image=c.image - start) for c in components if start <= c.image < group.stop]
+                if not mine:
+                    continue
+                few = embedding.select(group)
+                part, count = predict_components(self.parts.backend, few, mine, self._prompting(few))
+                for name, array in vars(part).items():
+                    getattr(prediction, name)[group] = array
+                counts = counts + count
+        volume = CasePrediction(**{name: view.back(array, grid) for name, array in vars(prediction).items()})
+        return CaseResult(volume, counts, seconds, self.parts.cache.hits > hits, components)
 
-    def _chunk(self, embedding: Embedding) -> int:
-        """Return how many prompts to decode at once: four per encoded slice, fewer where masks are very large."""
-        return max(1, min(4 * self.config.sam_batch_size, DECODED_VOXELS // math.prod(embedding.image_shape)))
+    def _components(self, specialist: np.ndarray, grid: CaseGrid) -> Sequence[Component]:
+        """Return the components to prompt with, in the images of the view."""
 
-    def questions(self, network: np.ndarray, index: int) -> PromptBatch:
-        """Return the prompts about slice ``index`` (or about the volume), for pictures."""
-        probs = self._probs(network)
-        probs = probs[index : index + 1] if self.backend.spatial_dims == 2 else probs
-        return self.strategy(probs, self.layout.prompt_labels, self.layout.has_regions)
+        def find(probs: torch.Tensor) -> list[Component]:
+            return find_components(probs, self.labels.has_regions, self.parts.components, self.parts.batch_size)
 
-    def _probs(self, network: np.ndarray) -> Tensor:
-        """Return the foreground channels of the network's output as SAM sees them, ``(N, F, *S)``."""
-        return torch.from_numpy(np.ascontiguousarray(self._to_sam(self.layout.foreground(network))))
+        found = self.parts.view.components(self.labels.foreground(specialist), grid, find)
+        return self.parts.component_filter(found)
 
-    def _embedding(self, case: str, image: np.ndarray) -> Embedding:
-        """Return the embedding of all slices of a case (or of its volume)."""
-        channel = self.config.sam_channel
-        if channel >= len(image):
-            raise UserError(f"sam_channel is {channel}, but case {case!r} has {len(image)} channels, counted from 0.")
-        shown = np.ascontiguousarray(self._to_sam(image[channel : channel + 1]), dtype=np.float32)
+    def _prompting(self, embedding: Embedding) -> Prompting:
+        """Return how images are prompted: four prompts per image at once, fewer where masks are very large."""
+        bounded = min(4 * self.parts.batch_size, DECODED_VOXELS // math.prod(embedding.image_shape))
+        return Prompting(
+            self.parts.strategy,
+            self.parts.refinement,
+            self.labels.prompt_labels,
+            self.parts.rejection,
+            chunk=max(1, bounded),
+        )
+
+    def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
+        """Return the prompts of slice ``index`` (3D: of the volume), not refined; see :class:`Generalist`."""
+        image = self.parts.view.image_of_slice(self.axis, index)
+        shown = [component for component in result.components if image is None or component.image == image]
+        spatial = result.prediction.probs.shape[1:]
+        if self.parts.view.spatial_dims == 2:
+            spatial = tuple(size for axis, size in enumerate(spatial) if axis != self.axis)
+        return self.parts.strategy(shown, spatial, self.labels.prompt_labels)
+
+    def _embedding(self, case: CaseInput, grid: CaseGrid) -> Embedding:
+        """Return the embedding of all images of a case."""
+        if self.channel >= len(case.image):
+            raise UserError(
+                f"The setting {self.name}: {{channel: {self.channel}}} names a channel that case {case.name!r} "
+                f"lacks: it has {len(case.image)}, counted from 0."
+            )
+        shown = self.parts.view.images(case.image[self.channel : self.channel + 1], grid)
+        shown = np.ascontiguousarray(shown, dtype=np.float32)
         digest = f"{zlib.crc32(shown):08x}-{'x'.join(map(str, shown.shape))}"
-        return self.cache.get(case, digest, lambda: self._encode(torch.from_numpy(shown)))
+        return self.parts.cache.get(case.name, digest, lambda: self._encode(as_tensor(shown)))
 
-    def _encode(self, images: Tensor) -> Embedding:
+    def _encode(self, images: torch.Tensor) -> Embedding:
         """Encode images ``(N, 1, *S)`` in batches; features end up on the CPU."""
-        parts = [self.backend.encode(batch) for batch in images.split(self.config.sam_batch_size)]
+        parts = [self.parts.backend.encode(batch) for batch in images.split(self.parts.batch_size)]
         features = {name: torch.cat([part.features[name].cpu() for part in parts]) for name in parts[0].features}
         return Embedding(features, parts[0].image_shape)
-
-    def _to_sam(self, volume: np.ndarray) -> np.ndarray:
-        """Turn ``(channels, Z, Y, X)`` into what the SAM sees, ``(N, channels, *S)``."""
-        return volume[None] if self.backend.spatial_dims == 3 else np.moveaxis(volume, self.axis + 1, 0)
-
-    def _from_sam(self, images: np.ndarray) -> np.ndarray:
-        """Undo :meth:`_to_sam`."""
-        return images[0] if self.backend.spatial_dims == 3 else np.moveaxis(images, 0, self.axis + 1)
-
-
-def slice_axis(wanted: int | None, spacing: Sequence[float]) -> int:
-    """Return the axis (0, 1 or 2) along which a 2D SAM sees slices.
-
-    Args:
-        wanted: The setting ``sam_axis``; ``None`` takes the axis of the largest spacing, the first of equals.
-        spacing: Voxel size in mm; two numbers are those of a 2D configuration, whose slices lie along axis 0.
-
-    Raises:
-        UserError: If the axis does not exist.
-    """
-    if wanted is not None and wanted not in (0, 1, 2):
-        raise UserError(
-            f"The setting sam_axis must be 0, 1 or 2, or null for the axis of largest spacing, got {wanted}."
-        )
-    if wanted is not None:
-        return wanted
-    return int(np.argmax(spacing)) if len(spacing) == 3 else 0
-
-
-@contextmanager
-def stopwatch(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Add the time spent in a ``with`` block to ``seconds[name]``."""
-    start = time.perf_counter()
-    yield
-    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start

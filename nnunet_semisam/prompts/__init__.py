@@ -1,6 +1,27 @@
-"""Prompt strategies: the network's opinion becomes questions for a SAM. Importing the package registers them."""
+"""Prompts for a SAM from the specialist's prediction. Importing the package registers strategies and refinements."""
 
-from nnunet_semisam.prompts import boxes, combined, masks, points
-from nnunet_semisam.prompts.base import PROMPTS, PromptStrategy
+from nnunet_semisam.prompts import boxes, combined, masks, points, refinements
+from nnunet_semisam.prompts.base import (
+    FILTERS,
+    PROMPTS,
+    REFINEMENTS,
+    ComponentFilter,
+    PromptRefinement,
+    PromptSettings,
+    PromptStrategy,
+)
 
-__all__ = ["PROMPTS", "PromptStrategy", "boxes", "combined", "masks", "points"]
+__all__ = [
+    "FILTERS",
+    "PROMPTS",
+    "REFINEMENTS",
+    "ComponentFilter",
+    "PromptRefinement",
+    "PromptSettings",
+    "PromptStrategy",
+    "boxes",
+    "combined",
+    "masks",
+    "points",
+    "refinements",
+]

@@ -2,43 +2,51 @@
 
 from __future__ import annotations
 
-import numpy as np
-from torch import Tensor
+from collections.abc import Sequence
 
-from nnunet_semisam.prompts.base import PROMPTS
+import numpy as np
+
+from nnunet_semisam.prompts.base import PROMPTS, PromptStrategy
 from nnunet_semisam.prompts.boxes import boxes_of
-from nnunet_semisam.prompts.components import find_components, to_prompts
+from nnunet_semisam.prompts.components import Component, to_prompts
 from nnunet_semisam.prompts.masks import masks_of
 from nnunet_semisam.prompts.points import points_of
 from nnunet_semisam.sam.base import PromptBatch
 
 
+class CombinedPrompts(PromptStrategy):
+    """The kinds that a subclass names."""
+
+    def __call__(
+        self, components: Sequence[Component], image_shape: Sequence[int], labels: Sequence[int]
+    ) -> PromptBatch:
+        """Return prompts of all kinds in ``kinds``; see :class:`PromptStrategy`."""
+        arrays: dict[str, np.ndarray] = {}
+        if "box" in self.kinds:
+            arrays["boxes"] = boxes_of(components, image_shape, self.settings)
+        if "points" in self.kinds:
+            arrays["points"], arrays["point_labels"] = points_of(components, len(image_shape), self.settings)
+        if "mask" in self.kinds:
+            arrays["mask_logits"] = masks_of(components, image_shape, self.settings.logit_limit)
+        return to_prompts(components, labels, **arrays)
+
+
 @PROMPTS.register("box_points")
-def box_points(probs: Tensor, labels: list[int], overlapping: bool | None = None) -> PromptBatch:
-    """Ask with box and points; see :class:`nnunet_semisam.prompts.base.PromptStrategy`."""
-    return _combine(probs, labels, overlapping, points=True)
+class BoxPointsPrompts(CombinedPrompts):
+    """Box and points."""
+
+    kinds = frozenset({"box", "points"})
 
 
 @PROMPTS.register("box_mask")
-def box_mask(probs: Tensor, labels: list[int], overlapping: bool | None = None) -> PromptBatch:
-    """Ask with box and first guess; see :class:`nnunet_semisam.prompts.base.PromptStrategy`."""
-    return _combine(probs, labels, overlapping, mask=True)
+class BoxMaskPrompts(CombinedPrompts):
+    """Box and first guess."""
+
+    kinds = frozenset({"box", "mask"})
 
 
 @PROMPTS.register("box_points_mask")
-def box_points_mask(probs: Tensor, labels: list[int], overlapping: bool | None = None) -> PromptBatch:
-    """Ask with box, points and first guess; see :class:`nnunet_semisam.prompts.base.PromptStrategy`."""
-    return _combine(probs, labels, overlapping, points=True, mask=True)
+class BoxPointsMaskPrompts(CombinedPrompts):
+    """Box, points and first guess."""
 
-
-def _combine(
-    probs: Tensor, labels: list[int], overlapping: bool | None, points: bool = False, mask: bool = False
-) -> PromptBatch:
-    """Return prompts with a box and the chosen other kinds."""
-    components, shape = find_components(probs, overlapping), probs.shape[2:]
-    kinds: dict[str, np.ndarray] = {"boxes": boxes_of(components, shape)}
-    if points:
-        kinds["points"], kinds["point_labels"] = points_of(components, len(shape))
-    if mask:
-        kinds["mask_logits"] = masks_of(components, shape)
-    return to_prompts(components, probs, labels, **kinds)
+    kinds = frozenset({"box", "points", "mask"})

@@ -1,4 +1,4 @@
-"""The things to ask about: connected components of each class in each image, and what surrounds them.
+"""What a SAM is prompted with: connected components of each class in each image, and what surrounds them.
 
 Shapes in this file: ``N`` slices (or volumes), ``K`` foreground channels, ``*S`` the ``D`` spatial axes, ``*W`` the
 axes of a component's window, ``M`` components.
@@ -15,11 +15,37 @@ import torch
 from torch import Tensor
 
 from nnunet_semisam.sam.base import PromptBatch
+from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
-MIN_VOXELS = {2: 10, 3: 30}  # by number of axes; smaller components are noise more often than anatomy: not asked about
-MAX_COMPONENTS = 8  # of one class in one image, largest first: a noisy network must not flood the SAM with questions
-WINDOW_MARGIN = 0.25  # share of the box's extent by which the window exceeds the box, on each side
-SUM_TOLERANCE = 1e-2  # softmax outputs in half precision do not sum to 1 exactly
+
+@settings_block("components", used=lambda settings: settings.run.use_sam)
+@dataclass(frozen=True, kw_only=True)
+class ComponentSettings(SettingsBlock):
+    """Which connected components are prompted, and how much of their surroundings a mask may change."""
+
+    min_voxels_2d: int = setting(
+        10, "Smallest component in a slice, in voxels: smaller ones are noise more often than anatomy.", low=1
+    )
+    min_voxels_3d: int = setting(30, "Smallest component in a volume, in voxels.", low=1)
+    max_components: int = setting(
+        8,
+        """Largest number of components of one class in one image, largest first: a noisy network must not flood the SAM
+        with prompts.""",
+        low=1,
+    )
+    window_margin: float = setting(
+        0.25,
+        "Share of the box's extent by which a component's window exceeds the box on each side.",
+        low=0,
+    )
+    window_margin_voxels: int = setting(2, "Smallest margin of a window in voxels.", low=0)
+
+    def min_voxels(self, axes: int) -> int:
+        """Return the smallest component of an image of two or three axes."""
+        return self.min_voxels_2d if axes == 2 else self.min_voxels_3d
+
+
+DEFAULT = ComponentSettings()
 
 
 @dataclass(frozen=True)
@@ -52,7 +78,7 @@ class Component:
         return int(self.inside.sum())
 
 
-def odds(probs: Tensor, overlapping: bool | None = None) -> Tensor:
+def odds(probs: Tensor, overlapping: bool) -> Tensor:
     """Return each channel's probability against its strongest rival.
 
     For classes this is ``p / (p + max of the other classes and the background)``, so that a voxel is above 0.5 in
@@ -60,106 +86,133 @@ def odds(probs: Tensor, overlapping: bool | None = None) -> Tensor:
 
     Args:
         probs: ``(N, K, *S)``, in [0, 1], without the background's channel.
-        overlapping: See :class:`nnunet_semisam.prompts.base.PromptStrategy`.
+        overlapping: Whether the channels are regions that may overlap (sigmoid) instead of classes that exclude each
+            other and a background (softmax).
 
     Returns:
         ``(N, K, *S)``, float32, in [0, 1].
     """
     probs = probs.float()
-    total = probs.sum(dim=1, keepdim=True)
-    if overlapping is None:
-        overlapping = bool((total > 1 + SUM_TOLERANCE).any())
     if overlapping:
         return probs
+    total = probs.sum(dim=1, keepdim=True)
     everything = torch.cat([(1 - total).clamp(min=0), probs], dim=1)
     best, second = everything.topk(2, dim=1).values.split(1, dim=1)
     rival = torch.where(probs == best, second, best)
     return probs / (probs + rival)
 
 
-def find_components(probs: Tensor, overlapping: bool | None = None) -> list[Component]:
-    """Return the components to ask about: by image, then by channel, then from large to small.
+def find_components(
+    probs: Tensor, overlapping: bool, settings: ComponentSettings = DEFAULT, images_at_once: int | None = None
+) -> list[Component]:
+    """Return the components to prompt with: by image, then by channel, then from large to small.
 
-    Components below ``MIN_VOXELS`` are dropped, and all but the ``MAX_COMPONENTS`` largest of a class in an image.
+    Too small components are dropped, and all but the largest of a class in an image.
 
     Args:
-        probs: Foreground probabilities, ``(N, K, *S)`` with two or three axes ``*S``, in [0, 1].
-        overlapping: See :class:`nnunet_semisam.prompts.base.PromptStrategy`.
+        probs: Foreground probabilities of the specialist, ``(N, K, *S)`` with two or three axes ``*S``, in [0, 1].
+        overlapping: Whether the channels are regions that may overlap.
+        settings: The block ``components``.
+        images_at_once: Images that are looked at together, to bound the memory; ``None``: all.
 
     Raises:
         ValueError: If ``probs`` has another number of axes.
+
+    Example:
+        >>> probs = torch.zeros(1, 1, 20, 20)
+        >>> probs[..., 4:8, 10:16] = 0.9
+        >>> component, = find_components(probs, overlapping=False)
+        >>> component.voxels, component.box.tolist()
+        (24, [[4, 8], [10, 16]])
     """
     if probs.ndim not in (4, 5):
         raise ValueError(f"probs must be (N, K, *S) with 2 or 3 spatial axes, got shape {tuple(probs.shape)}.")
-    if overlapping is None:
-        overlapping = bool((probs.float().sum(dim=1) > 1 + SUM_TOLERANCE).any())
-    odds_of = odds(probs, overlapping).detach().cpu().numpy()
-    member = odds_of > 0.5
-    components = []
-    for image, channel in np.argwhere(member.reshape(*member.shape[:2], -1).any(axis=2)):
-        components += _components_of(odds_of[image], member[image], int(image), int(channel), overlapping)
+    components: list[Component] = []
+    step = images_at_once or max(1, len(probs))
+    for start in range(0, len(probs), step):
+        components += _find_in_group(probs[start : start + step], start, overlapping, settings)
     return components
 
 
-def _components_of(
-    odds_of: np.ndarray, member: np.ndarray, image: int, channel: int, overlapping: bool
-) -> list[Component]:
-    """Return the components of one channel in one image; ``odds_of`` and ``member`` are ``(K, *S)``."""
-    axes = member.ndim - 1
-    numbered = cc3d.connected_components(member[channel], connectivity=8 if axes == 2 else 26)
-    statistics = cc3d.statistics(numbered)
-    counts = np.array(statistics["voxel_counts"], dtype=np.int64)
-    counts[0] = 0  # the background
-    by_size = np.argsort(-counts, kind="stable")[:MAX_COMPONENTS]
-    found = []
-    for number in by_size[counts[by_size] >= MIN_VOXELS[axes]]:
-        bounds = statistics["bounding_boxes"][number][:axes]
-        box = np.array([[bound.start, bound.stop] for bound in bounds])
-        window = window_of(box, member.shape[1:])
-        others = member[(slice(None), *window)].copy()
-        others[channel] = False
-        found.append(
-            Component(
-                image=image,
-                channel=channel,
-                box=box,
-                window=window,
-                inside=numbered[window] == number,
-                member=member[channel][window],
-                other=np.zeros_like(others[0]) if overlapping else others.any(axis=0),
-                odds=odds_of[channel][window],
-            )
+def _find_in_group(probs: Tensor, first_image: int, overlapping: bool, settings: ComponentSettings) -> list[Component]:
+    odds_of = odds(probs, overlapping).detach().cpu().numpy()
+    member = odds_of > 0.5
+    components: list[Component] = []
+    for i, channel in np.argwhere(member.reshape(*member.shape[:2], -1).any(axis=2)):
+        found = _Channel(odds_of[i], member[i], int(first_image + i), int(channel), overlapping)
+        components += found.components(settings)
+    return components
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """One foreground channel of one image; ``odds`` and ``member`` are ``(K, *S)``."""
+
+    odds: np.ndarray
+    member: np.ndarray
+    image: int
+    channel: int
+    overlapping: bool
+
+    def components(self, settings: ComponentSettings) -> list[Component]:
+        """Return the components, from large to small."""
+        axes = self.member.ndim - 1
+        numbered = cc3d.connected_components(self.member[self.channel], connectivity=8 if axes == 2 else 26)
+        statistics = cc3d.statistics(numbered)
+        counts = np.array(statistics["voxel_counts"], dtype=np.int64)
+        counts[0] = 0  # the background
+        by_size = np.argsort(-counts, kind="stable")[: settings.max_components]
+        found = []
+        for number in by_size[counts[by_size] >= settings.min_voxels(axes)]:
+            bounds = statistics["bounding_boxes"][number][:axes]
+            box = np.array([[bound.start, bound.stop] for bound in bounds])
+            found.append(self._component(numbered, number, box, settings))
+        return found
+
+    def _component(self, numbered: np.ndarray, number: int, box: np.ndarray, settings: ComponentSettings) -> Component:
+        window = window_of(box, numbered.shape, settings)
+        other = np.zeros(numbered[window].shape, dtype=bool)
+        if not self.overlapping:
+            others = self.member[(slice(None), *window)].copy()
+            others[self.channel] = False
+            other = others.any(axis=0)
+        return Component(
+            image=self.image,
+            channel=self.channel,
+            box=box,
+            window=window,
+            inside=numbered[window] == number,
+            # copies, so that a few windows do not keep whole volumes in memory
+            member=self.member[self.channel][window].copy(),
+            other=other,
+            odds=self.odds[self.channel][window].copy(),
         )
-    return found
 
 
-def window_of(box: np.ndarray, image_shape: Sequence[int]) -> tuple[slice, ...]:
-    """Return the neighbourhood of a box ``(D, 2)``: a quarter of its extent (at least 2 voxels) on each side."""
+def window_of(box: np.ndarray, image_shape: Sequence[int], settings: ComponentSettings = DEFAULT) -> tuple[slice, ...]:
+    """Return the neighbourhood of a box ``(D, 2)``: by default a quarter of its extent, at least 2 voxels."""
     window = []
     for (first, last), size in zip(box, image_shape, strict=True):
-        margin = max(2, int(np.ceil(WINDOW_MARGIN * (last - first))))
+        margin = max(settings.window_margin_voxels, int(np.ceil(settings.window_margin * (last - first))))
         window.append(slice(max(0, int(first) - margin), min(size, int(last) + margin)))
     return tuple(window)
 
 
-def to_prompts(
-    components: Sequence[Component], probs: Tensor, labels: Sequence[int], **kinds: np.ndarray
-) -> PromptBatch:
-    """Return prompts about ``components`` on the device of ``probs``.
+def to_prompts(components: Sequence[Component], labels: Sequence[int], **kinds: np.ndarray) -> PromptBatch:
+    """Return prompts for ``components``, on the CPU.
 
     Args:
-        components: ``M`` components of ``probs``.
-        probs: ``(N, K, *S)``.
-        labels: Label of each of the ``K`` channels.
+        components: ``M`` components.
+        labels: Label of each foreground channel.
         kinds: ``boxes``, ``points`` with ``point_labels``, ``mask_logits`` as :class:`PromptBatch` describes them.
 
     Raises:
-        ValueError: If there is not one label per channel.
+        ValueError: If a component's channel has no label.
     """
-    if len(labels) != probs.shape[1]:
-        raise ValueError(f"Each of the {probs.shape[1]} channels of probs needs a label, got {list(labels)}.")
+    if any(component.channel >= len(labels) for component in components):
+        raise ValueError(f"Every foreground channel that a component belongs to needs a label, got {list(labels)}.")
     return PromptBatch(
-        image=torch.tensor([c.image for c in components], dtype=torch.int64),
-        label=torch.tensor([labels[c.channel] for c in components], dtype=torch.int64),
+        image=torch.tensor([component.image for component in components], dtype=torch.int64),
+        label=torch.tensor([labels[component.channel] for component in components], dtype=torch.int64),
         **{name: torch.from_numpy(array) for name, array in kinds.items()},
-    ).to(probs.device)
+    )

@@ -1,4 +1,4 @@
-"""Point prompts: inside where the network is sure, outside where a mask must not leak to.
+"""Point prompts: inside where the specialist is certain, outside where a mask must not leak to.
 
 Shapes in this file: ``M`` components, ``P`` points of a prompt, ``D`` spatial axes, ``*W`` the axes of a window.
 """
@@ -9,50 +9,48 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
-from torch import Tensor
 
-from nnunet_semisam.prompts.base import PROMPTS
-from nnunet_semisam.prompts.components import Component, find_components, to_prompts
+from nnunet_semisam.prompts.base import PROMPTS, PromptSettings, PromptStrategy
+from nnunet_semisam.prompts.components import Component, to_prompts
 from nnunet_semisam.sam.base import BACKGROUND, FOREGROUND, PADDING, PromptBatch
 
-POSITIVES = 3  # several points beat one: MuDuo finds 46.9 against 45.2 Dice for 3 against 1
-NEGATIVES = 3
-OUTSIDE_DEPTH = 5.0  # voxels: the best distance of an outside point; nearer the side is unclear, further it says less
 
-
-def points_of(components: Sequence[Component], axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return up to three points inside and three outside each component.
+def points_of(components: Sequence[Component], axes: int, settings: PromptSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Return points inside and outside each component, by default up to three each.
 
     Args:
         components: ``M`` components.
         axes: Number of spatial axes ``D``.
+        settings: The block ``prompts``.
 
     Returns:
         Voxel indices ``(M, P, D)``, float32, and ``(M, P)``, int64: 1 inside, 0 outside, -1 for points that do not
         exist. Points inside come first, the best first.
     """
-    points = np.zeros((len(components), POSITIVES + NEGATIVES, axes), dtype=np.float32)
+    positives = settings.positive_points
+    points = np.zeros((len(components), positives + settings.negative_points, axes), dtype=np.float32)
     point_labels = np.full(points.shape[:2], PADDING, dtype=np.int64)
     for m, component in enumerate(components):
         corner = [side.start for side in component.window]
-        inside, outside = positive_points(component), negative_points(component)
-        for start, found, meaning in ((0, inside, FOREGROUND), (POSITIVES, outside, BACKGROUND)):
+        inside = positive_points(component, positives)
+        outside = negative_points(component, settings.negative_points, settings.outside_depth)
+        for start, found, meaning in ((0, inside, FOREGROUND), (positives, outside, BACKGROUND)):
             points[m, start : start + len(found)] = np.array(found, dtype=np.float32).reshape(-1, axes) + corner
             point_labels[m, start : start + len(found)] = meaning
     return points, point_labels
 
 
-def positive_points(component: Component) -> list[tuple[int, ...]]:
+def positive_points(component: Component, count: int) -> list[tuple[int, ...]]:
     """Return voxels of the component's low-uncertainty half that lie deep inside and far from each other.
 
     The low-uncertainty region as the source of points is SemiSAM's idea, https://arxiv.org/abs/2312.06316; the depth
     (Euclidean distance to the boundary) keeps them off the border, where a SAM cannot tell which side is meant.
     """
     certain = component.inside & (component.odds >= np.median(component.odds[component.inside]))
-    return _spread(component.odds * _depth(component.inside) * certain, POSITIVES, [])
+    return _spread(component.odds * _depth(component.inside) * certain, count, [])
 
 
-def negative_points(component: Component) -> list[tuple[int, ...]]:
+def negative_points(component: Component, count: int, outside_depth: float) -> list[tuple[int, ...]]:
     """Return voxels that a mask of the component must not reach: in its hole, on another class, just outside."""
     filled = ndimage.binary_fill_holes(component.inside)
     outside = ~component.member
@@ -60,9 +58,10 @@ def negative_points(component: Component) -> list[tuple[int, ...]]:
     found: list[tuple[int, ...]] = []
     for places in (outside & filled, outside & component.other & ~filled):  # a hole; a neighbour
         found += _spread(doubt * _depth(places), 1, [])
+    found = found[:count]
     distance = ndimage.distance_transform_edt(outside)
-    nearby = np.minimum(distance, OUTSIDE_DEPTH**2 / np.maximum(distance, 1)) * (outside & ~filled)
-    return found + _spread(doubt * nearby, NEGATIVES - len(found), found)
+    nearby = np.minimum(distance, outside_depth**2 / np.maximum(distance, 1)) * (outside & ~filled)
+    return found + _spread(doubt * nearby, count - len(found), found)
 
 
 def _depth(mask: np.ndarray) -> np.ndarray:
@@ -92,8 +91,14 @@ def _distance(grid: np.ndarray, place: Sequence[int]) -> np.ndarray:
 
 
 @PROMPTS.register("points")
-def points(probs: Tensor, labels: list[int], overlapping: bool | None = None) -> PromptBatch:
-    """Ask with points; see :class:`nnunet_semisam.prompts.base.PromptStrategy`."""
-    components = find_components(probs, overlapping)
-    places, point_labels = points_of(components, probs.ndim - 2)
-    return to_prompts(components, probs, labels, points=places, point_labels=point_labels)
+class PointPrompts(PromptStrategy):
+    """Points inside and outside of each component."""
+
+    kinds = frozenset({"points"})
+
+    def __call__(
+        self, components: Sequence[Component], image_shape: Sequence[int], labels: Sequence[int]
+    ) -> PromptBatch:
+        """Return points; see :class:`PromptStrategy`."""
+        points, point_labels = points_of(components, len(image_shape), self.settings)
+        return to_prompts(components, labels, points=points, point_labels=point_labels)

@@ -1,7 +1,7 @@
-"""The same question asked in several ways: what a SAM answers alike each time can be believed more.
+"""The same prompts decoded in several ways: what a SAM answers alike each time is more reliable.
 
-Several jittered prompts as a free map of reliability: UR-SAM, https://arxiv.org/abs/2311.10529. Unlike there, the
-jitter is fixed, so that the stage is deterministic.
+Several jittered prompts as a map of reliability: UR-SAM, https://arxiv.org/abs/2311.10529. Unlike there, the jitter is
+fixed, so that rounds are deterministic.
 
 Shapes in this file: ``M`` prompts, ``P`` points, ``D`` spatial axes, ``*S`` those axes.
 """
@@ -14,45 +14,56 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nnunet_semisam.prompts.masks import LOGIT_LIMIT
-from nnunet_semisam.sam.base import BACKGROUND, FOREGROUND, PADDING, PromptBatch
-
-BOX_SHIFT = 0.05  # share of the box's extent by which each side moves (at least one voxel)
-LOGIT_SHIFT = 1.0  # what was probability 0.5 becomes 0.73 or 0.27
+from nnunet_semisam.prompts.base import REFINEMENTS, PromptRefinement
+from nnunet_semisam.sam.base import BACKGROUND, FOREGROUND, PADDING, MaskPrediction, PromptBatch
 
 
-def variants(prompts: PromptBatch, image_shape: Sequence[int]) -> list[PromptBatch]:
-    """Return the prompts as they are, a generous and a strict reading of them.
+@REFINEMENTS.register("none")
+class NoRefinement(PromptRefinement):
+    """Prompts are decoded once, as they are."""
+
+    steps = 1
+
+    def __call__(
+        self, prompts: PromptBatch, image_shape: Sequence[int], step: int, previous: MaskPrediction | None
+    ) -> PromptBatch:
+        """Return ``prompts``."""
+        return prompts
+
+
+@REFINEMENTS.register("jitter")
+class Jitter(PromptRefinement):
+    """The prompts as they are, then generous, then strict; the mean counts.
 
     Generous: larger box, only the best point of each sort, a mask that leans inwards; strict: the opposite, and without
     the best positive point where there is another one.
-
-    Args:
-        prompts: ``M`` prompts of any kinds.
-        image_shape: Size of the images along each axis, ``*S``.
-
-    Returns:
-        Three batches of ``M`` prompts of the same kinds.
     """
-    return [prompts, _shifted(prompts, image_shape, 1), _shifted(prompts, image_shape, -1)]
+
+    steps = 3
+    SIGNS = (0, 1, -1)
+
+    def __call__(
+        self, prompts: PromptBatch, image_shape: Sequence[int], step: int, previous: MaskPrediction | None
+    ) -> PromptBatch:
+        """Return the prompts, their generous or their strict variant; see :class:`PromptRefinement`."""
+        sign = self.SIGNS[step]
+        if sign == 0:
+            return prompts
+        changed: dict[str, Tensor] = {}
+        if prompts.boxes is not None:
+            changed["boxes"] = _shift_boxes(prompts.boxes, image_shape, self.settings.box_shift, sign)
+        if prompts.point_labels is not None:
+            drop = _drop_all_but_best if sign > 0 else _drop_best_positive
+            changed["point_labels"] = drop(prompts.point_labels)
+        if prompts.mask_logits is not None:
+            limit = self.settings.logit_limit
+            changed["mask_logits"] = (prompts.mask_logits + sign * self.settings.logit_shift).clamp(-limit, limit)
+        return replace(prompts, **changed)
 
 
-def _shifted(prompts: PromptBatch, image_shape: Sequence[int], sign: int) -> PromptBatch:
-    """Return the generous (``sign`` 1) or the strict (-1) reading."""
-    changed: dict[str, Tensor] = {}
-    if prompts.boxes is not None:
-        changed["boxes"] = _shift_boxes(prompts.boxes, image_shape, sign)
-    if prompts.point_labels is not None:
-        drop = _drop_all_but_best if sign > 0 else _drop_best_positive
-        changed["point_labels"] = drop(prompts.point_labels)
-    if prompts.mask_logits is not None:
-        changed["mask_logits"] = (prompts.mask_logits + sign * LOGIT_SHIFT).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
-    return replace(prompts, **changed)
-
-
-def _shift_boxes(boxes: Tensor, image_shape: Sequence[int], sign: int) -> Tensor:
-    """Move the sides of boxes ``(M, D, 2)`` outwards (1) or inwards (-1); a box never loses its middle."""
-    shift = (BOX_SHIFT * (boxes[..., 1] - boxes[..., 0])).clamp(min=1.0) * sign
+def _shift_boxes(boxes: Tensor, image_shape: Sequence[int], share: float, sign: int) -> Tensor:
+    """Move the sides of boxes ``(M, D, 2)`` outwards (``sign`` 1) or inwards (-1); a box never loses its middle."""
+    shift = (share * (boxes[..., 1] - boxes[..., 0])).clamp(min=1.0) * sign
     middle = boxes.mean(dim=-1)
     limit = torch.as_tensor(image_shape, dtype=boxes.dtype, device=boxes.device)
     first = torch.minimum(boxes[..., 0] - shift, middle - 0.5).clamp(min=0)

@@ -1,1 +1,1 @@
-"""The SAM stage: network opinion to prompts to SAM to a label with trust, stored in rounds."""
+"""Between epochs: the specialist's prediction to prompts to generalists to a label with confidence, in rounds."""

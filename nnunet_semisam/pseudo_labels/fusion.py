@@ -1,21 +1,21 @@
-"""Two witnesses, one label: fuse the opinions of network and SAM into a label map and how far to trust each voxel.
+"""Fuse the predictions of specialist and generalist into one label map and a confidence per voxel.
 
-Trust reads as "how likely is this label to be right". In one foreground channel it is
+Confidence reads as "how likely is this label to be right". In one foreground channel it is
 
-========================================  ==============================================================================
-both witnesses, they agree by ``a``       ``(a + (1 - a) * d) * r``: ``d`` measured accuracy where they disagree, ``r``
-                                          the SAM's reliability (several readings of the prompt, its own quality)
-SAM not asked, network says no            the network's certainty ``|2 p - 1|``
-only the network: SAM is off for the      ``0.4`` times the certainty: below the default threshold of 0.5, a lone
-class, or not asked (tiny component)      witness never passes
-SAM's answer collapsed                    ``0.2`` times the certainty
-an island of what is one piece (see       it becomes background, with trust ``0.75``
-``pieces.py``)
-========================================  ==============================================================================
+============================================  ==========================================================================
+both predict, and agree by ``a``              ``(a + (1 - a) * d) * r``: ``d`` measured accuracy where they disagree,
+                                              ``r`` the generalist's reliability
+generalist not prompted, specialist says no   the specialist's certainty ``|2 p - 1|``
+only the specialist: the generalist is        ``network_only`` times the certainty: by default below the confidence
+inactive in the class, or was not prompted    threshold, so that a specialist alone never passes
+(tiny component)
+the generalist's mask was rejected            ``rejected`` times the certainty
+a spurious component (``connectivity.py``)    it becomes background, with confidence ``spurious_background``
+============================================  ==========================================================================
 
-and then bounded by the class's area prior. A voxel of a class has that class's trust; a voxel of the background is
-only as sure as the least sure of all channels, and so is every voxel of overlapping regions. How mature a class is
-changes faster than labels are made, so that weight is added where they are used, see ``session.py``.
+and then bounded by the class's area prior. A voxel of a class has that class's confidence; a voxel of the background is
+only as sure as the least sure of all channels, and so is every voxel of overlapping regions. How well the specialist
+knows a class changes faster than labels are made: that weight is added where they are used, in ``term.py``.
 
 Shapes in this file: ``K`` output channels of the network, ``F`` foreground classes or regions, ``*S`` spatial axes.
 """
@@ -27,32 +27,62 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_semisam.generalists.prediction import SAMOpinion
+from nnunet_semisam.generalists.base import CasePrediction
+from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
+from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior
+from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
-ONE_WITNESS = 0.4
-COLLAPSED = 0.2
-STRAY = 0.75  # trust that an island is background: on ACDC 75 to 94 % of such voxels were (docs/results.md)
+
+@settings_block("fusion", used=lambda settings: settings.run.use_sam)
+@dataclass(frozen=True, kw_only=True)
+class FusionSettings(SettingsBlock):
+    """Confidence of a pseudo-label's voxels."""
+
+    network_only: float = setting(
+        0.4,
+        "Factor on the specialist's certainty where the generalist is inactive or was not prompted.",
+        low=0,
+        high=1,
+    )
+    rejected: float = setting(
+        0.2, "Factor on the specialist's certainty where the generalist's mask was rejected.", low=0, high=1
+    )
+    spurious_background: float = setting(
+        0.75,
+        "Confidence that a spurious component is background.",
+        low=0,
+        high=1,
+        source="docs/results.md: on ACDC 75 to 94 % of such voxels were",
+    )
+    area_factor: float = setting(
+        2.0,
+        """A class that takes more than this times its largest share of a labeled case's voxels gets no confidence; one
+        that takes less than its smallest share divided by it lowers the confidence of all else in proportion.""",
+        low=1,
+    )
 
 
 @dataclass(frozen=True)
-class SAMWeights:
-    """How far the SAM may speak, per foreground channel.
+class CasePriors:
+    """What labeled cases show.
 
     Attributes:
-        weight: Share of the SAM in the fused probability where it answered, in [0, 1]; 0 switches the class off.
-        disagreement: Accuracy of the fused label where network and SAM disagree, in [0, 1], where it says "in the
-            class" and where it says "not in the class"; 0 if not measured.
+        area_bounds: Smallest and largest share of a case's voxels per foreground channel; ``None`` if not known.
+        connectivity: Which structures are connected; ``None`` looks for no spurious components.
     """
 
-    weight: tuple[float, ...]
-    disagreement: tuple[tuple[float, float], ...]
+    area_bounds: Sequence[tuple[float, float]] | None = None
+    connectivity: ConnectivityPrior | None = None
 
-    @classmethod
-    def unmeasured(cls, channels: int) -> SAMWeights:
-        """Return equal say for both, and no trust where they disagree: what is fair before any calibration."""
-        return cls((0.5,) * channels, ((0.0, 0.0),) * channels)
+    def spurious(self, label: np.ndarray, labels: Labels) -> np.ndarray:
+        """Return the spurious components of a label map ``(Z, Y, X)``, bool."""
+        if self.connectivity is None:
+            return np.zeros(label.shape, dtype=bool)
+        largest = [np.inf] * labels.channels
+        if self.area_bounds is not None:
+            largest = [high * label.size for _, high in self.area_bounds]
+        return self.connectivity.spurious(label, labels, largest)
 
 
 @dataclass(frozen=True)
@@ -61,147 +91,145 @@ class FusedLabel:
 
     Attributes:
         label: Label map, ``(*S)``, int16; never the ignore label.
-        trust: ``(*S)``, float32, in [0, 1].
+        confidence: ``(*S)``, float32, in [0, 1].
     """
 
     label: np.ndarray
-    trust: np.ndarray
+    confidence: np.ndarray
 
 
 def fuse(
-    network: np.ndarray,
-    opinion: SAMOpinion,
-    layout: Labels,
-    weights: SAMWeights,
-    area_bounds: Sequence[tuple[float, float]] | None = None,
-    area_factor: float = 2.0,
-    pieces: PiecePrior | None = None,
+    specialist: np.ndarray,
+    prediction: CasePrediction,
+    labels: Labels,
+    weights: GeneralistWeights,
+    settings: FusionSettings,
+    priors: CasePriors,
 ) -> FusedLabel:
-    """Fuse the two opinions on one case.
+    """Fuse the two predictions of one case.
 
     Args:
-        network: The network's probabilities, ``(K, *S)``, in [0, 1].
-        opinion: The SAM's, with arrays ``(F, *S)``.
-        layout: Which channel means what.
-        weights: How far the SAM may speak.
-        area_bounds: Smallest and largest share of a case's voxels per foreground channel among labeled cases.
-        area_factor: A class that claims more than this times the largest share is not believed; one that claims
-            less than the smallest share divided by it costs everything else trust in proportion.
-        pieces: Which structures are one piece in labeled cases; ``None`` looks for no islands.
+        specialist: Its probabilities, ``(K, *S)``, in [0, 1].
+        prediction: The generalist's, with arrays ``(F, *S)``.
+        labels: What the channels mean.
+        weights: How much the generalist contributes.
+        settings: The block ``fusion``.
+        priors: What labeled cases show.
 
     Raises:
-        ValueError: If the network's probabilities are not finite, or the numbers per channel do not fit.
+        ValueError: If the specialist's probabilities are not finite, or the numbers per channel do not fit.
+
+    Example:
+        One voxel, one class: both say 0.9, so the label is 1 with full confidence.
+
+        >>> labels = Labels.of_classes(2)
+        >>> half = GeneralistWeights.unmeasured(1)
+        >>> ones, no = np.ones((1, 1), dtype=np.float32), np.zeros((1, 1), dtype=bool)
+        >>> prediction = CasePrediction(0.9 * ones, ones, ~no, no)
+        >>> specialist = np.array([[0.1], [0.9]], dtype=np.float32)
+        >>> fused = fuse(specialist, prediction, labels, half, FusionSettings(), CasePriors())
+        >>> fused.label.tolist(), fused.confidence.round(3).tolist()
+        ([1], [1.0])
     """
-    _check(network, layout, weights, area_bounds)
-    own = layout.foreground(network).astype(np.float32)
-    claims = fused_claims(own, opinion, weights)
-    label = layout.label_map(claims)
-    stray = np.zeros(label.shape, dtype=bool)
-    if pieces is not None:
-        stray = pieces.stray(label, layout, most_voxels(layout, area_bounds, label.size))
-        label = np.where(stray, 0, label).astype(label.dtype)
-    trust = _trust(own, claims, label, opinion, layout, weights)
-    trust = _apply_area_prior(trust, label, layout, area_bounds, area_factor)
-    return FusedLabel(label, np.where(stray, np.float32(STRAY), _per_voxel(trust, label, layout, claims)))
-
-
-def most_voxels(layout: Labels, area_bounds: Sequence[tuple[float, float]] | None, size: int) -> list[float]:
-    """Return how many of ``size`` voxels each foreground channel has at most in labeled cases; infinity if unknown."""
-    if area_bounds is None:
-        return [np.inf] * layout.channels
-    return [high * size for _, high in area_bounds]
+    _check(specialist, labels, weights, priors.area_bounds)
+    own = labels.foreground(specialist).astype(np.float32)
+    probs = fused_probs(own, prediction, weights)
+    label = labels.label_map(probs)
+    spurious = priors.spurious(label, labels)
+    if priors.connectivity is not None:
+        label = np.where(spurious, 0, label).astype(label.dtype)
+    per_channel = _confidence(own, probs, label, prediction, labels, weights, settings)
+    per_channel = _apply_area_prior(per_channel, label, labels, priors.area_bounds, settings.area_factor)
+    confidence = _per_voxel(per_channel, label, labels, probs)
+    return FusedLabel(label, np.where(spurious, np.float32(settings.spurious_background), confidence))
 
 
 def _check(
-    network: np.ndarray,
-    layout: Labels,
-    weights: SAMWeights,
+    specialist: np.ndarray,
+    labels: Labels,
+    weights: GeneralistWeights,
     area_bounds: Sequence[tuple[float, float]] | None,
 ) -> None:
-    if not np.isfinite(network).all():
+    if not np.isfinite(specialist).all():
         raise ValueError("The network's probabilities hold NaN or infinity; has the training diverged?")
-    outputs = layout.channels + (not layout.has_regions)
+    bounds = labels.channels if area_bounds is None else len(area_bounds)
     for name, got, wanted in (
-        ("channels of network", len(network), outputs),
-        ("weights", len(weights.weight), layout.channels),
-        ("area_bounds", layout.channels if area_bounds is None else len(area_bounds), layout.channels),
+        ("channels of the specialist", len(specialist), labels.heads),
+        ("weights", len(weights.weight), labels.channels),
+        ("area_bounds", bounds, labels.channels),
     ):
         if got != wanted:
-            raise ValueError(f"{name}: expected {wanted} entries for the labels {layout.names}, got {got}.")
+            raise ValueError(f"{name}: expected {wanted} entries for the labels {labels.names}, got {got}.")
 
 
-def fused_claims(own: np.ndarray, opinion: SAMOpinion, weights: SAMWeights) -> np.ndarray:
-    """Return the fused probabilities, ``(F, *S)``, of the network's foreground channels ``own`` ``(F, *S)``.
+def fused_probs(own: np.ndarray, prediction: CasePrediction, weights: GeneralistWeights) -> np.ndarray:
+    """Return the fused probabilities, ``(F, *S)``, of the specialist's foreground channels ``own`` ``(F, *S)``.
 
-    Where the SAM speaks it is ``own + weight * (sam - own)``, elsewhere the network's own. Classes may claim more than
-    1 together.
+    Where the generalist contributes it is ``own + weight * (generalist - own)``, elsewhere ``own``. Classes may sum to
+    more than 1.
     """
-    shares = [weight * speaking(opinion, f, weights) for f, weight in enumerate(weights.weight)]
-    return own + np.stack(shares).astype(np.float32) * (opinion.probs - own)
+    shares = [weight * contributes(prediction, f, weights) for f, weight in enumerate(weights.weight)]
+    return own + np.stack(shares).astype(np.float32) * (prediction.probs - own)
 
 
-def speaking(opinion: SAMOpinion, f: int, weights: SAMWeights) -> np.ndarray:
-    """Return where the SAM's answer counts for one channel, ``(*S)``, bool."""
-    return opinion.asked[f] & ~opinion.collapsed[f] & (weights.weight[f] > 0)
+def contributes(prediction: CasePrediction, f: int, weights: GeneralistWeights) -> np.ndarray:
+    """Return where the generalist's prediction counts for one channel, ``(*S)``, bool."""
+    return prediction.predicted[f] & ~prediction.rejected[f] & (weights.weight[f] > 0)
 
 
-def _trust(
+def _confidence(
     own: np.ndarray,
-    claims: np.ndarray,
+    probs: np.ndarray,
     label: np.ndarray,
-    opinion: SAMOpinion,
-    layout: Labels,
-    weights: SAMWeights,
+    prediction: CasePrediction,
+    labels: Labels,
+    weights: GeneralistWeights,
+    settings: FusionSettings,
 ) -> np.ndarray:
-    """Return the trust in "this voxel is, or is not, in channel f", ``(F, *S)``."""
-    trust = np.empty_like(own)
-    for f in range(layout.channels):
-        member = layout.members(label, f)
+    """Return the confidence in "this voxel is, or is not, in channel f", ``(F, *S)``."""
+    confidence = np.empty_like(own)
+    for f in range(labels.channels):
+        member = labels.members(label, f)
         certainty = np.abs(2 * own[f] - 1)
-        agreement = 1 - np.abs(own[f] - opinion.probs[f])
+        agreement = 1 - np.abs(own[f] - prediction.probs[f])
         accuracy = np.where(member, *weights.disagreement[f])
-        both = (agreement + (1 - agreement) * accuracy) * opinion.reliability[f]
-        alone = np.where(member | opinion.asked[f], ONE_WITNESS, 1.0) * certainty
-        trust[f] = np.where(speaking(opinion, f, weights), both, alone)
-        trust[f] = np.where(opinion.collapsed[f], COLLAPSED * certainty, trust[f])
-        if layout.has_regions:  # nnU-Net's order of regions overrules this channel's own claim: nobody knows
-            trust[f][(claims[f] > 0.5) != member] = 0.0
-    return trust
+        both = (agreement + (1 - agreement) * accuracy) * prediction.reliability[f]
+        alone = np.where(member | prediction.predicted[f], settings.network_only, 1.0) * certainty
+        confidence[f] = np.where(contributes(prediction, f, weights), both, alone)
+        confidence[f] = np.where(prediction.rejected[f], settings.rejected * certainty, confidence[f])
+        if labels.has_regions:  # nnU-Net's order of regions overrules this channel's own claim: nobody knows
+            confidence[f][(probs[f] > 0.5) != member] = 0.0
+    return confidence
 
 
 def _apply_area_prior(
-    trust: np.ndarray,
+    confidence: np.ndarray,
     label: np.ndarray,
-    layout: Labels,
+    labels: Labels,
     area_bounds: Sequence[tuple[float, float]] | None,
     area_factor: float,
 ) -> np.ndarray:
-    """Take trust ``(F, *S)`` from a class that claims too much; from everything else, where one claims too little.
+    """Lower the confidence ``(F, *S)`` of a class that takes too much; of everything else, where one takes too little.
 
     A class that is too large has flooded into something else, and most of it is wrong: on ACDC, a tenth was right
-    where more than twice the largest share was claimed (docs/results.md). One that is too small must have lost its
+    where more than twice the largest share was taken (docs/results.md). One that is too small must have lost its
     voxels to what is called something else by now.
     """
     for f, (low, high) in enumerate(area_bounds or ()):
-        member = layout.members(label, f)
+        member = labels.members(label, f)
         share = float(member.mean())
         if share > high * area_factor:
-            trust[f][member] = 0.0
+            confidence[f][member] = 0.0
         elif share < low / area_factor:
-            trust[f][~member] *= share / (low / area_factor)
-    return trust
+            confidence[f][~member] *= share / (low / area_factor)
+    return confidence
 
 
-def _per_voxel(
-    trust: np.ndarray,
-    label: np.ndarray,
-    layout: Labels,
-    claims: np.ndarray,
-) -> np.ndarray:
-    """Return one trust per voxel, ``(*S)``, float32, from the trust per channel ``(F, *S)``."""
-    combined = trust.min(axis=0)
-    if not layout.has_regions:
-        for f in range(layout.channels):
-            combined = np.where(layout.members(label, f), trust[f], combined)
-        combined = combined * (1 - np.clip(claims.sum(axis=0) - 1, 0, 1))  # two classes cannot own one voxel
-    return np.clip(combined, 0, 1).astype(np.float32)
+def _per_voxel(confidence: np.ndarray, label: np.ndarray, labels: Labels, probs: np.ndarray) -> np.ndarray:
+    """Return one confidence per voxel, ``(*S)``, float32, from that per channel ``(F, *S)``."""
+    merged = confidence.min(axis=0)
+    if not labels.has_regions:
+        for f in range(labels.channels):
+            merged = np.where(labels.members(label, f), confidence[f], merged)
+        merged = merged * (1 - np.clip(probs.sum(axis=0) - 1, 0, 1))  # two classes cannot have one voxel
+    return np.clip(merged, 0, 1).astype(np.float32)

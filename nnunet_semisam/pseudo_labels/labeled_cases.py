@@ -1,13 +1,14 @@
-"""What the stage may learn from labeled training cases: their truth for the calibration, and areas of the classes."""
+"""What may be learned from labeled training cases: their labels for the calibration, areas and connectivity."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from nnunet_semisam.labels import Labels
+from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior, ConnectivitySettings
+from nnunet_semisam.pseudo_labels.fusion import CasePriors
 
 
 class LabeledCases:
@@ -15,12 +16,11 @@ class LabeledCases:
 
     Args:
         dataset: nnU-Net's preprocessed dataset, opened with the fold's training cases only.
-        layout: Which channel means what.
+        labels: What the network's output channels mean.
     """
 
-    def __init__(self, dataset: Any, layout: Labels) -> None:
-        self.dataset = dataset
-        self.layout = layout
+    def __init__(self, dataset: Any, labels: Labels) -> None:
+        self.dataset, self.labels = dataset, labels
 
     @property
     def cases(self) -> list[str]:
@@ -31,15 +31,18 @@ class LabeledCases:
         """Return ``(C, Z, Y, X)``, float32."""
         return self.dataset.load_case(case)[0][:]
 
-    def load_truth(self, case: str) -> np.ndarray:
+    def load_label(self, case: str) -> np.ndarray:
         """Return the label map, ``(Z, Y, X)``, int16; nnU-Net's -1 (outside the nonzero mask) becomes background."""
         return np.maximum(self.dataset.load_case(case)[1][:][0], 0).astype(np.int16)
 
-    def area_bounds(self) -> Sequence[tuple[float, float]]:
-        """Return the smallest and the largest share of a case's voxels of each class or region, in [0, 1]."""
-        shares = np.array([self._shares(case) for case in self.cases])
-        return [(float(low), float(high)) for low, high in zip(shares.min(axis=0), shares.max(axis=0), strict=True)]
+    def priors(self, connectivity: ConnectivitySettings) -> CasePriors:
+        """Return areas and connectivity of all cases."""
+        shares = np.array([self._shares(self.load_label(case)) for case in self.cases])
+        lowest, highest = shares.min(axis=0), shares.max(axis=0)
+        bounds = [(float(low), float(high)) for low, high in zip(lowest, highest, strict=True)]
+        label_maps = (self.load_label(case) for case in self.cases)
+        return CasePriors(bounds, ConnectivityPrior.from_cases(label_maps, self.labels, connectivity))
 
-    def _shares(self, case: str) -> list[float]:
-        truth = self.load_truth(case)
-        return [float(self.layout.members(truth, f).mean()) for f in range(self.layout.channels)]
+    def _shares(self, label: np.ndarray) -> list[float]:
+        """Return the share of the voxels of each class or region, in [0, 1]."""
+        return [float(self.labels.members(label, f).mean()) for f in range(self.labels.channels)]

@@ -1,4 +1,4 @@
-"""A picture of what the stage did with a case: image, network, prompts, SAM, pseudo-label and its trust.
+"""A picture of one case of a round: image, specialist, prompts, generalist, pseudo-label and its confidence.
 
 Shapes in this file: ``F`` foreground classes or regions, ``M`` prompts, ``H, W`` the axes of the shown slice. Volumes
 are ``(Z, Y, X)``.
@@ -7,6 +7,7 @@ are ``(Z, Y, X)``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -16,7 +17,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from nnunet_semisam.generalists.prediction import SAMOpinion
+from nnunet_semisam.generalists.base import CasePrediction
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel
 from nnunet_semisam.sam.base import FOREGROUND, PADDING, PromptBatch
@@ -26,54 +27,72 @@ ZOOM_MARGIN = 8  # voxels
 MARKERS = {True: "+", False: "x"}  # inside, outside
 
 
-def write_preview(
-    file: str | Path,
-    *,
-    title: str,
-    shown: np.ndarray,
-    network_label: np.ndarray,
-    opinion: SAMOpinion,
-    prompts: PromptBatch,
-    fused: FusedLabel,
-    layout: Labels,
-    axis: int,
-    index: int,
-    spacing: Sequence[float],
-) -> None:
-    """Write a PNG of one slice: the first panel shows all of it, the others what SAM was asked about.
+@dataclass(frozen=True)
+class Preview:
+    """What a picture shows of one case; volumes are ``(Z, Y, X)``.
+
+    Attributes:
+        title: Line above the picture.
+        image: The image channel that the generalist saw.
+        specialist: The specialist's label map.
+        prediction: The generalist's, arrays ``(F, Z, Y, X)``.
+        prompts: The prompts in the shown slice, or in the volume.
+        fused: The pseudo-label.
+        axis: Axis along which slices are taken.
+        index: Which slice is shown.
+        spacing: Voxel size in mm, three axes; two are those within a slice.
+    """
+
+    title: str
+    image: np.ndarray
+    specialist: np.ndarray
+    prediction: CasePrediction
+    prompts: PromptBatch
+    fused: FusedLabel
+    axis: int
+    index: int
+    spacing: Sequence[float]
+
+    def slice_of(self, volume: np.ndarray) -> np.ndarray:
+        """Return the shown slice of a volume."""
+        return np.take(volume, self.index, self.axis)
+
+    @property
+    def aspect(self) -> float:
+        """Return how much longer a pixel is along the first axis of the slice than along the second."""
+        within = list(self.spacing)
+        if len(within) == 3:
+            del within[self.axis]
+        return within[0] / within[1]
+
+
+def write_preview(file: str | Path, preview: Preview, labels: Labels) -> None:
+    """Write a PNG of one slice: the first panel shows all of it, the others what the generalist was prompted with.
 
     Args:
         file: Where to; the folder is made.
-        title: Line above the picture.
-        shown: The image channel that SAM saw, ``(Z, Y, X)``.
-        network_label: The network's label map, ``(Z, Y, X)``.
-        opinion: SAM's, arrays ``(F, Z, Y, X)``.
-        prompts: What SAM was asked about this slice, or about the volume.
-        fused: The pseudo-label.
-        layout: Which channel means what.
-        axis: Axis along which slices are taken.
-        index: Which slice.
-        spacing: Voxel size in mm, three axes; two are those within a slice.
+        preview: What to show.
+        labels: What the channels mean.
     """
-    within = [mm for i, mm in enumerate(spacing) if i != axis] if len(spacing) == 3 else list(spacing)
-    background, network = (np.take(volume, index, axis) for volume in (shown, network_label))
-    sam = [np.take(probs, index, axis) > 0.5 for probs in opinion.probs]
-    label, trust = np.take(fused.label, index, axis), np.take(fused.trust, index, axis)
+    image, specialist = preview.slice_of(preview.image), preview.slice_of(preview.specialist)
+    label, confidence = preview.slice_of(preview.fused.label), preview.slice_of(preview.fused.confidence)
+    generalist = [preview.slice_of(probs) > 0.5 for probs in preview.prediction.probs]
 
     figure = Figure(figsize=(12, 8), layout="constrained")
-    figure.suptitle(f"{title}, slice {index} along axis {axis}")
+    figure.suptitle(f"{preview.title}, slice {preview.index} along axis {preview.axis}")
     axes = figure.subplots(2, 3).ravel()
-    panels = ("image", "network", "prompts", "SAM", "pseudo-label", "trust (white 1, black 0)")
+    panels = ("image", "specialist", "prompts", "generalist", "pseudo-label", "confidence (white 1, black 0)")
     for ax, name in zip(axes, panels, strict=True):
-        ax.imshow(background, cmap="gray", aspect=within[0] / within[1])
+        ax.imshow(image, cmap="gray", aspect=preview.aspect)
         ax.set_title(name)
         ax.set_axis_off()
-    _overlay(axes[1], [layout.members(network, f) for f in range(layout.channels)])
-    _draw_prompts(axes[2], prompts, layout, index, axis)
-    _overlay(axes[3], sam)
-    _overlay(axes[4], [layout.members(label, f) for f in range(layout.channels)])
-    axes[5].imshow(trust, cmap="gray", vmin=0, vmax=1, aspect=within[0] / within[1])
-    _zoom(axes[1:], (network > 0) | (label > 0) | np.take(opinion.asked, index, axis + 1).any(axis=0))
+    _overlay(axes[1], [labels.members(specialist, f) for f in range(labels.channels)])
+    _draw_prompts(axes[2], preview.prompts, labels, preview.index, preview.axis)
+    _overlay(axes[3], generalist)
+    _overlay(axes[4], [labels.members(label, f) for f in range(labels.channels)])
+    axes[5].imshow(confidence, cmap="gray", vmin=0, vmax=1, aspect=preview.aspect)
+    predicted = np.take(preview.prediction.predicted, preview.index, preview.axis + 1).any(axis=0)
+    _zoom(axes[1:], (specialist > 0) | (label > 0) | predicted)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=80)
 
@@ -110,10 +129,10 @@ def _overlay(ax: Axes, masks: Sequence[np.ndarray]) -> None:
         ax.imshow(layer, cmap=ListedColormap([color(f)]), alpha=0.45, interpolation="nearest", aspect=aspect)
 
 
-def _draw_prompts(ax: Axes, prompts: PromptBatch, layout: Labels, index: int, axis: int) -> None:
+def _draw_prompts(ax: Axes, prompts: PromptBatch, labels: Labels, index: int, axis: int) -> None:
     """Draw boxes, points (+ inside, x outside) and first guesses that touch the slice."""
     for m in range(len(prompts)):
-        hue = color(layout.prompt_labels.index(int(prompts.label[m])))
+        hue = color(labels.prompt_labels.index(int(prompts.label[m])))
         if prompts.boxes is not None:
             _draw_box(ax, prompts.boxes[m].cpu().numpy(), hue, index, axis)
         if prompts.points is not None:

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
+import dataclasses
 import importlib.metadata
-import json
 import time
 from typing import Any
 
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
+from nnunet_semisam.generalists.sam_generalist import SAMGeneralist
+from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+from nnunet_semisam.settings import Settings
 
 VERSIONS_OF = ("nnunet-semisam", "nnunetv2", "torch", "segment-anything", "numpy", "blosc2")
 
 
-def provenance(config: SemiSAMConfig, sam_fingerprint: str, network_epoch: int, **more: Any) -> dict[str, Any]:
-    """Return settings, model, epoch, versions and time.
+def provenance(
+    settings: Settings, ensemble: GeneralistEnsemble, calibration: CalibrationTable | None, epoch: int
+) -> dict[str, Any]:
+    """Return settings, generalists, calibration, epoch, versions and time.
 
     Args:
-        config: The settings of the run; the prompt strategy is one of them.
-        sam_fingerprint: Digest of the SAM's weights and preprocessing.
-        network_epoch: Epoch of the network whose opinion was taken.
-        more: Further plain values.
+        settings: The settings of the run; the prompt strategies are among them.
+        ensemble: The generalists, with the weights that the round was made with.
+        calibration: Where these weights come from.
+        epoch: Epoch of the network.
     """
-    settings = config.to_dict()
+    sams = [member for member in ensemble.members if isinstance(member, SAMGeneralist)]
     return {
-        "config": settings,
-        "config_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
-        "sam_model": config.sam_model,
-        "sam_fingerprint": sam_fingerprint,
-        "network_epoch": network_epoch,
+        "settings": settings.to_dict(),
+        "settings_sha256": settings.sha256,
+        "sam_fingerprint": "+".join(sam.parts.backend.fingerprint for sam in sams),
+        "generalists": [
+            {"name": sam.name, "fingerprint": sam.parts.backend.fingerprint, "view": sam.parts.view.name}
+            for sam in sams
+        ],
+        "weights": [dataclasses.asdict(weights) for weights in ensemble.member_weights],
+        "calibration": None if calibration is None else calibration.to_dict(),
+        "network_epoch": epoch,
         "versions": {name: _version(name) for name in VERSIONS_OF},
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        **more,
     }
 
 

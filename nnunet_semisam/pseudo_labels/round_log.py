@@ -9,7 +9,7 @@ Lists have one entry per foreground class or region, in the order of ``names``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -131,7 +131,7 @@ class RoundRecord:
 
 Record = CalibrationRecord | CaseRecord | RoundRecord
 RECORDS: dict[str, type[Record]] = {cls.kind: cls for cls in (CalibrationRecord, CaseRecord, RoundRecord)}
-R = TypeVar("R", CalibrationRecord, CaseRecord, RoundRecord)
+R = TypeVar("R", CalibrationRecord, CaseRecord, RoundRecord, ClassRecord)
 
 
 @dataclass(frozen=True)
@@ -157,19 +157,23 @@ def read(folder: Path) -> RoundLog:
     for line in read_json_lines(folder / FILE_NAME):
         kind = line.pop("kind", None)
         try:
-            record = _from_json(RECORDS[kind], line)
+            record = record_from_json(RECORDS[kind], line)
         except (KeyError, TypeError, ValueError):
             continue
         found[kind][record.round, getattr(record, "case", None)] = record
     return RoundLog(*(tuple(found[kind].values()) for kind in ("calibration", "case", "round")))
 
 
-def _from_json(cls: type[R], content: dict[str, Any]) -> R:
+def record_from_json(cls: type[R], content: Mapping[str, Any]) -> R:
+    """Return the record that ``dataclasses.asdict`` made ``content`` of, possibly written as json and read again.
+
+    Raises:
+        TypeError: If the fields are not those of the record.
+        KeyError: Likewise.
+    """
     values = {name: _tuples(value) for name, value in content.items()}
     if cls is CalibrationRecord:
-        values["classes"] = tuple(
-            ClassRecord(**{name: _tuples(value) for name, value in each.items()}) for each in content["classes"]
-        )
+        values["classes"] = tuple(record_from_json(ClassRecord, entry) for entry in content["classes"])
     return cls(**values)
 
 

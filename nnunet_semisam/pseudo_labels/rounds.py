@@ -27,13 +27,13 @@ class Round:
     index: int
 
     def open(self, case: str) -> tuple[blosc2.NDArray, blosc2.NDArray] | None:
-        """Return label and trust of a case for partial reads, ``(1, Z, Y, X)`` each; ``None`` if it has none yet."""
+        """Return label and confidence of a case for partial reads, ``(1, Z, Y, X)`` each; ``None`` if it has none."""
         if not self._has(case):
             return None
         return self.store.open(case, self.index)
 
     def foreground_locations(self, case: str) -> dict[int, np.ndarray]:
-        """Return trusted voxels of each label, ``(n, 4)``; empty if the case has no pseudo-label yet."""
+        """Return confident voxels of each label, ``(n, 4)``; empty if the case has no pseudo-label yet."""
         return self.store.locations(case, self.index) if self._has(case) else {}
 
     def _has(self, case: str) -> bool:

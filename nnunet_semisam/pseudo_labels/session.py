@@ -1,238 +1,250 @@
-"""The SAM stage as the trainer sees it: when to refresh, which round to read, and the loss of the SAM term."""
+"""The rounds of pseudo-labels of one training: when to make one, with which cases, and which one to read."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
+from nnunet_semisam import ranks
+from nnunet_semisam.context import TrainingContext
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
-from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
+from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.methods import PseudoLabel
-from nnunet_semisam.methods.parts.ema import unwrap
-from nnunet_semisam.methods.parts.losses import dice_and_cross_entropy
-from nnunet_semisam.methods.parts.schedules import decay
-from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
+from nnunet_semisam.pseudo_labels import round_log
+from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
 from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
-from nnunet_semisam.pseudo_labels.predict import CasePredictor, count_windows
+from nnunet_semisam.pseudo_labels.round_log import RoundRecord
 from nnunet_semisam.pseudo_labels.rounds import RoundReader
 from nnunet_semisam.pseudo_labels.selection import cases_for_round
-from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage
+from nnunet_semisam.pseudo_labels.settings import SAMSettings
+from nnunet_semisam.pseudo_labels.specialist import CasePredictor, count_windows
+from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, Spacing, StageInputs, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
-from nnunet_semisam.sam import build_backend
-from nnunet_semisam.training.checkpoint import read_entry
+from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
 
-if TYPE_CHECKING:
-    from nnunet_semisam.training.trainer import SemiSupervisedTrainer
+STORE_FOLDER, PREVIEW_FOLDER = "semisam_store", "semisam_previews"
 
-ROUNDS_PER_TRAINING = 20
-STAGE_SHARE = 0.05  # windows that a round predicts, as a share of what the training computes: the first round of all
-# that the whole training computes, each further one of what it computes from round to round
-CALIBRATE_EVERY = 5  # rounds; the network changes, and with it where SAM can help
-CALIBRATION_CASES = 6  # labeled cases that SAM is measured on: rolling, so that all have their turn
-FORWARDS_PER_PATCH = 7  # labeled and unlabeled student, forward and backward (3 each), and one teacher forward
-CHECKPOINTS = ("checkpoint_latest.pth", "checkpoint_best.pth", "checkpoint_final.pth")
+
+class Gate(Protocol):
+    """What the session asks about the network; see :class:`nnunet_semisam.gate.class_gate.ClassGate`."""
+
+    def class_weights(self) -> Tensor:
+        """Return how well each output channel is known by now, ``(K,)``, in [0, 1]."""
+
+    def estimated_dice(self) -> float:
+        """Return an estimate of the mean foreground Dice on unseen cases, in [0, 1]."""
 
 
 class PseudoLabelSession:
-    """Owns SAM, store and stage of one training.
+    """Makes rounds between epochs and says which one is in use.
 
     Args:
-        trainer: The training; its network is not asked before the first refresh.
+        context: The training.
         pool: The unlabeled cases.
+        specialist: The network that is predicted with, deep supervision off; not used before the first round.
+        gate: Knows how well the network knows its classes.
+        spacing_of: Returns the true voxel size of a preprocessed case in mm along Z, Y, X, or ``None`` if it is not
+            known.
+
+    Attributes:
+        reader: Tells the loaders which round to read.
+        term: The loss of the round in use.
+        current_round: Number of the round in use; ``None``: none is.
 
     Raises:
-        UserError: If the SAM cannot be loaded.
+        UserError: If a SAM cannot be loaded.
     """
 
-    def __init__(self, trainer: SemiSupervisedTrainer, pool: UnlabeledDataset) -> None:
-        self.trainer, self.pool, self.config = trainer, pool, trainer.config
-        self.layout = Labels.from_label_manager(trainer.label_manager)
-        self.labeled = LabeledCases(
-            trainer.dataset_class(trainer.preprocessed_dataset_folder, trainer.fold_cases().train), self.layout
-        )
-        folder, patch_size = Path(trainer.output_folder), list(trainer.configuration_manager.patch_size)
-        self.store = PseudoLabelStore(folder / "semisam_store", patch_size)
-        self.reader = RoundReader(self.store.root, patch_size)
-        self.stage = self._build_stage(folder)
-        self.refresh_epochs = self.config.sam_refresh_epochs or max(1, self.config.num_epochs // ROUNDS_PER_TRAINING)
-        windows = self._windows_per_case(patch_size)
-        self.cases_per_refresh = self.config.sam_cases_per_refresh or self._affordable(self.refresh_epochs, windows)
-        self.cases_at_first = max(self.cases_per_refresh, self._affordable(self.config.num_epochs, windows))
+    def __init__(
+        self,
+        context: TrainingContext,
+        pool: UnlabeledDataset,
+        specialist: nn.Module,
+        gate: Gate,
+        spacing_of: Callable[[str], Spacing | None] = lambda case: None,
+    ) -> None:
+        self.context, self.pool, self.gate = context, pool, gate
+        self.settings: SAMSettings = context.settings.block("sam")
+        self.term = PseudoLabelTerm(self.settings, context.labels)
+        self.labeled = LabeledCases(context.labeled_dataset, context.labels)
+        patch_size = context.data.patch_size
+        store_folder = context.output_folder / STORE_FOLDER
+        self.store = PseudoLabelStore(store_folder, patch_size, self.settings.max_locations)
+        self.reader = RoundReader(store_folder, patch_size)
+        self.stage = self._build_stage(specialist, spacing_of)
+        self.plan = RoundPlan.of(context, self._windows_per_case())
         self.current_round: int | None = None
         self._next_round = 0
         self._last_refresh: int | None = None
 
-    def _build_stage(self, folder: Path) -> PseudoLabelStage:
-        trainer = self.trainer
-        backend = build_backend(self.config, trainer.device)
-        cache = EmbeddingCache(
-            Path(trainer.preprocessed_dataset_folder_base) / "semisam_embeddings",
-            trainer.configuration_manager.data_identifier,
-            backend.fingerprint,
-            self.config.sam_cache_gb,
-        )
-        predict = CasePredictor(trainer, trainer.method.opinion(unwrap(trainer.network)))
-        return PseudoLabelStage(
-            self.config,
-            backend,
-            self.store,
-            cache,
+    def _build_stage(self, specialist: nn.Module, spacing_of: Callable[[str], Spacing | None]) -> PseudoLabelStage:
+        context = self.context
+        settings, spacing = context.settings, context.data.configuration_manager.spacing
+        cache = embedding_cache(settings, context.data.preprocessed_dataset, context.data.data_identifier)
+        inputs = StageInputs(
             load_image=self._load_image,
-            predict=predict,
-            layout=self.layout,
-            spacing=trainer.configuration_manager.spacing,
-            area_bounds=self.labeled.area_bounds(),
-            pieces=PiecePrior.from_cases(map(self.labeled.load_truth, self.labeled.cases), self.layout),
-            log=trainer.print_to_log_file,
-            preview_folder=folder / "semisam_previews",
+            predict=CasePredictor(context, specialist, self.settings.tile_step),
+            spacing=spacing,
+            spacing_of=spacing_of,
+            priors=self.labeled.priors(settings.block("connectivity")),
         )
+        outputs = StageOutputs(
+            store=self.store,
+            records=context.output_folder,
+            previews=context.output_folder / PREVIEW_FOLDER,
+            log=context.log,
+        )
+        ensemble = build_ensemble(settings, context.labels, cache, spacing, context.device)
+        return PseudoLabelStage(settings, ensemble, context.labels, inputs, outputs)
 
     def _load_image(self, case: str) -> np.ndarray:
         return self.pool.load_image(case) if case in self.pool.files else self.labeled.load_image(case)
 
-    def _windows_per_case(self, patch_size: list[int]) -> float:
-        return float(np.mean([count_windows(self.pool.open_image(c).shape[1:], patch_size) for c in self.pool.files]))
+    def _windows_per_case(self) -> float:
+        """Return how many patches the sliding window takes for an unlabeled case, on average."""
+        patch_size, tile_step = self.context.data.patch_size, self.settings.tile_step
+        shapes = [self.pool.open_image(case).shape[1:] for case in self.pool.files]
+        return float(np.mean([count_windows(shape, patch_size, tile_step) for shape in shapes]))
 
-    def _affordable(self, epochs: int, windows_per_case: float) -> int:
-        """Return how many cases may be predicted for about a twentieth of what so many epochs compute."""
-        patches = epochs * self.config.num_iterations_per_epoch * self.trainer.batch_size
-        return max(1, int(STAGE_SHARE * FORWARDS_PER_PATCH * patches / windows_per_case))
+    # -------------------------------------------------------------------------------------------------------- state
 
-    # --------------------------------------------------------------------------------------------- between epochs
+    def state_dict(self) -> dict[str, Any]:
+        """Return the round in use, the number of the next one, the epoch of the last refresh, and the calibration."""
+        table = self.stage.calibration
+        return {
+            "round": self.current_round,
+            "next_round": self._next_round,
+            "last_refresh": self._last_refresh,
+            "calibration": None if table is None else table.to_dict(),
+        }
 
-    def state_dict(self) -> dict[str, int | None]:
-        """Return the round in use, the number of the next one, and the epoch of the last refresh."""
-        return {"round": self.current_round, "next_round": self._next_round, "last_refresh": self._last_refresh}
-
-    def load_state_dict(self, state: dict[str, int | None]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the round that a checkpoint names; a round that is gone is made again at the next epoch."""
         self._next_round, self._last_refresh = state["next_round"], state["last_refresh"]
+        if state["calibration"] is not None:
+            self.stage.use_calibration(CalibrationTable.from_dict(state["calibration"]))
         if state["round"] is None or state["round"] in self.store.rounds():
             self._use(state["round"])
             return
         self._last_refresh = None
-        self.trainer.print_to_log_file(f"Round {state['round']} of pseudo-labels is gone; a new one will be made.")
+        self.context.log(f"Round {state['round']} of pseudo-labels is gone; a new one will be made.")
+
+    def keep_rounds(self, named: set[int]) -> None:
+        """Remove all rounds but those that checkpoints name, the one in use, and what a worker may still read."""
+        previous = [r for r in self.store.rounds() if self.current_round is not None and r < self.current_round]
+        self.store.prune({*named, self.current_round, *previous[-1:]} - {None})
+
+    # --------------------------------------------------------------------------------------------- between epochs
 
     def maybe_refresh(self, epoch: int) -> None:
-        """Make a new round if one is due, SAM may speak by the schedule, and the network has something to ask."""
-        if self.weight_by_schedule(epoch / self.config.num_epochs) == 0:
+        """Make a new round if one is due, the term has started, and the network knows its classes to some degree."""
+        if self.term.weight_by_schedule(epoch / self.context.settings.run.num_epochs) == 0:
             return
-        if self._last_refresh is not None and epoch - self._last_refresh < self.refresh_epochs:
+        if self._last_refresh is not None and epoch - self._last_refresh < self.plan.refresh_epochs:
             return
-        class_trust = self.trainer.method.class_trust()
-        if class_trust is not None and not self._can_prompt(class_trust):
-            self.trainer.print_to_log_file(
-                f"SAM is not asked yet: the network has not learned what to ask for (maturity_dice): {class_trust}"
+        weights = self.gate.class_weights()
+        if not can_prompt(weights, self.context.labels):
+            self.context.log(
+                "No pseudo-labels yet: the network does not know its classes well enough to prompt (block gate); "
+                f"class weights {[round(float(weight), 2) for weight in weights]}"
             )
             return
         self._refresh(epoch)
 
     def _refresh(self, epoch: int) -> None:
+        start = time.perf_counter()
         self._last_refresh = epoch
         round_index = self._next_round
         self._next_round += 1
-        if not self._calibrated(round_index):
-            self.trainer.print_to_log_file("SAM helps in no class by now: its term is off until the next round.")
+        if not self._calibrated(round_index, epoch):
+            self.context.log("No generalist helps in any class by now: no pseudo-labels until the next round.")
             self._use(None)
+            self._record(RoundRecord(round_index, epoch, 0, False, time.perf_counter() - start))
             return
         # A round carries the labels of earlier ones; without a first large one, most cases wait for theirs for long.
-        count = self.cases_at_first if self.store.latest_round() is None else self.cases_per_refresh
+        first = self.store.latest_round() is None
+        count = self.plan.cases_at_first if first else self.plan.cases_per_refresh
         cases = cases_for_round(list(self.pool.files), round_index, count)
-        ranks = {"rank": dist.get_rank(), "world_size": dist.get_world_size()} if self.trainer.is_ddp else {}
-        barrier = dist.barrier if self.trainer.is_ddp else (lambda: None)
-        self.stage.refresh(round_index, cases, epoch, barrier=barrier, **ranks)
+        context = self.context
+        self.stage.refresh(
+            round_index, cases, epoch, rank=context.rank, world_size=context.world_size, barrier=ranks.barrier
+        )
         self._use(round_index)
+        self._record(RoundRecord(round_index, epoch, len(cases), True, time.perf_counter() - start))
 
-    def _can_prompt(self, class_trust: list[float]) -> bool:
-        """Return whether the network finds all classes to some degree, or at least one region.
+    def _calibrated(self, round_index: int, epoch: int) -> bool:
+        """Calibrate, if that is due, and return whether any generalist helps in any class.
 
-        Where a class is still unknown, "background" in a pseudo-label could be that class. How mature it is weighs the
-        label when it is used; a class that dips for an epoch must not keep labels from getting better.
+        Process 0 measures and tells the others: all must fuse with the same weights.
         """
-        return (max(class_trust) if self.layout.has_regions else min(class_trust[1:])) > 0
-
-    def _calibrated(self, round_index: int) -> bool:
-        """Measure SAM, if that is due, and return whether it may speak in any class."""
-        table = self.stage.calibration
-        if table is None or max(table.weights.weight) == 0 or round_index % CALIBRATE_EVERY == 0:
-            evidence = cases_for_round(self.labeled.cases, round_index // CALIBRATE_EVERY, CALIBRATION_CASES)
-            table = self.stage.calibrate(evidence, self.labeled.load_truth, self.trainer.method.expected_dice())
-        return max(table.weights.weight) > 0
+        table, every = self.stage.calibration, self.settings.calibrate_every
+        if table is None or not table.active or round_index % every == 0:
+            if self.context.rank == 0:
+                cases = cases_for_round(self.labeled.cases, round_index // every, self.settings.calibration_cases)
+                estimated_dice = self.gate.estimated_dice()
+                table = self.stage.calibrate(round_index, epoch, cases, self.labeled.load_label, estimated_dice)
+            table = ranks.from_rank_zero(table)
+            self.stage.use_calibration(table)
+            self.context.log(table.log_text())
+        return table.active
 
     def _use(self, round_index: int | None) -> None:
         self.current_round = round_index
+        self.term.active = round_index is not None
         self.reader.point_to(round_index)
 
-    def keep_rounds_of_checkpoints(self) -> None:
-        """Remove all rounds that no checkpoint names and no worker may still read."""
-        folder = Path(self.trainer.output_folder)
-        entries = [read_entry(folder / name, torch.device("cpu")) for name in CHECKPOINTS if (folder / name).is_file()]
-        named = {entry["pseudo_labels"]["round"] for entry in entries if entry and entry["pseudo_labels"]}
-        previous = [r for r in self.store.rounds() if self.current_round is not None and r < self.current_round]
-        self.store.prune({*named, self.current_round, *previous[-1:]} - {None})  # a worker may still read the previous
+    def _record(self, record: RoundRecord) -> None:
+        if self.context.rank == 0:
+            round_log.append(self.context.output_folder, record)
 
-    # -------------------------------------------------------------------------------------------------- in the step
 
-    def weight_by_schedule(self, progress: float) -> float:
-        """Return the weight of the SAM term at this time of the training."""
-        return self.config.sam_weight * decay(progress, self.config.sam_start, self.config.sam_decay)
+def can_prompt(class_weights: Tensor, labels: Labels) -> bool:
+    """Return whether the network knows all classes to some degree, or at least one region.
 
-    def weight(self, progress: float) -> float:
-        """Return the weight of the SAM term: 0 before the first round."""
-        return 0.0 if self.current_round is None else self.weight_by_schedule(progress)
+    Where a class is still unknown, "background" in a pseudo-label could be that class. How well the network knows a
+    class weighs the label when it is used; a class that dips for an epoch must not keep labels from getting better.
 
-    def to_pseudo_label(self, label: Tensor, trust: Tensor) -> PseudoLabel:
-        """Turn what the loader gives into a target.
+    Args:
+        class_weights: ``(K,)``, in [0, 1].
+        labels: What the channels mean.
+    """
+    foreground = class_weights[labels.first_foreground :]
+    return bool(foreground.max() > 0 if labels.has_regions else foreground.min() > 0)
 
-        Args:
-            label: ``(B, 1, *S)`` int16 with -1 for no opinion, or ``(B, R, *S)`` bool for regions.
-            trust: ``(B, 1, *S)`` in [0, 1]; below ``sam_trust_threshold`` a voxel is ignored.
 
-        Returns:
-            Target, and trust times the present maturity of the voxel's class. Regions carry theirs in the loss.
-        """
-        trust = trust * (trust >= self.config.sam_trust_threshold)
-        if self.layout.has_regions:
-            return PseudoLabel(label.float(), trust)
-        classes = self.trainer.label_manager.num_segmentation_heads
-        one_hot = torch.zeros((label.shape[0], classes, *label.shape[2:]), device=label.device)
-        index = label.clamp(min=0).long()
-        return PseudoLabel(one_hot.scatter_(1, index, 1.0), trust * self._maturity(label.device)[index])
+@dataclass(frozen=True)
+class RoundPlan:
+    """How often there is a round, and how many cases it has.
 
-    def _maturity(self, device: torch.device) -> Tensor:
-        """Return how far each output channel may speak by now, ``(K,)``; the background waits for all classes."""
-        class_trust = self.trainer.method.class_trust()
-        if class_trust is None:
-            return torch.ones(self.trainer.label_manager.num_segmentation_heads, device=device)
-        return torch.tensor(class_trust, device=device)
+    Attributes:
+        refresh_epochs: Epochs between two rounds.
+        cases_per_refresh: Cases of a round.
+        cases_at_first: Cases of the first round.
+    """
 
-    def loss(
-        self, logits: Tensor | None, pseudo: PseudoLabel | None, progress: float
-    ) -> tuple[Tensor | None, dict[str, float]]:
-        """Return the weighted SAM term and its log; ``None`` where SAM has nothing to say.
+    refresh_epochs: int
+    cases_per_refresh: int
+    cases_at_first: int
+
+    @classmethod
+    def of(cls, context: TrainingContext, windows_per_case: float) -> RoundPlan:
+        """Return what the settings say, or what costs about the share of the training that they allow.
 
         Args:
-            logits: The student's logits on the strong view, ``(B, K, *S)``.
-            pseudo: The pseudo-label of the same voxels.
-            progress: Fraction of the training done.
+            context: The training.
+            windows_per_case: Patches that the sliding window takes for a case.
         """
-        weight = self.weight(progress)
-        if logits is None or pseudo is None or weight == 0:
-            return None, {"sam": 0.0, "sam_weight": weight, "sam_weighted": 0.0, "sam_trusted": 0.0}
-        # A class's maturity is in its voxels' trust; overlapping regions share voxels, so there it weighs channels.
-        class_trust = torch.ones(logits.shape[1], device=logits.device)
-        if self.layout.has_regions:
-            class_trust = self._maturity(logits.device)
-        raw = dice_and_cross_entropy(logits, pseudo.target, pseudo.trust, class_trust, self.layout.has_regions)
-        log = {
-            "sam": float(raw.detach()),
-            "sam_weight": weight,
-            "sam_trusted": float((pseudo.trust > 0).float().mean()),
-        }
-        return weight * raw, log | {"sam_weighted": weight * log["sam"]}
+        run, sam = context.settings.run, context.settings.block("sam")
+
+        def affordable(epochs: int) -> int:
+            patches = epochs * run.num_iterations_per_epoch * context.batch_size
+            return max(1, int(sam.compute_share * sam.forwards_per_patch * patches / windows_per_case))
+
+        refresh_epochs = sam.refresh_epochs or max(1, run.num_epochs // sam.rounds_per_training)
+        cases_per_refresh = sam.cases_per_refresh or affordable(refresh_epochs)
+        return cls(refresh_epochs, cases_per_refresh, max(cases_per_refresh, affordable(run.num_epochs)))

@@ -1,4 +1,6 @@
-"""The SAM stage: between epochs, turn the network's opinion on unlabeled cases into stored pseudo-labels.
+"""Between epochs, turn the specialist's predictions of unlabeled cases into stored pseudo-labels.
+
+The way of one case: load, predict (specialist), remove spurious components, predict (generalists), fuse, store.
 
 Shapes in this file: ``C`` image channels, ``K`` output channels of the network. Volumes are ``(Z, Y, X)`` in the axis
 order of nnU-Net's preprocessed arrays.
@@ -6,77 +8,100 @@ order of nnU-Net's preprocessed arrays.
 
 from __future__ import annotations
 
-import dataclasses
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
-from nnunet_semisam.generalists.sam_generalist import CaseAnswer, SAMWitness, slice_axis, stopwatch
+from nnunet_semisam.generalists.base import CaseInput, CaseResult, stopwatch
+from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTable, degrade
-from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
-from nnunet_semisam.pseudo_labels.fusion import FusedLabel, SAMWeights, fuse, most_voxels
-from nnunet_semisam.pseudo_labels.preview import informative_slice, write_preview
+from nnunet_semisam.pseudo_labels import round_log
+from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTable
+from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusedLabel, fuse
+from nnunet_semisam.pseudo_labels.generalisation_error import simulate_generalisation_error
 from nnunet_semisam.pseudo_labels.provenance import provenance
+from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, CaseRecord, record_from_json
 from nnunet_semisam.pseudo_labels.selection import shard
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
-from nnunet_semisam.pseudo_labels.summary import RoundSummary, case_stats, summarize
-from nnunet_semisam.sam.base import SAMBackend
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.pseudo_labels.summary import CaseOutcome, RoundSummary, case_record, summarize
+from nnunet_semisam.settings import Settings
 
-THICK_SLICE = 8.0  # distance of the slices of a 2D configuration in units of its pixels, where nobody says it
+Spacing = tuple[float, float, float]
+
+
+def _not_known(case: str) -> Spacing | None:
+    return None
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """Where a stage gets its data from.
+
+    Attributes:
+        load_image: Returns a case's preprocessed image, ``(C, Z, Y, X)``, float32.
+        predict: Returns the specialist's probabilities of such an image, ``(K, Z, Y, X)``: softmax with the background
+            first, or sigmoid regions.
+        spacing: Voxel size of preprocessed images in mm, three axes (or two: slices of a 2D configuration).
+        spacing_of: Returns the true voxel size of a preprocessed case in mm, or ``None`` if it is not known.
+        priors: What labeled cases show.
+    """
+
+    load_image: Callable[[str], np.ndarray]
+    predict: Callable[[np.ndarray], Tensor]
+    spacing: Sequence[float]
+    spacing_of: Callable[[str], Spacing | None] = _not_known
+    priors: CasePriors = CasePriors()  # noqa: RUF009  frozen, without mutable parts
+
+
+@dataclass(frozen=True)
+class StageOutputs:
+    """Where a stage writes to.
+
+    Attributes:
+        store: Where pseudo-labels go.
+        records: Folder of the records of rounds; ``None`` writes none.
+        previews: Folder of pictures of a few cases; ``None`` writes none.
+        log: Receives lines for the training log.
+    """
+
+    store: PseudoLabelStore
+    records: Path | None = None
+    previews: Path | None = None
+    log: Callable[[str], object] = lambda text: None
 
 
 class PseudoLabelStage:
     """Refreshes the pseudo-labels of unlabeled cases.
 
     Args:
-        config: The settings of the run.
-        backend: The SAM.
-        store: Where pseudo-labels go.
-        cache: Where embeddings are kept.
-        load_image: Returns a case's preprocessed image, ``(C, Z, Y, X)``, float32.
-        predict: Returns the network's probabilities on such an image, ``(K, Z, Y, X)``: softmax with the background
-            first, or sigmoid regions.
-        layout: Which output channel means what.
-        spacing: Voxel size of preprocessed images in mm, three axes (or two: slices of a 2D configuration).
-        area_bounds: Smallest and largest share of a case's voxels per foreground channel among labeled cases.
-        pieces: Which structures are one piece in labeled cases.
-        log: Receives lines for the training log.
-        preview_folder: Where pictures of a few cases go; ``None`` writes none.
+        settings: The settings of the run.
+        ensemble: The generalists.
+        labels: What the network's output channels mean.
+        inputs: Where data come from.
+        outputs: Where results go.
 
-    Raises:
-        UserError: If the prompt strategy asks in a way that the SAM does not understand, or the axis does not exist.
+    Attributes:
+        calibration: The latest calibration; ``None`` before the first.
     """
 
     def __init__(
         self,
-        config: SemiSAMConfig,
-        backend: SAMBackend,
-        store: PseudoLabelStore,
-        cache: EmbeddingCache,
-        *,
-        load_image: Callable[[str], np.ndarray],
-        predict: Callable[[np.ndarray], Tensor],
-        layout: Labels,
-        spacing: Sequence[float],
-        area_bounds: Sequence[tuple[float, float]] | None = None,
-        pieces: PiecePrior | None = None,
-        log: Callable[[str], None] = lambda text: None,
-        preview_folder: str | Path | None = None,
+        settings: Settings,
+        ensemble: GeneralistEnsemble,
+        labels: Labels,
+        inputs: StageInputs,
+        outputs: StageOutputs,
     ) -> None:
-        self.config, self.store, self.layout = config, store, layout
-        self.load_image, self.predict = load_image, predict
-        self.area_bounds, self.pieces, self.log = area_bounds, pieces, log
-        self.preview_folder = None if preview_folder is None else Path(preview_folder)
-        self.spacing = tuple(spacing)
-        self.witness = SAMWitness(config, backend, cache, layout, slice_axis(config.sam_axis, spacing))
-        self.weights = SAMWeights.unmeasured(layout.channels)
+        self.settings, self.ensemble, self.labels = settings, ensemble, labels
+        self.inputs, self.outputs = inputs, outputs
+        self.sam = settings.block("sam")
         self.calibration: CalibrationTable | None = None
+
+    # ------------------------------------------------------------------------------------------------------- rounds
 
     def refresh(
         self,
@@ -86,7 +111,7 @@ class PseudoLabelStage:
         *,
         rank: int = 0,
         world_size: int = 1,
-        barrier: Callable[[], None] = lambda: None,
+        barrier: Callable[[], object] = lambda: None,
     ) -> RoundSummary:
         """Make one round. The previous round stays in place until this one is complete.
 
@@ -99,119 +124,166 @@ class PseudoLabelStage:
             barrier: Waits for the other processes; called after every case, so that none waits long enough to give up.
 
         Returns:
-            Figures over all cases of all processes.
+            Summary over all cases of all processes.
         """
+        store = self.outputs.store
         if rank == 0:
-            self.store.begin(round_index)
+            store.begin(round_index)
         barrier()
         mine = shard(cases, rank, world_size)
         for i in range(len(shard(cases, 0, world_size))):
             if i < len(mine):
-                self.refresh_case(round_index, mine[i], preview=mine[i] in self._previewed(cases))
+                self.refresh_case(round_index, mine[i], epoch, preview=mine[i] in self._previewed(cases))
             barrier()
         if rank == 0:
-            self.store.commit(round_index, self._provenance(epoch))
+            store.commit(round_index, provenance(self.settings, self.ensemble, self.calibration, epoch))
         barrier()
-        stats = self.store.provenance(round_index)["cases"]
-        summary = summarize(round_index, epoch, self.layout.names, [stats[case] for case in cases])
-        self.log(summary.log_text())
+        stored = store.provenance(round_index)["cases"]
+        records = [record_from_json(CaseRecord, stored[case]) for case in cases]
+        if rank == 0 and self.outputs.records is not None:
+            for record in records:
+                round_log.append(self.outputs.records, record)
+        summary = summarize(round_index, epoch, records)
+        self.outputs.log(summary.log_text())
         return summary
 
     def _previewed(self, cases: Sequence[str]) -> Sequence[str]:
-        return cases[: self.config.sam_preview_cases] if self.preview_folder is not None else ()
+        return cases[: self.sam.preview_cases] if self.outputs.previews is not None else ()
 
-    def refresh_case(self, round_index: int, case: str, preview: bool = False) -> None:
+    def refresh_case(self, round_index: int, case: str, epoch: int, preview: bool = False) -> None:
         """Write the pseudo-label of one case into a round that has begun."""
         seconds: dict[str, float] = {}
         with stopwatch(seconds, "load"):
-            image = self.load_image(case)
+            image = self.inputs.load_image(case)
         with stopwatch(seconds, "predict"):
-            network = self._predict(case, image)
-        asked = self._worth_asking(network)
-        answer = self.witness.ask(case, image, asked)
+            specialist = self._predict(case, image)
+        prompted = self._without_spurious(specialist)
+        result = self.ensemble.predict_case(CaseInput(case, image, prompted, self._known_spacing(case)))
+        weights, priors = self.ensemble.weights, self.inputs.priors
         with stopwatch(seconds, "fuse"):
-            fused = fuse(
-                network,
-                answer.opinion,
-                self.layout,
-                self.weights,
-                self.area_bounds,
-                self.config.area_prior_factor,
-                self.pieces,
-            )
-            stats = case_stats(
-                network, answer.opinion, fused, answer.counts, self.layout, self.config.sam_trust_threshold
-            )
-        stats |= {"seconds": {**seconds, **answer.seconds}, "cache_hit": answer.cache_hit}
-        self.store.write(round_index, case, fused.label, fused.trust, stats, self.config.sam_trust_threshold)
+            fused = fuse(specialist, result.prediction, self.labels, weights, self.settings.block("fusion"), priors)
+        threshold = self.sam.confidence_threshold
+        outcome = CaseOutcome(specialist, result, fused, weights.weight, seconds)
+        record = case_record(round_index, epoch, case, outcome, self.labels, threshold)
+        self.outputs.store.write(round_index, case, fused.label, fused.confidence, asdict(record), threshold)
         if preview:
-            self._write_preview(round_index, case, image, asked, answer, fused)
-
-    def calibrate(
-        self, cases: Sequence[str], load_truth: Callable[[str], np.ndarray], expected_dice: float
-    ) -> CalibrationTable:
-        """Measure on labeled cases where SAM helps; rounds from now on follow the result.
-
-        Args:
-            cases: Labeled training cases; ``load_image`` must know them.
-            load_truth: Returns a case's label map, ``(Z, Y, X)``.
-            expected_dice: The network's mean foreground Dice on cases it has not seen, in [0, 1]; its opinion on
-                training cases is degraded to this level before SAM is asked.
-        """
-        calibration = Calibration(self.layout)
-        spacing = self.spacing if len(self.spacing) == 3 else (THICK_SLICE * max(self.spacing), *self.spacing)
-        for case in cases:
-            image, truth = self.load_image(case), load_truth(case)
-            network = degrade(self._predict(case, image), truth, self.layout, expected_dice, spacing, case)
-            calibration.add(network, self.witness.ask(case, image, network).opinion, truth)
-        self.calibration = calibration.table()
-        self.weights = self.calibration.weights
-        self.log(self.calibration.log_text())
-        return self.calibration
+            self._write_preview(round_index, case, image, prompted, result, fused)
 
     def _predict(self, case: str, image: np.ndarray) -> np.ndarray:
-        network = self.predict(image).detach().float().cpu().numpy()
-        if not np.isfinite(network).all():
+        specialist = self.inputs.predict(image).detach().float().cpu().numpy()
+        if not np.isfinite(specialist).all():
             raise ValueError(f"The network's probabilities of case {case!r} hold NaN; has the training diverged?")
-        return network
+        return specialist
 
-    def _worth_asking(self, network: np.ndarray) -> np.ndarray:
-        """Return the opinion without islands: whatever SAM says about them, they will be background."""
-        if self.pieces is None:
-            return network
-        label = self.layout.label_map(self.layout.foreground(network))
-        stray = self.pieces.stray(label, self.layout, most_voxels(self.layout, self.area_bounds, label.size))
-        asked = network.copy()
-        asked[:, stray] = 0.0
-        if not self.layout.has_regions:
-            asked[0, stray] = 1.0
-        return asked
+    def _without_spurious(self, specialist: np.ndarray) -> np.ndarray:
+        """Return the prediction without spurious components: whatever masks say of them, they will be background."""
+        if self.inputs.priors.connectivity is None:
+            return specialist
+        label = self.labels.label_map(self.labels.foreground(specialist))
+        spurious = self.inputs.priors.spurious(label, self.labels)
+        cleaned = specialist.copy()
+        cleaned[:, spurious] = 0.0
+        if not self.labels.has_regions:
+            cleaned[0, spurious] = 1.0
+        return cleaned
 
-    def _provenance(self, epoch: int) -> dict[str, Any]:
-        return provenance(
-            self.config,
-            self.witness.backend.fingerprint,
-            epoch,
-            slice_axis=self.witness.axis if self.witness.backend.spatial_dims == 2 else None,
-            weights=dataclasses.asdict(self.weights),
-            calibration=None if self.calibration is None else self.calibration.to_dict(),
-        )
+    # -------------------------------------------------------------------------------------------------- calibration
+
+    def calibrate(
+        self,
+        round_index: int,
+        epoch: int,
+        cases: Sequence[str],
+        load_label: Callable[[str], np.ndarray],
+        estimated_dice: float,
+    ) -> CalibrationTable:
+        """Measure on labeled cases where each generalist helps; call :meth:`use_calibration` with the result.
+
+        Args:
+            round_index: Number of the round that the calibration is for.
+            epoch: Epoch of the network.
+            cases: Labeled training cases; ``load_image`` must know them.
+            load_label: Returns a case's label map, ``(Z, Y, X)``.
+            estimated_dice: The network's mean foreground Dice on cases it has not seen, in [0, 1]; an error of this
+                size is simulated before a generalist is prompted.
+        """
+        start = time.perf_counter()
+        members = self.ensemble.members
+        settings = self.settings.block("calibration")
+        calibrations = [Calibration(self.labels, member.name, settings) for member in members]
+        for case in cases:
+            image, label = self.inputs.load_image(case), load_label(case)
+            specialist = simulate_generalisation_error(
+                self._predict(case, image),
+                label,
+                self.labels,
+                estimated_dice,
+                self._spacing(case),
+                case,
+                self.settings.block("generalisation_error"),
+            )
+            inputs = CaseInput(case, image, specialist, self._known_spacing(case))
+            for member, calibration in zip(members, calibrations, strict=True):
+                calibration.add(specialist, member.predict_case(inputs).prediction, label)
+        names = tuple(member.name for member in members)
+        classes = tuple(entry for calibration in calibrations for entry in calibration.classes())
+        table = CalibrationTable(names, classes)
+        if self.outputs.records is not None:
+            seconds = time.perf_counter() - start
+            round_log.append(
+                self.outputs.records, CalibrationRecord(round_index, epoch, estimated_dice, seconds, table.classes)
+            )
+        return table
+
+    def use_calibration(self, table: CalibrationTable) -> None:
+        """Follow a calibration in all rounds from now on.
+
+        Raises:
+            ValueError: If it is one of other generalists.
+        """
+        self.ensemble.use_weights(table.weights)
+        self.calibration = table
+
+    def _known_spacing(self, case: str) -> Spacing | None:
+        """Return the voxel size of a case: its own, or that of a 3D configuration."""
+        known = self.inputs.spacing_of(case)
+        if known is None and len(self.inputs.spacing) == 3:
+            known = tuple(float(mm) for mm in self.inputs.spacing)
+        return known
+
+    def _spacing(self, case: str) -> Spacing:
+        """Return the voxel size of a case; where nobody knows the distance of slices, they count as thick."""
+        known = self._known_spacing(case)
+        if known is not None:
+            return known
+        return (self.sam.thick_slice * max(self.inputs.spacing), *self.inputs.spacing)
+
+    # ----------------------------------------------------------------------------------------------------- pictures
 
     def _write_preview(
-        self, round_index: int, case: str, image: np.ndarray, network: np.ndarray, answer: CaseAnswer, fused: FusedLabel
+        self,
+        round_index: int,
+        case: str,
+        image: np.ndarray,
+        prompted: np.ndarray,
+        result: CaseResult,
+        fused: FusedLabel,
     ) -> None:
-        network_label = self.layout.label_map(self.layout.foreground(network))
-        index = informative_slice(np.maximum(network_label, fused.label), self.witness.axis)
-        write_preview(
-            self.preview_folder / f"round_{round_index:03d}_{case}.png",
+        # matplotlib takes a second to load
+        from nnunet_semisam.pseudo_labels.preview import Preview, informative_slice, write_preview
+
+        specialist = self.labels.label_map(self.labels.foreground(prompted))
+        axis = self.ensemble.axis
+        index = informative_slice(np.maximum(specialist, fused.label), axis)
+        preview = Preview(
             title=f"{case}, round {round_index}",
-            shown=image[self.config.sam_channel],
-            network_label=network_label,
-            opinion=answer.opinion,
-            prompts=self.witness.questions(network, index),
+            image=image[self.ensemble.channel],
+            specialist=specialist,
+            prediction=result.prediction,
+            prompts=self.ensemble.prompts_in_slice(result, index),
             fused=fused,
-            layout=self.layout,
-            axis=self.witness.axis,
+            axis=axis,
             index=index,
-            spacing=self.spacing,
+            spacing=self.inputs.spacing,
         )
+        write_preview(self.outputs.previews / f"round_{round_index:03d}_{case}.png", preview, self.labels)

@@ -1,7 +1,7 @@
 """Pseudo-labels on disk, in rounds: a round is complete by itself, and is either there or not there.
 
-``root/round_003/`` holds ``label/CASE.b2nd`` and ``trust/CASE.b2nd`` (``(1, *S)``, as nnU-Net's ``_seg`` files),
-``locations/CASE.npz``, ``stats/CASE.json`` and ``provenance.json``. While it is written it is called
+``root/round_003/`` holds ``label/CASE.b2nd`` and ``confidence/CASE.b2nd`` (``(1, *S)``, as nnU-Net's ``_seg`` files),
+``locations/CASE.npz``, ``records/CASE.json`` and ``provenance.json``. While it is written it is called
 ``round_003.partial``, which nobody reads; a kill leaves at most such a folder, and the next round removes it.
 
 Several processes may write cases of one round: one of them calls :meth:`PseudoLabelStore.begin`, all call ``write``,
@@ -10,7 +10,6 @@ and, when all are done, one calls ``commit``.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -24,10 +23,12 @@ import numpy as np
 
 from nnunet_semisam.data.pseudo_label_source import CONFIDENCE_LEVELS
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.json_files import read_object, write_json
 
-MAX_LOCATIONS = 2000  # per label and case: enough to centre patches on, small enough to load each time
+MAX_LOCATIONS = 2000
 MAX_BLOCK_VOXELS = 2**17  # at one byte per voxel nnU-Net's own block size of 128 KiB
-FILES = (("label", ".b2nd"), ("trust", ".b2nd"), ("locations", ".npz"), ("stats", ".json"))
+FILES = (("label", ".b2nd"), ("confidence", ".b2nd"), ("locations", ".npz"), ("records", ".json"))
+REMEDY = "Remove the round's folder: the training makes it again."
 ROUND = re.compile(r"round_(\d{3,})")
 
 
@@ -37,10 +38,14 @@ class PseudoLabelStore:
     Args:
         root: Folder of the store; made when the first round begins.
         patch_size: Size of the training patches, two or three axes: arrays are cut into blocks that suit it.
+        max_locations: Foreground locations that are kept of each label and case: enough to centre patches on, few
+            enough to load each time.
     """
 
-    def __init__(self, root: str | Path, patch_size: Sequence[int] = (64, 64, 64)) -> None:
-        self.root = Path(root)
+    def __init__(
+        self, root: str | Path, patch_size: Sequence[int] = (64, 64, 64), max_locations: int = MAX_LOCATIONS
+    ) -> None:
+        self.root, self.max_locations = Path(root), max_locations
         self.patch_size = (1,) * (3 - len(patch_size)) + tuple(patch_size)
 
     # --- reading ---
@@ -68,29 +73,29 @@ class PseudoLabelStore:
         return sorted(file.name.removesuffix(".b2nd") for file in (self.folder(round_index) / "label").glob("*.b2nd"))
 
     def open(self, case: str, round_index: int | None = None) -> tuple[blosc2.NDArray, blosc2.NDArray]:
-        """Open label and trust for partial reads.
+        """Open label and confidence for partial reads.
 
         Args:
             case: Name of the case.
             round_index: Which round; ``None`` takes the latest.
 
         Returns:
-            Label ``(1, *S)``, int8 or int16, and trust ``(1, *S)``, uint8: divide by 255 for [0, 1].
+            Label ``(1, *S)``, int8 or int16, and confidence ``(1, *S)``, uint8: divide by 255 for [0, 1].
 
         Raises:
             UserError: If the round has no such case.
         """
         folder = self._existing(case, round_index)
-        return _open(folder / "label" / f"{case}.b2nd"), _open(folder / "trust" / f"{case}.b2nd")
+        return _open(folder / "label" / f"{case}.b2nd"), _open(folder / "confidence" / f"{case}.b2nd")
 
     def locations(self, case: str, round_index: int | None = None) -> dict[int, np.ndarray]:
-        """Return trusted voxels of each label, ``(n, 4)``, int32: 0, z, y, x, as nnU-Net's ``class_locations``."""
+        """Return confident voxels of each label, ``(n, 4)``, int32: 0, z, y, x, as nnU-Net's ``class_locations``."""
         with np.load(self._existing(case, round_index) / "locations" / f"{case}.npz", allow_pickle=False) as file:
             return {int(label): file[label] for label in file.files}
 
     def provenance(self, round_index: int) -> dict[str, Any]:
-        """Return what is known about how a round was made; ``cases`` holds the figures of each case."""
-        return json.loads((self.folder(round_index) / "provenance.json").read_text(encoding="utf-8"))
+        """Return what is known about how a round was made; ``cases`` holds the record of each case."""
+        return read_object(self.folder(round_index) / "provenance.json", REMEDY)
 
     def _existing(self, case: str, round_index: int | None) -> Path:
         round_index = self.latest_round() if round_index is None else round_index
@@ -98,7 +103,7 @@ class PseudoLabelStore:
         if folder is None or not (folder / "label" / f"{case}.b2nd").is_file():
             raise UserError(
                 f"No pseudo-label of case {case!r} in round {round_index} of {self.root}; there are the rounds "
-                f"{self.rounds()}. Let a refresh of the SAM stage come before."
+                f"{self.rounds()}. A round must be made before it is read."
             )
         return folder
 
@@ -117,9 +122,9 @@ class PseudoLabelStore:
         round_index: int,
         case: str,
         label: np.ndarray,
-        trust: np.ndarray,
-        stats: Mapping[str, Any] | None = None,
-        min_trust: float = 0.0,
+        confidence: np.ndarray,
+        record: Mapping[str, Any] | None = None,
+        min_confidence: float = 0.0,
     ) -> None:
         """Write one case of a round that has begun.
 
@@ -127,25 +132,27 @@ class PseudoLabelStore:
             round_index: The round.
             case: Name of the case.
             label: Label map, ``(Z, Y, X)``, integer, within int16.
-            trust: ``(Z, Y, X)``, in [0, 1]; kept in steps of 1 / 255.
-            stats: Figures about the case, ready for json.
-            min_trust: Only voxels that are trusted at least so far count as foreground locations.
+            confidence: ``(Z, Y, X)``, in [0, 1]; kept in steps of 1 / 255.
+            record: What is known about the case, ready for json.
+            min_confidence: Only voxels of at least this confidence count as foreground locations.
 
         Raises:
-            ValueError: If the shapes differ, or trust is not in [0, 1].
+            ValueError: If the shapes differ, or confidence is not in [0, 1].
         """
-        if label.shape != trust.shape or label.ndim != 3:
-            raise ValueError(f"label and trust must both be (Z, Y, X), got {label.shape} and {trust.shape}.")
-        if not (trust.min() >= 0 and trust.max() <= 1):  # also catches NaN
-            raise ValueError(f"trust of case {case!r} must be in [0, 1], got [{trust.min()}, {trust.max()}].")
+        if label.shape != confidence.shape or label.ndim != 3:
+            raise ValueError(f"label and confidence must both be (Z, Y, X), got {label.shape} and {confidence.shape}.")
+        if not (confidence.min() >= 0 and confidence.max() <= 1):  # also catches NaN
+            raise ValueError(
+                f"confidence of case {case!r} must be in [0, 1], got [{confidence.min()}, {confidence.max()}]."
+            )
         folder = self._partial(round_index)
         label = label.astype(np.int8 if np.abs(label).max(initial=0) < 128 else np.int16)
         self._save(folder / "label" / f"{case}.b2nd", label)
-        self._save(folder / "trust" / f"{case}.b2nd", np.round(trust * CONFIDENCE_LEVELS).astype(np.uint8))
-        found = foreground_locations(label, trust >= min_trust, case)
-        np.savez_compressed(folder / "locations" / f"{case}.npz", **{str(k): v for k, v in found.items()})
-        text = json.dumps({"round": round_index, **(stats or {})}, indent=1)
-        (folder / "stats" / f"{case}.json").write_text(text, encoding="utf-8")
+        self._save(folder / "confidence" / f"{case}.b2nd", np.round(confidence * CONFIDENCE_LEVELS).astype(np.uint8))
+        found = foreground_locations(label, confidence >= min_confidence, case, self.max_locations)
+        locations = {str(value): places for value, places in found.items()}
+        np.savez_compressed(folder / "locations" / f"{case}.npz", **locations)
+        write_json(folder / "records" / f"{case}.json", {"round": round_index, **(record or {})})
 
     def commit(self, round_index: int, provenance: Mapping[str, Any]) -> None:
         """Finish a round: carry over the cases it did not refresh, write its provenance, make it visible.
@@ -156,11 +163,9 @@ class PseudoLabelStore:
         earlier = [r for r in self.rounds() if r < round_index]
         if earlier:
             self._carry_over(self.folder(earlier[-1]), partial)
-        stats = {file.stem: json.loads(file.read_text("utf-8")) for file in sorted((partial / "stats").glob("*.json"))}
-        with open(partial / "provenance.json", "w", encoding="utf-8") as file:
-            json.dump({"round": round_index, **provenance, "cases": stats}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
+        files = sorted((partial / "records").glob("*.json"))
+        records = {file.name.removesuffix(".json"): read_object(file, REMEDY) for file in files}
+        write_json(partial / "provenance.json", {"round": round_index, **provenance, "cases": records})
         for abandoned in self.rounds():
             if abandoned >= round_index:
                 self._remove(abandoned)
@@ -202,13 +207,16 @@ class PseudoLabelStore:
         )
 
 
-def foreground_locations(label: np.ndarray, usable: np.ndarray, seed_text: str) -> dict[int, np.ndarray]:
-    """Return up to 2000 random usable voxels of each label but 0.
+def foreground_locations(
+    label: np.ndarray, usable: np.ndarray, seed_text: str, max_locations: int = MAX_LOCATIONS
+) -> dict[int, np.ndarray]:
+    """Return random usable voxels of each label but 0.
 
     Args:
         label: ``(Z, Y, X)``, integer.
         usable: ``(Z, Y, X)``, bool.
         seed_text: Names the draw: the same text and arrays give the same voxels.
+        max_locations: Largest number of voxels of a label.
 
     Returns:
         For each label in ``label``: ``(n, 4)``, int32, columns 0, z, y, x; ``n`` may be 0.
@@ -217,8 +225,8 @@ def foreground_locations(label: np.ndarray, usable: np.ndarray, seed_text: str) 
     found = {}
     for value in np.unique(label[label > 0]):
         places = np.argwhere((label == value) & usable)
-        if len(places) > MAX_LOCATIONS:
-            places = places[np.sort(rng.choice(len(places), MAX_LOCATIONS, replace=False))]
+        if len(places) > max_locations:
+            places = places[np.sort(rng.choice(len(places), max_locations, replace=False))]
         found[int(value)] = np.pad(places, ((0, 0), (1, 0))).astype(np.int32)
     return found
 

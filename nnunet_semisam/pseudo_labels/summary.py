@@ -1,38 +1,102 @@
-"""What a round of the stage did, in figures: per case for the provenance, per round for the log.
+"""What a round did, in numbers: a record per case, a line per round.
 
-Shapes in this file: ``F`` foreground classes or regions, ``*S`` spatial axes.
+Shapes in this file: ``K`` output channels of the network, ``F`` foreground classes or regions, ``*S`` spatial axes.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from nnunet_semisam.generalists.prediction import AskCounts, SAMOpinion
+from nnunet_semisam.generalists.base import CaseResult
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel
+from nnunet_semisam.pseudo_labels.round_log import HISTOGRAM_BINS, CaseRecord
+
+
+@dataclass(frozen=True)
+class CaseOutcome:
+    """Everything that became of one case in a round.
+
+    Attributes:
+        specialist: The network's probabilities, ``(K, *S)``.
+        result: The generalist's, with arrays ``(F, *S)``.
+        fused: The pseudo-label.
+        weights: Weight of the generalist in each foreground channel at the time.
+        seconds: Time by part of the work.
+    """
+
+    specialist: np.ndarray
+    result: CaseResult
+    fused: FusedLabel
+    weights: tuple[float, ...]
+    seconds: dict[str, float]
+
+
+def case_record(
+    round_index: int, epoch: int, case: str, outcome: CaseOutcome, labels: Labels, confidence_threshold: float
+) -> CaseRecord:
+    """Return the record of one case.
+
+    Args:
+        round_index: Number of the round.
+        epoch: Epoch of the network.
+        case: Name of the case.
+        outcome: What became of it.
+        labels: What the channels mean.
+        confidence_threshold: Confidence from which a voxel is used in the loss.
+    """
+    own = labels.label_map(labels.foreground(outcome.specialist))
+    prediction, fused = outcome.result.prediction, outcome.fused
+    agreement, confidence, confident_share = [], [], []
+    for f in range(labels.channels):
+        predicted = prediction.predicted[f]
+        agreement.append(dice(labels.members(own, f) & predicted, (prediction.probs[f] > 0.5) & predicted))
+        mine = fused.confidence[labels.members(fused.label, f)]
+        confidence.append(float(mine.mean()) if mine.size else None)
+        confident_share.append(float((mine >= confidence_threshold).mean()) if mine.size else None)
+    members = [fused.label == 0, *(labels.members(fused.label, f) for f in range(labels.channels))]
+    counts = outcome.result.counts
+    return CaseRecord(
+        round=round_index,
+        epoch=epoch,
+        case=case,
+        names=tuple(labels.names),
+        agreement=tuple(agreement),
+        confidence=tuple(confidence),
+        confident_share=tuple(confident_share),
+        prompts=counts.prompts,
+        rejected=counts.rejected,
+        empty=counts.empty,
+        weights=outcome.weights,
+        confident_share_all=float((fused.confidence >= confidence_threshold).mean()),
+        histogram=tuple(histogram(fused.confidence[mask]) for mask in members),
+        seconds={**outcome.seconds, **outcome.result.seconds},
+        cache_hit=outcome.result.cache_hit,
+    )
+
+
+def histogram(confidence: np.ndarray) -> tuple[int, ...]:
+    """Return how many values in [0, 1] fall into each of ten equal bins; 1 belongs to the last."""
+    counts, _ = np.histogram(confidence, bins=HISTOGRAM_BINS, range=(0.0, 1.0))
+    return tuple(int(count) for count in counts)
 
 
 @dataclass(frozen=True)
 class RoundSummary:
-    """Figures of a round over the cases it refreshed. Lists have one entry per foreground class or region.
+    """A round over the cases it refreshed. Tuples have one entry per foreground class or region.
 
     Attributes:
         round_index: Number of the round.
-        epoch: Epoch of the network whose opinion was taken.
+        epoch: Epoch of the network.
         cases: How many cases were refreshed.
-        names: Names of the classes.
-        agreement: Mean Dice between network and SAM where SAM answered; ``None`` where it never did.
-        trust: Mean trust in the voxels of the class; ``None`` where no case shows it.
-        trusted_share: Share of the class's voxels that pass the trust threshold; ``None`` likewise.
-        prompts: How many components SAM was asked about.
-        collapsed: How many answers were out of all proportion, empty ones included.
-        empty: How many answers were empty.
-        trusted_share_all: Share of all voxels that pass the threshold.
+        agreement: Mean Dice between specialist and generalist where it predicted; ``None`` where it never did.
+        confidence: Mean confidence in the voxels of the class; ``None`` where no case shows it.
+        prompts: How many components the generalist was prompted with.
+        rejected: How many masks were rejected, empty ones included.
+        confident_share_all: Share of all voxels that pass the confidence threshold.
         seconds: Time by part of the work: load, predict, encode, decode, fuse.
         cache_hit_rate: Share of the needed embeddings that were cached; ``None`` if none was needed.
     """
@@ -40,94 +104,38 @@ class RoundSummary:
     round_index: int
     epoch: int
     cases: int
-    names: list[str]
-    agreement: list[float | None]
-    trust: list[float | None]
-    trusted_share: list[float | None]
-    prompts: list[int]
-    collapsed: list[int]
-    empty: list[int]
-    trusted_share_all: float | None
+    agreement: tuple[float | None, ...]
+    confidence: tuple[float | None, ...]
+    prompts: tuple[int, ...]
+    rejected: tuple[int, ...]
+    confident_share_all: float | None
     seconds: dict[str, float]
     cache_hit_rate: float | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, ready for json."""
-        return dataclasses.asdict(self)
-
     def log_text(self) -> str:
-        """Return a line for the round and one for each class."""
-        total = sum(self.seconds.values())
-        parts = ", ".join(f"{name} {value:.1f}" for name, value in self.seconds.items())
-        lines = [
-            f"SAM round {self.round_index} (network of epoch {self.epoch}): {self.cases} cases in {total:.1f} s "
-            f"({parts}); trusted voxels {_percent(self.trusted_share_all)}, cached {_percent(self.cache_hit_rate)}"
-        ]
-        for f, name in enumerate(self.names):
-            lines.append(
-                f"  class {name}: {self.prompts[f]} prompts, {self.collapsed[f]} collapsed ({self.empty[f]} empty), "
-                f"network/SAM Dice {_number(self.agreement[f])}, mean trust {_number(self.trust[f])}, "
-                f"trusted {_percent(self.trusted_share[f])}"
-            )
-        return "\n".join(lines)
+        """Return one line; the rest is in the records of rounds."""
+        confident = "-" if self.confident_share_all is None else f"{100 * self.confident_share_all:.0f} %"
+        return (
+            f"Pseudo-labels, round {self.round_index}: {self.cases} cases in {sum(self.seconds.values()):.1f} s, "
+            f"{sum(self.prompts)} prompts, {sum(self.rejected)} masks rejected, {confident} of the voxels confident"
+        )
 
 
-def case_stats(
-    network: np.ndarray,
-    opinion: SAMOpinion,
-    fused: FusedLabel,
-    counts: AskCounts,
-    layout: Labels,
-    trust_threshold: float,
-) -> dict[str, Any]:
-    """Return the figures of one case, plain values.
-
-    Args:
-        network: The network's probabilities, ``(K, *S)``.
-        opinion: The SAM's, with arrays ``(F, *S)``.
-        fused: The resulting pseudo-label.
-        counts: How the asking went.
-        layout: Which channel means what.
-        trust_threshold: Trust from which a voxel is used in the loss.
-    """
-    own = layout.label_map(layout.foreground(network))
-    agreement, trust, trusted = [], [], []
-    for f in range(layout.channels):
-        asked = opinion.asked[f]
-        agreement.append(dice(layout.members(own, f) & asked, (opinion.probs[f] > 0.5) & asked))
-        mine = fused.trust[layout.members(fused.label, f)]
-        trust.append(float(mine.mean()) if mine.size else None)
-        trusted.append(float((mine >= trust_threshold).mean()) if mine.size else None)
-    return {
-        "agreement": agreement,
-        "trust": trust,
-        "trusted_share": trusted,
-        "trusted_share_all": float((fused.trust >= trust_threshold).mean()),
-        **{name: list(values) for name, values in vars(counts).items()},
-    }
-
-
-def summarize(round_index: int, epoch: int, names: Sequence[str], stats: Sequence[Mapping[str, Any]]) -> RoundSummary:
-    """Return the summary of the cases' ``stats``, each of :func:`case_stats` plus ``seconds`` and ``cache_hit``."""
-    hits = [s["cache_hit"] for s in stats if s["cache_hit"] is not None]
-    parts = {name: sum(s["seconds"][name] for s in stats) for name in (stats[0]["seconds"] if stats else ())}
-
-    def over_cases(key: str) -> list[list]:
-        return [[s[key][f] for s in stats] for f in range(len(names))]
-
+def summarize(round_index: int, epoch: int, records: Sequence[CaseRecord]) -> RoundSummary:
+    """Return the summary of the cases of a round."""
+    classes = range(len(records[0].names)) if records else range(0)
+    parts = records[0].seconds if records else {}
+    hits = [float(record.cache_hit) for record in records if record.cache_hit is not None]
     return RoundSummary(
         round_index=round_index,
         epoch=epoch,
-        cases=len(stats),
-        names=list(names),
-        agreement=[_mean(values) for values in over_cases("agreement")],
-        trust=[_mean(values) for values in over_cases("trust")],
-        trusted_share=[_mean(values) for values in over_cases("trusted_share")],
-        prompts=[sum(values) for values in over_cases("prompts")],
-        collapsed=[sum(values) for values in over_cases("collapsed")],
-        empty=[sum(values) for values in over_cases("empty")],
-        trusted_share_all=_mean([s["trusted_share_all"] for s in stats]),
-        seconds=parts,
+        cases=len(records),
+        agreement=tuple(_mean([record.agreement[f] for record in records]) for f in classes),
+        confidence=tuple(_mean([record.confidence[f] for record in records]) for f in classes),
+        prompts=tuple(sum(record.prompts[f] for record in records) for f in classes),
+        rejected=tuple(sum(record.rejected[f] for record in records) for f in classes),
+        confident_share_all=_mean([record.confident_share_all for record in records]),
+        seconds={name: sum(record.seconds[name] for record in records) for name in parts},
         cache_hit_rate=_mean(hits),
     )
 
@@ -139,13 +147,5 @@ def dice(first: np.ndarray, second: np.ndarray) -> float | None:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [float(value) for value in values if value is not None]
+    known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.0f} %"

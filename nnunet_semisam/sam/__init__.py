@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nnunet_semisam.sam.families import family
 
 if TYPE_CHECKING:
     import torch
 
     from nnunet_semisam.sam.base import SAMBackend
-    from nnunet_semisam.settings.config import SemiSAMConfig
+
+BATCH_SIZE = 16
 
 
-def build_backend(config: SemiSAMConfig, device: torch.device) -> SAMBackend:
-    """Return the SAM that a configuration names, with its weights, frozen, on ``device``.
+@dataclass(frozen=True)
+class BackendOptions:
+    """How and where a model runs.
 
-    Args:
-        config: ``sam_model`` names the model, ``sam_checkpoint`` its weights, ``sam_batch_size`` how much is computed
-            at once.
-        device: Where the model runs.
+    Attributes:
+        device: Where.
+        checkpoint: File with its weights; ``None`` looks in ``$nnUNet_sam`` (nano: in the package).
+        batch_size: Images that are encoded, and quarters of prompts that are decoded, at once.
+        cpu_bfloat16: Whether the model computes in bfloat16 on a CPU, too; on CUDA it always does.
+    """
+
+    device: torch.device
+    checkpoint: str | None = None
+    batch_size: int = BATCH_SIZE
+    cpu_bfloat16: bool = False
+
+
+def build_backend(name: str, options: BackendOptions) -> SAMBackend:
+    """Return the SAM of a name in :data:`~nnunet_semisam.sam.families.FAMILIES`, with its weights.
 
     Raises:
         UserError: If there is no such model, or its weights are missing, damaged or of another model.
     """
-    from nnunet_semisam.sam import segment_anything  # noqa: F401  registers its models
-    from nnunet_semisam.sam.base import BACKENDS
+    row = family(name)
+    return named(row.backend)(row, options)
 
-    return BACKENDS.get(config.sam_model)(config, device)
+
+def named(text: str) -> Any:
+    """Return what a text ``module:name`` names, imported only now.
+
+    Example:
+        >>> named("math:sqrt")(9.0)
+        3.0
+    """
+    module, _, name = text.partition(":")
+    return getattr(importlib.import_module(module), name)

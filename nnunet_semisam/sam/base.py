@@ -3,6 +3,9 @@
 Everything here is in array axis order and in voxels of the image given to :meth:`SAMBackend.encode`; a backend
 converts to its own convention (SAM: x before y, pixels of a resized frame) at its own border.
 
+A backend is differentiable: pseudo-labels are made under ``torch.no_grad`` by the caller, adaptation and methods that
+train a SAM need the gradients.
+
 Shapes in this file: ``N`` images, ``M`` prompts, ``P`` points of a prompt, ``D`` spatial axes of the backend (2 or 3),
 ``*S`` those axes.
 """
@@ -11,23 +14,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
-from torch import Tensor
-
-from nnunet_semisam.registry import Registry
+from torch import Tensor, nn
 
 FOREGROUND, BACKGROUND, PADDING = 1, 0, -1
 
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Questions to a SAM, as arrays over ``M`` prompts. Kinds that are ``None`` are not asked with.
+    """Prompts for a SAM, as arrays over ``M`` prompts. Kinds that are ``None`` are not used.
 
     Attributes:
-        image: Which of the encoded images each prompt is about, ``(M,)``, int64.
-        label: The nnU-Net label (or the index of the region) that each prompt asks for, ``(M,)``, int64.
+        image: Which of the encoded images each prompt belongs to, ``(M,)``, int64.
+        label: The nnU-Net label (or the index of the region) of the prompted object, ``(M,)``, int64.
         boxes: First and one past the last voxel along each axis, ``(M, D, 2)``, float.
         points: Voxel indices (centres of voxels), ``(M, P, D)``, float.
         point_labels: ``(M, P)``, int64: 1 foreground, 0 background, -1 padding (no point).
@@ -40,6 +40,12 @@ class PromptBatch:
     points: Tensor | None = None
     point_labels: Tensor | None = None
     mask_logits: Tensor | None = None
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Return the kinds that are used: ``box``, ``points`` and ``mask``."""
+        given = {"box": self.boxes, "points": self.points, "mask": self.mask_logits}
+        return frozenset(name for name, values in given.items() if values is not None)
 
     def __len__(self) -> int:
         return len(self.image)
@@ -68,10 +74,18 @@ class Embedding:
     def __len__(self) -> int:
         return len(next(iter(self.features.values())))
 
+    def select(self, index: Tensor | slice) -> Embedding:
+        """Return the images at ``index``."""
+        chosen = {
+            name: features[index.to(features.device) if isinstance(index, Tensor) else index]
+            for name, features in self.features.items()
+        }
+        return Embedding(chosen, self.image_shape)
+
 
 @dataclass(frozen=True)
 class MaskPrediction:
-    """Answers of a SAM.
+    """Masks that a SAM predicts.
 
     Attributes:
         logits: ``(M, *S)``, float32, on the grid of the given images; positive is inside.
@@ -83,21 +97,47 @@ class MaskPrediction:
 
 
 class SAMBackend(ABC):
-    """A promptable segmentation model, frozen.
+    """A promptable segmentation model. All attributes are those of one model, not of the class.
 
     Attributes:
         spatial_dims: 2: sees slices; 3: sees volumes.
         prompt_kinds: Which of ``box``, ``points`` and ``mask`` the model understands.
-        fingerprint: Hex digest that changes whenever weights or preprocessing change; names the embedding cache.
+        module: The network behind it, in evaluation mode; whoever trains it changes that.
+        lora_targets: Names of the layers within ``module`` that low-rank adapters are put on; empty if none are known.
+        fingerprint: Hex digest that changes whenever weights, precision or preprocessing change; part of the name
+            under which embeddings are cached.
+
+    Example:
+        A model that finds whatever is brighter than 0.5, within the box of the prompt:
+
+        >>> class Bright(SAMBackend):
+        ...     spatial_dims, prompt_kinds, fingerprint = 2, frozenset({"box"}), "bright"
+        ...     module = nn.Identity()
+        ...     def encode(self, images):
+        ...         return Embedding({"image": images[:, :1]}, tuple(images.shape[2:]))
+        ...     def decode(self, embedding, prompts):
+        ...         logits = embedding.features["image"][prompts.image, 0] - 0.5
+        ...         outside = torch.ones_like(logits, dtype=torch.bool)
+        ...         for mask, ((top, bottom), (left, right)) in zip(outside, prompts.boxes.int().tolist()):
+        ...             mask[top:bottom, left:right] = False
+        ...         return MaskPrediction(logits.masked_fill(outside, -1.0), torch.ones(len(prompts)))
+        >>> image = torch.tensor([[[[0.0, 1.0, 1.0], [0.0, 0.0, 1.0]]]])
+        >>> first = torch.zeros(1, dtype=torch.int64)
+        >>> prompts = PromptBatch(first, first, boxes=torch.tensor([[[0.0, 1.0], [0.0, 2.0]]]))
+        >>> sam = Bright()
+        >>> (sam.decode(sam.encode(image), prompts).logits > 0).int().tolist()
+        [[[0, 1, 0], [0, 0, 0]]]
     """
 
-    spatial_dims: ClassVar[int] = 2
-    prompt_kinds: ClassVar[frozenset[str]] = frozenset({"box", "points", "mask"})
+    spatial_dims: int
+    prompt_kinds: frozenset[str]
+    module: nn.Module
+    lora_targets: tuple[str, ...] = ()
     fingerprint: str
 
     @abstractmethod
     def encode(self, images: Tensor) -> Embedding:
-        """Encode images once, for many prompts.
+        """Encode images once, for many prompts. Gradients reach ``images`` and the parameters of ``module``.
 
         Args:
             images: ``(N, C, *S)``, float, intensities as nnU-Net normalised them; the backend rescales.
@@ -105,7 +145,7 @@ class SAMBackend(ABC):
 
     @abstractmethod
     def decode(self, embedding: Embedding, prompts: PromptBatch) -> MaskPrediction:
-        """Answer all prompts at once.
+        """Predict a mask for every prompt. Gradients reach features, mask prompts and the parameters of ``module``.
 
         Args:
             embedding: What :meth:`encode` returned (possibly stored and read back).
@@ -116,4 +156,43 @@ class SAMBackend(ABC):
         """
 
 
-BACKENDS: Registry[SAMBackend] = Registry("SAM backend")
+class VideoSAM(SAMBackend):
+    """A SAM with a memory: it follows an object from the slice of its prompt through the other slices."""
+
+    @abstractmethod
+    def propagate(self, images: Tensor, prompts: PromptBatch) -> Tensor:
+        """Follow every prompted object through all images, towards both ends.
+
+        Args:
+            images: Consecutive slices of one volume, ``(N, C, H, W)``, intensities as nnU-Net normalised them.
+            prompts: ``M`` prompts; ``image`` is the slice that the object is prompted in.
+
+        Returns:
+            Logits ``(M, N, H, W)``, float32. Those of the prompted slice are what :meth:`decode` predicts for it.
+        """
+
+
+def check_prompts(embedding: Embedding, prompts: PromptBatch, understood: frozenset[str]) -> None:
+    """Refuse prompts that a backend cannot decode; every backend calls this first.
+
+    Raises:
+        ValueError: If there is no prompt or no kind, a kind is not understood, an image was not encoded, or the
+            shape of mask prompts is not that of the images.
+    """
+    if len(prompts) == 0:
+        raise ValueError("No prompt was given; decode needs at least one.")
+    if (prompts.points is None) != (prompts.point_labels is None):
+        raise ValueError("Points and point labels belong together; one of them is missing.")
+    if not prompts.kinds:
+        raise ValueError("The prompts have neither box nor points nor mask; give at least one kind.")
+    if not prompts.kinds <= understood:
+        raise ValueError(
+            f"The prompts are of the kinds {', '.join(sorted(prompts.kinds))}; this SAM understands "
+            f"{', '.join(sorted(understood))} only."
+        )
+    low, high = int(prompts.image.min()), int(prompts.image.max())
+    if low < 0 or high >= len(embedding):
+        raise ValueError(f"Prompts are about images {low} to {high}, but {len(embedding)} were encoded.")
+    if prompts.mask_logits is not None and tuple(prompts.mask_logits.shape[1:]) != tuple(embedding.image_shape):
+        got, wanted = tuple(prompts.mask_logits.shape[1:]), tuple(embedding.image_shape)
+        raise ValueError(f"Mask prompts are {got} voxels, the images {wanted}; they must be equal.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ import torch
 from torch import nn
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import open_atomically
 from nnunet_semisam.sam.download import download
-from nnunet_semisam.sam.families import FAMILIES
+from nnunet_semisam.sam.families import FAMILIES, family
 
 FOLDER_VARIABLE = "nnUNet_sam"
 PACKAGED_WEIGHTS = Path(__file__).resolve().parent / "nano" / "weights" / FAMILIES["nano"].file
@@ -54,24 +54,8 @@ def read_state(path: Path) -> dict[str, Any]:
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
     """Write ``state`` so that ``path`` is at all times either the old file or the new one, whole."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~current_umask())  # mkstemp makes files that only their owner may read
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def current_umask() -> int:
-    """Return the process's umask (it can only be read by setting it)."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+    with open_atomically(path) as file:
+        torch.save(state, file)
 
 
 def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path:
@@ -79,46 +63,49 @@ def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path
 
     Args:
         model: A name in ``FAMILIES``.
-        checkpoint: The setting ``sam_checkpoint``; if given, only this file counts.
+        checkpoint: The setting ``checkpoint`` in the model's block; if given, only this file counts.
         fetch: Whether published weights may be downloaded to ``$nnUNet_sam``.
 
     Raises:
         UserError: If there is no such file; the message says where it was looked for and how to get it.
     """
-    family, folder = FAMILIES[model], os.environ.get(FOLDER_VARIABLE)
+    row, folder = family(model), os.environ.get(FOLDER_VARIABLE)
     if checkpoint is not None:
         path = Path(checkpoint).expanduser()
         if not path.is_file():
-            raise UserError(f"The setting sam_checkpoint names {path}, which is no file. {how_to_get(model)}")
+            raise UserError(
+                f"The setting {model}: {{checkpoint: ...}} names {path}, which is no file. {how_to_get(model)}"
+            )
         return path
-    if family.url is None:
+    if row.url is None:
         if not PACKAGED_WEIGHTS.is_file():
             raise UserError(
                 f"The weights of {model} are missing from the installed package ({PACKAGED_WEIGHTS}). Install "
-                "nnunet-semisam again, or train some with `nnunet-semisam sam pretrain` and set sam_checkpoint."
+                "nnunet-semisam again, or train some with `nnunet-semisam sam pretrain` and name "
+                f"the file in the settings, {model}: {{checkpoint: ...}}."
             )
         return PACKAGED_WEIGHTS
     if not folder:
         raise UserError(
-            f"No weights for the SAM model {model!r}: the setting sam_checkpoint is not set and neither is the "
-            f"environment variable {FOLDER_VARIABLE}. {how_to_get(model)}"
+            f"No weights for the SAM model {model!r}: the setting {model}: {{checkpoint: ...}} is not set and "
+            f"neither is the environment variable {FOLDER_VARIABLE}. {how_to_get(model)}"
         )
-    path = Path(folder).expanduser() / family.file
+    path = Path(folder).expanduser() / row.file
     if path.is_file():
         return path
     if not fetch:
         raise UserError(f"No weights for the SAM model {model!r} at {path}. {how_to_get(model)}")
-    return download(family, path.parent)
+    return download(row, path.parent)
 
 
 def how_to_get(model: str) -> str:
     """Return a sentence that says how to get the weights of ``model``."""
-    family = FAMILIES[model]
-    if family.url is None:
-        return "Leave sam_checkpoint out to use the weights in the package."
+    row = family(model)
+    if row.url is None:
+        return f"Leave the setting {model}: {{checkpoint: ...}} out to use the weights in the package."
     return (
-        f"Set {FOLDER_VARIABLE} to a folder and run `nnunet-semisam sam download {model}`, or get {family.url} by hand "
-        "and name the file in sam_checkpoint."
+        f"Set {FOLDER_VARIABLE} to a folder and run `nnunet-semisam sam download {model}`, or get {row.url} by hand "
+        f"and name the file in the settings, {model}: {{checkpoint: ...}}."
     )
 
 
@@ -145,7 +132,7 @@ def load_weights(model: nn.Module, path: Path, name: str) -> str:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(
             f"{path} does not hold weights of the SAM model {name!r}: {'; '.join(problems[:3])}{more}. "
-            f"Set sam_model to the model that the file is of, or give another file. {how_to_get(name)}"
+            f"Name the model that the file is of in sam: {{models: [...]}}, or give another file. {how_to_get(name)}"
         )
     model.load_state_dict(state)
     return digest(state)

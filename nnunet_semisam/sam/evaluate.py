@@ -1,9 +1,9 @@
 """How well a SAM follows prompts that come from the ground truth, beside what needs no SAM at all.
 
-Every slice and class is asked for with one prompt set about the whole class in the slice; answers are put together
-and compared per volume. Three controls are reported beside the SAM: the ellipse that fills the box; the degraded ground
-truth that serves as mask prompt, by itself; and the SAM asked with all prompts about a blank image, because a model
-that merges box and mask well can score high without ever looking.
+Every class is prompted once in every slice that shows it; the masks of a volume are put together and compared with the
+label. Three controls are reported beside the SAM: the ellipse that fills the box; the degraded ground truth that serves
+as mask prompt, by itself; and the SAM with all prompts on a blank image, because a model that merges box and mask well
+can score high without using the image.
 Shapes in this file: ``N`` slices, ``C`` channels, ``H, W`` of a slice, ``M`` prompts.
 """
 
@@ -28,11 +28,11 @@ POINTS = (3, 2)  # foreground and background points of a prompt
 SEVERITY = 0.5  # of the degraded mask, see degraded_logits
 
 
-def prompts_from_truth(masks: Tensor, generator: Generator) -> PromptBatch:
-    """Return prompts of all kinds for true masks.
+def prompts_from_masks(masks: Tensor, generator: Generator) -> PromptBatch:
+    """Return prompts of all kinds for ground-truth masks.
 
     Args:
-        masks: ``(M, H, W)``, bool, none empty; prompt ``i`` is about image ``i``.
+        masks: ``(M, H, W)``, bool, none empty; prompt ``i`` belongs to image ``i``.
         generator: Source of randomness for points and for the degraded mask; boxes are tight.
     """
     boxes, index = tight_boxes(masks), torch.arange(len(masks))
@@ -43,14 +43,14 @@ def prompts_from_truth(masks: Tensor, generator: Generator) -> PromptBatch:
 
 def keep_kinds(prompts: PromptBatch, kind: str) -> PromptBatch:
     """Return the prompts with only the kinds that ``kind`` names, joined by ``+``."""
-    asked = kind.split("+")
+    kept = kind.split("+")
     return PromptBatch(
         prompts.image,
         prompts.label,
-        prompts.boxes if "box" in asked else None,
-        prompts.points if "points" in asked else None,
-        prompts.point_labels if "points" in asked else None,
-        prompts.mask_logits if "mask" in asked else None,
+        prompts.boxes if "box" in kept else None,
+        prompts.points if "points" in kept else None,
+        prompts.point_labels if "points" in kept else None,
+        prompts.mask_logits if "mask" in kept else None,
     )
 
 
@@ -65,7 +65,7 @@ def ellipses(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
     return rows[:, :, None] + columns[:, None, :] <= 1
 
 
-def answers_for_class(
+def predictions_for_class(
     backend: SAMBackend,
     embeddings: tuple[Embedding, Embedding],
     slices: Tensor,
@@ -73,26 +73,27 @@ def answers_for_class(
     generator: Generator,
     kinds: Sequence[str] = KINDS,
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield each kind's name, controls included, and the answered masks ``(M, H, W)``, bool.
+    """Yield each kind's name, controls included, and the predicted masks ``(M, H, W)``, bool.
 
     Args:
         backend: A 2D SAM.
         embeddings: Encoded slices, and one encoded slice with nothing in it.
         slices: Which of the slices the masks lie in, ``(M,)``, int64.
-        masks: True masks ``(M, H, W)``, bool, none empty.
+        masks: Ground-truth masks ``(M, H, W)``, bool, none empty.
         generator: Source of randomness of the prompts.
-        kinds: Kinds to ask with.
+        kinds: Kinds of prompts to use.
     """
-    prompts = replace(prompts_from_truth(masks, generator), image=slices)
+    prompts = replace(prompts_from_masks(masks, generator), image=slices)
     yield CONTROLS[0], ellipses(prompts.boxes, (masks.shape[1], masks.shape[2]))
     yield CONTROLS[1], prompts.mask_logits > 0
     embedding, blank = embeddings
     for kind in kinds:
         yield kind, backend.decode(embedding, keep_kinds(prompts, kind)).logits.cpu() > 0
-    unseen = replace(keep_kinds(prompts, kinds[-1]), image=torch.zeros_like(slices))
-    yield f"{kinds[-1]}, {BLANK}", backend.decode(blank, unseen).logits.cpu() > 0
+    blank_prompts = replace(keep_kinds(prompts, kinds[-1]), image=torch.zeros_like(slices))
+    yield f"{kinds[-1]}, {BLANK}", backend.decode(blank, blank_prompts).logits.cpu() > 0
 
 
+@torch.no_grad()
 def evaluate_volume(
     backend: SAMBackend,
     images: NDArray[np.float32],
@@ -107,28 +108,28 @@ def evaluate_volume(
         backend: A 2D SAM.
         images: Slices, ``(N, C, H, W)``, any intensity unit.
         labels: ``(N, H, W)``.
-        classes: Labels to ask for.
+        classes: Labels to prompt for.
         seed: Seed of the prompts.
-        kinds: Kinds to ask with; the controls are always added, the blank image with the last kind.
+        kinds: Kinds of prompts to use; the controls are always added, the blank image with the last kind.
 
     Returns:
         ``{(kind, class): Dice}``, Dice in [0, 1] over all voxels of the volume.
     """
-    truth, classes = torch.from_numpy(np.ascontiguousarray(labels)), list(classes)
-    used = torch.stack([(truth == label).flatten(1).any(1) for label in classes]).any(0)
+    label_map, classes = torch.from_numpy(np.ascontiguousarray(labels)), list(classes)
+    used = torch.stack([(label_map == label).flatten(1).any(1) for label in classes]).any(0)
     scores: dict[tuple[str, int], float] = {}
     if not used.any():
         return scores
-    truth = truth[used]
+    label_map = label_map[used]
     shown = torch.from_numpy(np.ascontiguousarray(images))[used].float()
     embeddings = backend.encode(shown), backend.encode(torch.zeros_like(shown[:1]))
     for label in classes:
-        slices = (truth == label).flatten(1).any(1).nonzero()[:, 0]
+        slices = (label_map == label).flatten(1).any(1).nonzero()[:, 0]
         if len(slices) == 0:
             continue
-        masks = truth[slices] == label
+        masks = label_map[slices] == label
         generator = Generator().manual_seed(seed + int(label))
-        for kind, guess in answers_for_class(backend, embeddings, slices, masks, generator, kinds):
+        for kind, guess in predictions_for_class(backend, embeddings, slices, masks, generator, kinds):
             scores[kind, label] = float(2 * (guess & masks).sum() / (guess.sum() + masks.sum()))
     return scores
 

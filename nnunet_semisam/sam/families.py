@@ -1,62 +1,114 @@
-"""Which SAM models there are, where their weights come from and under which licence. Standard library only."""
+"""The table of SAM models: where code and weights are, what they see, under which licence. Standard library only.
+
+A further SAM is one file with a function that builds its backend, and one row here.
+"""
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.sam.preprocessing import NANO, SEGMENT_ANYTHING, Preprocessing
+
 RELEASE = "https://dl.fbaipublicfiles.com/segment_anything"
+SEGMENT_ANYTHING_BACKEND = "nnunet_semisam.sam.segment_anything:load"
 
 
 @dataclass(frozen=True)
 class Family:
-    """One model that can be named in the setting ``sam_model``.
+    """One model that the setting ``sam: {models: [...]}`` can name.
 
     Attributes:
-        name: Name of the model.
-        file: File name of its weights.
+        name: Name of the model, and of its block of settings.
+        backend: ``module:function``; the function gets this row and :class:`BackendOptions` and returns a
+            :class:`~nnunet_semisam.sam.base.SAMBackend`.
+        network: ``module:function`` that returns the model with random weights, for the backend.
+        file: File name of the weights.
+        preprocessing: How the model wants its images; ``None`` for models that are not 2D.
         url: Where the weights are published; ``None`` if they are in this package.
         size: Size of the file in bytes.
         sha256: Hash of the file.
         licence: Licence of the weights.
         prompts: Kinds of prompts that the model was trained with.
+        lora_targets: Names of the layers that low-rank adapters are put on.
+
+    Example:
+        >>> family("vit_b").file
+        'sam_vit_b_01ec64.pth'
     """
 
     name: str
+    backend: str
+    network: str
     file: str
+    preprocessing: Preprocessing | None = None
     url: str | None = None
     size: int | None = None
     sha256: str | None = None
     licence: str = "Apache-2.0"
     prompts: tuple[str, ...] = ("box", "points", "mask")
+    lora_targets: tuple[str, ...] = ()
 
 
 # File names, addresses and licence: github.com/facebookresearch/segment-anything, README, "Model Checkpoints". The six
 # digits in a file name begin its MD5. SHA-256: as micro-sam publishes them (micro_sam/util.py); several other public
-# lists agree. No byte of these files was at hand when this was written.
-FAMILIES = {
-    family.name: family
-    for family in (
-        Family("nano", "nano_sam.pt"),
+# lists agree. The hashes were never compared with the files themselves.
+FAMILIES: dict[str, Family] = {
+    row.name: row
+    for row in (
         Family(
-            "vit_b",
-            "sam_vit_b_01ec64.pth",
-            f"{RELEASE}/sam_vit_b_01ec64.pth",
-            375_042_383,
-            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            name="nano",
+            backend=SEGMENT_ANYTHING_BACKEND,
+            network="nnunet_semisam.sam.nano.model:build_nano_sam",
+            file="nano_sam.pt",
+            preprocessing=NANO,
         ),
         Family(
-            "vit_l",
-            "sam_vit_l_0b3195.pth",
-            f"{RELEASE}/sam_vit_l_0b3195.pth",
-            1_249_524_607,
-            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            name="vit_b",
+            backend=SEGMENT_ANYTHING_BACKEND,
+            network="segment_anything:build_sam_vit_b",
+            file="sam_vit_b_01ec64.pth",
+            preprocessing=SEGMENT_ANYTHING,
+            url=f"{RELEASE}/sam_vit_b_01ec64.pth",
+            size=375_042_383,
+            sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            lora_targets=("qkv",),
         ),
         Family(
-            "vit_h",
-            "sam_vit_h_4b8939.pth",
-            f"{RELEASE}/sam_vit_h_4b8939.pth",
-            2_564_550_879,
-            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            name="vit_l",
+            backend=SEGMENT_ANYTHING_BACKEND,
+            network="segment_anything:build_sam_vit_l",
+            file="sam_vit_l_0b3195.pth",
+            preprocessing=SEGMENT_ANYTHING,
+            url=f"{RELEASE}/sam_vit_l_0b3195.pth",
+            size=1_249_524_607,
+            sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            lora_targets=("qkv",),
+        ),
+        Family(
+            name="vit_h",
+            backend=SEGMENT_ANYTHING_BACKEND,
+            network="segment_anything:build_sam_vit_h",
+            file="sam_vit_h_4b8939.pth",
+            preprocessing=SEGMENT_ANYTHING,
+            url=f"{RELEASE}/sam_vit_h_4b8939.pth",
+            size=2_564_550_879,
+            sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            lora_targets=("qkv",),
         ),
     )
 }
+
+
+def family(name: str) -> Family:
+    """Return the row of a model.
+
+    Raises:
+        UserError: If there is no such model; the closest name is offered.
+    """
+    if name not in FAMILIES:
+        close = difflib.get_close_matches(name, FAMILIES, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"Unknown SAM model {name!r}.{hint} Available: {', '.join(FAMILIES)}.")
+    return FAMILIES[name]

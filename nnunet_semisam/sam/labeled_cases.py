@@ -5,7 +5,6 @@ Shapes in this file: ``C`` channels, ``D0, D1, D2`` the axes of a volume as nnU-
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.json_files import read_object
+
+REMEDY = "Every nnU-Net data set has one: see nnU-Net's documentation/dataset_format.md."
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def find_dataset(dataset: str) -> Path:
 
 def class_names(folder: Path) -> dict[int, str]:
     """Return the name of every foreground label of a data set; regions are numbered, ``ignore`` left out."""
-    labels: dict[str, Any] = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    labels: dict[str, Any] = read_object(folder / "dataset.json", REMEDY)["labels"]
     names = {value: name for name, value in labels.items() if isinstance(value, int)}
     for value in (v for values in labels.values() if isinstance(values, list) for v in values):
         names.setdefault(int(value), f"label {value}")
@@ -84,7 +86,7 @@ def labeled_cases(folder: Path, most: int | None = None) -> Iterator[LabeledCase
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
     from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    description = read_object(folder / "dataset.json", REMEDY)
     cases = get_filenames_of_train_images_and_targets(str(folder), description)
     if not cases:
         raise UserError(f"{folder} holds no labeled case in imagesTr and labelsTr.")

@@ -1,111 +1,44 @@
-"""From nnU-Net's slices to a SAM's input frame, and back.
-
-A SAM's frame is a square: the image is resized so that its longest side fits and padded at the bottom and right.
-Shapes in this file: ``N`` images, ``C`` channels, ``H, W`` of the given image, ``S`` side of the frame in pixels.
-"""
+"""How a 2D SAM wants its images: data, not code. All 2D families differ only here. Standard library only."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-VERSION = 1  # part of every fingerprint: raise it whenever this file or a backend's geometry changes what a SAM sees
-PERCENTILES = (0.005, 0.995)
+# Part of every fingerprint: raise it whenever frame.py or a backend's geometry changes what a SAM sees.
+VERSION = 2
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Geometry between an image and the SAM's square input.
+class Preprocessing:
+    """From a grey slice to the input of a 2D SAM.
 
     Attributes:
-        image_shape: ``H, W``.
-        side: ``S``.
+        side: Side of the square input in pixels.
+        keep_aspect: Whether the longest side of the image fits the input and the rest is padded at the bottom and
+            right; else both sides are stretched to ``side``.
+        intensity: Rule that maps the image to [0, ``top``], see :data:`nnunet_semisam.sam.frame.INTENSITY_RULES`.
+        percentiles: Shares of the voxels below the lower and the upper end of the stretched range, in [0, 1]; for the
+            rule ``percentiles``.
+        top: Largest intensity after the rule.
+        mean: Subtracted from each channel of the input; its length is the number of channels.
+        std: Divides each channel of the input.
     """
 
-    image_shape: tuple[int, int]
     side: int
+    keep_aspect: bool = True
+    intensity: str = "percentiles"
+    percentiles: tuple[float, float] = (0.005, 0.995)
+    top: float = 255.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
 
-    @property
-    def resized(self) -> tuple[int, int]:
-        """Height and width of the image inside the frame; rounds as segment-anything's ``ResizeLongestSide``."""
-        scale = self.side / max(self.image_shape)
-        height, width = self.image_shape
-        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
-
-    def scale(self) -> Tensor:
-        """Return frame pixels per voxel along each axis, ``(2,)``."""
-        return torch.tensor([r / s for r, s in zip(self.resized, self.image_shape, strict=True)], dtype=torch.float32)
-
-    def points_to_frame(self, points: Tensor) -> Tensor:
-        """Convert voxel indices ``(..., 2)`` to SAM's ``x, y``.
-
-        The centre of voxel ``i`` lies at ``i + 0.5`` on the continuous axis. SAM's prompt encoder adds its own half
-        pixel to what it is given, so that is taken off again.
-        """
-        return ((points + 0.5) * self.scale().to(points) - 0.5).flip(-1)
-
-    def boxes_to_frame(self, boxes: Tensor) -> Tensor:
-        """Convert ``(M, 2, 2)``, first and one past the last voxel along each axis, to SAM's ``x0 y0 x1 y1``.
-
-        Edges are positions on the continuous axis already (a voxel spans ``[i, i + 1)``); the half pixel that SAM's
-        prompt encoder adds is taken off.
-        """
-        corners = boxes.transpose(1, 2) * self.scale().to(boxes) - 0.5  # (M, first or last, axis)
-        return corners.flip(-1).flatten(1)
-
-    def masks_to_frame(self, logits: Tensor, low_side: int) -> Tensor:
-        """Convert mask logits ``(M, H, W)`` to SAM's low-resolution mask frame ``(M, 1, low_side, low_side)``.
-
-        The padding is as surely outside as the surest voxel of the guess that is outside.
-        """
-        height, width = (max(1, round(r * low_side / self.side)) for r in self.resized)
-        inside = F.interpolate(
-            logits[:, None].float(), (height, width), mode="bilinear", align_corners=False, antialias=True
-        )
-        floor = inside.amin((1, 2, 3), keepdim=True).clamp_max(0)
-        frame = floor.expand(-1, 1, low_side, low_side).clone()
-        frame[:, :, :height, :width] = inside
-        return frame
-
-    def logits_to_image(self, low_logits: Tensor) -> Tensor:
-        """Convert low-resolution logits ``(M, low, low)`` to the image's grid, ``(M, H, W)``, as segment-anything."""
-        full = F.interpolate(low_logits[:, None], (self.side, self.side), mode="bilinear", align_corners=False)
-        height, width = self.resized
-        inside = full[:, :, :height, :width]
-        return F.interpolate(inside, self.image_shape, mode="bilinear", align_corners=False)[:, 0]
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for fingerprints."""
+        return dataclasses.asdict(self) | {"version": VERSION}
 
 
-def rescale_intensity(images: Tensor) -> Tensor:
-    """Stretch each image between robust percentiles to [0, 255].
-
-    Args:
-        images: ``(N, H, W)``, float, any unit.
-
-    Returns:
-        ``(N, H, W)``, float32; a constant image becomes 0.
-    """
-    flat = images.float().flatten(1)
-    count = flat.shape[1]
-    low, high = (flat.kthvalue(min(count, 1 + round(p * (count - 1))), dim=1).values for p in PERCENTILES)
-    span = (high - low)[:, None, None]
-    scaled = (images.float() - low[:, None, None]) / torch.where(span > 0, span, torch.ones_like(span))
-    return torch.where(span > 0, scaled.clamp(0, 1) * 255, torch.zeros_like(scaled))
-
-
-def to_frame(images: Tensor, frame: Frame) -> Tensor:
-    """Rescale and resize grey images, not yet padded.
-
-    Args:
-        images: ``(N, H, W)``, float, any unit.
-        frame: Where they go.
-
-    Returns:
-        ``(N, 1, h, w)`` with ``h, w = frame.resized``, float32, in [0, 255].
-    """
-    scaled = rescale_intensity(images)[:, None]
-    if frame.resized == frame.image_shape:
-        return scaled
-    return F.interpolate(scaled, frame.resized, mode="bilinear", align_corners=False, antialias=True).clamp(0, 255)
+# ImageNet's mean and standard deviation in 0..255, as in segment_anything/build_sam.py.
+SEGMENT_ANYTHING = Preprocessing(side=1024, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+NANO = Preprocessing(side=224, mean=(127.5,), std=(63.75,))

@@ -9,54 +9,76 @@ candidate masks as in ``SamPredictor`` of https://github.com/facebookresearch/se
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from nnunet_semisam.sam.base import BACKENDS, Embedding, MaskPrediction, PromptBatch, SAMBackend
+from nnunet_semisam.io.hashes import sha256_of_json
+from nnunet_semisam.sam import BATCH_SIZE, BackendOptions, named
+from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
 from nnunet_semisam.sam.checkpoints import find_weights, load_weights
+from nnunet_semisam.sam.families import Family
+from nnunet_semisam.sam.frame import Frame, to_input
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
-from nnunet_semisam.sam.preprocessing import VERSION, Frame, to_frame
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.sam.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
 FEATURES = "image_embedding"
+ALL_KINDS = frozenset({"box", "points", "mask"})
 
 
 class SegmentAnythingBackend(SAMBackend):
     """Any model of segment-anything's class ``Sam``.
 
-    Several channels are averaged; intensities are stretched between robust percentiles to 0..255, slice by slice.
-    A prompt of a single point is answered by the best of the three candidate masks (by the model's own estimate of
-    IoU), every other prompt by the one mask meant for unambiguous prompts, as segment-anything advises.
+    Several channels are averaged; intensities are rescaled slice by slice. A prompt of a single point is answered by
+    the best of the three candidate masks (by the model's own estimate of IoU), every other prompt by the one mask meant
+    for unambiguous prompts, as segment-anything advises.
 
     Args:
         sam: The model, with weights.
         device: Where it runs.
-        fingerprint: Identifies the weights; the preprocessing's version is added.
+        preprocessing: How it wants its images; ``side`` is that of the model.
+        weights: Digest of the weights, part of the fingerprint.
         batch_size: Images that are encoded, and quarters of prompts that are decoded, at once.
         cpu_bfloat16: Whether encoder and decoder run in bfloat16 on a CPU, too; on CUDA they always do. The prompt
             encoder never does: eight bits of mantissa would lose the position of a point.
+        prompt_kinds: Kinds of prompts that the model was trained with.
+        lora_targets: Names of the layers that low-rank adapters are put on.
+
+    Raises:
+        ValueError: If the preprocessing's side is not the model's.
     """
 
     def __init__(
-        self, sam: Sam, device: torch.device, fingerprint: str, batch_size: int = 16, cpu_bfloat16: bool = False
+        self,
+        sam: Sam,
+        device: torch.device,
+        preprocessing: Preprocessing,
+        weights: str,
+        *,
+        batch_size: int = BATCH_SIZE,
+        cpu_bfloat16: bool = False,
+        prompt_kinds: frozenset[str] = ALL_KINDS,
+        lora_targets: tuple[str, ...] = (),
     ) -> None:
-        self.sam = sam.to(device).eval().requires_grad_(False)
-        self.device = device
+        if preprocessing.side != int(sam.image_encoder.img_size):
+            raise ValueError(
+                f"The model takes images of {sam.image_encoder.img_size} pixels, the preprocessing makes "
+                f"{preprocessing.side}; they must be equal."
+            )
+        self.spatial_dims = 2
+        self.prompt_kinds, self.lora_targets = prompt_kinds, lora_targets
+        self.module = self.sam = sam.to(device).eval()
+        self.device, self.preprocessing, self.batch_size = device, preprocessing, batch_size
         self.bfloat16 = device.type == "cuda" or (cpu_bfloat16 and device.type == "cpu")
-        self.batch_size = batch_size
-        self.side = int(sam.image_encoder.img_size)
-        self.fingerprint = hashlib.sha256(f"{fingerprint} preprocessing {VERSION} {self.side}".encode()).hexdigest()
+        self.fingerprint = sha256_of_json(
+            {"weights": weights, "preprocessing": preprocessing.to_dict(), "bfloat16": self.bfloat16}
+        )
 
-    @torch.no_grad()
     def encode(self, images: Tensor) -> Embedding:
         """Encode images; see :meth:`SAMBackend.encode`.
 
@@ -69,21 +91,19 @@ class SegmentAnythingBackend(SAMBackend):
         if images.ndim != 4 or len(images) == 0:
             raise ValueError(f"Images must be (N, C, H, W) with N >= 1, got {tuple(images.shape)}: give slices.")
         shape = (images.shape[2], images.shape[3])
-        parts = [self._encode_chunk(chunk, Frame(shape, self.side)) for chunk in images.split(self.batch_size)]
+        parts = [self._encode_chunk(chunk, self._frame(shape)) for chunk in images.split(self.batch_size)]
         return Embedding({FEATURES: torch.cat(parts)}, shape)
 
     def _encode_chunk(self, images: Tensor, frame: Frame) -> Tensor:
-        grey = to_frame(images.to(self.device).float().mean(1), frame)
-        normalised = (grey - self.sam.pixel_mean) / self.sam.pixel_std  # broadcasts to the model's channels
-        padding = (0, self.side - normalised.shape[3], 0, self.side - normalised.shape[2])
+        grey = images.to(self.device).float().mean(1)
+        inputs = to_input(grey, frame, self.preprocessing)
         with self._autocast():
-            return self.sam.image_encoder(F.pad(normalised, padding)).float()
+            return self.sam.image_encoder(inputs).float()
 
-    @torch.no_grad()
     def decode(self, embedding: Embedding, prompts: PromptBatch) -> MaskPrediction:
-        """Answer prompts about any of the encoded images; see :meth:`SAMBackend.decode`."""
-        self._check(embedding, prompts)
-        frame = Frame((embedding.image_shape[0], embedding.image_shape[1]), self.side)
+        """Predict a mask for prompts about any of the encoded images; see :meth:`SAMBackend.decode`."""
+        check_prompts(embedding, prompts, self.prompt_kinds)
+        frame = self._frame((embedding.image_shape[0], embedding.image_shape[1]))
         features = embedding.features[FEATURES]
         logits, quality = [], []
         for start in range(0, len(prompts), 4 * self.batch_size):
@@ -115,55 +135,22 @@ class SegmentAnythingBackend(SAMBackend):
     def _autocast(self) -> AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
-    def _check(self, embedding: Embedding, prompts: PromptBatch) -> None:
-        if len(prompts) == 0:
-            raise ValueError("No prompt was given; decode needs at least one.")
-        if prompts.boxes is None and prompts.points is None and prompts.mask_logits is None:
-            raise ValueError("The prompts have neither box nor points nor mask; give at least one kind.")
-        if (prompts.points is None) != (prompts.point_labels is None):
-            raise ValueError("Points and point labels belong together; one of them is missing.")
-        low, high = int(prompts.image.min()), int(prompts.image.max())
-        if low < 0 or high >= len(embedding):
-            raise ValueError(f"Prompts ask about images {low} to {high}, but {len(embedding)} were encoded.")
-        if prompts.mask_logits is not None and tuple(prompts.mask_logits.shape[1:]) != tuple(embedding.image_shape):
-            got, wanted = tuple(prompts.mask_logits.shape[1:]), tuple(embedding.image_shape)
-            raise ValueError(f"Mask prompts are {got} voxels, the images {wanted}; they must be equal.")
+    def _frame(self, shape: tuple[int, int]) -> Frame:
+        return Frame(shape, self.preprocessing.side, self.preprocessing.keep_aspect)
 
 
-def _build(name: str, make: Callable[[], Sam], config: SemiSAMConfig, device: torch.device) -> SegmentAnythingBackend:
-    path = find_weights(name, config.sam_checkpoint)
-    sam = make()
-    fingerprint = load_weights(sam, path, name)
-    return SegmentAnythingBackend(sam, device, fingerprint, config.sam_batch_size, config.cpu_bfloat16)
-
-
-@BACKENDS.register("nano")
-def build_nano(config: SemiSAMConfig, device: torch.device) -> SegmentAnythingBackend:
-    """Return the nano SAM of this package, or one that ``sam pretrain`` made; see ``build_backend``."""
-    from nnunet_semisam.sam.nano.model import build_nano_sam
-
-    return _build("nano", build_nano_sam, config, device)
-
-
-@BACKENDS.register("vit_b")
-def build_vit_b(config: SemiSAMConfig, device: torch.device) -> SegmentAnythingBackend:
-    """Return SAM with its base encoder; see ``build_backend``."""
-    from segment_anything import build_sam_vit_b
-
-    return _build("vit_b", build_sam_vit_b, config, device)
-
-
-@BACKENDS.register("vit_l")
-def build_vit_l(config: SemiSAMConfig, device: torch.device) -> SegmentAnythingBackend:
-    """Return SAM with its large encoder; see ``build_backend``."""
-    from segment_anything import build_sam_vit_l
-
-    return _build("vit_l", build_sam_vit_l, config, device)
-
-
-@BACKENDS.register("vit_h")
-def build_vit_h(config: SemiSAMConfig, device: torch.device) -> SegmentAnythingBackend:
-    """Return SAM with its huge encoder; see ``build_backend``."""
-    from segment_anything import build_sam_vit_h
-
-    return _build("vit_h", build_sam_vit_h, config, device)
+def load(family: Family, options: BackendOptions) -> SegmentAnythingBackend:
+    """Return a model of segment-anything's class ``Sam`` with its weights; see ``build_backend``."""
+    path = find_weights(family.name, options.checkpoint)
+    sam = named(family.network)()
+    weights = load_weights(sam, path, family.name)
+    return SegmentAnythingBackend(
+        sam,
+        options.device,
+        family.preprocessing,
+        weights,
+        batch_size=options.batch_size,
+        cpu_bfloat16=options.cpu_bfloat16,
+        prompt_kinds=frozenset(family.prompts),
+        lora_targets=family.lora_targets,
+    )

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
+from nnunet_semisam.generalists.embedding_cache import EmbeddingCache, EmbeddingFolder
 from nnunet_semisam.sam.base import Embedding
 
 
@@ -16,16 +16,20 @@ def embedding(seed: int = 0) -> Embedding:
     return Embedding(features, (40, 60))
 
 
+def folder_in(root, limit_gb=1.0, data="plans_2d", fingerprint="abc", view="slices0", channel=0) -> EmbeddingFolder:
+    return EmbeddingCache(root, data, limit_gb).of(fingerprint, view, channel)
+
+
 @pytest.fixture
-def cache(tmp_path) -> EmbeddingCache:
-    return EmbeddingCache(tmp_path, "plans_2d", "abc", 1.0)
+def cache(tmp_path) -> EmbeddingFolder:
+    return folder_in(tmp_path)
 
 
 def never() -> Embedding:
     raise AssertionError("must be cached")
 
 
-def file_of(cache: EmbeddingCache, case: str):
+def file_of(cache: EmbeddingFolder, case: str):
     return cache.folder / f"{case}.npz"
 
 
@@ -40,12 +44,12 @@ def test_first_and_later_uses_agree_bit_for_bit(cache):
     assert (cache.hits, cache.misses) == (1, 1)
 
 
-def test_another_image_model_or_configuration_is_encoded_again(cache, tmp_path):
+def test_another_image_model_configuration_view_or_channel_is_encoded_again(cache, tmp_path):
     cache.get("a", "1", embedding)
     cache.get("a", "2", embedding)
     assert cache.misses == 2
-    for data_identifier, fingerprint in (("plans_2d", "other"), ("plans_3d", "abc")):
-        other = EmbeddingCache(tmp_path, data_identifier, fingerprint, 1.0)
+    for change in ({"fingerprint": "other"}, {"data": "plans_3d"}, {"view": "slices1"}, {"channel": 1}):
+        other = folder_in(tmp_path, **change)
         other.get("a", "2", embedding)
         assert other.misses == 1
 
@@ -63,34 +67,61 @@ def test_a_corrupt_file_is_encoded_again_with_a_warning(cache, caplog, damage):
     cache.get("a", "1", never)
 
 
-def test_the_least_recently_used_go_first(tmp_path):
-    cache = EmbeddingCache(tmp_path, "plans_2d", "abc", 1.0)
+def size_of_one(root) -> int:
+    folder = folder_in(root / "measure")
+    folder.get("a", "1", embedding)
+    return file_of(folder, "a").stat().st_size
+
+
+def test_a_full_cache_keeps_what_it_has_so_that_a_cyclic_scan_still_finds_it(tmp_path, caplog):
+    limit = 8.9 * size_of_one(tmp_path) / 1e9  # room for 8 of 10 cases
+    cache = folder_in(tmp_path / "cache", limit)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            before = cache.hits
+            for case in range(10):
+                cache.get(f"case_{case}", "1", embedding)
+            total = sum(file.stat().st_size for file in (tmp_path / "cache").rglob("*") if file.is_file())
+            assert total <= 1e9 * limit
+    assert cache.hits - before == 8
+    assert caplog.text.count("is full") == 1
+
+
+def test_entries_that_nobody_uses_make_room_the_least_recently_used_first(tmp_path):
+    limit = 3.9 * size_of_one(tmp_path) / 1e9
+    old = folder_in(tmp_path / "cache", limit, fingerprint="old")
     for i, case in enumerate("abc"):
-        cache.get(case, "1", embedding)
-        os.utime(file_of(cache, case), (1000 + i, 1000 + i))
-    cache.get("a", "1", never)  # now b is the oldest
-    size = file_of(cache, "a").stat().st_size
-    small = EmbeddingCache(tmp_path, "plans_2d", "abc", 3.5 * size / 1e9)
-    small.get("d", "1", embedding)
-    assert sorted(file.stem for file in small.folder.iterdir()) == ["a", "c", "d"]
+        old.get(case, "1", embedding)
+        os.utime(file_of(old, case), (1000 + i, 1000 + i))
+    old.get("a", "1", never)  # now it is used: another training may be at it
+    new = folder_in(tmp_path / "cache", limit, fingerprint="new")
+    for case in "abcd":
+        new.get(case, "1", embedding)
+    assert [file_of(old, case).exists() for case in "abc"] == [True, False, False]
+    assert [file_of(new, case).exists() for case in "abcd"] == [True, True, False, False]
 
 
-def test_the_limit_is_about_all_models_together(tmp_path):
-    old = EmbeddingCache(tmp_path, "plans_2d", "old", 1.0)
-    old.get("a", "1", embedding)
-    size = file_of(old, "a").stat().st_size
-    os.utime(file_of(old, "a"), (1000, 1000))
-    new = EmbeddingCache(tmp_path, "plans_2d", "new", 1.5 * size / 1e9)
-    new.get("a", "1", embedding)
-    assert not file_of(old, "a").exists()
-    assert file_of(new, "a").exists()
+def test_generalists_of_one_training_do_not_evict_each_other(tmp_path):
+    cache = EmbeddingCache(tmp_path / "cache", "plans_2d", 1.9 * size_of_one(tmp_path) / 1e9)
+    first, second = cache.of("one", "slices0", 0), cache.of("two", "slices0", 0)
+    first.get("a", "1", embedding)
+    os.utime(file_of(first, "a"), (1000, 1000))
+    second.get("a", "1", embedding)
+    assert (file_of(first, "a").exists(), file_of(second, "a").exists()) == (True, False)
+
+
+def test_an_entry_of_other_images_gives_its_place_to_the_new_one(tmp_path):
+    cache = folder_in(tmp_path / "cache", 1.9 * size_of_one(tmp_path) / 1e9)
+    cache.get("a", "1", embedding)
+    cache.get("a", "2", embedding)
+    cache.get("a", "2", never)
 
 
 def test_without_space_nothing_is_kept_and_the_bits_are_the_same(cache, tmp_path):
     expected = cache.get("a", "1", embedding)
-    none = EmbeddingCache(tmp_path / "none", "plans_2d", "abc", 0.0)
+    none = folder_in(tmp_path / "none", 0.0)
     assert torch.equal(none.get("a", "1", embedding).features["low"], expected.features["low"])
-    assert not none.root.exists()
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_kill_while_writing_leaves_no_file(cache, monkeypatch):

@@ -12,7 +12,7 @@ LABELS = [4, 7]
 
 @pytest.fixture(params=PROMPTS.names())
 def strategy(request):
-    return PROMPTS.get(request.param)
+    return PROMPTS.get(request.param)()
 
 
 @pytest.fixture(params=[(30, 50), (12, 30, 50)], ids=["2d", "3d"])
@@ -26,9 +26,13 @@ def probs(request) -> torch.Tensor:
     return probs
 
 
-def test_one_prompt_set_per_component_in_the_order_of_the_components(strategy, probs):
-    prompts = strategy(probs, LABELS)
-    components = find_components(probs)
+def prompts_for(strategy, probs, labels=LABELS):
+    return strategy(find_components(probs, overlapping=False), probs.shape[2:], labels)
+
+
+def test_one_prompt_per_component_in_the_order_of_the_components(strategy, probs):
+    prompts = prompts_for(strategy, probs)
+    components = find_components(probs, overlapping=False)
     assert prompts.image.tolist() == [0, 1, 1]
     assert prompts.label.tolist() == [4, 7, 7]
     assert [(c.image, LABELS[c.channel]) for c in components] == list(
@@ -37,9 +41,9 @@ def test_one_prompt_set_per_component_in_the_order_of_the_components(strategy, p
     assert components[1].voxels > components[2].voxels, "large components come first"
 
 
-def test_every_kind_speaks_of_its_own_component(strategy, probs):
-    prompts = strategy(probs, LABELS)
-    for m, component in enumerate(find_components(probs)):
+def test_every_kind_belongs_to_its_own_component(strategy, probs):
+    prompts = prompts_for(strategy, probs)
+    for m, component in enumerate(find_components(probs, overlapping=False)):
         inside = torch.zeros(probs.shape[2:], dtype=torch.bool)
         inside[component.window] = torch.from_numpy(component.inside)
         if prompts.boxes is not None:
@@ -56,7 +60,7 @@ def test_every_kind_speaks_of_its_own_component(strategy, probs):
 
 
 def test_shapes_and_types_are_those_of_a_prompt_batch(strategy, probs):
-    prompts = strategy(probs, LABELS)
+    prompts = prompts_for(strategy, probs)
     axes = probs.ndim - 2
     assert prompts.image.dtype == prompts.label.dtype == torch.int64
     if prompts.boxes is not None:
@@ -70,18 +74,18 @@ def test_shapes_and_types_are_those_of_a_prompt_batch(strategy, probs):
         assert prompts.mask_logits.isfinite().all()
 
 
-def test_asks_nothing_where_the_network_sees_nothing_and_still_names_its_kinds(strategy, probs):
-    some, none = strategy(probs, LABELS), strategy(torch.full_like(probs, 0.01), LABELS)
+def test_no_prompts_where_the_specialist_sees_nothing_and_kinds_are_named_all_the_same(strategy, probs):
+    some, none = prompts_for(strategy, probs), prompts_for(strategy, torch.full_like(probs, 0.01))
     assert len(none) == 0
-    assert {k for k, v in vars(none).items() if v is None} == {k for k, v in vars(some).items() if v is None}
+    assert none.kinds == some.kinds == strategy.kinds
 
 
-def test_same_opinion_same_prompts(strategy, probs):
-    first, second = strategy(probs.clone(), LABELS), strategy(probs.clone(), LABELS)
+def test_same_components_same_prompts(strategy, probs):
+    first, second = prompts_for(strategy, probs.clone()), prompts_for(strategy, probs.clone())
     for name, value in vars(first).items():
         assert value is None or torch.equal(value, getattr(second, name))
 
 
 def test_refuses_labels_that_do_not_fit_the_channels(strategy, probs):
     with pytest.raises(ValueError, match="needs a label"):
-        strategy(probs, [1])
+        prompts_for(strategy, probs, [1])

@@ -1,12 +1,20 @@
-"""Two witnesses, one label: every row of the trust table, by hand."""
+"""Specialist and generalist, one label: every row of the table of confidence, by hand."""
 
 import numpy as np
 import pytest
 from tiny_world import classes, regions
 
-from nnunet_semisam.generalists.prediction import SAMOpinion
-from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
-from nnunet_semisam.pseudo_labels.fusion import COLLAPSED, ONE_WITNESS, STRAY, SAMWeights, fuse
+from nnunet_semisam.generalists.base import CasePrediction
+from nnunet_semisam.generalists.weights import GeneralistWeights
+from nnunet_semisam.pseudo_labels import fusion
+from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior
+from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusionSettings
+
+DEFAULT = FusionSettings()
+
+
+def fuse(specialist, prediction, labels, weights, settings=DEFAULT, priors=CasePriors()):  # noqa: B008  frozen
+    return fusion.fuse(specialist, prediction, labels, weights, settings, priors)
 
 
 def softmax(*foreground: float) -> np.ndarray:
@@ -14,132 +22,134 @@ def softmax(*foreground: float) -> np.ndarray:
     return np.array([1 - sum(foreground), *foreground], dtype=np.float32).reshape(-1, 1, 1)
 
 
-def says(*probs: float, reliability: float = 1.0, asked: bool = True, collapsed: bool = False) -> SAMOpinion:
+def says(*probs: float, reliability: float = 1.0, predicted: bool = True, rejected: bool = False) -> CasePrediction:
     sam = np.array(probs, dtype=np.float32).reshape(-1, 1, 1)
-    return SAMOpinion(
-        sam, np.full_like(sam, reliability), np.full(sam.shape, asked), np.full(sam.shape, collapsed, dtype=bool)
+    return CasePrediction(
+        sam, np.full_like(sam, reliability), np.full(sam.shape, predicted), np.full(sam.shape, rejected, dtype=bool)
     )
 
 
 def of_voxel(fused) -> tuple[int, float]:
-    return int(fused.label[0, 0]), pytest.approx(float(fused.trust[0, 0]), abs=1e-5)
+    return int(fused.label[0, 0]), pytest.approx(float(fused.confidence[0, 0]), abs=1e-5)
 
 
 NEVER = (0.0, 0.0)
-HALF = SAMWeights((0.5,), (NEVER,))
+HALF = GeneralistWeights((0.5,), (NEVER,))
 
 
-def test_agreement_is_trusted_by_its_degree():
+def test_agreement_gives_confidence_by_its_degree():
     fused = fuse(softmax(0.8), says(0.9), classes(), HALF)
     assert of_voxel(fused) == (1, 1 - 0.1)
 
 
-def test_the_sams_reliability_scales_trust():
+def test_the_generalists_reliability_scales_confidence():
     assert of_voxel(fuse(softmax(0.8), says(0.9, reliability=0.5), classes(), HALF)) == (1, 0.45)
 
 
-def test_unmeasured_disagreement_is_hardly_trusted():
+def test_unmeasured_disagreement_gives_little_confidence():
     assert of_voxel(fuse(softmax(0.1), says(0.7), classes(), HALF)) == (0, 1 - 0.6)
 
 
-def test_measured_accuracy_lifts_trust_in_disagreement():
-    sure = SAMWeights((1.0,), ((0.9, 0.6),))
+def test_measured_accuracy_lifts_confidence_in_disagreement():
+    sure = GeneralistWeights((1.0,), ((0.9, 0.6),))
     assert of_voxel(fuse(softmax(0.1), says(0.9), classes(), sure)) == (1, 0.2 + 0.8 * 0.9)
     assert of_voxel(fuse(softmax(0.9), says(0.1), classes(), sure)) == (0, 0.2 + 0.8 * 0.6)
 
 
-def test_a_class_that_is_off_keeps_the_networks_opinion_with_the_trust_of_one_witness():
-    off = SAMWeights((0.0,), (NEVER,))
-    assert of_voxel(fuse(softmax(0.9), says(0.0), classes(), off)) == (1, ONE_WITNESS * 0.8)
-    assert of_voxel(fuse(softmax(0.1), says(1.0), classes(), off)) == (0, ONE_WITNESS * 0.8)
+def test_an_inactive_class_keeps_the_specialists_prediction_with_network_only_confidence():
+    off = GeneralistWeights((0.0,), (NEVER,))
+    assert of_voxel(fuse(softmax(0.9), says(0.0), classes(), off)) == (1, DEFAULT.network_only * 0.8)
+    assert of_voxel(fuse(softmax(0.1), says(1.0), classes(), off)) == (0, DEFAULT.network_only * 0.8)
 
 
-def test_a_collapsed_answer_falls_back_to_the_network_with_low_trust():
-    fused = fuse(softmax(0.9), says(0.0, asked=False, collapsed=True), classes(), HALF)
-    assert of_voxel(fused) == (1, COLLAPSED * 0.8)
+def test_a_rejected_mask_falls_back_to_the_specialist_with_low_confidence():
+    fused = fuse(softmax(0.9), says(0.0, predicted=False, rejected=True), classes(), HALF)
+    assert of_voxel(fused) == (1, DEFAULT.rejected * 0.8)
 
 
-def test_where_nobody_was_asked_background_is_trusted_and_foreground_is_not():
-    assert of_voxel(fuse(softmax(0.05), says(0.0, asked=False), classes(), HALF)) == (0, 0.9)
-    assert of_voxel(fuse(softmax(0.95), says(0.0, asked=False), classes(), HALF)) == (1, ONE_WITNESS * 0.9)
+def test_where_nothing_was_predicted_background_is_certain_and_foreground_is_not():
+    assert of_voxel(fuse(softmax(0.05), says(0.0, predicted=False), classes(), HALF)) == (0, 0.9)
+    assert of_voxel(fuse(softmax(0.95), says(0.0, predicted=False), classes(), HALF)) == (1, DEFAULT.network_only * 0.9)
 
 
 def test_background_is_only_as_sure_as_its_least_sure_class():
-    two = SAMWeights((0.5, 0.5), (NEVER, NEVER))
+    two = GeneralistWeights((0.5, 0.5), (NEVER, NEVER))
     assert of_voxel(fuse(softmax(0.0, 0.3), says(0.0, 0.0), classes(2), two)) == (0, 0.7)
 
 
 def test_doubt_about_another_class_does_not_touch_a_voxel_of_a_sure_one():
-    weights = SAMWeights((0.5, 0.0), (NEVER, NEVER))
+    weights = GeneralistWeights((0.5, 0.0), (NEVER, NEVER))
     assert of_voxel(fuse(softmax(0.95, 0.03), says(0.95, 0.0), classes(2), weights)) == (1, 1.0)
 
 
-def test_two_classes_that_claim_one_voxel_get_no_trust():
-    two = SAMWeights((1.0, 1.0), (NEVER, NEVER))
+def test_two_classes_in_one_voxel_get_no_confidence():
+    two = GeneralistWeights((1.0, 1.0), (NEVER, NEVER))
     assert of_voxel(fuse(softmax(0.5, 0.5), says(1.0, 1.0), classes(2), two)) == (1, 0.0)
 
 
-def test_a_class_that_claims_more_than_any_heart_shows_is_not_believed():
-    network = np.repeat(softmax(1.0), 4, axis=2)
-    opinion = SAMOpinion(*(np.repeat(a, 4, axis=2) for a in vars(says(1.0)).values()))
-    network[:, 0, 0] = (1, 0)
-    opinion.probs[:, 0, 0] = 0
-    fused = fuse(network, opinion, classes(), HALF, area_bounds=[(0.1, 0.25)], area_factor=2.0)
-    assert fused.trust[0].tolist() == [1.0, 0.0, 0.0, 0.0]  # claims 0.75, may claim 0.5
-    believed = fuse(network, opinion, classes(), HALF, area_bounds=[(0.1, 0.375)], area_factor=2.0)
-    assert believed.trust[0].tolist() == pytest.approx([1.0] * 4)  # exactly as much as it may
+def test_a_class_that_takes_more_than_any_heart_shows_gets_no_confidence():
+    specialist = np.repeat(softmax(1.0), 4, axis=2)
+    prediction = CasePrediction(*(np.repeat(a, 4, axis=2) for a in vars(says(1.0)).values()))
+    specialist[:, 0, 0] = (1, 0)
+    prediction.probs[:, 0, 0] = 0
+    fused = fuse(specialist, prediction, classes(), HALF, priors=CasePriors([(0.1, 0.25)]))
+    assert fused.confidence[0].tolist() == [1.0, 0.0, 0.0, 0.0]  # takes 0.75, may take 0.5
+    accepted = fuse(specialist, prediction, classes(), HALF, priors=CasePriors([(0.1, 0.375)]))
+    assert accepted.confidence[0].tolist() == pytest.approx([1.0] * 4)  # exactly as much as it may
 
 
-def test_a_class_that_claims_too_little_takes_trust_from_everything_else():
-    network = np.repeat(softmax(0.0), 4, axis=2)
-    opinion = SAMOpinion(*(np.repeat(a, 4, axis=2) for a in vars(says(0.0, asked=False)).values()))
-    missed = fuse(network, opinion, classes(), HALF, area_bounds=[(0.1, 0.25)])
-    assert not missed.trust.any()
-    optional = fuse(network, opinion, classes(), HALF, area_bounds=[(0.0, 0.25)])
-    assert optional.trust.min() == 1
+def test_a_class_that_takes_too_little_lowers_the_confidence_of_everything_else():
+    specialist = np.repeat(softmax(0.0), 4, axis=2)
+    prediction = CasePrediction(*(np.repeat(a, 4, axis=2) for a in vars(says(0.0, predicted=False)).values()))
+    missed = fuse(specialist, prediction, classes(), HALF, priors=CasePriors([(0.1, 0.25)]))
+    assert not missed.confidence.any()
+    optional = fuse(specialist, prediction, classes(), HALF, priors=CasePriors([(0.0, 0.25)]))
+    assert optional.confidence.min() == 1
 
 
-def test_an_island_of_what_is_one_piece_becomes_background_of_good_trust():
-    network = np.repeat(softmax(1.0), 5, axis=2)[:, None]  # (K, Z, Y, X) = (2, 1, 1, 5)
-    network[:, 0, 0, 3] = (1.0, 0.0)
-    opinion = SAMOpinion(*(np.repeat(a, 5, axis=2)[:, None] for a in vars(says(1.0)).values()))
-    opinion.probs[:, 0, 0, 3] = 0
-    fused = fuse(network, opinion, classes(), HALF, pieces=PiecePrior(True, (True,)))
+def test_a_spurious_component_becomes_background_of_good_confidence():
+    specialist = np.repeat(softmax(1.0), 5, axis=2)[:, None]  # (K, Z, Y, X) = (2, 1, 1, 5)
+    specialist[:, 0, 0, 3] = (1.0, 0.0)
+    prediction = CasePrediction(*(np.repeat(a, 5, axis=2)[:, None] for a in vars(says(1.0)).values()))
+    prediction.probs[:, 0, 0, 3] = 0
+    fused = fuse(
+        specialist, prediction, classes(), HALF, priors=CasePriors(connectivity=ConnectivityPrior(True, (True,)))
+    )
     assert fused.label[0, 0].tolist() == [1, 1, 1, 0, 0]
-    assert fused.trust[0, 0].tolist() == pytest.approx([1, 1, 1, 1, STRAY])
+    assert fused.confidence[0, 0].tolist() == pytest.approx([1, 1, 1, 1, DEFAULT.spurious_background])
 
 
 def test_regions_need_every_region_to_be_sure_and_follow_the_order_of_the_label_manager():
-    both = SAMWeights((0.5, 0.5), (NEVER, NEVER))
-    network = np.array([0.9, 0.2], dtype=np.float32).reshape(2, 1, 1)
-    assert of_voxel(fuse(network, says(0.9, 0.0), regions(), both)) == (1, 0.8)
+    both = GeneralistWeights((0.5, 0.5), (NEVER, NEVER))
+    specialist = np.array([0.9, 0.2], dtype=np.float32).reshape(2, 1, 1)
+    assert of_voxel(fuse(specialist, says(0.9, 0.0), regions(), both)) == (1, 0.8)
     core_only = np.array([0.1, 0.9], dtype=np.float32).reshape(2, 1, 1)
     assert of_voxel(fuse(core_only, says(0.1, 0.9), regions(), both)) == (2, 0.0)  # core outside of the whole
 
 
-def test_trust_is_finite_in_range_and_the_label_known_for_random_opinions():
+def test_confidence_is_finite_in_range_and_the_label_known_for_random_predictions():
     rng = np.random.default_rng(0)
-    for layout, outputs in ((classes(2), 3), (regions(), 2)):
-        network = rng.dirichlet(np.ones(outputs), size=(4, 5)).transpose(2, 0, 1).astype(np.float32)
-        opinion = SAMOpinion(*rng.random((2, 2, 4, 5), dtype=np.float32), *(rng.random((2, 2, 4, 5)) > 0.5))
-        weights = SAMWeights(tuple(rng.random(2)), tuple(rng.random((2, 2))))
-        fused = fuse(network, opinion, layout, weights, [(0.1, 0.2), (0.0, 0.0)])
+    for labels, outputs in ((classes(2), 3), (regions(), 2)):
+        specialist = rng.dirichlet(np.ones(outputs), size=(4, 5)).transpose(2, 0, 1).astype(np.float32)
+        prediction = CasePrediction(*rng.random((2, 2, 4, 5), dtype=np.float32), *(rng.random((2, 2, 4, 5)) > 0.5))
+        weights = GeneralistWeights(tuple(rng.random(2)), tuple(rng.random((2, 2))))
+        fused = fuse(specialist, prediction, labels, weights, priors=CasePriors([(0.1, 0.2), (0.0, 0.0)]))
         assert fused.label.dtype == np.int16
-        assert fused.trust.dtype == np.float32
-        assert fused.trust.min() >= 0
-        assert fused.trust.max() <= 1
+        assert fused.confidence.dtype == np.float32
+        assert fused.confidence.min() >= 0
+        assert fused.confidence.max() <= 1
         assert set(np.unique(fused.label)) <= {0, 1, 2}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": softmax(0.3, 0.3)}, "channels of network"),
-        ({"network": softmax(float("nan"))}, "diverged"),
-        ({"area_bounds": [(0, 1), (0, 1)]}, "area_bounds"),
-        ({"weights": SAMWeights((1.0, 1.0), (NEVER, NEVER))}, "weights"),
+        ({"specialist": softmax(0.3, 0.3)}, "channels of the specialist"),
+        ({"specialist": softmax(float("nan"))}, "diverged"),
+        ({"priors": CasePriors([(0, 1), (0, 1)])}, "area_bounds"),
+        ({"weights": GeneralistWeights((1.0, 1.0), (NEVER, NEVER))}, "weights"),
     ],
 )
 def test_refuses_what_does_not_fit(changes, message):
     with pytest.raises(ValueError, match=message):
-        fuse(**{"network": softmax(0.5), "opinion": says(0.5), "layout": classes(), "weights": HALF, **changes})
+        fuse(**{"specialist": softmax(0.5), "prediction": says(0.5), "labels": classes(), "weights": HALF, **changes})

@@ -1,4 +1,4 @@
-"""Pictures of what the stage did."""
+"""Pictures of cases of a round."""
 
 import matplotlib.image
 import numpy as np
@@ -7,7 +7,6 @@ import torch
 from tiny_world import ThresholdSAM, disc, regions
 
 from nnunet_semisam.pseudo_labels.preview import informative_slice
-from nnunet_semisam.settings.config import SemiSAMConfig
 
 
 def test_the_middle_of_the_slices_with_most_labels_is_shown():
@@ -19,10 +18,10 @@ def test_the_middle_of_the_slices_with_most_labels_is_shown():
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("sam_prompt", ["box_points_mask", "points"])
-def test_a_refresh_writes_a_picture_of_the_first_cases_only(make_stage, tmp_path, dims, sam_prompt):
-    config = SemiSAMConfig(sam_prompt=sam_prompt, sam_preview_cases=1)
-    stage = make_stage(ThresholdSAM(spatial_dims=dims), config, preview_folder=tmp_path / "previews")
+@pytest.mark.parametrize("prompt", ["box_points_mask", "points"])
+def test_a_refresh_writes_a_picture_of_the_first_cases_only(make_stage, tmp_path, dims, prompt):
+    backend, previews = ThresholdSAM(spatial_dims=dims), tmp_path / "previews"
+    stage = make_stage(backend, nano={"prompt": prompt}, sam={"preview_cases": 1}, previews=previews)
     stage.refresh(3, ["case_b", "case_a"], epoch=0)
     assert [file.name for file in (tmp_path / "previews").iterdir()] == ["round_003_case_b.png"]
     picture = matplotlib.image.imread(tmp_path / "previews" / "round_003_case_b.png")[..., :3]
@@ -30,17 +29,16 @@ def test_a_refresh_writes_a_picture_of_the_first_cases_only(make_stage, tmp_path
 
 
 def test_pictures_of_regions_and_of_nothing(make_stage, tmp_path):
-    config = SemiSAMConfig(sam_preview_cases=2)
     stage = make_stage(
-        config=config,
-        layout=regions(),
-        predict=lambda image: torch.full((2, *image.shape[1:]), 0.1),
-        preview_folder=tmp_path / "previews",
+        labels=regions(),
+        inputs={"predict": lambda image: torch.full((2, *image.shape[1:]), 0.1)},
+        sam={"preview_cases": 2},
+        previews=tmp_path / "previews",
     )
     stage.refresh(0, ["case_a"], epoch=0)
     assert (tmp_path / "previews" / "round_000_case_a.png").stat().st_size > 1000
 
 
 def test_no_folder_no_pictures(make_stage, tmp_path):
-    make_stage(config=SemiSAMConfig(sam_preview_cases=2)).refresh(0, ["case_a"], epoch=0)
+    make_stage(sam={"preview_cases": 2}).refresh(0, ["case_a"], epoch=0)
     assert not list(tmp_path.rglob("*.png"))

@@ -14,7 +14,7 @@ from nnunet_semisam.pseudo_labels.store import PseudoLabelStore, foreground_loca
 SHAPE = (6, 50, 70)
 
 
-def opinion(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def pseudo_label(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     return rng.integers(0, 3, SHAPE).astype(np.int16), rng.random(SHAPE, dtype=np.float32)
 
@@ -22,19 +22,19 @@ def opinion(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def write_round(store: PseudoLabelStore, index: int, cases: dict[str, int]) -> None:
     store.begin(index)
     for case, seed in cases.items():
-        store.write(index, case, *opinion(seed), stats={"seed": seed})
+        store.write(index, case, *pseudo_label(seed), record={"seed": seed})
     store.commit(index, {"network_epoch": index})
 
 
-def test_reads_back_what_was_written_within_a_trust_step(store):
+def test_reads_back_what_was_written_within_a_step_of_confidence(store):
     write_round(store, 0, {"a": 1})
-    label, trust = store.open("a")
-    expected_label, expected_trust = opinion(1)
-    assert label.shape == trust.shape == (1, *SHAPE)
+    label, confidence = store.open("a")
+    expected_label, expected_confidence = pseudo_label(1)
+    assert label.shape == confidence.shape == (1, *SHAPE)
     assert label.dtype == np.int8
-    assert trust.dtype == np.uint8
+    assert confidence.dtype == np.uint8
     assert np.array_equal(label[0], expected_label)
-    assert np.abs(trust[0] / 255 - expected_trust).max() <= 0.5 / 255 + 1e-7
+    assert np.abs(confidence[0] / 255 - expected_confidence).max() <= 0.5 / 255 + 1e-7
     assert np.array_equal(label[0, 2:4, 10:20, 5:9], expected_label[2:4, 10:20, 5:9]), "partial reads"
 
 
@@ -60,7 +60,7 @@ def test_an_unfinished_round_is_invisible_and_removed_by_the_next(store):
     assert store.latest_round() is None
     assert store.cases() == []
     store.begin(0)
-    store.write(0, "a", *opinion())
+    store.write(0, "a", *pseudo_label())
     assert store.rounds() == []
     write_round(PseudoLabelStore(store.root), 1, {"b": 0})
     assert store.rounds() == [1]
@@ -85,7 +85,7 @@ for i in range(10**6):
     process.wait()
     assert (store.root / "round_001.partial").is_dir(), "it was killed in the middle"
     assert store.rounds() == [0]
-    assert np.array_equal(store.open("a")[0][0], opinion(1)[0])
+    assert np.array_equal(store.open("a")[0][0], pseudo_label(1)[0])
     write_round(store, 1, {"b": 2})
     assert store.cases(1) == ["a", "b"]
 
@@ -94,14 +94,14 @@ def test_cases_that_were_not_refreshed_are_carried_over_without_a_copy(store):
     write_round(store, 0, {"a": 1, "b": 2})
     write_round(store, 1, {"b": 3, "c": 4})
     assert store.cases() == ["a", "b", "c"]
-    assert np.array_equal(store.open("a")[0][0], opinion(1)[0])
-    assert np.array_equal(store.open("b")[0][0], opinion(3)[0])
-    assert np.array_equal(store.open("b", 0)[0][0], opinion(2)[0])
+    assert np.array_equal(store.open("a")[0][0], pseudo_label(1)[0])
+    assert np.array_equal(store.open("b")[0][0], pseudo_label(3)[0])
+    assert np.array_equal(store.open("b", 0)[0][0], pseudo_label(2)[0])
     files = [store.folder(r) / "label" / "a.b2nd" for r in (0, 1)]
     assert os.path.samefile(*files)
     assert {case: s["round"] for case, s in store.provenance(1)["cases"].items()} == {"a": 0, "b": 1, "c": 1}
     store.prune(set())
-    assert np.array_equal(store.open("a")[0][0], opinion(1)[0]), "a round is complete by itself"
+    assert np.array_equal(store.open("a")[0][0], pseudo_label(1)[0]), "a round is complete by itself"
     assert store.locations("a")[1].shape[1] == 4
 
 
@@ -117,7 +117,7 @@ def test_a_resumed_run_forgets_the_future_it_left(store):
         write_round(store, index, {"a": index})
     write_round(store, 2, {"a": 9})
     assert store.rounds() == [0, 1, 2]
-    assert np.array_equal(store.open("a")[0][0], opinion(9)[0])
+    assert np.array_equal(store.open("a")[0][0], pseudo_label(9)[0])
 
 
 def test_readers_of_a_round_survive_its_removal(store):
@@ -125,21 +125,21 @@ def test_readers_of_a_round_survive_its_removal(store):
     label, _ = store.open("a", 0)
     write_round(store, 1, {"a": 2})
     store.prune(set())
-    assert np.array_equal(label[0], opinion(1)[0])
+    assert np.array_equal(label[0], pseudo_label(1)[0])
 
 
 def test_several_processes_fill_one_round(store):
     store.begin(0)
     for case in ("a", "b"):
-        PseudoLabelStore(store.root).write(0, case, *opinion())
+        PseudoLabelStore(store.root).write(0, case, *pseudo_label())
     store.commit(0, {})
     assert store.cases() == ["a", "b"]
 
 
-def test_locations_are_trusted_voxels_of_each_label(store):
-    label, trust = opinion()
+def test_locations_are_confident_voxels_of_each_label(store):
+    label, confidence = pseudo_label()
     store.begin(0)
-    store.write(0, "a", label, trust, min_trust=0.8)
+    store.write(0, "a", label, confidence, min_confidence=0.8)
     store.commit(0, {})
     found = store.locations("a")
     assert sorted(found) == [1, 2]
@@ -147,7 +147,7 @@ def test_locations_are_trusted_voxels_of_each_label(store):
         assert (places[:, 0] == 0).all()
         _, z, y, x = places.T
         assert (label[z, y, x] == value).all()
-        assert (trust[z, y, x] >= 0.8).all()
+        assert (confidence[z, y, x] >= 0.8).all()
         assert len(np.unique(places, axis=0)) == len(places) > 100
 
 
@@ -157,6 +157,7 @@ def test_locations_are_a_bounded_draw_that_repeats():
     assert first.shape == (2000, 4)
     assert np.array_equal(first, second)
     assert not np.array_equal(first, foreground_locations(label, usable, "b")[1])
+    assert foreground_locations(label, usable, "a", max_locations=7)[1].shape == (7, 4)
     assert foreground_locations(label, ~usable, "a")[1].shape == (0, 4)
     assert foreground_locations(np.zeros_like(label), usable, "a") == {}
 
@@ -176,7 +177,7 @@ def test_an_unknown_case_or_round_is_a_clear_error(store):
 
 
 @pytest.mark.parametrize("bad", [np.full(SHAPE, np.nan), np.full(SHAPE, 1.5), np.full(SHAPE, -0.1), np.ones((2, 2, 2))])
-def test_trust_out_of_range_or_shape_is_refused(store, bad):
+def test_confidence_out_of_range_or_shape_is_refused(store, bad):
     store.begin(0)
-    with pytest.raises(ValueError, match="trust"):
+    with pytest.raises(ValueError, match="confidence"):
         store.write(0, "a", np.zeros(SHAPE, dtype=np.int16), bad)

@@ -1,60 +1,173 @@
-"""How the trainer turns stored pseudo-labels into targets, and when it asks for new ones."""
+"""When there is a round, with how many cases, and what a checkpoint needs to go on."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
+from nnunet_semisam.pseudo_labels import round_log
+from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+from nnunet_semisam.pseudo_labels.round_log import ClassRecord
+from nnunet_semisam.pseudo_labels.session import PseudoLabelSession, RoundPlan, can_prompt
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
+from nnunet_semisam.settings import Settings
 
-CLASSES = Labels((1, 2), False, (), lambda probs: probs.argmax(0))
-REGIONS = Labels((1, 2), True, ((1, 2), (2,)), lambda probs: probs)
+CLASSES, REGIONS = Labels.of_classes(3), Labels.of_regions(2)
 
 
-def session(layout: Labels, class_trust: list[float] | None) -> PseudoLabelSession:
-    """Return a session without SAM, store and network: only what its rules read."""
-    made = object.__new__(PseudoLabelSession)
-    made.layout, made.config, made.current_round = layout, SemiSAMConfig(use_sam=True), 0
-    heads = 2 if layout.has_regions else 3
-    made.trainer = SimpleNamespace(
-        method=SimpleNamespace(class_trust=lambda: class_trust),
-        label_manager=SimpleNamespace(num_segmentation_heads=heads),
+def table(*weights: float) -> CalibrationTable:
+    classes = (
+        ClassRecord(str(f + 1), "nano", weight, (0.5, 0.5), 0.7, 0.8, 0.8, 2, "measured")
+        for f, weight in enumerate(weights)
     )
+    return CalibrationTable(("nano",), tuple(classes))
+
+
+class FakeStage:
+    """Makes empty rounds, and calibrates as it is told."""
+
+    def __init__(self, store: PseudoLabelStore, helps: list[CalibrationTable]) -> None:
+        self.store, self.helps = store, helps
+        self.calibration: CalibrationTable | None = None
+        self.rounds: list[list[str]] = []
+        self.calibrated_with: list[list[str]] = []
+
+    def refresh(self, round_index, cases, epoch, **ranks) -> None:
+        self.rounds.append(cases)
+        self.store.begin(round_index)
+        self.store.commit(round_index, {})
+
+    def calibrate(self, round_index, epoch, cases, load_label, estimated_dice) -> CalibrationTable:
+        self.calibrated_with.append(cases)
+        return self.helps.pop(0) if len(self.helps) > 1 else self.helps[0]
+
+    def use_calibration(self, calibration: CalibrationTable) -> None:
+        self.calibration = calibration
+
+
+def context_in(folder: Path, log=lambda text: None, **settings) -> TrainingContext:
+    blocks = {"use_sam": True, "num_epochs": 10, "sam": {"start": 0.0, "refresh_epochs": 1}, **settings}
+    data = DataContext(folder, None, SimpleNamespace(patch_size=(8, 8)), "2d", {}, log)
+    return TrainingContext(
+        settings=Settings.of(**blocks),
+        data=data,
+        labels=CLASSES,
+        label_manager=None,
+        labeled_dataset=SimpleNamespace(identifiers=[f"labeled_{i}" for i in range(8)]),
+        output_folder=folder,
+        device=torch.device("cpu"),
+        batch_size=2,
+    )
+
+
+def session_in(folder: Path, helps=None, weights=(1.0, 1.0, 1.0), cases: int = 5, **settings) -> PseudoLabelSession:
+    """Return a session without SAM and network: only what its rules read."""
+    made = object.__new__(PseudoLabelSession)
+    made.context = context_in(folder, **settings)
+    made.settings = made.context.settings.block("sam")
+    made.term = PseudoLabelTerm(made.settings, CLASSES)
+    made.pool = SimpleNamespace(files={f"case_{i:02d}": None for i in range(cases)})
+    made.gate = SimpleNamespace(class_weights=lambda: torch.tensor(weights), estimated_dice=lambda: 0.8)
+    made.labeled = SimpleNamespace(cases=[f"labeled_{i}" for i in range(8)], load_label=None)
+    made.store = PseudoLabelStore(folder / "store")
+    made.reader = SimpleNamespace(point_to=lambda index: setattr(made, "read", index))
+    made.stage = FakeStage(made.store, helps or [table(0.5, 0.0)])
+    made.plan = RoundPlan.of(made.context, windows_per_case=4)
+    made.current_round, made._next_round, made._last_refresh = None, 0, None
     return made
 
 
-def test_a_voxel_counts_as_much_as_its_label_is_likely_and_its_class_is_mature_now():
-    label = torch.tensor([[[[0, 1, 2, 2, -1]]]], dtype=torch.int16)
-    trust = torch.tensor([[[[1.0, 0.8, 0.8, 0.4, 0.0]]]])
-    pseudo = session(CLASSES, [0.5, 1.0, 0.5]).to_pseudo_label(label, trust)
-    # 0.4 is below the threshold of 0.5; maturity alone never takes a voxel below it
-    assert pseudo.trust.flatten().tolist() == pytest.approx([0.5, 0.8, 0.4, 0.0, 0.0])
-    assert pseudo.target.argmax(1).flatten().tolist() == [0, 1, 2, 2, 0]
+def test_a_round_comes_into_use_for_loaders_and_loss_and_is_recorded(tmp_path):
+    session = session_in(tmp_path)
+    assert not session.term.active
+    session.maybe_refresh(0)
+    assert (session.current_round, session.read, session.term.active) == (0, 0, True)
+    (record,) = round_log.read(tmp_path).rounds
+    assert (record.round, record.epoch, record.cases, record.active) == (0, 0, 5, True)
 
 
-def test_a_method_without_a_gate_trusts_all_classes():
-    pseudo = session(CLASSES, None).to_pseudo_label(torch.ones(1, 1, 2, 2, dtype=torch.int16), torch.ones(1, 1, 2, 2))
-    assert pseudo.trust.eq(1).all()
+def test_rounds_keep_their_distance(tmp_path):
+    session = session_in(tmp_path, sam={"start": 0.2, "refresh_epochs": 3, "cases_per_refresh": 2})
+    for epoch in range(10):
+        session.maybe_refresh(epoch)
+    assert len(session.stage.rounds) == 3, "epochs 2, 5 and 8"
 
 
-def test_an_immature_region_is_left_out_of_the_loss():
-    logits = torch.zeros(1, 2, 4, 4)
-    label = torch.ones(1, 2, 4, 4, dtype=torch.bool)
-    losses = []
-    for maturity in ([1.0, 0.0], [1.0, 1.0]):
-        made = session(REGIONS, maturity)
-        losses.append(made.loss(logits, made.to_pseudo_label(label, torch.ones(1, 1, 4, 4)), 1.0)[1]["sam"])
-    one, both = losses
-    assert one < both
+def test_where_no_generalist_helps_the_term_is_inactive_until_a_calibration_says_otherwise(tmp_path):
+    session = session_in(
+        tmp_path,
+        helps=[table(0.5, 0.0), table(0.0, 0.0), table(0.0, 0.5)],
+        sam={"start": 0.0, "refresh_epochs": 1, "calibrate_every": 1},
+    )
+    states = []
+    for epoch in range(3):
+        session.maybe_refresh(epoch)
+        states.append((session.current_round, session.term.active))
+    assert states == [(0, True), (None, False), (2, True)]
+    assert [record.active for record in round_log.read(tmp_path).rounds] == [True, False, True]
+
+
+def test_calibrations_roll_over_the_labeled_cases(tmp_path):
+    session = session_in(
+        tmp_path, sam={"start": 0.0, "refresh_epochs": 1, "calibrate_every": 2, "calibration_cases": 3}
+    )
+    for epoch in range(4):
+        session.maybe_refresh(epoch)
+    assert session.stage.calibrated_with == [
+        ["labeled_0", "labeled_1", "labeled_2"],
+        ["labeled_3", "labeled_4", "labeled_5"],
+    ]
+
+
+def test_a_resumed_training_goes_on_with_round_and_calibration(tmp_path):
+    first = session_in(tmp_path)
+    first.maybe_refresh(0)
+    resumed = session_in(tmp_path, helps=[table(0.0, 0.0)])
+    resumed.load_state_dict(first.state_dict())
+    assert (resumed.current_round, resumed.term.active) == (0, True)
+    assert resumed.stage.calibration == first.stage.calibration
+    resumed.maybe_refresh(1)
+    assert resumed.stage.calibrated_with == [], "round 1 follows the calibration of round 0"
+    assert resumed.store.rounds() == [0, 1]
+
+
+def test_a_round_that_is_gone_is_made_again(tmp_path):
+    first = session_in(tmp_path)
+    first.maybe_refresh(0)
+    state = first.state_dict()
+    resumed = session_in(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    resumed.load_state_dict(state)
+    assert not resumed.term.active
+    resumed.maybe_refresh(0)
+    assert resumed.current_round == 1
+
+
+def test_rounds_that_checkpoints_name_are_kept_and_the_previous_one(tmp_path):
+    session = session_in(tmp_path)
+    for epoch in range(5):
+        session.maybe_refresh(epoch)
+    session.keep_rounds({1})
+    assert session.store.rounds() == [1, 3, 4]
+
+
+def test_without_a_network_that_knows_its_classes_there_is_no_round(tmp_path):
+    lines: list[str] = []
+    session = session_in(tmp_path, weights=(0.0, 0.4, 0.0))
+    object.__setattr__(session.context.data, "log", lines.append)
+    session.maybe_refresh(0)
+    assert session.stage.rounds == []
+    assert "class weights [0.0, 0.4, 0.0]" in lines[0]
 
 
 @pytest.mark.parametrize(
-    ("layout", "class_trust", "ready"),
+    ("labels", "weights", "ready"),
     [
         (CLASSES, [0.6, 0.6, 0.6], True),
         (CLASSES, [0.1, 1.0, 0.1], True),
@@ -63,25 +176,20 @@ def test_an_immature_region_is_left_out_of_the_loss():
         (REGIONS, [0.0, 0.0], False),
     ],
 )
-def test_sam_is_asked_only_when_the_network_finds_every_class(layout, class_trust, ready):
-    assert session(layout, class_trust)._can_prompt(class_trust) is ready
+def test_prompts_need_a_network_that_knows_every_class(labels, weights, ready):
+    assert can_prompt(torch.tensor(weights), labels) is ready
 
 
-def test_the_first_round_takes_as_many_cases_as_a_twentieth_of_the_whole_training_pays_for(tmp_path):
-    made = session(CLASSES, None)
-    made.config = SemiSAMConfig(use_sam=True, num_epochs=20, num_iterations_per_epoch=10)
-    made.trainer.batch_size = 2
+def test_the_first_round_takes_as_many_cases_as_its_share_of_the_whole_training_pays_for(tmp_path):
+    sam = {"start": 0.0, "refresh_epochs": 1}
+    session = session_in(tmp_path, cases=40, num_epochs=20, num_iterations_per_epoch=10, sam=sam)
     # 0.05 * 7 forwards * patches / 4 windows: 20 patches an epoch give 1 case, 400 patches give 35
-    assert (made._affordable(1, windows_per_case=4), made._affordable(20, windows_per_case=4)) == (1, 35)
+    assert session.plan == RoundPlan(refresh_epochs=1, cases_per_refresh=1, cases_at_first=35)
+    session.maybe_refresh(0)
+    session.maybe_refresh(1)
+    assert session.stage.rounds == [[f"case_{i:02d}" for i in range(35)], ["case_01"]]
 
-    asked = []
-    made.pool = SimpleNamespace(files={f"case_{i:02d}": None for i in range(40)})
-    made.stage = SimpleNamespace(refresh=lambda index, cases, epoch, **ranks: asked.append(cases))
-    made.store = PseudoLabelStore(tmp_path / "store")
-    made.reader = SimpleNamespace(point_to=lambda index: None)
-    made.trainer.is_ddp, made._calibrated, made._next_round = False, lambda index: True, 0
-    made.cases_per_refresh, made.cases_at_first = 3, 35
-    made._refresh(epoch=8)
-    (tmp_path / "store" / "round_000").mkdir(parents=True)
-    made._refresh(epoch=9)
-    assert asked == [[f"case_{i:02d}" for i in range(35)], ["case_03", "case_04", "case_05"]]
+
+def test_rounds_per_training_decides_where_refresh_epochs_is_null(tmp_path):
+    context = context_in(tmp_path, num_epochs=100, sam={"rounds_per_training": 10, "cases_per_refresh": 3})
+    assert RoundPlan.of(context, 4.0).refresh_epochs == 10

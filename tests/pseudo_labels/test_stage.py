@@ -9,81 +9,83 @@ import torch
 from tiny_world import CASES, SHAPE, ThresholdSAM, classes, disc, load_image, predict, regions
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.generalists.sam_generalist import slice_axis
-from nnunet_semisam.pseudo_labels.connectivity import PiecePrior
-from nnunet_semisam.pseudo_labels.fusion import STRAY, SAMWeights
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.generalists.views import slice_axis
+from nnunet_semisam.generalists.weights import GeneralistWeights
+from nnunet_semisam.pseudo_labels import round_log
+from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior
+from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusionSettings
 
 
 def read(store, case: str) -> tuple[np.ndarray, np.ndarray]:
-    label, trust = store.open(case)
-    return label[0], trust[0] / 255
+    label, confidence = store.open(case)
+    return label[0], confidence[0] / 255
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-def test_sam_corrects_the_network_where_it_is_given_the_say(make_stage, store, dims):
-    stage = make_stage(ThresholdSAM(spatial_dims=dims), SemiSAMConfig(sam_prompt="points"))
-    stage.weights = SAMWeights((1.0,), ((1.0, 1.0),))
+def test_a_generalist_of_full_weight_corrects_the_specialist(make_stage, store, dims):
+    stage = make_stage(ThresholdSAM(spatial_dims=dims), nano={"prompt": "points"})
+    stage.ensemble.use_weights([GeneralistWeights((1.0,), ((1.0, 1.0),))])
     summary = stage.refresh(0, list(CASES), epoch=7)
     for case, center in CASES.items():
-        label, trust = read(store, case)
+        label, confidence = read(store, case)
         assert np.array_equal(label == 1, disc(center, 9))
-        assert trust[label == 1].min() > 0.5
-    assert summary.prompts == [3 * 3 if dims == 2 else 3], "three slices show the object; one volume does"
+        assert confidence[label == 1].min() > 0.5
+    assert summary.prompts == (3 * 3 if dims == 2 else 3,), "three slices show the object; one volume does"
     assert summary.agreement[0] == pytest.approx(0.93, abs=0.03), "discs shifted by one voxel"
     assert summary.cases == 3
     assert summary.epoch == 7
 
 
-def test_doubts_voxels_where_network_and_sam_disagree(make_stage, store):
+def test_voxels_where_specialist_and_generalist_disagree_have_low_confidence(make_stage, store):
     make_stage().refresh(0, ["case_a"], epoch=0)
     truth, shifted = disc(CASES["case_a"], 9), np.roll(disc(CASES["case_a"], 9), 1, axis=2)
-    _, trust = read(store, "case_a")
-    assert trust[truth & shifted].min() > 0.5
-    assert trust[truth ^ shifted].max() < 0.5
+    _, confidence = read(store, "case_a")
+    assert confidence[truth & shifted].min() > 0.5
+    assert confidence[truth ^ shifted].max() < 0.5
 
 
-def test_the_first_and_the_last_slice_are_background_that_is_trusted(make_stage, store):
+def test_the_first_and_the_last_slice_are_background_of_high_confidence(make_stage, store):
     make_stage().refresh(0, ["case_a"], epoch=0)
-    label, trust = read(store, "case_a")
+    label, confidence = read(store, "case_a")
     assert not label[[0, -1]].any()
-    assert trust[[0, -1]] == pytest.approx(0.9, abs=0.01), "network's certainty |2 * 0.05 - 1|"
+    assert confidence[[0, -1]] == pytest.approx(0.9, abs=0.01), "the specialist's certainty |2 * 0.05 - 1|"
 
 
-@pytest.mark.parametrize("sam_prompt", ["box", "points", "mask", "box_points", "box_mask", "box_points_mask"])
-def test_every_strategy_runs(make_stage, store, sam_prompt):
-    summary = make_stage(config=SemiSAMConfig(sam_prompt=sam_prompt)).refresh(0, ["case_a"], epoch=0)
-    assert summary.prompts == [3]
+@pytest.mark.parametrize("prompt", ["box", "points", "mask", "box_points", "box_mask", "box_points_mask"])
+def test_every_strategy_runs(make_stage, prompt):
+    summary = make_stage(nano={"prompt": prompt}).refresh(0, ["case_a"], epoch=0)
+    assert summary.prompts == (3,)
 
 
-def test_a_case_without_prompts_keeps_the_networks_opinion_and_encodes_nothing(make_stage, store):
+def test_a_case_without_prompts_keeps_the_specialists_prediction_and_encodes_nothing(make_stage, store):
     backend = ThresholdSAM()
     nothing = lambda image: torch.stack([torch.full(SHAPE, 0.9), torch.full(SHAPE, 0.1)])  # noqa: E731
-    summary = make_stage(backend, predict=nothing).refresh(0, ["case_a"], epoch=0)
-    label, trust = read(store, "case_a")
+    summary = make_stage(backend, inputs={"predict": nothing}).refresh(0, ["case_a"], epoch=0)
+    label, confidence = read(store, "case_a")
     assert not label.any()
-    assert trust == pytest.approx(0.8, abs=0.01)
+    assert confidence == pytest.approx(0.8, abs=0.01)
     assert backend.encoded == 0
-    assert summary.prompts == [0]
-    assert summary.agreement == [None]
+    assert summary.prompts == (0,)
+    assert summary.agreement == (None,)
     assert summary.cache_hit_rate is None
     assert store.locations("case_a") == {}
 
 
-def test_sam_is_not_asked_about_islands_which_become_background(make_stage, store):
-    def with_island(image: np.ndarray) -> torch.Tensor:
+def test_spurious_components_are_not_prompted_and_become_background(make_stage, store):
+    def with_spurious(image: np.ndarray) -> torch.Tensor:
         probs = predict(image)
         probs[:, 2, 30:36, 2:8] = torch.tensor([0.1, 0.9])[:, None, None]
         return probs
 
-    islands = make_stage(predict=with_island).refresh(0, ["case_a"], epoch=0)
-    assert islands.prompts == [4]  # the object in three slices, the island in one
+    kept = make_stage(inputs={"predict": with_spurious}).refresh(0, ["case_a"], epoch=0)
+    assert kept.prompts == (4,)  # the object in three slices, the spurious component in one
     assert (read(store, "case_a")[0][2, 30:36, 2:8] == 1).all()
-    pieces = PiecePrior(whole=True, classes=(True,))
-    assert make_stage(predict=with_island, pieces=pieces).refresh(1, ["case_a"], epoch=0).prompts == [3]
-    label, trust = read(store, "case_a")
+    priors = CasePriors(connectivity=ConnectivityPrior(whole=True, classes=(True,)))
+    stage = make_stage(inputs={"predict": with_spurious}, priors=priors)
+    assert stage.refresh(1, ["case_a"], epoch=0).prompts == (3,)
+    label, confidence = read(store, "case_a")
     assert not label[2, 30:36, 2:8].any()
-    assert trust[2, 30:36, 2:8] == pytest.approx(STRAY, abs=0.01)
+    assert confidence[2, 30:36, 2:8] == pytest.approx(FusionSettings().spurious_background, abs=0.01)
 
 
 def test_one_class_absent(make_stage, store):
@@ -91,37 +93,35 @@ def test_one_class_absent(make_stage, store):
         background, foreground = predict(image)
         return torch.stack([background - 0.01, foreground, torch.full(SHAPE, 0.01)])
 
-    summary = make_stage(predict=two_classes, layout=classes(2)).refresh(0, ["case_a"], epoch=0)
+    summary = make_stage(inputs={"predict": two_classes}, labels=classes(2)).refresh(0, ["case_a"], epoch=0)
     label, _ = read(store, "case_a")
     assert set(np.unique(label)) == {0, 1}
-    assert summary.prompts == [3, 0]
-    assert summary.trust[1] is None
+    assert summary.prompts == (3, 0)
+    assert summary.confidence[1] is None
 
 
-def test_regions_are_asked_about_one_by_one_and_stored_as_a_label_map(make_stage, store):
+def test_regions_are_prompted_one_by_one_and_stored_as_a_label_map(make_stage, store):
     whole, core = disc((18, 30), 9), disc((18, 30), 5)
 
     def both(image: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.stack([np.where(whole, 0.9, 0.05), np.where(core, 0.9, 0.05)]))
 
-    stage = make_stage(predict=both, layout=regions())
-    stage.weights = SAMWeights(
-        (0.5, 0.0), ((0.0, 0.0), (0.0, 0.0))
-    )  # this SAM takes all that is bright in the core's box
+    stage = make_stage(inputs={"predict": both}, labels=regions())
+    # this SAM takes all that is bright in the core's box
+    stage.ensemble.use_weights([GeneralistWeights((0.5, 0.0), ((0.0, 0.0), (0.0, 0.0)))])
     summary = stage.refresh(0, ["case_a"], epoch=0)
-    label, trust = read(store, "case_a")
+    label, confidence = read(store, "case_a")
     assert np.array_equal(label, whole.astype(np.int16) + core)
-    assert summary.prompts == [3, 3]
-    assert summary.names == ["1+2", "2"]
-    assert trust[core].max() < 0.5, "one witness only says that it is core"
-    assert trust[0].min() > 0.5, "an empty slice is trusted"
+    assert summary.prompts == (3, 3)
+    assert confidence[core].max() < 0.5, "only the specialist says that it is core"
+    assert confidence[0].min() > 0.5, "an empty slice is certain"
 
 
 @pytest.mark.parametrize(("spacing", "wanted", "axis"), [((1, 5, 1), None, 1), ((1, 1, 1), None, 0), ((1, 5, 1), 2, 2)])
 def test_slices_along_the_largest_spacing(make_stage, store, spacing, wanted, axis):
     backend = ThresholdSAM()
-    config = SemiSAMConfig(sam_prompt="box_points", sam_axis=wanted)
-    make_stage(backend, config, spacing=spacing).refresh(0, ["case_a"], epoch=0)
+    nano = {"prompt": "box_points", "axis": wanted}
+    make_stage(backend, nano=nano, inputs={"spacing": spacing}).refresh(0, ["case_a"], epoch=0)
     assert backend.encoded == SHAPE[axis]
     label, _ = read(store, "case_a")
     truth, shifted = disc(CASES["case_a"], 9), np.roll(disc(CASES["case_a"], 9), 1, axis=2)
@@ -129,16 +129,14 @@ def test_slices_along_the_largest_spacing(make_stage, store, spacing, wanted, ax
 
 
 def test_slice_axis_of_a_2d_configuration_is_the_first():
-    assert slice_axis(None, (1.5, 1.5)) == 0
-    with pytest.raises(UserError, match="sam_axis"):
-        slice_axis(3, (1, 1, 1))
+    assert slice_axis((1.5, 1.5)) == 0
 
 
 def test_prompts_are_decoded_in_bounded_chunks_with_the_same_result(make_stage, store):
     small, large = ThresholdSAM(spatial_dims=2), ThresholdSAM(spatial_dims=2)
-    make_stage(small, SemiSAMConfig(sam_prompt="box", sam_batch_size=1)).refresh(0, list(CASES), epoch=0)
+    make_stage(small, nano={"prompt": "box"}, sam={"batch_size": 1}).refresh(0, list(CASES), epoch=0)
     first = read(store, "case_a")
-    make_stage(large, SemiSAMConfig(sam_prompt="box", sam_batch_size=50)).refresh(1, list(CASES), epoch=0)
+    make_stage(large, nano={"prompt": "box"}, sam={"batch_size": 50}).refresh(1, list(CASES), epoch=0)
     second = read(store, "case_a")
     assert small.largest_decode <= 4
     assert np.array_equal(first[0], second[0])
@@ -165,7 +163,8 @@ def test_provenance_says_how_the_round_was_made(make_stage, store):
     made = store.provenance(4)
     assert made["network_epoch"] == 9
     assert made["sam_fingerprint"] == "threshold-1"
-    assert made["config"] == json.loads(json.dumps(stage.config.to_dict()))
+    assert made["settings"] == json.loads(json.dumps(stage.settings.to_dict()))
+    assert made["generalists"] == [{"name": "nano", "fingerprint": "threshold-1", "view": "slices0"}]
     assert made["versions"]["torch"]
     assert made["cases"]["case_a"]["prompts"] == [3]
     assert made["cases"]["case_a"]["round"] == 4
@@ -182,7 +181,7 @@ def test_an_exception_in_a_refresh_leaves_the_previous_round_alone(make_stage, s
         return load_image(case)
 
     with pytest.raises(KeyboardInterrupt):
-        make_stage(load_image=dies).refresh(1, list(CASES), epoch=1)
+        make_stage(inputs={"load_image": dies}).refresh(1, list(CASES), epoch=1)
     assert store.rounds() == [0]
     assert np.array_equal(read(store, "case_b")[1], before[1])
     stage.refresh(1, ["case_a"], epoch=1)
@@ -194,19 +193,17 @@ def test_an_exception_in_a_refresh_leaves_the_previous_round_alone(make_stage, s
 def test_a_network_with_nan_is_named(make_stage):
     broken = lambda image: torch.full((2, *SHAPE), float("nan"))  # noqa: E731
     with pytest.raises(ValueError, match=r"case_a.*NaN"):
-        make_stage(predict=broken).refresh(0, ["case_a"], epoch=0)
+        make_stage(inputs={"predict": broken}).refresh(0, ["case_a"], epoch=0)
 
 
 def test_a_strategy_that_the_sam_does_not_understand_is_refused_early(make_stage):
-    backend = ThresholdSAM()
-    backend.prompt_kinds = frozenset({"box"})
     with pytest.raises(UserError, match="understands box only"):
-        make_stage(backend)
+        make_stage(ThresholdSAM(kinds=("box",)))
 
 
 def test_a_channel_that_the_image_lacks_is_refused(make_stage):
-    with pytest.raises(UserError, match="sam_channel is 2"):
-        make_stage(config=SemiSAMConfig(sam_channel=2)).refresh(0, ["case_a"], epoch=0)
+    with pytest.raises(UserError, match=r"channel: 2.*lacks: it has 1"):
+        make_stage(nano={"channel": 2}).refresh(0, ["case_a"], epoch=0)
 
 
 def test_two_processes_share_a_round(make_stage, store):
@@ -224,16 +221,37 @@ def test_two_processes_share_a_round(make_stage, store):
     assert store.cases(0) == sorted(CASES)
     assert summaries[0] == summaries[1]
     alone = make_stage().refresh(1, list(CASES), epoch=0)
-    assert (alone.prompts, alone.agreement, alone.trust) == (
-        summaries[0].prompts,
-        summaries[0].agreement,
-        summaries[0].trust,
-    )
+    for name in ("prompts", "agreement", "confidence"):
+        assert getattr(alone, name) == getattr(summaries[0], name)
 
 
 def test_the_log_says_what_happened(make_stage):
     lines: list[str] = []
     make_stage(log=lines.append).refresh(2, ["case_a"], epoch=5)
     (text,) = lines
-    assert text.startswith("SAM round 2 (network of epoch 5): 1 cases in ")
-    assert "class 1: 3 prompts, 0 collapsed (0 empty), network/SAM Dice 0." in text
+    assert text.startswith("Pseudo-labels, round 2: 1 cases in ")
+    assert "3 prompts, 0 masks rejected" in text
+
+
+def test_every_case_of_a_round_has_a_record(make_stage, tmp_path):
+    make_stage(records=tmp_path).refresh(2, ["case_a", "case_b"], epoch=5)
+    first, second = round_log.read(tmp_path).cases
+    assert (first.case, first.round, first.epoch, second.case) == ("case_a", 2, 5, "case_b")
+    assert first.prompts == (3,)
+    assert first.weights == (0.5,)
+    assert set(first.seconds) == {"load", "predict", "encode", "decode", "fuse"}
+    assert sum(map(sum, first.histogram)) == np.prod(SHAPE)
+    assert first.confident_share_all == pytest.approx(sum(np.sum(first.histogram, axis=0)[5:]) / np.prod(SHAPE))
+
+
+def test_generalists_are_told_the_spacing_of_the_case_if_it_is_known(make_stage):
+    seen = []
+    for spacing, known in (((2.0, 3.0), None), ((2.0, 3.0), (9.0, 2.0, 3.0)), ((5.0, 1.0, 1.0), None)):
+        stage = make_stage(inputs={"spacing": spacing, "spacing_of": lambda case, known=known: known})
+        predict_case = stage.ensemble.members[0].predict_case
+        stage.ensemble.members[0].predict_case = lambda case, f=predict_case: seen.append(case.spacing) or f(case)
+        stage.refresh(0, ["case_a"], epoch=0)
+        seen.append(stage._spacing("case_a"))
+    assert seen[:2] == [None, (24.0, 2.0, 3.0)], "slices count as thick where nobody knows their distance"
+    assert seen[2:4] == [(9.0, 2.0, 3.0)] * 2
+    assert seen[4:] == [(5.0, 1.0, 1.0)] * 2

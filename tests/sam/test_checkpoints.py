@@ -9,7 +9,7 @@ import torch
 from segment_anything.modeling import Sam
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.sam import build_backend
+from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.checkpoints import (
     PACKAGED_WEIGHTS,
     digest,
@@ -19,7 +19,6 @@ from nnunet_semisam.sam.checkpoints import (
     save_atomically,
 )
 from nnunet_semisam.sam.nano.model import build_nano_sam
-from nnunet_semisam.settings.config import SemiSAMConfig
 
 CPU = torch.device("cpu")
 
@@ -73,9 +72,9 @@ def test_missing_files_say_where_was_looked_and_how_to_get_them(
 ) -> None:
     monkeypatch.delenv("nnUNet_sam", raising=False)
     with pytest.raises(UserError, match=r"nnUNet_sam.*sam download vit_b"):
-        build_backend(SemiSAMConfig(sam_model="vit_b"), CPU)
-    with pytest.raises(UserError, match=r"sam_checkpoint names .*gone.pth, which is no file"):
-        build_backend(SemiSAMConfig(sam_model="vit_b", sam_checkpoint=str(tmp_path / "gone.pth")), CPU)
+        build_backend("vit_b", BackendOptions(CPU))
+    with pytest.raises(UserError, match=r"vit_b: {checkpoint: ...} names .*gone.pth, which is no file"):
+        build_backend("vit_b", BackendOptions(CPU, checkpoint=str(tmp_path / "gone.pth")))
     monkeypatch.setenv("nnUNet_sam", str(tmp_path))
     with pytest.raises(UserError, match=r"at .*sam_vit_l_0b3195.pth"):
         find_weights("vit_l", None, fetch=False)
@@ -104,11 +103,11 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) & stat.S_IRUSR
 
 
-def test_packaged_nano_is_small_loads_and_answers() -> None:
+def test_packaged_nano_is_small_loads_and_encodes() -> None:
     assert PACKAGED_WEIGHTS.stat().st_size <= 12e6
     assert sum(p.numel() for p in build_nano_sam().parameters()) <= 6e6
     state = read_state(PACKAGED_WEIGHTS)
     assert {v.dtype for v in state.values()} == {torch.float16}
-    backend = build_backend(SemiSAMConfig(sam_model="nano"), CPU)
+    backend = build_backend("nano", BackendOptions(CPU))
     assert torch.isfinite(backend.encode(torch.randn(1, 1, 30, 40)).features["image_embedding"]).all()
     assert len(backend.fingerprint) == 64

@@ -50,7 +50,15 @@ def family(monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
         return stock(request, **options)
 
     monkeypatch.setattr(module.urllib.request, "urlopen", plain)
-    yield Family("test", "w.pth", "https://sam.test/w.pth", len(CONTENT), hashlib.sha256(CONTENT).hexdigest())
+    yield Family(
+        name="test",
+        backend="",
+        network="",
+        file="w.pth",
+        url="https://sam.test/w.pth",
+        size=len(CONTENT),
+        sha256=hashlib.sha256(CONTENT).hexdigest(),
+    )
     server.shutdown()
 
 
@@ -89,7 +97,7 @@ def test_missing_file_and_dead_network_are_explained(family: Family, tmp_path: P
 
 def test_only_https(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no https address"):
-        download(Family("x", "x.pth", "http://sam.test/x.pth"), tmp_path)
+        download(Family("x", "", "", "x.pth", url="http://sam.test/x.pth"), tmp_path)
     with pytest.raises(UserError, match="no https address"):
         download(FAMILIES["nano"], tmp_path)
 

@@ -11,16 +11,15 @@ import pytest
 import SimpleITK
 import torch
 
-from nnunet_semisam.sam import build_backend
+from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, evaluate_volume
 from nnunet_semisam.sam.mask_decoder import choose_masks
 from nnunet_semisam.sam.nano.pretrain import VALIDATION_SEED, answers, encode
 from nnunet_semisam.sam.nano.synthetic_batches import SyntheticBatches, TrainingBatch
-from nnunet_semisam.settings.config import SemiSAMConfig
 
 CPU = torch.device("cpu")
 RV, MYO = 1, 2
-ASKED = "box+points+mask"
+KINDS_USED = "box+points+mask"
 
 
 def mean_dice(sam: torch.nn.Module, batch: TrainingBatch) -> float:
@@ -30,9 +29,9 @@ def mean_dice(sam: torch.nn.Module, batch: TrainingBatch) -> float:
     return float((2 * (guess & truth).sum((1, 2)) / (guess.sum((1, 2)) + truth.sum((1, 2)))).mean())
 
 
-@pytest.mark.parametrize("kind", ["box", "points", ASKED])
+@pytest.mark.parametrize("kind", ["box", "points", KINDS_USED])
 def test_shipped_weights_look_at_the_image(kind: str) -> None:
-    sam = build_backend(SemiSAMConfig(sam_model="nano"), CPU).sam
+    sam = build_backend("nano", BackendOptions(CPU)).sam
     data = SyntheticBatches(3, VALIDATION_SEED, groups=1, kinds=(kind,))
     seen = np.mean([mean_dice(sam, data[i]) for i in range(3)])
     blank = np.mean([mean_dice(sam, replace(data[i], images=torch.full_like(data[i].images, 127))) for i in range(3)])
@@ -46,10 +45,10 @@ def test_shipped_weights_beat_ellipse_mask_and_blank_image_on_a_real_heart() -> 
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     frame = sorted(file for file in folder.glob("*_frame*.nii.gz") if "_gt" not in file.name)[0]
-    truth_file = frame.with_name(frame.name.replace(".nii.gz", "_gt.nii.gz"))
-    image, truth = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file))) for file in (frame, truth_file))
-    backend = build_backend(SemiSAMConfig(sam_model="nano"), CPU)
-    dice = evaluate_volume(backend, image[:, None].astype(np.float32), truth, (RV, MYO), kinds=(ASKED,))
+    label_file = frame.with_name(frame.name.replace(".nii.gz", "_gt.nii.gz"))
+    image, label_map = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file))) for file in (frame, label_file))
+    backend = build_backend("nano", BackendOptions(CPU))
+    dice = evaluate_volume(backend, image[:, None].astype(np.float32), label_map, (RV, MYO), kinds=(KINDS_USED,))
     for label in (RV, MYO):
-        others = [dice[kind, label] for kind in (*CONTROLS, f"{ASKED}, {BLANK}")]
-        assert dice[ASKED, label] > max(others), dice
+        others = [dice[kind, label] for kind in (*CONTROLS, f"{KINDS_USED}, {BLANK}")]
+        assert dice[KINDS_USED, label] > max(others), dice

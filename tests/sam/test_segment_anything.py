@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,18 +9,27 @@ from segment_anything import SamPredictor
 from segment_anything.modeling import Sam
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.sam import build_backend
-from nnunet_semisam.sam.base import BACKENDS, Embedding, PromptBatch
+from nnunet_semisam.sam import BackendOptions, build_backend
+from nnunet_semisam.sam.base import Embedding, PromptBatch
+from nnunet_semisam.sam.families import FAMILIES, Family
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
+from nnunet_semisam.sam.preprocessing import NANO, SEGMENT_ANYTHING
 from nnunet_semisam.sam.segment_anything import FEATURES, SegmentAnythingBackend
-from nnunet_semisam.settings.config import SemiSAMConfig
 
 CPU = torch.device("cpu")
 KINDS = ("box", "points", "mask", "box+points", "box+points+mask")
 
 
-def backend_of(sam: Sam, batch_size: int = 16) -> SegmentAnythingBackend:
-    return SegmentAnythingBackend(sam, CPU, "test", batch_size)
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def backend_of(sam: Sam, batch_size: int = 16, **options) -> SegmentAnythingBackend:
+    data = NANO if len(sam.pixel_mean) == 1 else SEGMENT_ANYTHING
+    data = replace(data, side=sam.image_encoder.img_size)
+    return SegmentAnythingBackend(sam, CPU, data, "test", batch_size=batch_size, **options)
 
 
 def prompts_of(kind: str, shape: tuple[int, int] = (40, 52), count: int = 7, images: int = 3) -> PromptBatch:
@@ -59,7 +70,7 @@ def test_decoding_prompts_about_many_images_equals_the_stock_decoder_called_for_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_equal_those_of_segment_anythings_own_predictor(tiny_sam: Sam, kind: str) -> None:
+def test_masks_equal_those_of_segment_anythings_own_predictor(tiny_sam: Sam, kind: str) -> None:
     shape = (48, 64)  # as wide as the frame, so that nothing is resized, only padded
     levels = torch.arange(256.0).repeat(12)  # spans 0..255 in every quarter: percentile stretching changes little
     grey = levels[torch.randperm(48 * 64, generator=torch.Generator().manual_seed(0))].view(shape)
@@ -89,7 +100,7 @@ def test_answers_equal_those_of_segment_anythings_own_predictor(tiny_sam: Sam, k
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_do_not_depend_on_chunks_or_company(sam: Sam, kind: str) -> None:
+def test_masks_do_not_depend_on_chunks_or_company(sam: Sam, kind: str) -> None:
     images, prompts = torch.randn(3, 1, 40, 52), prompts_of(kind)
     together = backend_of(sam).decode(backend_of(sam).encode(images), prompts)
     small = backend_of(sam, batch_size=1)
@@ -102,7 +113,7 @@ def test_answers_do_not_depend_on_chunks_or_company(sam: Sam, kind: str) -> None
     torch.testing.assert_close(together.logits, apart.logits, atol=1e-4, rtol=1e-4)
 
 
-def test_every_prompt_is_answered_about_its_own_image(nano_sam: Sam) -> None:
+def test_every_prompt_is_decoded_with_its_own_image(nano_sam: Sam) -> None:
     backend = backend_of(nano_sam)
     embedding = backend.encode(torch.randn(3, 1, 40, 52))
     prompts = prompts_of("box")
@@ -150,7 +161,7 @@ def test_only_one_point_without_box_and_mask_is_ambiguous() -> None:
     assert not single_points(None, 3, False, CPU).any()
 
 
-def test_questions_that_make_no_sense_are_refused(nano_sam: Sam) -> None:
+def test_prompts_that_make_no_sense_are_refused(nano_sam: Sam) -> None:
     backend = backend_of(nano_sam)
     embedding = backend.encode(torch.randn(2, 1, 40, 52))
     one = torch.zeros(1, dtype=torch.int64)
@@ -168,23 +179,77 @@ def test_questions_that_make_no_sense_are_refused(nano_sam: Sam) -> None:
         backend.encode(torch.randn(1, 1, 4, 40, 52))
 
 
-def test_fingerprint_follows_weights(nano_sam: Sam) -> None:
-    assert (
-        SegmentAnythingBackend(nano_sam, CPU, "a").fingerprint == SegmentAnythingBackend(nano_sam, CPU, "a").fingerprint
-    )
-    assert (
-        SegmentAnythingBackend(nano_sam, CPU, "a").fingerprint != SegmentAnythingBackend(nano_sam, CPU, "b").fingerprint
-    )
+def test_a_kind_that_the_model_does_not_understand_is_refused(nano_sam: Sam) -> None:
+    backend = backend_of(nano_sam, prompt_kinds=frozenset({"box"}))
+    with pytest.raises(ValueError, match="understands box only"):
+        backend.decode(backend.encode(torch.randn(3, 1, 40, 52)), prompts_of("box+points"))
 
 
-def test_configuration_names_the_model() -> None:
+def test_fingerprint_follows_weights_preprocessing_and_precision(nano_sam: Sam) -> None:
+    data = replace(NANO, side=64)
+    first = SegmentAnythingBackend(nano_sam, CPU, data, "a").fingerprint
+    assert first == SegmentAnythingBackend(nano_sam, CPU, data, "a").fingerprint
+    assert first != SegmentAnythingBackend(nano_sam, CPU, data, "b").fingerprint
+    assert first != SegmentAnythingBackend(nano_sam, CPU, replace(data, percentiles=(0.0, 1.0)), "a").fingerprint
+    assert first != SegmentAnythingBackend(nano_sam, CPU, data, "a", cpu_bfloat16=True).fingerprint
+
+
+def test_a_side_that_is_not_the_models_is_refused(nano_sam: Sam) -> None:
+    with pytest.raises(ValueError, match="64 pixels, the preprocessing makes 224"):
+        SegmentAnythingBackend(nano_sam, CPU, NANO, "a")
+
+
+@pytest.mark.parametrize("kind", ["box", "box+points+mask"])
+def test_gradients_reach_parameters_images_and_mask_prompts(sam: Sam, kind: str) -> None:
+    backend, prompts = backend_of(sam), prompts_of(kind)
+    with torch.enable_grad():
+        images = torch.randn(3, 1, 40, 52, requires_grad=True)
+        if prompts.mask_logits is not None:
+            prompts = replace(prompts, mask_logits=prompts.mask_logits.requires_grad_())
+        prediction = backend.decode(backend.encode(images), prompts)
+        (prediction.logits.sum() + prediction.quality.sum()).backward()
+    assert float(images.grad.abs().sum()) > 0
+    if prompts.mask_logits is not None:
+        assert float(prompts.mask_logits.grad.abs().sum()) > 0
+    for part in (backend.module.image_encoder, backend.module.prompt_encoder, backend.module.mask_decoder):
+        assert any(p.grad is not None and float(p.grad.abs().sum()) > 0 for p in part.parameters())
+    backend.module.zero_grad(set_to_none=True)
+
+
+def test_an_unknown_model_is_refused_with_the_closest_name() -> None:
     with pytest.raises(UserError, match="Did you mean 'nano'"):
-        build_backend(SemiSAMConfig(sam_model="nanoo"), CPU)
-    assert {"nano", "vit_b", "vit_l", "vit_h"} <= set(BACKENDS.names())
+        build_backend("nanoo", BackendOptions(CPU))
+
+
+def build_fake_backend(family: Family, options: BackendOptions) -> str:
+    return f"{family.name} on {options.device}"
+
+
+def test_a_further_sam_is_a_function_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Family("fake", backend=f"{__name__}:build_fake_backend", network="", file="fake.pt")
+    monkeypatch.setitem(FAMILIES, "fake", row)
+    assert build_backend("fake", BackendOptions(CPU)) == "fake on cpu"
+
+
+@pytest.mark.parametrize("name", ["nano", "vit_b", "vit_l", "vit_h"])
+def test_rows_fit_the_models_that_they_build(name: str) -> None:
+    row = FAMILIES[name]
+    if name == "nano":
+        from nnunet_semisam.sam import named
+
+        sam = named(row.network)()
+        assert row.preprocessing.side == sam.image_encoder.img_size
+        assert row.preprocessing.mean == tuple(sam.pixel_mean.flatten().tolist())
+    else:
+        from segment_anything.build_sam import sam_model_registry
+
+        assert row.network.rpartition("_sam_")[2] == name
+        assert name in sam_model_registry
+    assert row.prompts == ("box", "points", "mask")
 
 
 @pytest.mark.slow
-def test_vit_b_has_the_published_keys_and_answers() -> None:
+def test_vit_b_has_the_published_keys_and_predicts() -> None:
     from segment_anything import build_sam_vit_b
 
     sam = build_sam_vit_b()

@@ -16,11 +16,12 @@ from scipy import ndimage
 from torch import Tensor
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.sam.frame import stretch_percentiles
 from nnunet_semisam.sam.labeled_cases import class_names, labeled_cases, to_slices
 from nnunet_semisam.sam.nano.synthetic import SMALLEST_AREA
 from nnunet_semisam.sam.nano.synthetic_batches import synthetic_source
 from nnunet_semisam.sam.nano.synthetic_shapes import smooth_field
-from nnunet_semisam.sam.preprocessing import rescale_intensity
+from nnunet_semisam.sam.preprocessing import NANO
 
 
 class LabeledSource:
@@ -55,7 +56,7 @@ class LabeledSource:
         for image, label in zip(images, known, strict=True):
             if (label > 0).sum() < SMALLEST_AREA:
                 continue
-            for grey in rescale_intensity(torch.from_numpy(np.ascontiguousarray(image))).numpy():
+            for grey in stretch_percentiles(torch.from_numpy(np.ascontiguousarray(image)), NANO).numpy():
                 self.slices.append((grey.round().astype(np.uint8), label.astype(np.int16)))
 
     def __call__(

@@ -13,10 +13,9 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTra
 from torch import Tensor, nn
 
 from nnunet_semisam.sam.nano.encoder import GROUPS, NanoEncoder, ResidualBlock
+from nnunet_semisam.sam.preprocessing import NANO
 
-IMAGE_SIZE = 224
 DIM = 128
-PIXEL_MEAN, PIXEL_STD = [127.5], [63.75]
 LOGIT_RANGE = 8.0  # mask prompts beyond are as good as certain
 POINT_RADIUS = 3.0  # standard deviation of a drawn point, in pixels of the input
 
@@ -145,7 +144,7 @@ class NanoTransformer(TwoWayTransformer):
         return super().forward(self.fusion(image_embedding), image_pe, point_embedding)
 
 
-def build_nano_sam(image_size: int = IMAGE_SIZE, dim: int = DIM, widths: tuple[int, int, int] = (48, 96, 192)) -> Sam:
+def build_nano_sam(image_size: int = NANO.side, dim: int = DIM, widths: tuple[int, int, int] = (48, 96, 192)) -> Sam:
     """Return a nano SAM with random weights, in evaluation mode.
 
     Args:
@@ -164,8 +163,8 @@ def build_nano_sam(image_size: int = IMAGE_SIZE, dim: int = DIM, widths: tuple[i
             iou_head_hidden_dim=dim,
             activation=nn.ReLU,
         ),
-        pixel_mean=PIXEL_MEAN,
-        pixel_std=PIXEL_STD,
+        pixel_mean=list(NANO.mean),
+        pixel_std=list(NANO.std),
     )
     # Half of a step's time went into these two kinds of layers; their inputs are normalised or clamped already.
     sam.mask_decoder.output_upscaling[1] = nn.Identity()

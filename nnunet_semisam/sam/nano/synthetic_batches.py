@@ -15,8 +15,9 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from nnunet_semisam.sam.base import PromptBatch
+from nnunet_semisam.sam.frame import stretch_percentiles
 from nnunet_semisam.sam.nano.synthetic import SMALLEST_AREA, object_masks, random_scene, render
-from nnunet_semisam.sam.preprocessing import rescale_intensity
+from nnunet_semisam.sam.preprocessing import NANO
 from nnunet_semisam.sam.simulate_prompts import (
     degraded_logits,
     drop_points,
@@ -136,7 +137,7 @@ class SyntheticBatches(Dataset):
             height, width = image.shape
             edges[i, :height, :width] = region_edges(regions)
             valid[i] = torch.tensor([height, width])
-            images[i, :height, :width] = rescale_intensity(image[None])[0].round().to(torch.uint8)
+            images[i, :height, :width] = stretch_percentiles(image[None], NANO)[0].round().to(torch.uint8)
             grouped = things.unflatten(0, (self.prompts, self.groups)).transpose(0, 1)
             masks[:, i * self.prompts : (i + 1) * self.prompts, :height, :width] = grouped
         about = torch.arange(count).repeat_interleave(self.prompts)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from nnunet_semisam.sam.preprocessing import Frame, rescale_intensity, to_frame
+from nnunet_semisam.sam.frame import INTENSITY_RULES, Frame, to_frame, to_input
+from nnunet_semisam.sam.preprocessing import SEGMENT_ANYTHING, Preprocessing
 
 
 @pytest.mark.parametrize("shape", [(100, 50), (37, 91), (64, 64), (500, 333)])
@@ -52,7 +53,7 @@ def test_masks_there_and_back_stay_in_place() -> None:
 def test_intensities_are_stretched_between_robust_percentiles_per_slice() -> None:
     values = torch.arange(1001.0).view(1, 7, 143)
     values = torch.cat([values, 10 * values - 3])
-    scaled = rescale_intensity(values)
+    scaled = INTENSITY_RULES["percentiles"](values, SEGMENT_ANYTHING)
     # 0.5 % and 99.5 % of 0..1000 are 5 and 995
     expected = np.clip((np.arange(1001) - 5) / 990, 0, 1) * 255
     np.testing.assert_allclose(scaled[0].flatten().numpy(), expected, atol=1e-3)
@@ -60,11 +61,34 @@ def test_intensities_are_stretched_between_robust_percentiles_per_slice() -> Non
 
 
 def test_constant_image_becomes_zero() -> None:
-    assert (rescale_intensity(torch.full((1, 5, 5), 3.0)) == 0).all()
+    for rule in INTENSITY_RULES.values():
+        assert (rule(torch.full((1, 5, 5), 3.0), SEGMENT_ANYTHING) == 0).all()
 
 
 def test_images_are_resized_into_their_part_of_the_frame() -> None:
-    out = to_frame(torch.randn(2, 30, 60), Frame((30, 60), 96))
+    out = to_frame(torch.randn(2, 30, 60), Frame((30, 60), 96), SEGMENT_ANYTHING)
     assert out.shape == (2, 1, 48, 96)
     assert float(out.min()) >= 0
     assert float(out.max()) <= 255
+
+
+def test_a_family_that_stretches_to_a_square_differs_in_data_only() -> None:
+    square = Preprocessing(side=64, keep_aspect=False, intensity="min_max", top=1.0)
+    images = torch.linspace(-3, 5, 30 * 60).view(1, 30, 60)
+    frame = Frame((30, 60), square.side, square.keep_aspect)
+    out = to_input(images, frame, square)
+    assert out.shape == (1, 1, 64, 64)
+    assert float(out.max()) == pytest.approx(1.0, abs=0.02)
+    assert float(out.min()) == pytest.approx(0.0, abs=0.02)
+    # row 15 of 30 and column 15 of 60 begin half-way down and a quarter across
+    assert frame.points_to_frame(torch.tensor([[14.5, 14.5]])).tolist() == [[15.5, 31.5]]
+    back = frame.logits_to_image(torch.ones(1, 16, 16))
+    assert back.shape == (1, 30, 60)
+
+
+def test_input_is_normalised_and_the_padding_is_zero() -> None:
+    data = Preprocessing(side=64, mean=(10.0, 20.0), std=(2.0, 4.0))
+    out = to_input(torch.full((1, 32, 64), 7.0), Frame((32, 64), 64), data)
+    assert out.shape == (1, 2, 64, 64)
+    assert out[0, :, 0, 0].tolist() == [-5.0, -5.0]  # a constant image becomes 0
+    assert (out[:, :, 32:] == 0).all()

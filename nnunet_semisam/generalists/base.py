@@ -1,0 +1,161 @@
+"""What a generalist is: anything that predicts classes of a case from its image and the specialist's prediction.
+
+SemiSAM's words: the network is the specialist, a SAM a generalist.
+
+Shapes in this file: ``C`` image channels, ``K`` output channels of the network, ``F`` foreground classes or regions.
+Volumes are ``(Z, Y, X)`` in the axis order of nnU-Net's preprocessed arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from nnunet_semisam.prompts.components import Component
+from nnunet_semisam.sam.base import PromptBatch
+
+
+@dataclass(frozen=True)
+class CaseInput:
+    """What a generalist gets to know of a case.
+
+    Attributes:
+        name: Name of the case.
+        image: As nnU-Net preprocessed it, ``(C, Z, Y, X)``, float32.
+        specialist: The specialist's probabilities, spurious components removed, ``(K, Z, Y, X)``, in [0, 1].
+        spacing: Voxel size along Z, Y, X in mm; ``None`` if it is not known (2D configurations of old data).
+    """
+
+    name: str
+    image: np.ndarray
+    specialist: np.ndarray
+    spacing: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class CasePrediction:
+    """What a generalist predicts, per foreground channel; all arrays ``(F, Z, Y, X)``.
+
+    Attributes:
+        probs: Probability of the class, float32, in [0, 1]; 0 where nothing was predicted.
+        reliability: How alike the predictions for several variants of the prompt are, times the SAM's own estimate of
+            its quality mapped to [0.5, 1]; float32, in [0, 1].
+        predicted: Where a prediction counts, bool: the windows of the components whose mask was accepted.
+        rejected: Components (and a margin) whose mask was empty or out of all proportion, bool.
+    """
+
+    probs: np.ndarray
+    reliability: np.ndarray
+    predicted: np.ndarray
+    rejected: np.ndarray
+
+    @classmethod
+    def empty(cls, shape: Sequence[int]) -> CasePrediction:
+        """Return the prediction of a generalist that predicted nothing, ``shape`` being ``(F, Z, Y, X)``."""
+        return cls(
+            np.zeros(shape, dtype=np.float32),
+            np.zeros(shape, dtype=np.float32),
+            np.zeros(shape, dtype=bool),
+            np.zeros(shape, dtype=bool),
+        )
+
+
+@dataclass(frozen=True)
+class PromptCounts:
+    """How many components of each foreground channel were prompted, and what came of it; ``F`` numbers each.
+
+    Attributes:
+        prompts: Components that the generalist was prompted with.
+        rejected: Masks that were rejected, empty ones included.
+        empty: Masks that were empty.
+    """
+
+    prompts: tuple[int, ...]
+    rejected: tuple[int, ...]
+    empty: tuple[int, ...]
+
+    @classmethod
+    def none(cls, channels: int) -> PromptCounts:
+        """Return the counts of a generalist without prompts."""
+        return cls((0,) * channels, (0,) * channels, (0,) * channels)
+
+    def __add__(self, other: PromptCounts) -> PromptCounts:
+        def add(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(a + b for a, b in zip(first, second, strict=True))
+
+        return PromptCounts(
+            add(self.prompts, other.prompts), add(self.rejected, other.rejected), add(self.empty, other.empty)
+        )
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """A prediction and how it came about.
+
+    Attributes:
+        prediction: Arrays ``(F, Z, Y, X)``.
+        counts: How many prompts there were, and how many masks were rejected.
+        seconds: Time of ``encode`` and ``decode`` (finding components and making prompts included).
+        cache_hit: Whether the embedding was cached; ``None`` if none was needed.
+        components: What the generalist was prompted with, in its own view; empty for generalists without prompts.
+        members: The results of an ensemble's members; empty for a single generalist.
+    """
+
+    prediction: CasePrediction
+    counts: PromptCounts
+    seconds: dict[str, float]
+    cache_hit: bool | None = None
+    components: Sequence[Component] = ()
+    members: Sequence[CaseResult] = dataclasses.field(default_factory=tuple)
+
+
+class Generalist(ABC):
+    """Predicts the classes of a case.
+
+    Attributes:
+        name: Name in logs, records and calibration; two generalists of an ensemble have different names.
+        channel: Image channel that pictures show.
+        axis: Axis (0, 1 or 2) along which pictures show slices.
+
+    Example:
+        A generalist that believes whatever is bright, everywhere:
+
+        >>> class Bright(Generalist):
+        ...     name = "bright"
+        ...     def predict_case(self, case):
+        ...         bright = (case.image[:1] > 0.5).astype(np.float32)
+        ...         everywhere = np.ones(bright.shape, dtype=bool)
+        ...         prediction = CasePrediction(bright, np.ones_like(bright), everywhere, ~everywhere)
+        ...         return CaseResult(prediction, PromptCounts.none(1), {})
+        >>> case = CaseInput("case_1", np.full((1, 2, 3, 3), 0.9), np.zeros((2, 2, 3, 3)))
+        >>> float(Bright().predict_case(case).prediction.probs.mean())
+        1.0
+    """
+
+    name: str
+    channel: int = 0
+    axis: int = 0
+
+    @abstractmethod
+    def predict_case(self, case: CaseInput) -> CaseResult:
+        """Predict one case; no gradients."""
+
+    def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
+        """Return the prompts of a result that slice ``index`` along ``axis`` shows (3D: all), for pictures."""
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return PromptBatch(nothing, nothing)
+
+
+@contextmanager
+def stopwatch(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the time spent in a ``with`` block to ``seconds[name]``."""
+    start = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
