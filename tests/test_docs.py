@@ -1,5 +1,7 @@
 """What the documentation says must be true of the code: commands, links, settings, versions."""
 
+import ast
+import dataclasses
 import re
 import runpy
 import shlex
@@ -9,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import nnunet_semisam.training.trainer  # noqa: F401  registers every block of settings
 from nnunet_semisam import __version__, cli
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.settings import BLOCKS, RunSettings, Settings
 
 CHECKOUT = Path(__file__).parents[1]
 PAGES = sorted([*CHECKOUT.glob("*.md"), *CHECKOUT.glob("docs/*.md")])
@@ -34,6 +37,14 @@ def documented_commands():
     return found
 
 
+def documented_yaml():
+    found = []
+    for path in PAGES:
+        blocks = re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+        found += [pytest.param(block, id=f"{path.name}-{number}") for number, block in enumerate(blocks)]
+    return found
+
+
 @pytest.mark.parametrize("command", documented_commands())
 def test_documented_command_lines_are_understood(command):
     cli.build_parser().parse_args(shlex.split(command)[1:])
@@ -51,12 +62,116 @@ def test_links_to_files_lead_somewhere(path):
     assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
-def test_table_of_settings_is_what_the_configuration_says():
+def test_tables_of_settings_are_what_the_code_says():
     tools = runpy.run_path(str(CHECKOUT / "docs" / "make_settings.py"))
     text = (CHECKOUT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert tools["page"](text) == text, "run: python docs/make_settings.py"
-    assert "| `ema_decay` | float | `0.99` |" in text
-    assert tools["sources"]()["ema_decay"].startswith("Tarvainen")
+    assert "| `num_epochs` | `1000` | int, at least 1 | Length of the training in epochs. | nnU-Net 2.8.1 |" in text
+    assert [name for name in BLOCKS if f"### Block `{name}`" not in text] == []
+
+
+def test_every_setting_has_a_meaning():
+    tools = runpy.run_path(str(CHECKOUT / "docs" / "make_settings.py"))
+    empty = [
+        f"{block.__name__}.{field.name}"
+        for block in [RunSettings, *(kind.cls for kind in BLOCKS.values())]
+        for field in dataclasses.fields(block)
+        if not tools["setting_of"](field).meaning
+    ]
+    assert empty == []
+
+
+@pytest.mark.parametrize("block", documented_yaml())
+def test_documented_yaml_names_settings_that_exist(block):
+    Settings().replace(yaml.safe_load(block), source="the documentation")
+
+
+def test_names_of_settings_in_the_pages_exist():
+    """``block: {name: ...}`` and ``block.name`` in running text."""
+    wrong = []
+    for path in PAGES:
+        text = path.read_text(encoding="utf-8")
+        named = re.findall(r"`(\w+): \{(\w+):", text) + re.findall(r"`(\w+)\.(\w+)`", text)
+        wrong += [
+            f"{path.name}: {block}.{name}"
+            for block, name in named
+            if block in BLOCKS and name not in BLOCKS[block].cls.names()
+        ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["architecture.md", "extending.md"])
+def test_files_that_the_architecture_names_exist(name):
+    text = (CHECKOUT / "docs" / name).read_text(encoding="utf-8")
+    room = None
+    missing = []
+    for line in text.splitlines():
+        row = re.match(r"\| (?:`([\w/]+)`)? ?\| (`\w+\.py`[^|]*)\|", line)
+        if row:
+            room = row.group(1) or room
+            files = [CHECKOUT / "nnunet_semisam" / room / file for file in re.findall(r"`(\w+\.py)`", row.group(2))]
+            missing += [str(file) for file in files if not file.is_file()]
+    for file in re.findall(r"`((?:\w+/)+\w+\.py)`", text):
+        found = any((folder / file).is_file() for folder in (CHECKOUT, CHECKOUT / "nnunet_semisam"))
+        if not found and "/my_" not in file and "/test_" not in file:
+            missing.append(file)
+    assert missing == []
+
+
+def floors():
+    """Room -> floor, from the table in docs/architecture.md."""
+    text = (CHECKOUT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.split("<!-- floors: begin -->")[1].split("<!-- floors: end -->")[0]
+    rows = [re.findall(r"`([\w/]+)`", line) for line in table.splitlines()]
+    return {room: floor for floor, rooms in enumerate(row for row in rows if row) for room in rooms}
+
+
+def room_of(module):
+    """The room that a dotted module name of this project is in; ``None`` for other projects."""
+    parts = module.split(".")
+    if parts[:2] in (["nnunet_semisam", "trainers"], ["nnunet_semisam", "dataset_conversion"]):
+        return parts[1]
+    if parts[0] != "nnunet_semisam":
+        return parts[0] if parts[0] in ("dataset_conversion", "trainers") else None
+    if parts[1:3] == ["methods", "parts"]:
+        return "methods/parts"
+    return parts[1] if len(parts) > 1 else None
+
+
+def imported(path):
+    """The modules that a file imports when it runs, absolute ones only (relative ones stay in their room)."""
+    for node in runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "nnunet_semisam":
+            yield from (f"nnunet_semisam.{alias.name}" for alias in node.names if not alias.name.startswith("__"))
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+
+
+def runtime_nodes(node):
+    """All nodes but those below ``if TYPE_CHECKING``."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield child
+        yield from runtime_nodes(child)
+
+
+def test_no_room_imports_upward():
+    floor_of = floors()
+    wrong = []
+    for path in [*CHECKOUT.glob("nnunet_semisam/**/*.py"), *CHECKOUT.glob("dataset_conversion/**/*.py")]:
+        relative = path.relative_to(CHECKOUT).with_suffix("")
+        here = room_of(".".join(relative.parts))
+        if here in (None, "__init__"):
+            continue
+        assert here in floor_of, f"docs/architecture.md says nothing of the room {here}"
+        for module in imported(path):
+            there = room_of(module)
+            if there is not None and floor_of[there] > floor_of[here]:
+                wrong.append(f"{relative} imports {module}")
+    assert wrong == []
 
 
 def test_every_trainer_has_a_row_in_the_readme():
@@ -66,7 +181,7 @@ def test_every_trainer_has_a_row_in_the_readme():
 
 @pytest.mark.parametrize("path", sorted(CHECKOUT.glob("examples/*.yaml")), ids=lambda path: path.name)
 def test_example_settings_are_valid(path):
-    assert SemiSAMConfig().replace(yaml.safe_load(path.read_text()), source=path.name) != SemiSAMConfig()
+    assert Settings().replace(yaml.safe_load(path.read_text()), source=path.name) != Settings()
 
 
 @pytest.mark.parametrize("path", [*SCRIPTS, CHECKOUT / ".ci" / "run"], ids=lambda path: path.name)
