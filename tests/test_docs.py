@@ -1,6 +1,5 @@
 """What the documentation says must be true of the code: commands, links, settings, versions."""
 
-import ast
 import dataclasses
 import re
 import runpy
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_import_graph import FLOORS
 
 import nnunet_semisam.training.trainer  # noqa: F401  registers every block of settings
 from nnunet_semisam import __version__, cli
@@ -126,52 +126,12 @@ def floors():
     return {room: floor for floor, rooms in enumerate(row for row in rows if row) for room in rooms}
 
 
-def room_of(module):
-    """The room that a dotted module name of this project is in; ``None`` for other projects."""
-    parts = module.split(".")
-    if parts[:2] in (["nnunet_semisam", "trainers"], ["nnunet_semisam", "dataset_conversion"]):
-        return parts[1]
-    if parts[0] != "nnunet_semisam":
-        return parts[0] if parts[0] in ("dataset_conversion", "trainers") else None
-    if parts[1:3] == ["methods", "parts"]:
-        return "methods/parts"
-    return parts[1] if len(parts) > 1 else None
-
-
-def imported(path):
-    """The modules that a file imports when it runs, absolute ones only (relative ones stay in their room)."""
-    for node in runtime_nodes(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "nnunet_semisam":
-            yield from (f"nnunet_semisam.{alias.name}" for alias in node.names if not alias.name.startswith("__"))
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module
-
-
-def runtime_nodes(node):
-    """All nodes but those below ``if TYPE_CHECKING``."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
-            continue
-        yield child
-        yield from runtime_nodes(child)
-
-
-def test_no_room_imports_upward():
-    floor_of = floors()
-    wrong = []
-    for path in [*CHECKOUT.glob("nnunet_semisam/**/*.py"), *CHECKOUT.glob("dataset_conversion/**/*.py")]:
-        relative = path.relative_to(CHECKOUT).with_suffix("")
-        here = room_of(".".join(relative.parts))
-        if here in (None, "__init__"):
-            continue
-        assert here in floor_of, f"docs/architecture.md says nothing of the room {here}"
-        for module in imported(path):
-            there = room_of(module)
-            if there is not None and floor_of[there] > floor_of[here]:
-                wrong.append(f"{relative} imports {module}")
-    assert wrong == []
+def test_floors_of_the_architecture_are_those_that_imports_keep():
+    shown = floors()
+    kept = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    assert shown.keys() - {"methods/parts"} == kept.keys()
+    turned = [(low, high) for low in kept for high in kept if kept[low] < kept[high] and shown[low] > shown[high]]
+    assert turned == []
 
 
 def test_every_trainer_has_a_row_in_the_readme():
