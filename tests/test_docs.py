@@ -95,7 +95,7 @@ def test_names_of_settings_in_the_pages_exist():
         wrong += [
             f"{path.name}: {block}.{name}"
             for block, name in named
-            if block in BLOCKS and name not in BLOCKS[block].cls.names()
+            if block in BLOCKS and name not in [*BLOCKS[block].cls.names(), "py"]
         ]
     assert wrong == []
 
@@ -113,7 +113,7 @@ def test_files_that_the_architecture_names_exist(name):
             missing += [str(file) for file in files if not file.is_file()]
     for file in re.findall(r"`((?:\w+/)+\w+\.py)`", text):
         found = any((folder / file).is_file() for folder in (CHECKOUT, CHECKOUT / "nnunet_semisam"))
-        if not found and "/my_" not in file and "/test_" not in file:
+        if not found and not any(invented in file for invented in ("/my_", "/test_", "XXX")):
             missing.append(file)
     assert missing == []
 
