@@ -94,6 +94,8 @@ class UnlabeledPass:
                 first = index == 0
                 if first:
                     self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
+                if not active and (term.pseudo is None or pseudo_weight == 0):
+                    continue  # nothing is learned of this term now
                 class_weights = self.gate.class_weights().to(term.images.device)
                 term = self._mixed(term)
                 logits = finest((term.learner or student)(term.images))
