@@ -33,7 +33,7 @@ def test_stock_prediction_needs_nothing_but_the_class_name(build_trainer, tiny_d
     assert set(np.unique(label)) <= {0, 1, 2}
 
 
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_sam_stage_runs_between_epochs_and_leaves_its_traces(build_trainer):
     trainer = build_trainer(method="mean_teacher", use_sam=True, sam_start=0.0, sam_preview_cases=1, num_epochs=3)
     trainer.run_training()
@@ -45,7 +45,7 @@ def test_sam_stage_runs_between_epochs_and_leaves_its_traces(build_trainer):
     assert {"sam", "sam_weight", "sam_weighted", "sam_trusted"} <= trainer.semisam_log.rows[0].keys()
 
 
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_sam_masks_change_the_student(build_trainer):
     """The SAM term has a gradient that arrives: the same run with another weight ends elsewhere."""
     ends = []
@@ -69,7 +69,7 @@ def test_sam_masks_change_the_student(build_trainer):
         pytest.param({"labels": {"background": 0, "shell": 1, "core": 2, "ignore": 3}}, id="ignore label"),
     ],
 )
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_every_kind_of_dataset_trains(tmp_path_factory, monkeypatch, options, use_sam, configuration):
     from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 

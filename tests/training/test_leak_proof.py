@@ -56,7 +56,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_hidden_labels_do_not_change_a_single_bit_of_the_training(build_trainer, tiny_dataset, settings):
     before, log_before = train(build_trainer, **settings)
     fill_hidden_labels_with_noise(tiny_dataset)
@@ -66,7 +66,7 @@ def test_hidden_labels_do_not_change_a_single_bit_of_the_training(build_trainer,
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_hidden_images_do_change_the_training(build_trainer, tiny_dataset, settings):
     before, _ = train(build_trainer, **settings)
     change_hidden_images(tiny_dataset)
