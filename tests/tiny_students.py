@@ -23,7 +23,7 @@ K = 3
 NOW = 0.7  # progress
 CPU = torch.device("cpu")
 SPATIAL = {2: (12, 10), 3: (6, 8, 10)}
-AT_ONCE = {"start": 0.0, "rampup": 0.0}  # of the method's block
+AT_ONCE = {"start": 0.0, "rampup": 0.0, "confidence": 0.0}  # of the method's block: untrained networks are unsure
 OPEN = {"dice": 0.0, "area_factor": 1e6}  # of the block `gate`
 LEARNING = [name for name in METHODS.names() if METHODS.get(name).uses_unlabeled]
 
