@@ -4,41 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_nnunet
 import torch
-
-SHORT = {"num_epochs": 2, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "save_every": 1, "seed": 3}
-
-
-# An untrained network knows no class and takes any area: what would rightly hold unlabeled terms back is off.
-ALWAYS_ACTIVE = {"gate": {"dice": 0.0, "area_factor": 1e9}}
-AT_ONCE = {"start": 0.0}  # of the method's own block
-
-
-def always_active(method: str = "mean_teacher", **settings: Any) -> dict[str, Any]:
-    """Return settings of a short training whose unlabeled terms are active from the first step.
-
-    Args:
-        method: Name of the method.
-        settings: Flat settings, and blocks as dictionaries; they win over these defaults, setting by setting.
-    """
-    defaults: dict[str, Any] = {**SHORT, **ALWAYS_ACTIVE}
-    if method != "supervised":
-        defaults[method] = AT_ONCE
-    return merged(defaults, {"method": method, **settings})
-
-
-def merged(defaults: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the defaults with some settings changed, blocks setting by setting."""
-    result = dict(defaults)
-    for name, value in settings.items():
-        result[name] = {**result.get(name, {}), **value} if isinstance(value, Mapping) else value
-    return result
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,7 +54,7 @@ def sam_active(monkeypatch: pytest.MonkeyPatch) -> None:
 def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Return a function that builds a trainer on the tiny dataset, on the CPU.
 
-    It takes flat settings, and blocks as dictionaries, on top of :func:`always_active`.
+    It takes flat settings, and blocks as dictionaries, on top of :func:`tiny_nnunet.always_active`.
     """
     # nnU-Net's own picture takes a second per epoch, most of a tiny epoch
     monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *args: None)
@@ -93,7 +65,7 @@ def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         from nnunet_semisam.settings import Settings
         from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
-        resolved = Settings.of(**always_active(**settings))
+        resolved = Settings.of(**tiny_nnunet.always_active(**settings))
 
         class nnUNetTrainerTest(base or SemiSupervisedTrainer):  # noqa: N801
             settings = resolved
