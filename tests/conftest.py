@@ -5,21 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_nnunet
 import torch
-
-from nnunet_semisam.settings.config import SemiSAMConfig
-
-SHORT = {"num_epochs": 2, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "save_every": 1, "seed": 3}
-
-
-# an untrained network knows no class and claims any area: gates that would rightly keep it silent stay open
-ALWAYS_SPEAKS = {"maturity_dice": 0.0, "area_prior_factor": 1e9, "consistency_start": 0.0}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,8 +42,8 @@ def tiny_dataset(prepared_dataset: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def sam_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let SAM speak in every class: on an untrained network the calibration rightly switches it off."""
+def sam_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make SAM active in every class: on an untrained network the calibration rightly switches it off."""
     from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
     from nnunet_semisam.pseudo_labels.fusion import SAMWeights
 
@@ -61,17 +52,23 @@ def sam_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Return a function that builds a trainer on the tiny dataset, on the CPU."""
+    """Return a function that builds a trainer on the tiny dataset, on the CPU.
+
+    It takes flat settings, and blocks as dictionaries, on top of :func:`tiny_nnunet.always_active`.
+    """
     # nnU-Net's own picture takes a second per epoch, most of a tiny epoch
     monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *args: None)
 
     def build(
         configuration: str = "2d", fold: int | str = 0, resume: bool = False, base: type | None = None, **settings: Any
     ) -> Any:
+        from nnunet_semisam.settings import Settings
         from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
+        resolved = Settings.of(**tiny_nnunet.always_active(**settings))
+
         class nnUNetTrainerTest(base or SemiSupervisedTrainer):  # noqa: N801
-            config = replace(SemiSAMConfig(), **{**SHORT, **ALWAYS_SPEAKS, **settings})
+            settings = resolved
 
         folder = Path(os.environ["nnUNet_preprocessed"]) / tiny_nnunet.DATASET
         plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text())

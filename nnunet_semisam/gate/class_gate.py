@@ -115,15 +115,26 @@ class ClassGate:
         random = slice(0, max(1, num_random))
         self.area.count(LABELED, one_hot[random], valid[random])
 
-    def count_target(self, target: Tensor, num_random: int | None) -> None:
-        """Count the areas of a target ``(B, K, *S)`` on unlabeled patches, on those that were drawn at random."""
-        random = slice(0, len(target) if num_random is None else max(1, num_random))
-        self.area.count(UNLABELED, self.labels.hard(target[random]))
+    def count_target(self, target: Tensor, num_random: int | None, annotated: Tensor | None = None) -> None:
+        """Count the areas of a target on unlabeled patches.
 
-    def measure_agreement(self, logits: Tensor, target: Tensor) -> None:
-        """Compare the student's logits on unlabeled patches with their target, ``(B, K, *S)`` each."""
+        Args:
+            target: ``(B, K, *S)``.
+            num_random: How many patches, the first of the batch, were drawn at random: only these count; ``None``: all.
+            annotated: Voxels of a labeled image, which tell nothing of unlabeled ones, ``(B, 1, *S)``, bool.
+        """
+        random = slice(0, len(target) if num_random is None else max(1, num_random))
+        valid = None if annotated is None else (~annotated[random]).float()
+        self.area.count(UNLABELED, self.labels.hard(target[random]), valid)
+
+    def measure_agreement(self, logits: Tensor, target: Tensor, annotated: Tensor | None = None) -> None:
+        """Compare the student's logits on unlabeled patches with their target, ``(B, K, *S)`` each.
+
+        Where a voxel is ``annotated`` (``(B, 1, *S)``, bool) the target is a label, and nothing is compared.
+        """
         student = self.labels.hard(self.labels.probabilities(logits.detach()))
-        self.agreement.measure(student, self.labels.hard(target.float()))
+        valid = None if annotated is None else (~annotated).float()
+        self.agreement.measure(student, self.labels.hard(target.float()), valid)
 
     # -------------------------------------------------------------------------------------------------- decisions
 

@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.parts.mixing import mix
-from nnunet_semisam.methods.parts.networks import finest
+from nnunet_semisam.methods.parts.networks import evaluating, finest
 from nnunet_semisam.registry import Registry
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
@@ -299,8 +299,9 @@ class SSLMethod(ABC):
 
     @torch.no_grad()
     def predict(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Return a network's probabilities, ``(B, K, *S)``, float32, without gradient."""
-        return self.labels.probabilities(finest(network(images)))
+        """Return a network's probabilities in eval mode, ``(B, K, *S)``, float32, without gradient."""
+        with evaluating(network):
+            return self.labels.probabilities(finest(network(images)))
 
     def confident(self, probs: Tensor) -> Tensor:
         """Return 1 where probabilities pass the ``confidence`` of the settings, else 0, ``(B, 1, *S)``, float."""

@@ -122,7 +122,7 @@ class Settings:
             raise UserError(f"In {source}: {error}") from None
 
     def _replaced_block(self, name: str, value: Any, source: str) -> SettingsBlock:
-        if isinstance(value, SettingsBlock):
+        if isinstance(value, BLOCKS[name].cls):
             return value
         if value is None:
             value = {}

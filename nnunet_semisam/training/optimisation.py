@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
@@ -88,4 +89,6 @@ def parameters_of(optimizer: Optimizer) -> list[nn.Parameter]:
 
 def optimizer_like(template: Optimizer, parameters: Iterable[nn.Parameter]) -> Optimizer:
     """Return an optimiser of the template's class and settings for other parameters."""
-    return type(template)(list(parameters), **template.defaults)
+    known = inspect.signature(type(template)).parameters  # AdamW keeps a default that its constructor does not take
+    settings = {name: value for name, value in template.defaults.items() if name in known}
+    return type(template)(list(parameters), **settings)

@@ -93,12 +93,14 @@ class UnlabeledPass:
             for index, term in enumerate(terms):
                 first = index == 0
                 if first:
-                    self.gate.count_target(term.target, unlabeled.num_random)
+                    self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
+                if not active and (term.pseudo is None or pseudo_weight == 0):
+                    continue  # nothing is learned of this term now
                 class_weights = self.gate.class_weights().to(term.images.device)
                 term = self._mixed(term)
                 logits = finest((term.learner or student)(term.images))
                 if first and due:
-                    self.gate.measure_agreement(logits, term.target)
+                    self.gate.measure_agreement(logits, term.target, term.annotated)
                 total = None
                 if active:
                     total = self._unlabeled_loss(term, logits, class_weights, weight, log)

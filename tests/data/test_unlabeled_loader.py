@@ -42,7 +42,7 @@ def dataset(tmp_path) -> UnlabeledDataset:
 
 def make_loader(dataset, dims: int = 2, batch: int = 4, **options) -> UnlabeledLoader:
     transforms = nnUNetTrainer.get_training_transforms(PATCH[dims], (0.0, 0.0), None, (), False)
-    views = UnlabeledViews(transforms, 1.0, options.pop("masked", ()))
+    views = UnlabeledViews(transforms, 1.0, options.pop("masked", ()), strong_views=options.pop("strong_views", 1))
     views.intensity = []
     views.spatial[0].p_rotation = views.spatial[0].p_scaling = 0.0  # only the crop is left: voxels keep their values
     return UnlabeledLoader(dataset, batch, INITIAL[dims], PATCH[dims], LABELS, views, **options)
@@ -57,6 +57,13 @@ def test_batches_hold_views_and_names_and_no_target(dataset, dims):
         assert batch[view].dtype == torch.float32
     assert len(batch["keys"]) == 4
     assert set(batch["keys"]) <= set(CASES)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_second_strong_view_is_in_the_batch_of_methods_that_want_it(dataset, dims):
+    batch = next(make_loader(dataset, dims, strong_views=2))
+    assert set(batch) == {"weak", "strong", "strong2", "keys"}
+    assert torch.equal(batch["strong2"], batch["weak"])  # no intensities in these tests
 
 
 def test_patches_are_of_the_cases_that_the_batch_names(dataset):

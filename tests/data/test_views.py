@@ -76,6 +76,34 @@ def test_strong_view_adds_intensities_and_moves_nothing(dims, dummy_2d):
     assert set(out) == {"weak", "strong"}
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_two_strong_views_show_one_geometry_in_intensities_of_their_own(dims):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    marker = 100 * ball(dims) + torch.randn(ball(dims).shape)
+    plain = without_intensities(UnlabeledViews(nnunet_transforms(dims), 1.0, strong_views=2))
+    out = plain(marker.clone())
+    assert set(out) == {"weak", "strong", "strong2"}
+    assert torch.equal(out["strong2"], out["weak"])  # moved alike
+    assert out["strong2"].data_ptr() != out["strong"].data_ptr()
+    views = UnlabeledViews(nnunet_transforms(dims), 100.0, strong_views=2)  # every intensity transform, every time
+    out = views(marker.clone())
+    assert not torch.equal(out["strong"], out["strong2"])
+    for strong in (out["strong"], out["strong2"]):
+        assert not torch.equal(strong, out["weak"])
+        assert torch.corrcoef(torch.stack([out["weak"].flatten(), strong.flatten()]))[0, 1] > 0.8
+
+
+def test_second_strong_view_is_masked_too():
+    views = UnlabeledViews(nnunet_transforms(turned=False), 100.0, masked_channels=[0], strong_views=2)
+    views.spatial = []
+    inside = torch.zeros(1, *PATCH[2], dtype=torch.int16)
+    inside[:, :, :10] = -1
+    out = views(torch.randn(1, *PATCH[2]) + 50, inside)
+    assert out["strong2"][0, :, :10].eq(0).all()
+    assert out["strong2"][0, :, 10:].ne(0).any()
+
+
 def test_weak_view_is_nnunets_spatial_augmentation_to_the_bit():
     transforms = nnunet_transforms()
     image = torch.randn(1, *CROP[2])

@@ -38,7 +38,7 @@ def converted(tmp_path, monkeypatch, convert_with) -> Path:
     return tmp_path
 
 
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_odd_download_trains_with_sam_and_predicts_its_test_cases(converted, monkeypatch):
     from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 

@@ -1,20 +1,58 @@
 """What every registered method promises, whatever its idea."""
 
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+import itertools
 import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from tiny_students import SPATIAL, make_batches, make_method, make_student
+from tiny_students import (
+    LEARNING,
+    NOW,
+    SPATIAL,
+    K,
+    StoredPseudoLabels,
+    Student,
+    deep_loss,
+    labels_of,
+    loader_batches,
+    make_batches,
+    make_method,
+    make_pass,
+    make_step,
+)
+from torch import Tensor, nn
 
-from nnunet_semisam.methods import METHODS, PseudoLabel, UnlabeledBatch
-from nnunet_semisam.methods.parts.losses import dice_and_cross_entropy
-from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.methods import METHODS, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
+from nnunet_semisam.training.optimisation import GRADIENT_CLIP_NORM, parameters_of
 
-K = 3
-NOW = 0.7  # progress
+LOSSES = ["mse", "cross_entropy", "dice_ce"]
+LOG = [
+    "unlabeled_loss",
+    "unlabeled_weight",
+    "unlabeled_weighted",
+    "unlabeled_confidence",
+    "estimated_dice",
+    *(f"labeled_dice_{k}" for k in range(K)),
+    *(f"class_weight_{k}" for k in range(K)),
+]
+PSEUDO_LABEL_LOG = [
+    "pseudo_label_loss",
+    "pseudo_label_weight",
+    "pseudo_label_weighted",
+    "pseudo_label_confident",
+]
 
 
-@pytest.fixture(params=METHODS.names())
+@pytest.fixture(params=LEARNING)
 def name(request) -> str:
     return request.param
 
@@ -29,175 +67,415 @@ def has_regions(request) -> bool:
     return request.param
 
 
+def networks_of(method: SSLMethod, student: nn.Module) -> list[nn.Module]:
+    """Return the student and all networks that the method owns."""
+    parts = [getattr(part, "network", part) for part in method.state_parts().values()]
+    return [student, *(part for part in parts if isinstance(part, nn.Module))]
+
+
+def trained_by_itself(method: SSLMethod) -> set[int]:
+    return {id(parameter) for optimizer in method.optimizers() for parameter in parameters_of(optimizer)}
+
+
+def spy_on_terms(method: SSLMethod) -> list[UnlabeledTerm]:
+    """Return a list that every term is added to as it is yielded."""
+    seen: list[UnlabeledTerm] = []
+    original = method.terms
+
+    def terms(*args: object) -> Iterable[UnlabeledTerm]:
+        for term in original(*args):
+            seen.append(term)
+            yield term
+
+    method.terms = terms
+    return seen
+
+
+# ---------------------------------------------------------------------------------------------------------- the terms
+
+
+def test_terms_are_constants_of_the_right_form(name, dims, has_regions):
+    method, student = make_method(name, dims, has_regions)
+    labeled, unlabeled = make_batches(dims, has_regions)
+    terms = list(method.terms(student, labeled, unlabeled, NOW))
+    assert terms
+    for term in terms:
+        assert term.images.shape == unlabeled.strong.shape
+        assert term.target.shape == (2, K, *SPATIAL[dims])
+        assert term.confidence.shape == (2, 1, *SPATIAL[dims])
+        assert not term.target.requires_grad
+        assert not term.confidence.requires_grad
+        assert 0 <= term.target.min() <= term.target.max() <= 1
+        assert 0 <= term.confidence.min() <= term.confidence.max() <= 1
+        if not has_regions:
+            torch.testing.assert_close(term.target.sum(1), torch.ones(2, *SPATIAL[dims]))
+        assert term.annotated is None or term.annotated.dtype == torch.bool
+
+
 @pytest.mark.parametrize("cutmix", [0.0, 1.0])
-def test_unsupervised_loss_reaches_the_student_through_the_strong_view_alone(name, dims, has_regions, cutmix):
-    method, student = make_method(name, dims, K, has_regions, cutmix_probability=cutmix)
-    labeled, unlabeled = make_batches(dims, K, has_regions)
-    unlabeled.weak.requires_grad_()
-    unlabeled.strong.requires_grad_()
-    method.unsupervised_loss(student, labeled, unlabeled, NOW).total.backward()
-    assert unlabeled.strong.grad.abs().sum() > 0
+def test_each_learner_gets_its_gradient_through_the_images_alone(name, dims, has_regions, cutmix):
+    method, student = make_method(name, dims, has_regions, cutmix_probability=cutmix)
+    labeled, unlabeled = make_batches(dims, has_regions, with_pseudo=False)
+    for view in (unlabeled.weak, unlabeled.strong):
+        view.requires_grad_()
+    terms = spy_on_terms(method)
+    for loss in make_pass(method).losses(student, labeled, unlabeled, NOW):
+        for network in networks_of(method, student):
+            network.zero_grad(set_to_none=True)
+        unlabeled.strong.grad = None
+        assert loss.isfinite()
+        loss.backward()
+        assert unlabeled.strong.grad.abs().sum() > 0
+        learner = terms[-1].learner or student
+        for network in networks_of(method, student):
+            for parameter_name, parameter in network.named_parameters():
+                if network is not learner:
+                    assert parameter.grad is None, parameter_name
+                elif not parameter_name.endswith("trunk.0.bias"):  # instance norm takes the mean out again
+                    assert parameter.grad.abs().sum() > 0, parameter_name
     assert unlabeled.weak.grad is None
-    for parameter_name, parameter in student.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        if not parameter_name.endswith("trunk.0.bias"):  # instance norm takes the mean out again
-            assert parameter.grad.abs().sum() > 0, parameter_name
 
 
-@pytest.mark.parametrize("cutmix", [0.0, 1.0])
-def test_pseudo_label_term_reaches_the_student_through_the_strong_view(name, dims, has_regions, cutmix):
-    method, student = make_method(name, dims, K, has_regions, cutmix_probability=cutmix)
-    labeled, unlabeled = make_batches(dims, K, has_regions)
-    unlabeled.strong.requires_grad_()
-    terms = method.unsupervised_loss(student, labeled, unlabeled, NOW)
-    pseudo = terms.pseudo
-    dice_and_cross_entropy(terms.strong_logits, pseudo.target, pseudo.trust, torch.ones(K), has_regions).backward()
-    assert unlabeled.strong.grad.abs().sum() > 0
-    assert student.head.weight.grad.abs().sum() > 0
-    assert student.trunk[0].weight.grad.abs().sum() > 0
+def test_networks_that_nobody_trains_want_no_gradient(name):
+    method, student = make_method(name)
+    trained = trained_by_itself(method)
+    for network in networks_of(method, student)[1:]:
+        assert all(p.requires_grad == (id(p) in trained) for p in network.parameters())
 
 
-def test_networks_that_the_method_does_not_train_by_itself_get_no_gradient(name, dims):
-    method, student = make_method(name, dims, K, False)
-    trained = {id(p) for o in method.optimizers() for group in o.param_groups for p in group["params"]}
-    method.unsupervised_loss(student, *make_batches(dims, K, False), NOW).total.backward()
-    for network in (method.deployable(student), method.opinion(student)):
-        if network is not student:
-            assert all(p.grad is None for p in network.parameters() if id(p) not in trained)
+def test_learners_are_the_student_or_trained_by_the_method(name):
+    method, student = make_method(name)
+    for term in method.terms(student, *make_batches(), NOW):
+        learner = term.learner or student
+        assert learner is student or {id(p) for p in learner.parameters()} <= trained_by_itself(method)
+
+
+# ------------------------------------------------------------------------------------------------------- pseudo-labels
+
+
+def test_at_most_one_term_carries_the_pseudo_label(name, has_regions):
+    method, student = make_method(name, has_regions=has_regions)
+    labeled, unlabeled = make_batches(2, has_regions)
+    terms = list(method.terms(student, labeled, unlabeled, NOW))
+    carriers = [term for term in terms if term.pseudo is not None]
+    assert len(carriers) == 1
+    assert carriers[0].learner is None  # the student, which generalists are prompted for
+    without = method.terms(student, labeled, replace(unlabeled, pseudo=None), NOW)
+    assert all(term.pseudo is None for term in without)
 
 
 @pytest.mark.parametrize("cutmix", [0.0, 1.0])
 def test_pseudo_label_is_mixed_exactly_as_the_images(name, dims, cutmix):
-    method, student = make_method(name, dims, K, False, cutmix_probability=cutmix)
+    method, student = make_method(name, dims, cutmix_probability=cutmix)
     batch = 4
     constants = torch.arange(batch, dtype=torch.float32).view(-1, *[1] * (dims + 1)).expand(batch, 1, *SPATIAL[dims])
     target = torch.zeros(batch, K, *SPATIAL[dims]).scatter_(1, constants.long() % K, 1.0)
-    unlabeled = UnlabeledBatch(constants, constants.clone(), PseudoLabel(target, constants / 10))
-    labeled, _ = make_batches(dims, K, False)
-    student.seen.clear()
-    terms = method.unsupervised_loss(student, labeled, unlabeled, NOW)
-    shown = student.seen[-1]
-    assert torch.equal(terms.pseudo.trust, shown / 10)
-    assert torch.equal(terms.pseudo.target.argmax(1, keepdim=True), shown.long() % K)
-    assert (shown != constants).any() == bool(cutmix)
-    assert torch.equal(terms.strong_logits, student(shown)[0])
+    unlabeled = UnlabeledBatch(constants, constants.clone(), PseudoLabel(target, (1 + constants) / 10))
+    labeled, _ = make_batches(dims, labeled=batch)
+    labeled = replace(labeled, data=torch.full_like(labeled.data, -1.0))  # no unlabeled image has this value
+    stored = StoredPseudoLabels(method.labels)
+    learned: list[PseudoLabel] = []
+    original = stored.loss
+
+    def loss(logits: Tensor, pseudo: PseudoLabel, class_weights: Tensor) -> Tensor:
+        learned.append(pseudo)
+        shown.append(student.seen[-1])
+        return original(logits, pseudo, class_weights)
+
+    shown: list[Tensor] = []
+    stored.loss = loss
+    list(make_pass(method, pseudo_labels=stored).losses(student, labeled, unlabeled, NOW))
+    (pseudo,), (images,) = learned, shown
+    from_unlabeled = images >= 0
+    assert torch.equal(pseudo.confidence, torch.where(from_unlabeled, (1 + images) / 10, 0.0))
+    assert torch.equal(pseudo.target.argmax(1, keepdim=True)[from_unlabeled], images.long()[from_unlabeled] % K)
+    mixable = next(iter(method.terms(student, labeled, unlabeled, NOW))).mixable
+    assert (images != constants).any() == (bool(cutmix) or not mixable)
 
 
-def test_without_pseudo_label_none_is_passed_on(name, dims, has_regions):
-    method, student = make_method(name, dims, K, has_regions)
-    terms = method.unsupervised_loss(student, *make_batches(dims, K, has_regions, with_pseudo=False), NOW)
-    assert terms.pseudo is None
-    assert terms.total.isfinite()
-
-
-def test_before_its_start_the_method_costs_nothing_but_still_shows_sam_the_logits(name):
-    method, student = make_method(name, 2, K, False, consistency_start=0.9)
-    labeled, unlabeled = make_batches(2, K, False)
-    student.seen.clear()
-    silent = method.unsupervised_loss(student, labeled, UnlabeledBatch(unlabeled.weak, unlabeled.strong), NOW)
-    assert silent.total is None
-    assert not student.seen
-    with_pseudo = method.unsupervised_loss(student, labeled, unlabeled, NOW)
-    assert with_pseudo.total is None
-    assert with_pseudo.strong_logits.requires_grad
-    assert with_pseudo.pseudo is not None
-
-
-@pytest.mark.parametrize("loss", ["mse", "cross_entropy", "dice_ce"])
-def test_nothing_trusted_is_zero_and_never_nan(name, has_regions, loss):
-    method, student = make_method(name, 2, K, has_regions, consistency_confidence=1.0, consistency_loss=loss)
-    labeled, unlabeled = make_batches(2, K, has_regions)
-    pseudo = PseudoLabel(unlabeled.pseudo.target, torch.zeros_like(unlabeled.pseudo.trust))
-    terms = method.unsupervised_loss(student, labeled, UnlabeledBatch(unlabeled.weak, unlabeled.strong, pseudo), NOW)
-    terms.total.backward()
-    assert terms.total.item() == 0.0
-    assert all(p.grad.eq(0).all() for p in student.parameters())
-
-
-def test_log_holds_finite_plain_numbers_under_the_same_names_all_along(name, has_regions):
-    method, student = make_method(name, 2, K, has_regions, consistency_start=0.5)
-    labeled, unlabeled = make_batches(2, K, has_regions)
-    logs = [method.unsupervised_loss(student, labeled, unlabeled, progress).log for progress in (0.0, NOW)]
-    assert list(logs[0]) == list(logs[1])
-    for log in logs:
-        assert all(type(value) is float and math.isfinite(value) for value in log.values()), log
-
-
-def test_labeled_loss_keeps_the_supervised_term(name):
-    method, student = make_method(name, 2, K, False)
-    labeled, _ = make_batches(2, K, False)
-    supervised = student(labeled.data)[0].square().mean()
-    method.labeled_loss(student, labeled, supervised, NOW).total.backward()
+def test_pseudo_labels_are_learned_before_the_start_of_the_method(name, has_regions):
+    method, student = make_method(name, has_regions=has_regions, start=0.9)
+    labeled, unlabeled = make_batches(2, has_regions)
+    for view in (unlabeled.weak, unlabeled.strong):
+        view.requires_grad_()
+    driver = make_pass(method, pseudo_labels=StoredPseudoLabels(method.labels))
+    losses = 0
+    for loss in driver.losses(student, labeled, unlabeled, NOW):
+        loss.backward()
+        losses += 1
+    assert losses == 1
+    assert unlabeled.strong.grad.abs().sum() > 0
+    assert unlabeled.weak.grad is None
     assert student.head.weight.grad.abs().sum() > 0
+    assert driver.log["pseudo_label_loss"] > 0
+    assert driver.log["unlabeled_loss"] == 0
 
 
-def test_what_the_method_says_of_itself_is_in_range(name, has_regions):
-    method, student = make_method(name, 2, K, has_regions)
-    method.unsupervised_loss(student, *make_batches(2, K, has_regions), NOW)
-    assert 0.0 <= method.expected_dice() <= 1.0
-    trust = method.class_trust()
-    assert trust is None or (len(trust) == K and all(0.0 <= value <= 1.0 for value in trust))
+@pytest.mark.parametrize("reason", ["start", "gate"])
+def test_while_nothing_can_be_learned_nothing_is_computed(name, reason):
+    method, student = make_method(name, start=0.9 if reason == "start" else 0.0)
+    driver = make_pass(method, {"dice": 1.0 if reason == "gate" else 0.0})
+    labeled, unlabeled = make_batches(with_pseudo=False)
+    list(driver.losses(student, labeled, unlabeled, NOW))  # measures
+    for network in networks_of(method, student):
+        network.seen.clear()
+    terms = spy_on_terms(method)
+    assert not list(driver.losses(student, labeled, unlabeled, NOW))
+    assert not terms
+    assert not any(network.seen for network in networks_of(method, student))
 
 
-@pytest.mark.parametrize("deploy", ["teacher", "student"])
-def test_deployed_network_fits_the_plain_one(name, deploy):
-    method, student = make_method(name, 2, K, False, deploy=deploy)
-    _, build_network = make_student(2, K)
-    build_network().load_state_dict(method.deployable(student).state_dict())
+# ------------------------------------------------------------------------------------------------------------ training
 
 
-def train(method, student, optimizer, seeds) -> list:
-    """Take steps as :mod:`nnunet_semisam.training.step` does."""
-    logs = []
-    for seed in seeds:
-        torch.manual_seed(seed)
-        labeled, unlabeled = make_batches(2, K, method.has_regions, seed=seed)
-        for each in (optimizer, *method.optimizers()):
-            each.zero_grad()
-        terms = method.unsupervised_loss(student, labeled, unlabeled, NOW)
-        supervised = student(labeled.data)[0].square().mean()
-        (terms.total + method.labeled_loss(student, labeled, supervised, NOW).total).backward()
-        for each in (optimizer, *method.optimizers()):
-            each.step()
-        method.after_step(student)
-        logs.append(dict(terms.log))
-    return logs
+class Run:
+    """A training of a method on random batches, as the trainer does it."""
+
+    def __init__(self, name: str, has_regions: bool = False, gate: dict | None = None, **settings: object) -> None:
+        batch_norm = bool(settings.pop("batch_norm", False))
+        self.has_regions = has_regions
+        self.method, self.student = make_method(name, has_regions=has_regions, batch_norm=batch_norm, **settings)
+        self.driver = make_pass(self.method, gate, pseudo_labels=StoredPseudoLabels(self.method.labels))
+        self.step = make_step(self.driver, self.student)
+
+    def batches(self, seed: int) -> tuple[dict, dict]:
+        labeled, unlabeled = make_batches(2, self.has_regions, seed=seed)
+        batch, unlabeled_batch = loader_batches(labeled, unlabeled)
+        label = torch.stack([target > 0 for target in unlabeled.weak.expand(-1, K, -1, -1)])
+        unlabeled_batch["pseudo_label"] = label if self.has_regions else label[:, :1].to(torch.int16)
+        unlabeled_batch["pseudo_confidence"] = unlabeled.weak.sigmoid()
+        return batch, unlabeled_batch
+
+    def train(self, seeds: Iterable[int]) -> list[dict]:
+        logs = []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            self.step.optimisation.follow_decay(1 - seed / 20)
+            log = self.step(*self.batches(seed), NOW)
+            logs.append({each: float(value) for each, value in log.items()})
+        return logs
+
+    def state(self) -> dict:
+        """Return what the trainer puts into a checkpoint."""
+        return {
+            "student": self.student.state_dict(),
+            "optimizer": self.step.optimisation.student.state_dict(),
+            "method": {each: part.state_dict() for each, part in self.method.state_parts().items()},
+            "optimizers": [optimizer.state_dict() for optimizer in self.method.optimizers()],
+            "gate": self.driver.gate.state_dict(),
+            "unlabeled_pass": self.driver.state_dict(),
+        }
+
+    def load(self, state: dict) -> None:
+        self.student.load_state_dict(state["student"])
+        self.step.optimisation.student.load_state_dict(state["optimizer"])
+        for each, part in self.method.state_parts().items():
+            part.load_state_dict(state["method"][each])
+        for optimizer, optimizer_state in zip(self.method.optimizers(), state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
+        self.driver.gate.load_state_dict(state["gate"])
+        self.driver.load_state_dict(state["unlabeled_pass"])
 
 
-def test_resumed_method_goes_on_bit_for_bit(name, has_regions, tmp_path):
-    settings = {
-        "maturity_dice": 0.05,
-        "maturity_start": "any",
-        "area_prior_factor": 2.0,
-    }  # gate and prior must be restored too
-
-    def begin():
-        method, student = make_method(name, 2, K, has_regions, **settings)
-        return method, student, torch.optim.SGD(student.parameters(), lr=0.1)
-
-    method, student, optimizer = begin()
-    train(method, student, optimizer, range(3))
-    torch.save({"student": student.state_dict(), "method": method.state_dict()}, tmp_path / "state.pth")
-    uninterrupted = train(method, student, optimizer, range(3, 15))
-
-    resumed, other, optimizer = begin()
-    state = torch.load(tmp_path / "state.pth", weights_only=True)
-    other.load_state_dict(state["student"])
-    resumed.load_state_dict(state["method"])
-    assert train(resumed, other, optimizer, range(3, 15)) == uninterrupted
-    for ours, theirs in ((student, other), (method.deployable(student), resumed.deployable(other))):
-        for key, value in ours.state_dict().items():
-            assert torch.equal(value, theirs.state_dict()[key]), key
+def assert_same(first: object, second: object, place: str = "") -> None:
+    """Compare nested states bit for bit."""
+    if isinstance(first, Tensor):
+        assert torch.equal(first, second), place
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), place
+        for key in first:
+            assert_same(first[key], second[key], f"{place}.{key}")
+    elif isinstance(first, (list, tuple)):
+        for index, (a, b) in enumerate(zip(first, second, strict=True)):
+            assert_same(a, b, f"{place}[{index}]")
+    else:
+        assert first == second, place
 
 
-def test_weights_that_come_after_the_setup_reach_the_deployed_network(name):
-    method, student = make_method(name, 2, K, False)
+@pytest.mark.parametrize("batch_norm", [False, True], ids=["instance norm", "batch norm"])
+@pytest.mark.parametrize("reason", ["weight", "gate"])
+def test_a_method_without_weight_is_the_supervised_training_bit_for_bit(name, reason, batch_norm):
+    weight, dice = (0.0, 0.0) if reason == "weight" else (1.0, 1.0)
+    run = Run(name, gate={"dice": dice, "measure_every": 2}, weight=weight, batch_norm=batch_norm)
+    run.driver.pseudo_labels.constant = 0.0
+    plain = copy.deepcopy(run.student)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    run.train(range(5))
+    for seed in range(5):
+        batch, _ = run.batches(seed)
+        optimizer.zero_grad()
+        deep_loss(plain(batch["data"]), batch["target"]).backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), GRADIENT_CLIP_NORM)
+        optimizer.step()
+    assert_same(run.student.state_dict(), plain.state_dict())
+
+
+def test_resumed_training_goes_on_bit_for_bit(name, has_regions, tmp_path):
+    settings = {"gate": {"dice": 0.05, "start": "any", "area_factor": 2.0}, "confidence": 0.4}
+    run = Run(name, has_regions, **settings)
+    run.train(range(3))
+    torch.save(run.state(), tmp_path / "state.pth")
+    uninterrupted = run.train(range(3, 16))  # the gate measures at steps 10
+
+    resumed = Run(name, has_regions, **settings)
+    resumed.load(torch.load(tmp_path / "state.pth", weights_only=True))
+    assert resumed.train(range(3, 16)) == uninterrupted
+    assert_same(resumed.state(), run.state())
+    assert any(log["unlabeled_loss"] > 0 for log in uninterrupted)
+
+
+SITUATIONS = {
+    "no confident voxel": {"settings": {"confidence": 1.0}},
+    "batch of one": {"batches": {"labeled": 1, "unlabeled": 1}},
+    "fewer labeled": {"batches": {"labeled": 1, "unlabeled": 3}},
+    "fewer unlabeled": {"batches": {"labeled": 3, "unlabeled": 2}},
+    "ignore label": {"batches": {"ignore": True}},
+    "no pseudo-label": {"batches": {"with_pseudo": False}},
+    "class in no label": {"absent": True},
+    "closed after the start": {"gate": {"dice": 0.9, "start": "any"}},
+}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_losses_and_gradients_are_finite_in_every_situation(name, has_regions, situation):
+    given = SITUATIONS[situation]
+    labeled, unlabeled = make_batches(2, has_regions, **given.get("batches", {}))
+    if given.get("absent"):
+        levels = [level.clone() for level in labeled.levels]
+        for level in levels:
+            if has_regions:
+                level[:, 2] = False
+            else:
+                level[level == 2] = 0
+        labeled = replace(labeled, levels=tuple(levels))
+    for loss_name in LOSSES:
+        method, student = make_method(name, has_regions=has_regions, loss=loss_name, **given.get("settings", {}))
+        driver = make_pass(method, given.get("gate"), pseudo_labels=StoredPseudoLabels(method.labels))
+        for _ in range(2):
+            for loss in driver.losses(student, labeled, unlabeled, NOW):
+                assert loss.isfinite()
+                loss.backward()
+        for network in networks_of(method, student):
+            assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+        assert all(math.isfinite(value) for value in driver.log.values())
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_terms_without_confidence_are_exactly_zero(name, has_regions, loss):
+    """Annotated voxels of mixed images are always learned: there only the others are left out."""
+    method, student = make_method(name, has_regions=has_regions, confidence=1.0, loss=loss)
+    terms = spy_on_terms(method)
+    labeled, unlabeled = make_batches(2, has_regions, with_pseudo=False)
+    for value in make_pass(method).losses(student, labeled, unlabeled, NOW):
+        value.backward()
+        if terms[-1].annotated is None:
+            assert value.item() == 0.0
+            learner = terms[-1].learner or student
+            assert all(p.grad.eq(0).all() for p in learner.parameters())
+        else:
+            assert terms[-1].confidence[~terms[-1].annotated].eq(0).all()
+
+
+def test_log_holds_finite_plain_numbers_under_the_same_names_at_every_step(name, has_regions):
+    method, student = make_method(name, has_regions=has_regions, start=0.5)
+    labeled, unlabeled = make_batches(2, has_regions)
+    for stored, names in ((None, LOG), (StoredPseudoLabels(method.labels), [*LOG, *PSEUDO_LABEL_LOG])):
+        driver = make_pass(method, pseudo_labels=stored)
+        for progress in (0.0, NOW, NOW):
+            list(driver.losses(student, labeled, unlabeled, progress))
+            assert sorted(driver.log) == sorted(names)
+            assert all(type(value) is float and math.isfinite(value) for value in driver.log.values()), driver.log
+        assert driver.log["unlabeled_loss"] > 0
+        assert 0 <= driver.log["estimated_dice"] <= 1
+
+
+def test_supervised_loss_of_networks_of_the_method_trains_them_alone(name):
+    method, student = make_method(name)
+    labeled, _ = make_batches()
+    loss = method.labeled_loss(labeled)
+    assert (loss is None) == (not method.optimizers())
+    if loss is not None:
+        loss.backward()
+        trained = trained_by_itself(method)
+        for network in networks_of(method, student):
+            assert all((p.grad is not None) == (id(p) in trained) for p in network.parameters())
+
+
+# ------------------------------------------------------------------------------------------------- what is shipped
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_inference_network_fits_a_plain_one(name, batch_norm):
+    method, student = make_method(name, batch_norm=batch_norm)
+    Student(2, deep_supervision=False, batch_norm=batch_norm).load_state_dict(
+        method.inference_network(student).state_dict()
+    )
+
+
+def test_ensemble_members_are_networks_that_fit_a_plain_one(name):
+    method, _ = make_method(name)
+    for member in method.ensemble_members:
+        Student(2, deep_supervision=False).load_state_dict(method.state_parts()[member].state_dict())
+
+
+def test_weights_that_come_after_the_setup_reach_the_inference_network(name):
+    method, student = make_method(name)
     with torch.no_grad():
         student.head.bias.fill_(3.0)  # as -pretrained_weights does
     method.on_train_start(student)
-    assert method.deployable(student).head.bias.tolist() == [3.0] * K
+    for network in (method.inference_network(student), method.prompting_network(student)):
+        assert network.head.bias.tolist() == [3.0] * K
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+def test_loaders_make_one_or_two_strong_views(name):
+    assert METHODS.get(name).strong_views in (1, 2)
 
 
 def test_unknown_method_is_refused():
-    with pytest.raises(ValueError, match=r"semi-supervised method 'mean_techer'\. Did you mean 'mean_teacher'"):
-        METHODS.get(SemiSAMConfig(method="mean_techer").method)
+    with pytest.raises(UserError, match=r"semi-supervised method 'mean_techer'\. Did you mean 'mean_teacher'"):
+        METHODS.get("mean_techer")
+
+
+def test_supervised_has_nothing_to_learn_from_unlabeled_images():
+    method = METHODS.get("supervised")(None, labels_of(False))
+    assert not method.uses_unlabeled
+    assert not list(method.terms(Student(2), *make_batches(), NOW))
+
+
+# ----------------------------------------------------------------------------------------------------- the files
+
+FILES = sorted({Path(inspect.getfile(METHODS.get(name))) for name in METHODS.names()})
+
+
+def lines_of(file: Path) -> list[str]:
+    """Return what a file says: no blank lines, no imports."""
+    source, wanted, in_import = file.read_text().splitlines(), [], False
+    for line in source:
+        text = line.strip()
+        if text.startswith(("from ", "import ")):
+            in_import = text.endswith("(")
+        elif in_import:
+            in_import = text != ")"
+        elif text:
+            wanted.append(text)
+    return wanted
+
+
+def shared(first: list[str], second: list[str]) -> float:
+    """Return the share of the shorter text's lines that the other has too, in order."""
+    blocks = difflib.SequenceMatcher(None, first, second, autojunk=False).get_matching_blocks()
+    return sum(block.size for block in blocks) / min(len(first), len(second))
+
+
+@pytest.mark.parametrize(
+    "pair", list(itertools.combinations(FILES, 2)), ids=lambda pair: "-".join(f.stem for f in pair)
+)
+def test_methods_share_parts_and_not_lines(pair):
+    share = shared(*(lines_of(file) for file in pair))
+    assert share <= 0.4, f"{pair[0].name} and {pair[1].name} share {share:.0%} of their lines: make a part of it."
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_method_is_a_short_file(file):
+    assert len(file.read_text().splitlines()) <= 120

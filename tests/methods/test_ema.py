@@ -5,7 +5,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet
 from torch import nn
 
-from nnunet_semisam.methods.parts.ema import MovingAverage, unwrap
+from nnunet_semisam.methods.parts.ema import MovingAverage
 
 
 class Counted(nn.Module):
@@ -111,18 +111,6 @@ def test_state_survives_a_checkpoint(tmp_path):
     assert restored.step == teacher.step == 4
     for name, value in teacher.network.state_dict().items():
         assert torch.equal(value, restored.network.state_dict()[name]), name
-
-
-def test_compiled_and_ddp_students_are_unwrapped():
-    plain = Counted(1.0, 0.0, 0)
-    assert unwrap(plain) is plain
-    compiled = torch.compile(plain)
-    assert unwrap(compiled) is plain
-    # what nnU-Net builds is DDP around a compiled network; the wrapper's constructor needs a process group
-    ddp = nn.parallel.DistributedDataParallel.__new__(nn.parallel.DistributedDataParallel)
-    nn.Module.__init__(ddp)
-    ddp.module = compiled
-    assert unwrap(ddp) is plain
 
 
 def test_average_follows_a_compiled_student():

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from nnunet_semisam.methods.parts.mixing import cutmix_mask, mix
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.methods.parts.mixing import CutMixSettings, box_mask, cutmix_mask, mix
+
+CPU = torch.device("cpu")
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
 
 
 def box_of(mask: torch.Tensor) -> tuple[slice, ...]:
@@ -11,7 +18,7 @@ def box_of(mask: torch.Tensor) -> tuple[slice, ...]:
 
 @pytest.mark.parametrize("spatial", [(64, 48), (40, 32, 36)])
 def test_mask_is_one_filled_box_for_each_image(spatial):
-    mask = cutmix_mask((5, 2, *spatial), torch.device("cpu"), torch.Generator().manual_seed(0))
+    mask = cutmix_mask((5, 2, *spatial), CPU, generator=seeded(0))
     assert mask.shape == (5, 1, *spatial)
     assert mask.dtype == torch.bool
     for one in mask[:, 0]:
@@ -21,7 +28,7 @@ def test_mask_is_one_filled_box_for_each_image(spatial):
 
 @pytest.mark.parametrize("spatial", [(160, 200), (60, 80, 70)])
 def test_box_covers_a_tenth_to_a_half_of_the_image(spatial):
-    mask = cutmix_mask((150, 1, *spatial), torch.device("cpu"), torch.Generator().manual_seed(1))
+    mask = cutmix_mask((150, 1, *spatial), CPU, generator=seeded(1))
     shares = mask.flatten(1).float().mean(1)
     assert shares.min() > 0.095
     assert shares.max() < 0.505
@@ -29,12 +36,12 @@ def test_box_covers_a_tenth_to_a_half_of_the_image(spatial):
 
 
 def test_box_fits_into_images_of_few_voxels():
-    mask = cutmix_mask((20, 1, 1, 2, 3), torch.device("cpu"), torch.Generator().manual_seed(2))
+    mask = cutmix_mask((20, 1, 1, 2, 3), CPU, generator=seeded(2))
     assert mask.flatten(1).any(1).all()
 
 
 def test_mask_repeats_with_its_generator():
-    first, second = (cutmix_mask((2, 1, 9, 9), torch.device("cpu"), torch.Generator().manual_seed(3)) for _ in "ab")
+    first, second = (cutmix_mask((2, 1, 9, 9), CPU, generator=seeded(3)) for _ in "ab")
     assert torch.equal(first, second)
 
 
@@ -48,3 +55,24 @@ def test_neighbour_is_pasted_into_the_box_and_nowhere_else():
     assert mixed[1].eq(1).all()
     assert mixed[2, :, 3, 3].eq(1).all()
     assert mixed[2].sum() == 2 * (15 * 2 + 1)
+
+
+def test_size_and_shape_of_boxes_are_settings():
+    same = CutMixSettings(smallest=0.25, largest=0.25, stretch=0.0)
+    for one in cutmix_mask((10, 1, 40, 60), CPU, same, seeded(4))[:, 0]:
+        rows, columns = box_of(one)
+        assert (rows.stop - rows.start, columns.stop - columns.start) == (20, 30)
+    with pytest.raises(UserError, match="largest must be greater than 0"):
+        CutMixSettings(largest=0.0)
+
+
+@pytest.mark.parametrize(("spatial", "box"), [((12, 9), (8, 6)), ((6, 9, 3), (4, 6, 2)), ((1, 30), (1, 20))])
+def test_fixed_box_has_its_share_of_every_side(spatial, box):
+    torch.manual_seed(0)
+    mask = box_mask((20, 2, *spatial), CPU, 2 / 3)
+    assert mask.shape == (20, 1, *spatial)
+    assert mask.dtype == torch.bool
+    for one in mask[:, 0]:
+        assert tuple(side.stop - side.start for side in box_of(one)) == box
+        assert one[box_of(one)].all()
+    assert len({repr(box_of(one)) for one in mask[:, 0]}) > 3  # drawn for each image

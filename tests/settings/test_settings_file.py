@@ -1,9 +1,10 @@
 import pytest
 import yaml
 
+import nnunet_semisam.training.trainer  # noqa: F401 - registers all blocks
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
-from nnunet_semisam.settings.config import SemiSAMConfig
 
 
 @pytest.fixture
@@ -21,28 +22,41 @@ def write(tmp_path, monkeypatch):
 
 def test_without_the_variable_nothing_changes(monkeypatch):
     monkeypatch.delenv(settings_file.VARIABLE, raising=False)
-    config = SemiSAMConfig(num_epochs=3)
-    assert settings_file.from_environment(config) is config
+    settings = Settings.of(num_epochs=3)
+    assert settings_file.from_environment(settings) is settings
     assert not settings_file.is_given()
 
 
 def test_file_overrides_the_settings_it_names(write):
-    write("num_epochs: 20\nseed: null\nconsistency_weight: 1\n")
+    write("num_epochs: 20\nseed: null\nmean_teacher: {weight: 1}\ngate:\n  dice: 0.5\n")
     assert settings_file.is_given()
-    config = settings_file.from_environment(SemiSAMConfig(num_epochs=3, seed=1, ema_decay=0.5))
-    assert (config.num_epochs, config.seed, config.consistency_weight, config.ema_decay) == (20, None, 1, 0.5)
+    given = Settings.of(num_epochs=3, seed=1, mean_teacher={"ema_decay": 0.5})
+    settings = settings_file.from_environment(given)
+    block = settings.block("mean_teacher")
+    assert (settings.run.num_epochs, settings.run.seed, block.weight, block.ema_decay) == (20, None, 1, 0.5)
+    assert settings.block("gate").dice == 0.5
+
+
+def test_numbers_in_any_spelling_are_read(write):
+    write("initial_lr: 1e-3\nnum_epochs: 1.0e+3\ngate: {area_factor: 1e9, dice: 0}\n")
+    settings = settings_file.from_environment(Settings())
+    assert (settings.run.initial_lr, settings.run.num_epochs) == (0.001, 1000)
+    assert (settings.block("gate").area_factor, settings.block("gate").dice) == (1e9, 0.0)
 
 
 def test_empty_file_changes_nothing(write):
     write("# nothing yet\n")
-    assert settings_file.from_environment(SemiSAMConfig()) == SemiSAMConfig()
+    assert settings_file.from_environment(Settings()) == Settings()
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("num_epoch: 3\n", "Did you mean 'num_epochs'"),
-        ("initial_lr: 1e-3\n", "1.0e-3"),
+        ("gate: {dise: 0.8}\n", "Did you mean 'dice'"),
+        ("gate: 0.8\n", "write 'gate: {setting: value}', got 0.8 (float)"),
+        ("initial_lr: fast\n", "initial_lr must be a number, got 'fast' (str)"),
+        ("gate: {dice: 8}\n", "The setting dice must be in [0, 1], got 8"),
         ("- num_epochs\n", "must hold lines 'setting: value', got a list"),
         ("num_epochs: [3\n", "no valid yaml"),
         (b"\xff\xfe\x00", "no valid yaml"),
@@ -52,21 +66,21 @@ def test_empty_file_changes_nothing(write):
 def test_faulty_file_is_refused_by_name(write, content, message):
     path = write(content)
     with pytest.raises(UserError) as error:
-        settings_file.from_environment(SemiSAMConfig())
+        settings_file.from_environment(Settings())
     assert message in str(error.value)
-    assert str(path) in str(error.value) or "initial_lr" in str(error.value)
+    assert str(path) in str(error.value)
 
 
 def test_missing_file_is_refused(write):
     path = write("")
     path.unlink()
     with pytest.raises(UserError, match=r"There is no file .*settings\.yaml \(from nnUNet_semisam_config\)"):
-        settings_file.from_environment(SemiSAMConfig())
+        settings_file.from_environment(Settings())
 
 
 def test_written_settings_can_be_read_again(write):
-    config = SemiSAMConfig(num_epochs=7, sam_model="vit_b", seed=5, initial_lr=0.001)
-    text = settings_file.dump(config)
+    settings = Settings.of(num_epochs=7, method="bcp", bcp={"box_side": 0.5}, seed=5, initial_lr=0.001)
+    text = settings_file.dump(settings)
     write(text)
-    assert settings_file.from_environment(SemiSAMConfig()) == config
-    assert list(yaml.safe_load(text)) == list(config.to_dict())
+    assert settings_file.from_environment(Settings()).to_dict() == settings.to_dict()
+    assert list(yaml.safe_load(text)) == list(settings.to_dict())

@@ -1,30 +1,24 @@
-"""A trainer of a few attributes for ``test_step.py``; a file of its own, so that spawned processes import little."""
+"""A small training for ``test_step.py``; a file of its own, so that spawned processes import little."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from tiny_students import NOW, K, build_host, build_settings, deep_loss, labels_of, make_pass, make_step
 from torch import Tensor, nn
 
-from nnunet_semisam.methods import MeanTeacher, SSLMethod
-from nnunet_semisam.settings.config import SemiSAMConfig
-from nnunet_semisam.training.step import semi_supervised_step
+from nnunet_semisam import ranks
+from nnunet_semisam.methods import METHODS, bcp
+from nnunet_semisam.training.step import SemiSupervisedStep
 
-K = 3
 WORLD = 2
-STEPS = 12  # the teacher is measured twice
-SETTINGS = {
-    "maturity_dice": 0.0,
-    "consistency_start": 0.0,
-    "consistency_rampup": 0.0,
-    "consistency_loss": "mse",  # a mean over voxels: the mean over ranks is the mean over the joint batch
-    "cutmix_probability": 0.0,
-    "area_prior_factor": 1.2,
-}
+STEPS = 12  # the prompting network is measured twice
+# a mean over voxels: the mean over ranks is the mean over the joint batch
+METHOD_SETTINGS = {"loss": "mse", "cutmix_probability": 0.0, "confidence": 0.0}
+GATE = {"dice": 0.0, "area_factor": 1.2}
 
 
 class DeepNet(nn.Module):
@@ -42,18 +36,14 @@ class DeepNet(nn.Module):
         return [fine, self.coarse(F.avg_pool2d(features, 2))] if self.deep_supervision else fine
 
 
-def make_network() -> DeepNet:
-    torch.manual_seed(1)
+def make_network(seed: int = 1) -> DeepNet:
+    torch.manual_seed(seed)
     return DeepNet()
 
 
-def deep_loss(outputs: list[Tensor], targets: list[Tensor]) -> Tensor:
-    return sum(F.cross_entropy(o, t[:, 0].long()) for o, t in zip(outputs, targets, strict=True))
-
-
-def batches(step: int, ranks: list[int]) -> tuple[dict, dict]:
+def batches(step: int, of_ranks: list[int]) -> tuple[dict, dict]:
     """Labeled and unlabeled patches of some ranks: two each, of which the first is drawn at random."""
-    order = [(rank, place) for place in range(2) for rank in ranks]
+    order = [(rank, place) for place in range(2) for rank in of_ranks]
 
     def noise(kind: int) -> Tensor:
         made = [torch.Generator().manual_seed(1000 * step + 100 * kind + 10 * r + p) for r, p in order]
@@ -65,44 +55,64 @@ def batches(step: int, ranks: list[int]) -> tuple[dict, dict]:
     return labeled, {"weak": weak, "strong": weak + 0.3 * noise(2), "keys": []}
 
 
-def make_trainer(
-    network: nn.Module, is_ddp: bool = False, method: SSLMethod | None = None, **attributes
-) -> SimpleNamespace:
-    plain = network.module if is_ddp else network
-    method = method or MeanTeacher(SemiSAMConfig(**SETTINGS), K)
-    method.setup(plain, lambda: DeepNet(deep_supervision=False))
-    parts = {
-        "network": network,
-        "loss": deep_loss,
-        "method": method,
-        "optimizer": torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9),
-        "grad_scaler": None,
-        "device": torch.device("cpu"),
-        "progress": 0.7,
-        "is_ddp": is_ddp,
-        "oversample_foreground_percent": 0.5,
-        "pseudo_labels": None,
-    }
-    return SimpleNamespace(**(parts | attributes))
+def fixed_boxes(world: int) -> None:
+    """Let Bidirectional Copy-Paste cut the same box from a patch, whichever rank has it."""
+
+    def box_mask(shape: torch.Size, device: torch.device, side: float) -> Tensor:
+        mask = torch.zeros((shape[0], 1, *shape[2:]), dtype=torch.bool)
+        for index in range(shape[0]):
+            place = index // world  # patches of all ranks come in turn
+            mask[index, :, 1 + place : 6 + place, 2 - place : 7 - place] = True
+        return mask
+
+    bcp.box_mask = box_mask
 
 
-def train(trainer: SimpleNamespace, ranks: list[int]) -> dict:
-    logs = [semi_supervised_step(trainer, *batches(step, ranks)) for step in range(STEPS)]
-    plain = trainer.network.module if trainer.is_ddp else trainer.network
+def make_training(name: str, network: nn.Module, method_seed: int) -> SemiSupervisedStep:
+    """Return what trains a method on a network as the trainer does; modules of the method begin as on rank 0."""
+    plain = getattr(network, "module", network)
+    labels = labels_of(False)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
+    block = build_settings(name, method=METHOD_SETTINGS).block(name)
+    method = METHODS.get(name)(block, labels)
+    torch.manual_seed(method_seed)
+    method.setup(plain, build_host(labels, lambda deep_supervision=False: DeepNet(deep_supervision), optimizer))
+    for part in method.state_parts().values():
+        if isinstance(part, nn.Module):
+            ranks.broadcast_module(part)
+    return make_step(make_pass(method, GATE), network, optimizer, loss=deep_loss)
+
+
+def train(step: SemiSupervisedStep, of_ranks: list[int]) -> dict:
+    method = step.method
+    begun = {name: parts_of(part) for name, part in method.state_parts().items()}
+    logs = [step(*batches(number, of_ranks), NOW) for number in range(STEPS)]
+    plain = getattr(step.network, "module", step.network)
     return {
         "student": plain.state_dict(),
-        "method": trainer.method.state_dict(),
+        "begun": begun,
+        "method": {name: parts_of(part) for name, part in method.state_parts().items()},
+        "gate": step.unlabeled_pass.gate.state_dict(),
         "logs": [{name: float(value) for name, value in log.items()} for log in logs],
     }
 
 
-def run_rank(rank: int, folder: str) -> None:
-    """Train on the patches of one rank, as DDP does, and write down what came of it."""
+def parts_of(part: object) -> dict[str, Tensor]:
+    """Return a copy of the weights of what a method owns."""
+    network = getattr(part, "network", part)
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def run_rank(rank: int, folder: str, names: list[str]) -> None:
+    """Train every method on the patches of one rank, as DDP does, and write down what came of it."""
     torch.set_num_threads(1)
+    fixed_boxes(1)
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=WORLD)
     try:
-        network = nn.parallel.DistributedDataParallel(make_network())
-        torch.save(train(make_trainer(network, is_ddp=True), [rank]), Path(folder) / f"rank_{rank}.pth")
+        for name in names:
+            network = nn.parallel.DistributedDataParallel(make_network(seed=1 + rank))
+            step = make_training(name, network, method_seed=5 + rank)
+            torch.save(train(step, [rank]), Path(folder) / f"{name}_{rank}.pth")
     finally:
         dist.destroy_process_group()

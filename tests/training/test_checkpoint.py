@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nnunet_semisam.training.checkpoint import ENTRY, read_entry, remove_leftovers, save_atomically
+from nnunet_semisam.training.checkpoint import ENTRY, read_entry, remove_leftovers, rounds_in_use, save
 
 CPU = torch.device("cpu")
 
@@ -13,24 +13,31 @@ class Unpicklable:
 
 def test_entry_is_read_back(tmp_path):
     path = tmp_path / "checkpoint_latest.pth"
-    save_atomically({"network_weights": {}, ENTRY: {"round": 3, "weights": torch.arange(4.0)}}, path)
+    save({"network_weights": {}}, {"round": 3, "weights": torch.arange(4.0)}, path)
     entry = read_entry(path, CPU)
     assert entry["round"] == 3
     assert entry["weights"].tolist() == [0, 1, 2, 3]
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_nnunets_entries_stand_where_nnunet_looks_for_them(tmp_path):
+    save({"network_weights": {"w": torch.ones(1)}, "current_epoch": 3}, {"round": 1}, tmp_path / "checkpoint_final.pth")
+    found = torch.load(tmp_path / "checkpoint_final.pth", weights_only=True)
+    assert found.keys() == {"network_weights", "current_epoch", ENTRY}
+    assert found["current_epoch"] == 3
+
+
 def test_checkpoint_of_a_stock_trainer_has_no_entry(tmp_path):
-    save_atomically({"network_weights": {}}, tmp_path / "checkpoint_final.pth")
+    torch.save({"network_weights": {}}, tmp_path / "checkpoint_final.pth")
     assert read_entry(tmp_path / "checkpoint_final.pth", CPU) is None
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path):
     path = tmp_path / "checkpoint_latest.pth"
-    save_atomically({ENTRY: 1}, path)
+    save({}, {"round": 1}, path)
     with pytest.raises(RuntimeError, match="the disk is full"):
-        save_atomically({ENTRY: 2, "x": Unpicklable()}, path)
-    assert read_entry(path, CPU) == 1
+        save({"x": Unpicklable()}, {"round": 2}, path)
+    assert read_entry(path, CPU) == {"round": 1}
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -41,9 +48,9 @@ def test_file_appears_only_when_it_is_complete(tmp_path, monkeypatch):
     def replace(source, target):
         seen.append((path.exists(), torch.load(source, weights_only=True)))
 
-    monkeypatch.setattr("nnunet_semisam.training.checkpoint.os.replace", replace)
-    save_atomically({ENTRY: 5}, path)
-    assert seen == [(False, {ENTRY: 5})]
+    monkeypatch.setattr("nnunet_semisam.io.atomic.os.replace", replace)
+    save({}, {"round": 5}, path)
+    assert seen == [(False, {ENTRY: {"round": 5}})]
 
 
 def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path):
@@ -56,6 +63,15 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path):
 
 def test_tensors_stay_shared_so_that_a_teacher_is_stored_once(tmp_path):
     weights = {"w": torch.zeros(100_000)}
-    save_atomically({"network_weights": weights, ENTRY: {"method": {"teacher": weights}}}, tmp_path / "both.pth")
-    save_atomically({"network_weights": weights}, tmp_path / "one.pth")
+    save({"network_weights": weights}, {"method": {"teacher": weights}}, tmp_path / "both.pth")
+    save({"network_weights": weights}, {}, tmp_path / "one.pth")
     assert (tmp_path / "both.pth").stat().st_size < 1.1 * (tmp_path / "one.pth").stat().st_size
+
+
+def test_rounds_that_checkpoints_name_are_in_use(tmp_path):
+    save({}, {"pseudo_labels": {"round": 2}}, tmp_path / "checkpoint_latest.pth")
+    save({}, {"pseudo_labels": {"round": None}}, tmp_path / "checkpoint_best.pth")
+    torch.save({"network_weights": {}}, tmp_path / "checkpoint_final.pth")
+    assert rounds_in_use(tmp_path) == {2}
+    save({}, {"pseudo_labels": None}, tmp_path / "checkpoint_latest.pth")
+    assert rounds_in_use(tmp_path) == set()

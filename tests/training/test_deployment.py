@@ -1,9 +1,10 @@
 import pytest
 import torch
+from tiny_students import build_host
 from torch import nn
 
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import MeanTeacher
-from nnunet_semisam.settings.config import SemiSAMConfig
 from nnunet_semisam.training.deployment import DeployedWeights
 
 
@@ -19,8 +20,9 @@ class Shared(nn.Module):
 
 
 def method_with_teacher(student: Shared, deploy: str) -> MeanTeacher:
-    method = MeanTeacher(SemiSAMConfig(deploy=deploy), num_channels=2)
-    method.setup(student, lambda: Shared(0.0))
+    labels = Labels.of_classes(2)
+    method = MeanTeacher(MeanTeacher.Settings(deploy=deploy), labels)
+    method.setup(student, build_host(labels, lambda: Shared(0.0)))
     with torch.no_grad():
         method.teacher.network.conv.weight.fill_(5.0)
         method.teacher.network.mean.fill_(6.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +11,29 @@ import tiny_nnunet
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_semisam.settings.config import SemiSAMConfig
+PSEUDO_LABEL_COLUMNS = [
+    "pseudo_label_loss",
+    "pseudo_label_weight",
+    "pseudo_label_weighted",
+    "pseudo_label_confident",
+]
 
 
-@pytest.mark.parametrize("settings", [{"method": "mean_teacher"}, {"method": "mean_teacher", "use_sam": True}])
-def test_stock_prediction_needs_nothing_but_the_class_name(build_trainer, tiny_dataset, settings, tmp_path):
-    trainer = build_trainer(**settings, sam_start=0.0, sam_preview_cases=1)
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("nnUNetTrainerMeanTeacher", {"method": "mean_teacher"}),
+        ("nnUNetTrainerFixMatch", {"method": "fixmatch"}),
+        ("nnUNetTrainerCPS", {"method": "cps"}),
+        ("nnUNetTrainerBCP", {"method": "bcp"}),
+        ("nnUNetTrainerSemiSAM", {"use_sam": True, "sam": {"start": 0.0, "preview_cases": 1}}),
+    ],
+)
+def test_stock_prediction_needs_nothing_but_the_class_name(build_trainer, tiny_dataset, name, settings):
+    trainer = build_trainer(**settings)
     trainer.run_training()
     checkpoint_file = Path(trainer.output_folder) / "checkpoint_final.pth"
     checkpoint = torch.load(checkpoint_file, weights_only=False)
-    name = "nnUNetTrainerSemiSAM" if settings.get("use_sam") else "nnUNetTrainerMeanTeacher"
     torch.save(checkpoint | {"trainer_name": name}, checkpoint_file)  # the test's own class has no file to be found in
     predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(trainer.output_folder_base, (0,))
@@ -33,25 +45,24 @@ def test_stock_prediction_needs_nothing_but_the_class_name(build_trainer, tiny_d
     assert set(np.unique(label)) <= {0, 1, 2}
 
 
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_sam_stage_runs_between_epochs_and_leaves_its_traces(build_trainer):
-    trainer = build_trainer(method="mean_teacher", use_sam=True, sam_start=0.0, sam_preview_cases=1, num_epochs=3)
+    trainer = build_trainer(use_sam=True, sam={"start": 0.0, "preview_cases": 1}, num_epochs=3)
     trainer.run_training()
-    log = next(Path(trainer.output_folder).glob("training_log*.txt")).read_text()
-    assert "SAM calibration on labeled cases" in log
+    assert (Path(trainer.output_folder) / "semisam_rounds.jsonl").is_file()
     assert trainer.pseudo_labels.current_round == 2
     assert set(trainer.pseudo_labels.store.rounds()) >= {2}
     assert list((Path(trainer.output_folder) / "semisam_previews").glob("round_002_*.png"))
-    assert {"sam", "sam_weight", "sam_weighted", "sam_trusted"} <= trainer.semisam_log.rows[0].keys()
+    assert set(PSEUDO_LABEL_COLUMNS) <= trainer.semisam_log.rows[0].keys()
 
 
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_sam_masks_change_the_student(build_trainer):
     """The SAM term has a gradient that arrives: the same run with another weight ends elsewhere."""
     ends = []
     for weight in (0.5, 0.0):
-        settings = {"use_sam": True, "sam_start": 0.0, "sam_trust_threshold": 0.0, "sam_preview_cases": 0}
-        trainer = build_trainer(method="mean_teacher", sam_weight=weight, consistency_weight=0.0, **settings)
+        sam = {"start": 0.0, "confidence_threshold": 0.0, "preview_cases": 0, "weight": weight}
+        trainer = build_trainer(use_sam=True, sam=sam, mean_teacher={"weight": 0.0})
         trainer.run_training()
         ends.append(trainer.network.state_dict())
     assert any(not torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
@@ -69,16 +80,18 @@ def test_sam_masks_change_the_student(build_trainer):
         pytest.param({"labels": {"background": 0, "shell": 1, "core": 2, "ignore": 3}}, id="ignore label"),
     ],
 )
-@pytest.mark.usefixtures("sam_speaks")
-def test_every_kind_of_dataset_trains(tmp_path_factory, monkeypatch, options, use_sam, configuration):
+@pytest.mark.usefixtures("sam_active")
+def test_every_kind_of_dataset_trains_with_and_without_sam(
+    tmp_path_factory, monkeypatch, options, use_sam, configuration
+):
+    from nnunet_semisam.settings import Settings
     from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
     root = _special_dataset(tmp_path_factory, options, monkeypatch)
-    settings = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "seed": 0}
-    settings |= {"maturity_dice": 0.0, "area_prior_factor": 1e9, "consistency_start": 0.0, "sam_start": 0.0}
+    sam = {"sam": {"start": 0.0, "preview_cases": 0}} if use_sam else {}
 
     class nnUNetTrainerTest(SemiSupervisedTrainer):  # noqa: N801
-        config = replace(SemiSAMConfig(), use_sam=use_sam, sam_preview_cases=0, **settings)
+        settings = Settings.of(**tiny_nnunet.always_active(num_epochs=1, seed=0, use_sam=use_sam, **sam))
 
     folder = root / "preprocessed" / tiny_nnunet.DATASET
     plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text()) | {"continue_training": False}
@@ -86,7 +99,7 @@ def test_every_kind_of_dataset_trains(tmp_path_factory, monkeypatch, options, us
     trainer = nnUNetTrainerTest(plans, configuration, 0, dataset_json, torch.device("cpu"))
     trainer.run_training()
     row = trainer.semisam_log.rows[0]
-    assert row["consistency"] > 0
+    assert row["unlabeled_loss"] > 0
     assert np.isfinite(list(row.values())).all()
 
 

@@ -21,13 +21,9 @@ num_iterations_per_epoch: 2
 num_val_iterations_per_epoch: 1
 save_every: 1
 seed: 1
-maturity_dice: 0.0
-area_prior_factor: 1.0e+9
-consistency_start: 0.0
-sam_start: 0.0
-sam_refresh_epochs: 1
-sam_cases_per_refresh: 2
-sam_preview_cases: 0
+gate: {dice: 0.0, area_factor: 1.0e+9}
+mean_teacher: {start: 0.0}
+sam: {start: 0.0, refresh_epochs: 1, cases_per_refresh: 2, preview_cases: 0}
 """
 ARGUMENTS = [str(tiny_nnunet.DATASET_ID), "2d", "0", "-tr", "nnUNetTrainerSemiSAM", "-device", "cpu"]
 
@@ -36,16 +32,16 @@ DRIVER = """
 import multiprocessing, os, signal, sys
 
 def arm(moment, calls):
-    import nnunet_semisam.training.checkpoint, nnunet_semisam.training.trainer, nnunet_semisam.pseudo_labels.stage
+    import nnunet_semisam.training.trainer, nnunet_semisam.pseudo_labels.stage
     owner, name = {
-        "step": (nnunet_semisam.training.trainer, "semi_supervised_step"),
+        "step": (nnunet_semisam.training.trainer.SemiSupervisedStep, "__call__"),
         "refresh": (nnunet_semisam.pseudo_labels.stage.PseudoLabelStage, "refresh_case"),
-        "checkpoint": (nnunet_semisam.training.checkpoint.os, "fsync"),
+        "checkpoint": (os, "replace"),
     }[moment]
     original, count = getattr(owner, name), 0
     def counted(*args, **kwargs):
         nonlocal count
-        count += 1
+        count += name != "replace" or os.path.basename(args[1]).startswith("checkpoint_")
         if count == calls:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*args, **kwargs)
@@ -59,7 +55,7 @@ if __name__ == "__main__":  # workers of nnU-Net's validation import this file a
     moment, calls = sys.argv.pop(1), int(sys.argv.pop(1))
     if moment != "never":
         arm(moment, calls)
-    # let SAM speak: on an untrained network the calibration rightly switches it off
+    # make SAM active: on an untrained network the calibration rightly switches it off
     from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
     from nnunet_semisam.pseudo_labels.fusion import SAMWeights
     CalibrationTable.weights = property(lambda table: SAMWeights.unmeasured(len(table.classes)))

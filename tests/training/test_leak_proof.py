@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny_nnunet
 import torch
+from tiny_students import LEARNING
 
 HIDDEN = tiny_nnunet.SPLITS[0]["unlabeled"]
 
@@ -43,20 +44,20 @@ def change_hidden_images(root: Path) -> None:
 
 
 def train(build_trainer, **settings) -> tuple[dict, list]:
-    trainer = build_trainer(**{"method": "mean_teacher", **settings})
+    trainer = build_trainer(**settings)
     trainer.run_training()
     assert trainer.pseudo_labels is None or trainer.pseudo_labels.current_round is not None
     return trainer.network.state_dict(), trainer.semisam_log.rows
 
 
 SETTINGS = [
-    pytest.param({}, id="mean_teacher"),
-    pytest.param({"use_sam": True, "sam_start": 0.0, "sam_trust_threshold": 0.0, "sam_preview_cases": 0}, id="sam"),
+    *(pytest.param({"method": method, method: {"confidence": 0.0}}, id=method) for method in LEARNING),
+    pytest.param({"use_sam": True, "sam": {"start": 0.0, "confidence_threshold": 0.0, "preview_cases": 0}}, id="sam"),
 ]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_hidden_labels_do_not_change_a_single_bit_of_the_training(build_trainer, tiny_dataset, settings):
     before, log_before = train(build_trainer, **settings)
     fill_hidden_labels_with_noise(tiny_dataset)
@@ -66,7 +67,7 @@ def test_hidden_labels_do_not_change_a_single_bit_of_the_training(build_trainer,
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.usefixtures("sam_speaks")
+@pytest.mark.usefixtures("sam_active")
 def test_hidden_images_do_change_the_training(build_trainer, tiny_dataset, settings):
     before, _ = train(build_trainer, **settings)
     change_hidden_images(tiny_dataset)

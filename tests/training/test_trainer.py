@@ -10,6 +10,7 @@ import pytest
 import tiny_nnunet
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from tiny_students import LEARNING
 
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.errors import UserError
@@ -27,12 +28,13 @@ def assert_equal_weights(a, b):
 
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
-def test_trains_on_labeled_and_unlabeled_patches(build_trainer, configuration):
-    trainer = build_trainer(configuration, method="mean_teacher")
+@pytest.mark.parametrize("method", LEARNING)
+def test_trains_on_labeled_and_unlabeled_patches(build_trainer, configuration, method):
+    trainer = build_trainer(configuration, method=method, **{method: {"confidence": 0.0}})
     trainer.run_training()
     rows = trainer.semisam_log.rows
     assert [row["epoch"] for row in rows] == [0, 1]
-    assert all(row["consistency"] > 0 and row["consistency_trusted"] > 0 for row in rows)
+    assert all(row["unlabeled_loss"] > 0 and row["unlabeled_confidence"] > 0 for row in rows)
     folder = Path(trainer.output_folder)
     for name in ("checkpoint_final.pth", "semisam_log.csv", "progress_semisam.png", "semisam_config.yaml"):
         assert (folder / name).is_file()
@@ -59,7 +61,7 @@ def test_supervised_is_bit_equal_to_nnunet(build_trainer):
             switch_off_benchmarks(transforms)
             return transforms
 
-    ours = build_trainer(method="none", fold=1)
+    ours = build_trainer(method="supervised", fold=1)
     ours.run_training()
     folder = Path(os.environ["nnUNet_preprocessed"]) / tiny_nnunet.DATASET
     plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text()) | {"continue_training": False}
@@ -73,19 +75,19 @@ def test_supervised_is_bit_equal_to_nnunet(build_trainer):
     assert ours.logger.get_value("train_losses", None) == stock.logger.get_value("train_losses", None)
 
 
-def test_a_silent_method_changes_nothing(build_trainer):
-    """While no class is mature, training with unlabeled cases is training without: the method holds back."""
-    silent = build_trainer(method="mean_teacher", maturity_dice=1.0, fold=1)
-    silent.initialize()
-    assert silent.method.gate.class_trust().max() == 0
+def test_a_method_behind_a_closed_gate_changes_nothing(build_trainer):
+    """While no class is active, training with unlabeled cases is training without them."""
+    closed = build_trainer(method="mean_teacher", gate={"dice": 1.0}, fold=1)
+    closed.initialize()
+    assert closed.gate.class_weights().max() == 0
     batch = {"data": torch.randn(2, 1, 32, 32), "target": [torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 16, 16)]}
-    stock = build_trainer(method="none", fold=1)
+    stock = build_trainer(method="supervised", fold=1)
     stock.initialize()
     unlabeled = {"weak": torch.randn(2, 1, 32, 32), "strong": torch.randn(2, 1, 32, 32)}
-    silent.dataloader_unlabeled = iter([unlabeled])
-    for trainer in (silent, stock):
+    closed.dataloader_unlabeled = iter([unlabeled])
+    for trainer in (closed, stock):
         trainer.train_step({"data": batch["data"].clone(), "target": [t.clone() for t in batch["target"]]})
-    assert_equal_weights(weights(silent), weights(stock))
+    assert_equal_weights(weights(closed), weights(stock))
 
 
 def test_seeded_training_repeats_itself(build_trainer):
@@ -110,6 +112,53 @@ def test_resume_restores_student_teacher_and_log(build_trainer):
     assert resumed.current_epoch == 2
 
 
+def test_resume_restores_networks_and_optimisers_of_the_method_gate_and_driver(build_trainer):
+    first = build_trainer(method="cps", num_epochs=3, num_iterations_per_epoch=4)
+    first.run_training()
+    resumed = build_trainer(method="cps", num_epochs=3, num_iterations_per_epoch=4, resume=True)
+    resumed.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
+    assert_equal_weights(weights(first), weights(resumed))
+    assert_equal_weights(first.method.other.state_dict(), resumed.method.other.state_dict())
+    ours, theirs = (trainer.method.optimizer.state_dict() for trainer in (first, resumed))
+    assert ours["param_groups"] == theirs["param_groups"]
+    assert ours["state"].keys() == theirs["state"].keys() != set()
+    for index, state in ours["state"].items():
+        assert torch.equal(state["momentum_buffer"], theirs["state"][index]["momentum_buffer"])
+    assert resumed.unlabeled_pass.step == 12
+    assert resumed.gate.log() == first.gate.log()
+
+
+def test_optimisers_of_the_method_follow_nnunets_learning_rate(build_trainer):
+    trainer = build_trainer(method="cps", num_epochs=4)
+    trainer.initialize()
+    for epoch in range(4):
+        trainer.current_epoch = epoch
+        trainer.on_train_epoch_start()
+        rates = [each.param_groups[0]["lr"] for each in (trainer.optimizer, trainer.method.optimizer)]
+        assert rates[0] == pytest.approx(0.01 * (1 - epoch / 4) ** 0.9)
+        assert rates[1] == pytest.approx(rates[0])
+
+
+def test_second_network_is_as_nnunet_builds_it_with_other_weights(build_trainer):
+    trainer = build_trainer(method="cps")
+    trainer.initialize()
+    ours, theirs = trainer.method.other.state_dict(), trainer.network.state_dict()
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
+    assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
+    outputs = trainer.method.other(torch.randn(2, 1, 32, 32))
+    assert [tuple(level.shape) for level in outputs] == [(2, 3, 32, 32), (2, 3, 16, 16)]
+
+
+def test_checkpoint_names_the_networks_to_ship_beside_the_inference_network(build_trainer):
+    trainer = build_trainer(method="cps", num_epochs=1)
+    trainer.run_training()
+    entry = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)["semisam"]
+    assert entry["ensemble_members"] == ["other"]
+    assert_equal_weights(entry["method"]["other"], trainer.method.other.state_dict())
+    assert entry["settings"]["cps"]["weight"] == 1.0
+    assert entry["settings_sha256"] == trainer.settings.sha256
+
+
 def test_a_run_goes_on_after_an_interruption_with_its_teacher(build_trainer):
     """on_train_start must not replace the restored teacher by the student."""
     first = build_trainer(method="mean_teacher", num_epochs=3)
@@ -126,17 +175,17 @@ def test_settings_of_the_checkpoint_win_on_resume(build_trainer):
     first.run_training()
     resumed = build_trainer(method="mean_teacher", num_epochs=5, resume=True)
     resumed.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))
-    assert resumed.num_epochs == resumed.config.num_epochs == 1
+    assert resumed.num_epochs == resumed.settings.run.num_epochs == 1
 
 
 def test_changed_settings_file_is_refused_on_resume_but_not_for_validation(build_trainer, tmp_path, monkeypatch):
     first = build_trainer(method="mean_teacher", num_epochs=1)
     first.run_training()
-    (tmp_path / "settings.yaml").write_text("ema_decay: 0.5\nnum_epochs: 1\n")
+    (tmp_path / "settings.yaml").write_text("mean_teacher: {ema_decay: 0.5}\nnum_epochs: 1\n")
     monkeypatch.setenv("nnUNet_semisam_config", str(tmp_path / "settings.yaml"))
     resumed = build_trainer(method="mean_teacher", num_epochs=1, resume=True)
     resumed.load_checkpoint(str(Path(first.output_folder) / "checkpoint_final.pth"))  # --val needs no more than this
-    with pytest.raises(UserError, match=r"ema_decay: 0\.99 in the checkpoint, 0\.5 now"):
+    with pytest.raises(UserError, match=r"\(mean_teacher\.ema_decay: 0\.99 in the checkpoint, 0\.5 now\)"):
         resumed.on_train_start()
 
 
@@ -154,7 +203,7 @@ def test_teacher_is_deployed_and_validated(build_trainer):
 
 
 def test_student_can_be_deployed(build_trainer):
-    trainer = build_trainer(method="mean_teacher", deploy="student", num_epochs=1)
+    trainer = build_trainer(method="mean_teacher", mean_teacher={"deploy": "student"}, num_epochs=1)
     trainer.run_training()
     checkpoint = torch.load(Path(trainer.output_folder) / "checkpoint_final.pth", weights_only=False)
     assert_equal_weights(checkpoint["network_weights"], weights(trainer))
@@ -193,7 +242,7 @@ def test_stock_checkpoint_is_refused_on_resume(build_trainer, tmp_path):
 def test_pretrained_weights_reach_the_teacher(build_trainer, tmp_path):
     from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
-    donor = build_trainer(method="none", seed=9)
+    donor = build_trainer(method="supervised", seed=9)
     donor.initialize()
     donor.save_checkpoint(str(tmp_path / "donor.pth"))
     trainer = build_trainer(method="mean_teacher")
@@ -206,7 +255,7 @@ def test_pretrained_weights_reach_the_teacher(build_trainer, tmp_path):
 def test_workers_are_stopped_when_a_step_fails(build_trainer, monkeypatch):
     monkeypatch.setenv("nnUNet_n_proc_DA", "2")
     trainer = build_trainer(method="mean_teacher")
-    monkeypatch.setattr("nnunet_semisam.training.trainer.semi_supervised_step", lambda *args: 1 / 0)
+    monkeypatch.setattr("nnunet_semisam.training.trainer.SemiSupervisedStep.__call__", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trainer.run_training()
     for augmenter in (trainer.dataloader_train, trainer.dataloader_unlabeled, trainer.dataloader_val):
@@ -265,7 +314,7 @@ def test_bfloat16_on_the_cpu_trains_and_keeps_float32_weights(build_trainer):
     trainer = build_trainer(method="mean_teacher", cpu_bfloat16=True, num_epochs=1)
     trainer.run_training()
     assert {value.dtype for value in trainer.network.state_dict().values()} == {torch.float32}
-    assert trainer.semisam_log.rows[0]["consistency"] > 0
+    assert trainer.semisam_log.rows[0]["unlabeled_loss"] > 0
 
 
 def test_unlabeled_images_of_older_plans_are_refused(build_trainer, tiny_dataset):

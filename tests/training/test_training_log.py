@@ -6,14 +6,14 @@ from nnunet_semisam.training.training_log import CSV_NAME, PICTURE_NAME, Trainin
 
 def test_rows_are_written_with_all_columns(tmp_path):
     log = TrainingLog()
-    log.add(0, {"loss": 1.5, "consistency_weighted": 0.0})
-    log.add(1, {"loss": 1, "consistency_weighted": 0.25, "teacher_dice_1": 0.5, "class_trust_1": 1.0})
+    log.add(0, {"loss": 1.5, "unlabeled_weighted": 0.0})
+    log.add(1, {"loss": 1, "unlabeled_weighted": 0.25, "labeled_dice_1": 0.5, "class_weight_1": 1.0})
     log.write(tmp_path)
     with open(tmp_path / CSV_NAME, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["epoch", "loss", "consistency_weighted", "teacher_dice_1", "class_trust_1"]
+    assert list(rows[0]) == ["epoch", "loss", "unlabeled_weighted", "labeled_dice_1", "class_weight_1"]
     assert [row["loss"] for row in rows] == ["1.5", "1.0"]
-    assert [row["teacher_dice_1"] for row in rows] == ["", "0.5"]
+    assert [row["labeled_dice_1"] for row in rows] == ["", "0.5"]
     assert (tmp_path / PICTURE_NAME).read_bytes().startswith(b"\x89PNG")
     assert sorted(file.name for file in tmp_path.iterdir()) == sorted([CSV_NAME, PICTURE_NAME])
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 
@@ -19,6 +20,22 @@ def unwrap(network: nn.Module) -> nn.Module:
 def finest(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     """Return the full-resolution output of a network with or without deep supervision."""
     return output[0] if isinstance(output, (list, tuple)) else output
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a network in eval mode for a while, and back into the mode that it had.
+
+    A network that is trained makes targets too. In train mode these passes would move the running statistics of batch
+    normalisation and draw dropout, so that even a method of weight 0 would change the training.
+    """
+    plain = unwrap(network)
+    was_training = plain.training
+    plain.eval()
+    try:
+        yield
+    finally:
+        plain.train(was_training)
 
 
 def forward_with(
