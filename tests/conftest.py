@@ -53,8 +53,6 @@ def sam_active(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(CalibrationTable, "weights", property(equal_shares))
 
-    monkeypatch.setattr(CalibrationTable, "weights", property(lambda t: SAMWeights.unmeasured(len(t.classes))))
-
 
 @pytest.fixture
 def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
