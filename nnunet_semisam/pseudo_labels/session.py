@@ -31,7 +31,7 @@ STORE_FOLDER, PREVIEW_FOLDER = "semisam_store", "semisam_previews"
 
 
 class Gate(Protocol):
-    """What the session asks about the network; see :class:`nnunet_semisam.gate.class_gate.ClassGate`."""
+    """What the session needs to know about the network; see :class:`nnunet_semisam.gate.class_gate.ClassGate`."""
 
     def class_weights(self) -> Tensor:
         """Return how well each output channel is known by now, ``(K,)``, in [0, 1]."""

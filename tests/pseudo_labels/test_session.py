@@ -149,6 +149,18 @@ def test_a_round_that_is_gone_is_made_again(tmp_path):
     assert resumed.current_round == 1
 
 
+def test_process_0_calibrates_and_the_others_follow_its_table(tmp_path, monkeypatch):
+    session = session_in(tmp_path)
+    object.__setattr__(session.context, "rank", 1)
+    told = []
+    monkeypatch.setattr("nnunet_semisam.ranks.from_rank_zero", lambda value: told.append(value) or table(0.25, 0.0))
+    session.maybe_refresh(0)
+    assert told == [None]
+    assert session.stage.calibrated_with == []
+    assert session.stage.calibration == table(0.25, 0.0)
+    assert round_log.read(tmp_path).rounds == (), "process 0 writes the records"
+
+
 def test_rounds_that_checkpoints_name_are_kept_and_the_previous_one(tmp_path):
     session = session_in(tmp_path)
     for epoch in range(5):
