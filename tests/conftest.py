@@ -44,10 +44,14 @@ def tiny_dataset(prepared_dataset: Path, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture
 def sam_active(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make SAM active in every class: on an untrained network the calibration rightly switches it off."""
+    from nnunet_semisam.generalists.weights import GeneralistWeights
     from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
-    from nnunet_semisam.pseudo_labels.fusion import SAMWeights
 
-    monkeypatch.setattr(CalibrationTable, "weights", property(lambda t: SAMWeights.unmeasured(len(t.classes))))
+    def unmeasured(table: CalibrationTable) -> tuple[GeneralistWeights, ...]:
+        channels = len(table.classes) // len(table.generalists)
+        return (GeneralistWeights.unmeasured(channels),) * len(table.generalists)
+
+    monkeypatch.setattr(CalibrationTable, "weights", property(unmeasured))
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ import pytest
 import SimpleITK
 import tiny_nnunet
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
 from nnunet_semisam.settings.config import SemiSAMConfig
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 DATASET = "Dataset192_BHSD"
 

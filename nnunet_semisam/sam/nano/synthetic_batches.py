@@ -1,4 +1,4 @@
-"""Training batches of the nano SAM: images, prompts of a kind, and the masks they stand for; a pure function of an index.
+"""Training batches of the nano SAM: images, prompts of a kind and their masks; a pure function of an index.
 
 Shapes in this file: ``B`` images, ``M`` prompts, ``S`` side of the square input in pixels.
 """
