@@ -47,11 +47,11 @@ def sam_active(monkeypatch: pytest.MonkeyPatch) -> None:
     from nnunet_semisam.generalists.weights import GeneralistWeights
     from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
 
-    def equal_shares(table: CalibrationTable) -> tuple[GeneralistWeights, ...]:
+    def unmeasured(table: CalibrationTable) -> tuple[GeneralistWeights, ...]:
         channels = len(table.classes) // len(table.generalists)
-        return tuple(GeneralistWeights.unmeasured(channels) for _ in table.generalists)
+        return (GeneralistWeights.unmeasured(channels),) * len(table.generalists)
 
-    monkeypatch.setattr(CalibrationTable, "weights", property(equal_shares))
+    monkeypatch.setattr(CalibrationTable, "weights", property(unmeasured))
 
 
 @pytest.fixture

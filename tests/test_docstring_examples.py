@@ -34,4 +34,12 @@ def test_examples_run(name):
 
 def test_extension_points_have_examples():
     points = {"jobs", "labels", "settings.blocks", "methods.base", "gate.class_gate", "io.atomic"}
+    points |= {
+        "sam.base",
+        "sam.families",
+        "prompts.base",
+        "generalists.base",
+        "generalists.views",
+        "generalists.ensemble",
+    }
     assert {f"nnunet_semisam.{point}" for point in points} <= set(modules_with_examples())

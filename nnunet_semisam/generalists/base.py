@@ -125,7 +125,7 @@ class Generalist(ABC):
         axis: Axis (0, 1 or 2) along which pictures show slices.
 
     Example:
-        A generalist that believes whatever is bright, everywhere:
+        A generalist that predicts whatever is bright, everywhere:
 
         >>> class Bright(Generalist):
         ...     name = "bright"

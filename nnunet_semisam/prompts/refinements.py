@@ -1,4 +1,4 @@
-"""The same prompts decoded in several ways: what a SAM answers alike each time is more reliable.
+"""The same prompts decoded in several ways: what a SAM predicts alike each time is more reliable.
 
 Several jittered prompts as a map of reliability: UR-SAM, https://arxiv.org/abs/2311.10529. Unlike there, the jitter is
 fixed, so that rounds are deterministic.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +10,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from nnunet_semisam import ranks
-from nnunet_semisam.context import TrainingContext
+from nnunet_semisam.context import DataContext, TrainingContext
+from nnunet_semisam.data.geometry import preprocessed_spacing, read_geometry
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
 from nnunet_semisam.labels import Labels
@@ -31,7 +31,7 @@ STORE_FOLDER, PREVIEW_FOLDER = "semisam_store", "semisam_previews"
 
 
 class Gate(Protocol):
-    """What the session asks about the network; see :class:`nnunet_semisam.gate.class_gate.ClassGate`."""
+    """What the session needs to know about the network; see :class:`nnunet_semisam.gate.class_gate.ClassGate`."""
 
     def class_weights(self) -> Tensor:
         """Return how well each output channel is known by now, ``(K,)``, in [0, 1]."""
@@ -48,8 +48,6 @@ class PseudoLabelSession:
         pool: The unlabeled cases.
         specialist: The network that is predicted with, deep supervision off; not used before the first round.
         gate: Knows how well the network knows its classes.
-        spacing_of: Returns the true voxel size of a preprocessed case in mm along Z, Y, X, or ``None`` if it is not
-            known.
 
     Attributes:
         reader: Tells the loaders which round to read.
@@ -66,7 +64,6 @@ class PseudoLabelSession:
         pool: UnlabeledDataset,
         specialist: nn.Module,
         gate: Gate,
-        spacing_of: Callable[[str], Spacing | None] = lambda case: None,
     ) -> None:
         self.context, self.pool, self.gate = context, pool, gate
         self.settings: SAMSettings = context.settings.block("sam")
@@ -76,13 +73,13 @@ class PseudoLabelSession:
         store_folder = context.output_folder / STORE_FOLDER
         self.store = PseudoLabelStore(store_folder, patch_size, self.settings.max_locations)
         self.reader = RoundReader(store_folder, patch_size)
-        self.stage = self._build_stage(specialist, spacing_of)
+        self.stage = self._build_stage(specialist)
         self.plan = RoundPlan.of(context, self._windows_per_case())
         self.current_round: int | None = None
         self._next_round = 0
         self._last_refresh: int | None = None
 
-    def _build_stage(self, specialist: nn.Module, spacing_of: Callable[[str], Spacing | None]) -> PseudoLabelStage:
+    def _build_stage(self, specialist: nn.Module) -> PseudoLabelStage:
         context = self.context
         settings, spacing = context.settings, context.data.configuration_manager.spacing
         cache = embedding_cache(settings, context.data.preprocessed_dataset, context.data.data_identifier)
@@ -90,7 +87,7 @@ class PseudoLabelSession:
             load_image=self._load_image,
             predict=CasePredictor(context, specialist, self.settings.tile_step),
             spacing=spacing,
-            spacing_of=spacing_of,
+            spacing_of=lambda case: known_spacing(context.data, case),
             priors=self.labeled.priors(settings.block("connectivity")),
         )
         outputs = StageOutputs(
@@ -201,6 +198,14 @@ class PseudoLabelSession:
     def _record(self, record: RoundRecord) -> None:
         if self.context.rank == 0:
             round_log.append(self.context.output_folder, record)
+
+
+def known_spacing(data: DataContext, case: str) -> Spacing | None:
+    """Return the voxel size of a preprocessed case along Z, Y, X in mm, or ``None`` if its geometry was not written."""
+    geometry = read_geometry(data.preprocessed_dataset, case)
+    if geometry is None:
+        return None
+    return preprocessed_spacing(geometry, data.configuration_manager.spacing, data.plans_manager.transpose_forward)
 
 
 def can_prompt(class_weights: Tensor, labels: Labels) -> bool:

@@ -218,7 +218,7 @@ class PseudoLabelStage:
                 label,
                 self.labels,
                 estimated_dice,
-                self._spacing(case),
+                self._spacing(case, label.shape),
                 case,
                 self.settings.block("generalisation_error"),
             )
@@ -251,10 +251,11 @@ class PseudoLabelStage:
             known = tuple(float(mm) for mm in self.inputs.spacing)
         return known
 
-    def _spacing(self, case: str) -> Spacing:
-        """Return the voxel size of a case; where nobody knows the distance of slices, they count as thick."""
+    def _spacing(self, case: str, shape: Sequence[int]) -> Spacing:
+        """Return the voxel size of a case; slices count as thick where their distance is not known or there is one."""
         known = self._known_spacing(case)
-        if known is not None:
+        single = shape[0] == 1 and len(self.inputs.spacing) == 2
+        if known is not None and not single:
             return known
         return (self.sam.thick_slice * max(self.inputs.spacing), *self.inputs.spacing)
 

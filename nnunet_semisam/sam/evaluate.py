@@ -137,7 +137,7 @@ def evaluate_volume(
 def summarise(
     volumes: Iterable[Mapping[tuple[str, int], float]], names: Mapping[int, str]
 ) -> dict[str, dict[str, float]]:
-    """Return the mean Dice over volumes as ``{kind: {class name: Dice, ..., "mean": Dice}}``, in the order asked.
+    """Return the mean Dice over volumes as ``{kind: {class name: Dice, ..., "mean": Dice}}``, kinds in order.
 
     Args:
         volumes: What :func:`evaluate_volume` returned for each volume.

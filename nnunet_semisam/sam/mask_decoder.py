@@ -28,7 +28,7 @@ def predict_masks(
         dense: Embedded masks, ``(M, C, h, w)``.
 
     Returns:
-        Mask logits ``(M, T, 4h, 4w)`` and estimated IoU ``(M, T)`` for all mask tokens: the first is the answer to an
+        Mask logits ``(M, T, 4h, 4w)`` and estimated IoU ``(M, T)`` for all mask tokens: the first is the mask of an
         unambiguous prompt, the others are the candidates for an ambiguous one.
 
     Source:
@@ -66,10 +66,10 @@ def single_points(point_labels: Tensor | None, count: int, others: bool, device:
     """Return which prompts are one single point and nothing else, ``(M,)``, bool.
 
     Args:
-        point_labels: ``(M, P)``, or ``None`` where no points are asked with.
+        point_labels: ``(M, P)``, or ``None`` without points.
         count: ``M``.
-        others: Whether a box or mask is asked with, too.
-        device: Where the answer is wanted.
+        others: Whether there is a box or mask, too.
+        device: Where the result is wanted.
     """
     if point_labels is None or others:
         return torch.zeros(count, dtype=torch.bool, device=device)

@@ -34,7 +34,7 @@ ALL_KINDS = frozenset({"box", "points", "mask"})
 class SegmentAnythingBackend(SAMBackend):
     """Any model of segment-anything's class ``Sam``.
 
-    Several channels are averaged; intensities are rescaled slice by slice. A prompt of a single point is answered by
+    Several channels are averaged; intensities are rescaled slice by slice. A prompt of a single point is decoded to
     the best of the three candidate masks (by the model's own estimate of IoU), every other prompt by the one mask meant
     for unambiguous prompts, as segment-anything advises.
 

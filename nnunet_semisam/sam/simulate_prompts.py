@@ -175,7 +175,7 @@ def _warp(values: Tensor, amplitude: Tensor, generator: Generator) -> Tensor:
 
 
 def _spoil(values: Tensor, scale: Tensor, probability: Tensor, generator: Generator) -> Tensor:
-    """Add a false island, or cut a piece out, where chance has it; values are above 0 inside."""
+    """Add a spurious component, or cut a part out, at random; values are above 0 inside."""
     count, height, width = values.shape
     for sign in (1.0, -1.0):
         rows = torch.arange(height)[None, :, None] - uniform((count, 1, 1), 0, height, generator)
@@ -185,8 +185,8 @@ def _spoil(values: Tensor, scale: Tensor, probability: Tensor, generator: Genera
             rows = torch.arange(height)[None, :, None] - middle[:, :, :1]
             columns = torch.arange(width)[None, None] - middle[:, :, 1:]
         radius = scale * uniform((count, 1, 1), 0.1, 0.45, generator)
-        island = (0.5 - torch.sqrt(rows**2 + columns**2) / radius.clamp_min(1) / 2).clamp(-0.5, 0.5)
+        spurious = (0.5 - torch.sqrt(rows**2 + columns**2) / radius.clamp_min(1) / 2).clamp(-0.5, 0.5)
         there = (torch.rand(count, generator=generator) < probability)[:, None, None]
-        spoiled = torch.maximum(values, island) if sign > 0 else torch.minimum(values, -island)
+        spoiled = torch.maximum(values, spurious) if sign > 0 else torch.minimum(values, -spurious)
         values = torch.where(there, spoiled, values)
     return values

@@ -1,12 +1,16 @@
 """A generalist contributes only where it was seen to help."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
-from tiny_world import CASES, classes, disc, load_image, predict
+from tiny_world import CASES, ThresholdSAM, classes, disc, load_image, predict
 
 from nnunet_semisam.generalists.base import CasePrediction
+from nnunet_semisam.generalists.build import build_generalist
+from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
+from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationSettings, CalibrationTable
@@ -155,3 +159,26 @@ def test_the_stage_leaves_a_harmful_generalist_out(make_stage, store):
     label, confidence = store.open("case_a")
     assert np.array_equal(label[0] == 1, wrong_labels["case_a"]), "the specialist's own prediction"
     assert confidence[0][label[0] == 1].max() < 0.5 * 255
+
+
+class Beside(ThresholdSAM):
+    """Predicts every object six voxels beside where it is."""
+
+    fingerprint = "beside"
+
+    def decode(self, embedding, prompts):
+        prediction = super().decode(embedding, prompts)
+        return dataclasses.replace(prediction, logits=prediction.logits.roll(6, dims=2))
+
+
+def test_each_generalist_of_an_ensemble_is_measured_by_itself(make_stage, tmp_path):
+    stage = make_stage(nano={"prompt": "points"}, vit_b={"prompt": "points"}, sam={"models": ["nano", "vit_b"]})
+    cache = EmbeddingCache(tmp_path / "embeddings", "plans_2d", 1.0)
+    wrong = build_generalist("vit_b", Beside(), stage.settings, classes(), cache, (5.0, 1.0, 1.0))
+    stage.ensemble = GeneralistEnsemble([*stage.ensemble.members, wrong], 1)
+    table = stage.calibrate(0, 0, list(CASES), lambda case: load_image(case)[0].astype(np.int16), 0.8)
+    assert [(entry.generalist, entry.weight > 0) for entry in table.classes] == [("nano", True), ("vit_b", False)]
+    assert [weights.active for weights in table.weights] == [True, False]
+    stage.use_calibration(table)
+    assert stage.ensemble.weights == table.weights[0]
+    assert table.log_text().splitlines()[1] == "Calibration of vit_b: class 1 inactive"

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from nnunet_semisam.context import DataContext, TrainingContext
+from nnunet_semisam.data.geometry import Geometry, write_geometry
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
 from nnunet_semisam.pseudo_labels.round_log import ClassRecord
-from nnunet_semisam.pseudo_labels.session import PseudoLabelSession, RoundPlan, can_prompt
+from nnunet_semisam.pseudo_labels.session import PseudoLabelSession, RoundPlan, can_prompt, known_spacing
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
 from nnunet_semisam.settings import Settings
@@ -149,6 +150,18 @@ def test_a_round_that_is_gone_is_made_again(tmp_path):
     assert resumed.current_round == 1
 
 
+def test_process_0_calibrates_and_the_others_follow_its_table(tmp_path, monkeypatch):
+    session = session_in(tmp_path)
+    object.__setattr__(session.context, "rank", 1)
+    told = []
+    monkeypatch.setattr("nnunet_semisam.ranks.from_rank_zero", lambda value: told.append(value) or table(0.25, 0.0))
+    session.maybe_refresh(0)
+    assert told == [None]
+    assert session.stage.calibrated_with == []
+    assert session.stage.calibration == table(0.25, 0.0)
+    assert round_log.read(tmp_path).rounds == (), "process 0 writes the records"
+
+
 def test_rounds_that_checkpoints_name_are_kept_and_the_previous_one(tmp_path):
     session = session_in(tmp_path)
     for epoch in range(5):
@@ -193,3 +206,12 @@ def test_the_first_round_takes_as_many_cases_as_its_share_of_the_whole_training_
 def test_rounds_per_training_decides_where_refresh_epochs_is_null(tmp_path):
     context = context_in(tmp_path, num_epochs=100, sam={"rounds_per_training": 10, "cases_per_refresh": 3})
     assert RoundPlan.of(context, 4.0).refresh_epochs == 10
+
+
+def test_the_slice_distance_of_a_2d_configuration_comes_from_the_case(tmp_path):
+    plans, configuration = SimpleNamespace(transpose_forward=[0, 1, 2]), SimpleNamespace(spacing=[1.5, 1.5])
+    data = DataContext(tmp_path, plans, configuration, "2d", {})
+    assert known_spacing(data, "case_1") is None
+    identity = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    write_geometry(tmp_path, "case_1", Geometry((7.0, 1.2, 1.2), (0.0, 0.0, 0.0), identity, (9, 100, 100)))
+    assert known_spacing(data, "case_1") == (7.0, 1.5, 1.5)

@@ -1,5 +1,8 @@
 """Settings of pseudo-labels: which blocks a run uses, and what is refused."""
 
+import subprocess
+import sys
+
 import pytest
 
 from nnunet_semisam.errors import UserError
@@ -36,3 +39,8 @@ def test_models_are_named_once_each(models):
 def test_values_out_of_range_are_refused(block, values):
     with pytest.raises(UserError, match=next(iter(values))):
         Settings.of(**{block: values})
+
+
+def test_settings_need_the_standard_library_only():
+    code = "import sys, nnunet_semisam.pseudo_labels.settings; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -251,7 +251,12 @@ def test_generalists_are_told_the_spacing_of_the_case_if_it_is_known(make_stage)
         predict_case = stage.ensemble.members[0].predict_case
         stage.ensemble.members[0].predict_case = lambda case, f=predict_case: seen.append(case.spacing) or f(case)
         stage.refresh(0, ["case_a"], epoch=0)
-        seen.append(stage._spacing("case_a"))
+        seen.append(stage._spacing("case_a", SHAPE))
     assert seen[:2] == [None, (24.0, 2.0, 3.0)], "slices count as thick where nobody knows their distance"
     assert seen[2:4] == [(9.0, 2.0, 3.0)] * 2
     assert seen[4:] == [(5.0, 1.0, 1.0)] * 2
+
+
+def test_a_single_slice_has_no_distance(make_stage):
+    inputs = {"spacing": (2.0, 3.0), "spacing_of": lambda case: (1998.0, 2.0, 3.0)}  # as nnU-Net reads 2D images
+    assert make_stage(inputs=inputs)._spacing("case_a", (1, 40, 60)) == (24.0, 2.0, 3.0)

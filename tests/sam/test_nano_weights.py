@@ -14,7 +14,7 @@ import torch
 from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, evaluate_volume
 from nnunet_semisam.sam.mask_decoder import choose_masks
-from nnunet_semisam.sam.nano.pretrain import VALIDATION_SEED, answers, encode
+from nnunet_semisam.sam.nano.pretrain import VALIDATION_SEED, encode, predictions
 from nnunet_semisam.sam.nano.synthetic_batches import SyntheticBatches, TrainingBatch
 
 CPU = torch.device("cpu")
@@ -24,9 +24,9 @@ KINDS_USED = "box+points+mask"
 
 def mean_dice(sam: torch.nn.Module, batch: TrainingBatch) -> float:
     with torch.no_grad():
-        logits, quality, target, ambiguous = next(iter(answers(sam, encode(sam, batch, CPU), batch, CPU)))
-    guess, truth = choose_masks(logits, quality, ambiguous)[0] > 0, target > 0.5
-    return float((2 * (guess & truth).sum((1, 2)) / (guess.sum((1, 2)) + truth.sum((1, 2)))).mean())
+        logits, quality, target, ambiguous = next(iter(predictions(sam, encode(sam, batch, CPU), batch, CPU)))
+    guess, real = choose_masks(logits, quality, ambiguous)[0] > 0, target > 0.5
+    return float((2 * (guess & real).sum((1, 2)) / (guess.sum((1, 2)) + real.sum((1, 2)))).mean())
 
 
 @pytest.mark.parametrize("kind", ["box", "points", KINDS_USED])

@@ -58,11 +58,7 @@ if __name__ == "__main__":  # workers of nnU-Net's validation import this file a
     # make SAM active: on an untrained network the calibration rightly switches it off
     from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
     from nnunet_semisam.generalists.weights import GeneralistWeights
-    CalibrationTable.weights = property(
-        lambda table: tuple(
-            GeneralistWeights.unmeasured(len(table.classes) // len(table.generalists)) for _ in table.generalists
-        )
-    )
+    CalibrationTable.weights = property(lambda table: (GeneralistWeights.unmeasured(len(table.classes)),))
     run_training_entry()
 """
 

@@ -121,7 +121,7 @@ class NanoEncoder(nn.Module):
         self.from_coarse = nn.Conv2d(coarse, dim, 1)
         self.merge = nn.Sequential(nn.GroupNorm(GROUPS, dim), nn.GELU(), nn.Conv2d(dim, dim, 3, padding=1))
         # Every channel must vary over the image. With one norm over several channels, constant channels of different
-        # levels satisfy it, and a trial learned just that: to hide the image and to answer from the prompt alone.
+        # levels satisfy it, and a trial learned just that: to hide the image and to predict from the prompt alone.
         self.norm = nn.GroupNorm(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ class PretrainSettings:
     """Settings of a run.
 
     Attributes:
-        steps: Optimiser steps in all; a longer run may be asked for when resuming.
+        steps: Optimiser steps in all; a longer run may be named when resuming.
         seed: Seed of weights and batches.
         images: Images in a batch.
         prompts: Prompts per image in each of two groups; a group shares one kind of prompt.
@@ -109,7 +109,7 @@ def encode(sam: Sam, batch: TrainingBatch, device: torch.device) -> Tensor:
         return sam.image_encoder(normalised(sam, batch, device))
 
 
-def answers(
+def predictions(
     sam: Sam, features: Tensor, batch: TrainingBatch, device: torch.device
 ) -> Iterable[tuple[Tensor, Tensor, Tensor, Tensor]]:
     """Yield logits ``(M, T, h, w)``, quality ``(M, T)``, targets and ambiguity of every group of prompts."""
@@ -212,7 +212,7 @@ class Pretraining:
             group["lr"] = self.settings.learning_rate_at(self.step)
         sam = self.window if self.step < self.settings.window_steps else self.sam
         features = encode(sam, batch, self.device)
-        losses = [prompt_loss(*answer) for answer in answers(sam, features, batch, self.device)]
+        losses = [prompt_loss(*each) for each in predictions(sam, features, batch, self.device)]
         with torch.autocast(self.device.type, torch.bfloat16):
             drawn = self.edges(features)
         loss = torch.stack(losses).mean() + edge_loss(drawn, batch.edges.to(self.device))
@@ -279,9 +279,9 @@ def validation_dice(
         values = []
         for index in range(batches):
             batch = data[index]
-            for logits, quality, target, ambiguous in answers(sam, encode(sam, batch, device), batch, device):
+            for logits, quality, target, ambiguous in predictions(sam, encode(sam, batch, device), batch, device):
                 guess, _ = choose_masks(logits, quality, ambiguous)
-                inside, truth = guess > 0, target > 0.5
-                values.append(2 * (inside & truth).sum((1, 2)) / (inside.sum((1, 2)) + truth.sum((1, 2))).clamp_min(1))
+                inside, real = guess > 0, target > 0.5
+                values.append(2 * (inside & real).sum((1, 2)) / (inside.sum((1, 2)) + real.sum((1, 2))).clamp_min(1))
         scores[kind] = float(torch.cat(values).mean())
     return scores

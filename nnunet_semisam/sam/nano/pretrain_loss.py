@@ -40,7 +40,7 @@ def mask_losses(logits: Tensor, target: Tensor) -> Tensor:
 def edge_loss(logits: Tensor, edges: Tensor) -> Tensor:
     """Return the cross-entropy of predicted edges, scalar.
 
-    It makes the image encoder see before the decoder asks: without it, the decoder learns to answer from boxes and
+    It makes the image encoder see before the decoder looks: without it, the decoder learns to predict from boxes and
     masks alone long before features of the image are worth listening to.
 
     Args:
@@ -71,7 +71,7 @@ def prompt_loss(logits: Tensor, quality: Tensor, target: Tensor, ambiguous: Tens
     losses = mask_losses(logits, target)
     chosen = torch.where(ambiguous, losses[:, 1:].amin(1), losses[:, 0])
     with torch.no_grad():
-        truth = mask_iou(logits, target)
-    asked = torch.where(ambiguous[:, None], torch.tensor([0.0, 1, 1, 1]), torch.tensor([1.0, 0, 0, 0]))
-    error = ((quality - truth) ** 2 * asked).sum(1) / asked.sum(1)
+        real = mask_iou(logits, target)
+    counting = torch.where(ambiguous[:, None], torch.tensor([0.0, 1, 1, 1]), torch.tensor([1.0, 0, 0, 0]))
+    error = ((quality - real) ** 2 * counting).sum(1) / counting.sum(1)
     return (chosen + QUALITY_WEIGHT * error).mean()

@@ -1,4 +1,4 @@
-"""Procedural, domain-randomised images with many things in them that a prompt can ask for. No real image is involved.
+"""Procedural, domain-randomised images with many things in them that can be prompted for. No real image is involved.
 
 The idea is SynthSeg's: if contrast, texture, blur, bias and noise are drawn at random, a network learns to see shapes
 rather than a scanner. Scenes hold ovals, rings with things inside, crescents beside rings, tubes and smooth label
@@ -35,7 +35,7 @@ class Scene:
     Attributes:
         regions: Region index of every pixel, ``(S, S)``, int16.
         means: Intensity of each region.
-        objects: Things a prompt may ask for, each a union of regions.
+        objects: Things that may be prompted for, each a union of regions.
         speckles: Regions drawn into the intensity only (papillary muscles belong to the blood pool): mask, intensity.
     """
 
@@ -124,7 +124,7 @@ def add_crescent(
     oval = Oval(centre, (along, across), -angle + rng.normal(0, 0.3), wobble, phases)
     level = oval.level(*where)
     blood = means[0] if rng.random() < 0.7 else away_from(rng, means[1])
-    if rng.random() < 0.7:  # the thin free wall: muscle that nobody asks for
+    if rng.random() < 0.7:  # the thin free wall: muscle that nobody prompts for
         scene.paint((level >= 1) & (level < 1 + rng.uniform(1.5, 4) / across), means[1])
     crescent = scene.paint(level < 1, blood + rng.normal(0, 0.03))
     if rng.random() < 0.5:
@@ -133,13 +133,13 @@ def add_crescent(
 
 
 def add_speckles(rng: np.random.Generator, scene: Scene, where: tuple[Array, Array], pool: Oval, mean: float) -> None:
-    """Draw small islands of another intensity inside ``pool`` that still belong to it."""
+    """Draw small spots of another intensity inside ``pool`` that still belong to it."""
     radius = min(pool.radii)
     for _ in range(int(rng.integers(0, 4))):
         angle, reach = rng.uniform(0, 2 * np.pi), radius * rng.uniform(0.3, 0.9)
         centre = (pool.centre[0] + reach * np.sin(angle), pool.centre[1] + reach * np.cos(angle))
-        island = random_oval(rng, centre, radius * rng.uniform(0.08, 0.28), 0.4)
-        scene.speckles.append(((island.level(*where) < 1) & (pool.level(*where) < 1), mean))
+        spot = random_oval(rng, centre, radius * rng.uniform(0.08, 0.28), 0.4)
+        scene.speckles.append(((spot.level(*where) < 1) & (pool.level(*where) < 1), mean))
 
 
 def add_ring(rng: np.random.Generator, scene: Scene, y: Array, x: Array, radius: float, palette: Array) -> None:
@@ -183,7 +183,7 @@ def random_scene(rng: np.random.Generator, size: int, easy: float = 0.0, frame: 
     Args:
         rng: Source of randomness.
         size: ``S``.
-        easy: In [0, 1]: 1 asks for large things only.
+        easy: In [0, 1]: 1 has large things only.
         frame: Side of the SAM's input, which things are scaled to; ``None`` if that is ``size``.
     """
     frame = size if frame is None else frame
@@ -221,7 +221,7 @@ def render(rng: np.random.Generator, scene: Scene) -> Array:
 
 
 def object_masks(scene: Scene, count: int, rng: np.random.Generator, smallest: int) -> NDArray[np.bool_]:
-    """Return ``count`` masks of things in the scene, ``(count, S, S)``; a thing may be asked for twice.
+    """Return ``count`` masks of things in the scene, ``(count, S, S)``; a thing may be chosen twice.
 
     Args:
         scene: Painted regions.
@@ -235,7 +235,7 @@ def object_masks(scene: Scene, count: int, rng: np.random.Generator, smallest: i
     areas = np.bincount(scene.regions.ravel(), minlength=len(scene.means))
     usable = [ids for ids in scene.objects if sum(areas[i] for i in ids) >= smallest]
     if not usable:
-        raise LookupError("No object of the scene is large enough to be asked for.")
+        raise LookupError("No object of the scene is large enough to be prompted for.")
     chosen = [usable[i] for i in rng.permutation(len(usable))]
     chosen = (chosen * (count // len(chosen) + 1))[:count]
     return np.stack([np.isin(scene.regions, ids) for ids in chosen])

@@ -1,4 +1,4 @@
-"""Training batches of the nano SAM: images, prompts of a kind, and the masks they ask for; a pure function of an index.
+"""Training batches of the nano SAM: images, prompts of a kind and their masks; a pure function of an index.
 
 Shapes in this file: ``B`` images, ``M`` prompts, ``S`` side of the square input in pixels.
 """
@@ -27,7 +27,7 @@ from nnunet_semisam.sam.simulate_prompts import (
     uniform,
 )
 
-# How often each kind of prompt is asked with, at the start of the curriculum and at its end.
+# How often each kind of prompt is used, at the start of the curriculum and at its end.
 KIND_SHARES = {
     "box": (0.40, 0.14),
     "points": (0.00, 0.14),
@@ -41,7 +41,7 @@ KIND_SHARES = {
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Images and, in groups of one prompt kind each, what is asked about them.
+    """Images and, in groups of one prompt kind each, what is prompted in them.
 
     Attributes:
         images: ``(B, S, S)``, uint8, with zeros where ``valid`` ends.
@@ -49,7 +49,7 @@ class TrainingBatch:
         kinds: Name of each group's prompt kind.
         prompts: One batch of prompts per group, in pixels of the input; masks at ``S / 2``.
         targets: Coverage of the true masks per group, ``(M, S / 2, S / 2)``, in [0, 1].
-        edges: Where a region of the scene ends, asked for or not, ``(B, S / 2, S / 2)``, 0 or 1.
+        edges: Where a region of the scene ends, prompted or not, ``(B, S / 2, S / 2)``, 0 or 1.
     """
 
     images: Tensor
@@ -82,7 +82,7 @@ def synthetic_source(
             continue
         regions = torch.from_numpy(np.ascontiguousarray(scene.regions))
         return torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(masks), regions
-    raise RuntimeError("50 procedural scenes in a row held nothing to ask for; the recipe of scenes is broken.")
+    raise RuntimeError("50 procedural scenes in a row held nothing to prompt for; the recipe of scenes is broken.")
 
 
 class SyntheticBatches(Dataset):
@@ -152,19 +152,19 @@ class SyntheticBatches(Dataset):
 
     def _ask(self, kind: str, about: Tensor, masks: Tensor, progress: float, generator: Generator) -> PromptBatch:
         boxes = tight_boxes(masks)
-        asked: dict[str, Tensor] = {"image": about, "label": torch.ones_like(about)}
+        kinds: dict[str, Tensor] = {"image": about, "label": torch.ones_like(about)}
         if "box" in kind:
-            asked["boxes"] = jittered_boxes(boxes, masks.shape[1:], 0.02 + 0.08 * progress, generator)
+            kinds["boxes"] = jittered_boxes(boxes, masks.shape[1:], 0.02 + 0.08 * progress, generator)
         if "points" in kind:
             counts = (1, 0) if kind == "points" and torch.rand((), generator=generator) < 0.4 else (3, 2)
             depth = float(uniform((), 0.5, 6.0, generator))
-            asked["points"], labels = random_points(masks, boxes, counts, generator, depth)
-            asked["point_labels"] = drop_points(labels, 0.6, generator)
+            kinds["points"], labels = random_points(masks, boxes, counts, generator, depth)
+            kinds["point_labels"] = drop_points(labels, 0.6, generator)
         if "mask" in kind:
             severity = uniform((len(masks),), 0.1, 0.5 + 0.5 * progress, generator)
             coverage = F.avg_pool2d(masks.float()[:, None], 2)[:, 0]
-            asked["mask_logits"] = degraded_logits(coverage, severity, generator)
-        return PromptBatch(**asked)
+            kinds["mask_logits"] = degraded_logits(coverage, severity, generator)
+        return PromptBatch(**kinds)
 
 
 def random_symmetry(rng: np.random.Generator, *maps: Tensor) -> list[Tensor]:
