@@ -44,10 +44,13 @@ def tiny_dataset(prepared_dataset: Path, tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.fixture
 def sam_active(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make SAM active in every class: on an untrained network the calibration rightly switches it off."""
+    from nnunet_semisam.generalists.weights import GeneralistWeights
     from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
-    from nnunet_semisam.pseudo_labels.fusion import SAMWeights
 
-    monkeypatch.setattr(CalibrationTable, "weights", property(lambda t: SAMWeights.unmeasured(len(t.classes))))
+    def unmeasured(table: CalibrationTable, name: str) -> GeneralistWeights:
+        return GeneralistWeights.unmeasured(sum(entry.generalist == name for entry in table.classes))
+
+    monkeypatch.setattr(CalibrationTable, "_weights_of", unmeasured)
 
 
 @pytest.fixture

@@ -57,8 +57,10 @@ if __name__ == "__main__":  # workers of nnU-Net's validation import this file a
         arm(moment, calls)
     # make SAM active: on an untrained network the calibration rightly switches it off
     from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
-    from nnunet_semisam.pseudo_labels.fusion import SAMWeights
-    CalibrationTable.weights = property(lambda table: SAMWeights.unmeasured(len(table.classes)))
+    from nnunet_semisam.generalists.weights import GeneralistWeights
+    CalibrationTable._weights_of = lambda table, name: GeneralistWeights.unmeasured(
+        sum(entry.generalist == name for entry in table.classes)
+    )
     run_training_entry()
 """
 
