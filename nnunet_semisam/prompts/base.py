@@ -55,6 +55,7 @@ class PromptSettings(SettingsBlock):
     logit_shift: float = setting(
         1.0,
         "Refinement `jitter`: added to, and taken from, the logits of a mask: probability 0.5 becomes 0.73 or 0.27.",
+        low=0,
     )
 
 

@@ -186,7 +186,7 @@ def test_case_without_confident_foreground_is_cropped_at_random(dataset, tmp_pat
     store = PseudoLabelStore(tmp_path / "empty", PATCH[2])
     store.begin(0)
     store.write(0, "a", np.zeros(SHAPE, int), np.ones(SHAPE))
-    store.write(0, "b", np.ones(SHAPE, int), np.zeros(SHAPE), min_trust=0.5)
+    store.write(0, "b", np.ones(SHAPE, int), np.zeros(SHAPE), min_confidence=0.5)
     store.commit(0, {})
     reader = RoundReader(store.root, list(PATCH[2]))
     reader.point_to(0)
