@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from nnunetv2.paths import nnUNet_raw
 
 from nnunet_semisam.context import DataContext, TrainingContext
+from nnunet_semisam.data.geometry import ensure_geometry
 from nnunet_semisam.data.preprocess_unlabeled import refuse_stale
 from nnunet_semisam.data.pseudo_label_source import PseudoLabelSource
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, cases_in, collect_pool, unlabeled_folder
@@ -27,6 +29,17 @@ def collect_unlabeled(data: DataContext, fold: Fold) -> UnlabeledDataset:
     refuse_stale(data.preprocessed_dataset, data.plans_manager.plans, data.configuration_manager)
     _check_complete(data)
     return collect_pool(data.preprocessed_dataset, data.data_identifier, fold.unlabeled, [*fold.train, *fold.val])
+
+
+def write_missing_geometry(data: DataContext, cases: Iterable[str]) -> None:
+    """Write the geometry of cases that have none yet from the headers of their raw images, where these are at hand.
+
+    Hidden cases are preprocessed by nnU-Net, which keeps geometry and labels in one file: that file stays closed.
+    """
+    if not nnUNet_raw.is_set():
+        return
+    raw = Path(str(nnUNet_raw)) / data.preprocessed_dataset.name
+    ensure_geometry(raw, data.preprocessed_dataset, cases, data.dataset_json, data.plans_manager.plans)
 
 
 def _check_complete(data: DataContext) -> None:

@@ -28,7 +28,12 @@ from nnunet_semisam.settings import file as settings_file
 from nnunet_semisam.splits.cases_of_fold import cases_of_fold
 from nnunet_semisam.splits.folds import Fold
 from nnunet_semisam.training import checkpoint as checkpoints
-from nnunet_semisam.training.build_loader import Augmentation, build_unlabeled_loader, collect_unlabeled
+from nnunet_semisam.training.build_loader import (
+    Augmentation,
+    build_unlabeled_loader,
+    collect_unlabeled,
+    write_missing_geometry,
+)
 from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.optimisation import Optimisation, optimizer_like
@@ -213,6 +218,9 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.print_to_log_file(f"{len(pool)} unlabeled cases.")
         source, oversample = None, 0.0
         if self.settings.run.use_sam:
+            if self.local_rank == 0:
+                write_missing_geometry(context.data, [*fold.train, *pool.files])
+            ranks.barrier()
             specialist = self.method.prompting_network(unwrap(self.network))
             self.pseudo_labels = PseudoLabelSession(context, pool, specialist, self.gate)
             if self._resumed_entry is not None and self._resumed_entry["pseudo_labels"] is not None:

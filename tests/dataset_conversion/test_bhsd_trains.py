@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import fake_bhsd
@@ -12,8 +11,9 @@ import pytest
 import SimpleITK
 import tiny_nnunet
 import torch
-from nnunet_semisam.settings.config import SemiSAMConfig
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from nnunet_semisam.settings import Settings
 
 DATASET = "Dataset192_BHSD"
 
@@ -42,18 +42,25 @@ def test_odd_download_trains_with_sam_and_predicts_its_test_cases(converted, mon
     from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
     monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *args: None)
-    settings = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1, "seed": 0}
-    settings |= {"maturity_dice": 0.0, "area_prior_factor": 1e9, "consistency_start": 0.0, "sam_start": 0.0}
 
     class nnUNetTrainerSemiSAM(SemiSupervisedTrainer):  # noqa: N801
-        config = replace(SemiSAMConfig(), use_sam=True, sam_preview_cases=0, **settings)
+        settings = Settings.of(
+            num_epochs=1,
+            num_iterations_per_epoch=2,
+            num_val_iterations_per_epoch=1,
+            seed=0,
+            use_sam=True,
+            mean_teacher={"start": 0.0},
+            gate={"dice": 0.0, "area_factor": 1e9},
+            sam={"start": 0.0, "preview_cases": 0},
+        )
 
     folder = converted / "preprocessed" / DATASET
     plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text()) | {"continue_training": False}
     dataset_json = json.loads((folder / "dataset.json").read_text())
     trainer = nnUNetTrainerSemiSAM(plans, "3d_fullres", 0, dataset_json, torch.device("cpu"))
     trainer.run_training()
-    assert trainer.semisam_log.rows[0]["consistency"] > 0
+    assert trainer.semisam_log.rows[0]["unlabeled_loss"] > 0
     assert trainer.pseudo_labels.current_round == 0
 
     predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
@@ -61,9 +68,9 @@ def test_odd_download_trains_with_sam_and_predicts_its_test_cases(converted, mon
     raw, predictions = converted / "raw" / DATASET, converted / "predictions"
     predictions.mkdir()
     predictor.predict_from_files_sequential(str(raw / "imagesTs"), str(predictions))
-    truths = sorted((raw / "labelsTs").iterdir())
-    assert [path.name for path in sorted(predictions.glob("*.nii.gz"))] == [path.name for path in truths]
-    for truth in truths:
-        prediction = SimpleITK.ReadImage(str(predictions / truth.name))
-        assert prediction.GetSize() == SimpleITK.ReadImage(str(truth)).GetSize()
+    ground_truths = sorted((raw / "labelsTs").iterdir())
+    assert [path.name for path in sorted(predictions.glob("*.nii.gz"))] == [path.name for path in ground_truths]
+    for ground_truth in ground_truths:
+        prediction = SimpleITK.ReadImage(str(predictions / ground_truth.name))
+        assert prediction.GetSize() == SimpleITK.ReadImage(str(ground_truth)).GetSize()
         assert set(np.unique(SimpleITK.GetArrayFromImage(prediction))) <= set(range(6))
