@@ -131,7 +131,7 @@ def test_plans_that_change_only_the_network_keep_what_is_done(world):
 
 def test_torn_file_of_a_killed_run_is_removed(world):
     world.run()
-    (world.folder() / ".free0.b2nd.17.tmp.b2nd").write_bytes(b"torn")
+    (world.folder() / ".free0.b2nd.17-abcdef01.tmp.b2nd").write_bytes(b"torn")
     assert world.run() == (2, [])
     assert world.files() == ["free0.b2nd", "free1.b2nd", RECIPE_FILE]
 
