@@ -50,8 +50,8 @@ def software_of(attempts: Sequence[Attempt]) -> list[Software]:
 def totals(runs: Sequence[RunRecord]) -> list[TrainerCost]:
     """Return the hours of every trainer, over all its runs and starts."""
     found = []
-    for trainer in dict.fromkeys(record.run.trainer for record in runs):
-        costs = [record.cost for record in runs if record.run.trainer == trainer and record.cost.attempts]
+    for trainer in dict.fromkeys(record.trainer for record in runs):
+        costs = [record.cost for record in runs if record.trainer == trainer and record.cost.attempts]
         found.append(
             TrainerCost(
                 trainer=trainer,

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nnunet_semisam.benchmark.plan import Study
-from nnunet_semisam.benchmark.records import HeldOutSet, UnlabeledImages
+from nnunet_semisam.benchmark.records import CaseSet, HeldOutSet, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import Files, image_files, label_files
 from nnunet_semisam.errors import UserError
@@ -78,7 +78,7 @@ def held_out_cases(study: Study, dataset: PlannedDataset, fold: int) -> list[str
     Raises:
         UserError: If there is none, an image or label is missing, or a case is trained on.
     """
-    if study.cases == "test":
+    if study.cases == CaseSet.TEST:
         return test_cases(dataset.raw, dataset.dataset_json, study.test_set)
     split = load_splits(dataset.preprocessed / SPLITS_FILE)[fold]
     trained = sorted({*split["val"]} & {*split["train"], *split.get("unlabeled", [])})
@@ -116,7 +116,7 @@ def _digest_of_files(paths: Iterable[str | Path]) -> str:
 
 def _files(study: Study, dataset: PlannedDataset) -> tuple[Files, dict[str, Path]]:
     """Return case -> its images, and case -> its label, of the part of the dataset with the held-out cases."""
-    if study.cases == "val":
+    if study.cases == CaseSet.VAL:
         images = image_files(dataset.raw, dataset.dataset_json)["Tr"]
         return images, label_files(dataset.raw, dataset.dataset_json)
     images = image_files(dataset.raw, dataset.dataset_json)["Ts"]

@@ -1,7 +1,7 @@
 """Overlap, surface distances in millimetres and volume errors of one segmentation, failures told apart.
 
-A distance to an object that is not there is undefined. It is never scored as perfect: its ``value`` is NaN, and its
-``scored`` value, which means and tests use, is the image's diagonal, more than any distance that could be measured.
+A distance to an object that is not there is undefined. It is never scored as perfect: its ``value`` is ``None``, and
+its ``scored`` value, which means and tests use, is the image's diagonal, more than any distance that could be measured.
 Otherwise a trainer that misses the hard cases would be evaluated on the easy ones.
 
 Surface distances are MONAI's. Surfaces are the voxels of a mask that touch what is outside it. An axis with a single
@@ -19,14 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.benchmark.records import Score, ScoreStatus
+from nnunet_semisam.benchmark.records import Score, ScoreStatus, known
 
 if TYPE_CHECKING:
     import numpy as np
 
 MM3_PER_ML = 1000.0
 MEAN = "mean"  # in place of a label: over the labels of a case
-FAILURES = (ScoreStatus.MISSED, ScoreStatus.INVENTED, ScoreStatus.NO_PREDICTION)
 UNITS = {"dice": "1", "hd95": "mm", "assd": "mm", "volume_error": "ml", "volume_bias": "ml"}  # of volumes
 MM, PIXELS = "mm", "px"
 PLACEHOLDER = 999  # times the largest pixel size: the thickness that nnU-Net's readers invent for a 2D image
@@ -68,10 +67,10 @@ def score_masks(
     bias = (predicted_voxels - true_voxels) * voxel_size(spacing_mm)
     values = {"dice": dice, "hd95": hd95, "assd": assd, "volume_error": abs(bias), "volume_bias": bias}
     scored = dict(values)
-    if status in FAILURES:
+    if status.is_failure:
         scored["hd95"] = scored["assd"] = diagonal_mm(ground_truth.shape, spacing_mm)
     units = units_of(ground_truth.ndim, length)
-    return [Score(label, name, values[name], scored[name], status, units[name]) for name in values]
+    return [Score(label, name, known(values[name]), known(scored[name]), status, units[name]) for name in values]
 
 
 def _status(is_predicted: bool, is_there: bool) -> ScoreStatus:
@@ -87,7 +86,7 @@ def score_nothing(label: str, ground_truth: np.ndarray, spacing_mm: Sequence[flo
     scored = {"dice": 0.0, "hd95": worst, "assd": worst, "volume_error": size, "volume_bias": -size}
     units = units_of(ground_truth.ndim, length)
     status = ScoreStatus.NO_PREDICTION
-    return [Score(label, name, math.nan, value, status, units[name]) for name, value in scored.items()]
+    return [Score(label, name, None, value, status, units[name]) for name, value in scored.items()]
 
 
 def voxel_size(spacing_mm: Sequence[float]) -> float:

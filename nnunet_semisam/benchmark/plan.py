@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.benchmark.records import HeldOutSet, Run, StudyFold, UnlabeledImages
+from nnunet_semisam.benchmark.records import CaseSet, Equal, HeldOutSet, Run, StudyFold, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.hashes import sha256_of_json
@@ -37,8 +37,8 @@ class Study:
         folds: Index in ``splits_final.json`` -> the fold.
         seeds: Seeds of trainings.
         settings: What every run is given: flat settings by name, and blocks of settings by name.
-        equal: ``steps`` or ``time``: what trainers have in common.
-        cases: ``test`` (imagesTs) or ``val`` (the validation cases of the fold).
+        equal: What trainers have in common.
+        cases: Which cases the runs are evaluated on.
         test_set: Name of one of several test sets, or ``None``.
         group: The pattern that finds the patient in a case's name; ``None`` cuts off frame numbers.
         unlabeled: What ``imagesUl`` holds; ``None`` before it was looked at.
@@ -55,8 +55,8 @@ class Study:
     folds: dict[int, StudyFold]
     seeds: list[int]
     settings: dict[str, Any]
-    equal: str = "steps"
-    cases: str = "test"
+    equal: Equal = Equal.STEPS
+    cases: CaseSet = CaseSet.TEST
     test_set: str | None = None
     group: str | None = None
     unlabeled: UnlabeledImages | None = None
@@ -84,12 +84,14 @@ class Study:
 
     def held_out_set(self, fold: int) -> str:
         """Return the name of the set of cases that a fold is evaluated on; all folds share the test cases."""
-        return "test" if self.cases == "test" else f"val_fold_{fold}"
+        return "test" if self.cases == CaseSet.TEST else f"val_fold_{fold}"
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields but the folder, ready for json."""
         content = asdict(self)
         del content["folder"]
+        content["equal"] = self.equal.value
+        content["cases"] = self.cases.value
         content["held_out"] = {name: held_out.digests for name, held_out in self.held_out.items()}
         return content
 
@@ -103,6 +105,8 @@ class Study:
         unlabeled = content["unlabeled"]
         records = {
             "folds": {int(index): StudyFold(**fold) for index, fold in content["folds"].items()},
+            "equal": Equal(content["equal"]),
+            "cases": CaseSet(content["cases"]),
             "unlabeled": None if unlabeled is None else UnlabeledImages(**unlabeled),
             "held_out": {name: HeldOutSet(digests) for name, digests in content["held_out"].items()},
         }
@@ -173,9 +177,11 @@ def _merge(before: Study, now: Study) -> Study:
 
 
 def _refuse_other_settings(before: Study, now: Study) -> None:
+    old_content = before.to_json()
+    new_content = now.to_json()
     for name in FIXED:
-        old = getattr(before, name)
-        new = getattr(now, name)
+        old = old_content[name]
+        new = new_content[name]
         if old != new:
             raise UserError(
                 f"{now.folder} holds a benchmark with another {name}: {_difference(old, new)}. Its runs would not "

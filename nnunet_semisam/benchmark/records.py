@@ -1,15 +1,36 @@
-"""The records that travel between the modules of a benchmark, and their form in its json files."""
+"""The records that travel between the modules of a benchmark and to its report, and their form in its files.
+
+Numbers that do not exist are ``None`` here, null in json and empty in csv; there is no NaN. Every ``from_json`` raises
+``KeyError``, ``TypeError`` or ``ValueError`` if something is missing or of another kind; what else an object of a file
+holds is left out.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any
 
 from nnunet_semisam.errors import name_some
 from nnunet_semisam.jobs.base import Status
+
+
+class Equal(str, Enum):
+    """What the trainers of a benchmark have in common."""
+
+    STEPS = "steps"
+    TIME = "time"
+
+
+class CaseSet(str, Enum):
+    """Which cases the runs are evaluated on."""
+
+    TEST = "test"
+    """Those of ``imagesTs``."""
+    VAL = "val"
+    """The validation cases of each run's fold."""
 
 
 class ScoreStatus(str, Enum):
@@ -28,35 +49,56 @@ class ScoreStatus(str, Enum):
     def __str__(self) -> str:
         return self.value
 
+    @property
+    def is_failure(self) -> bool:
+        """Whether the label was missed or invented, or there is no usable segmentation."""
+        return self in (ScoreStatus.NO_PREDICTION, ScoreStatus.MISSED, ScoreStatus.INVENTED)
+
+
+def known(number: float | None) -> float | None:
+    """Return a number, or ``None`` for NaN: the border between arithmetic and records."""
+    return None if number is None or math.isnan(number) else float(number)
+
+
+def _fields_of(record: type, content: Mapping[str, Any], but: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the values of a record's fields."""
+    return {field.name: content[field.name] for field in fields(record) if field.name not in but}
+
 
 @dataclass(frozen=True)
 class Score:
     """One number of one label in one case.
 
     Attributes:
-        label: Name of the label or region.
+        label: Name of the label or region, or ``mean``: over the labels of the case.
         metric: A key of :data:`~nnunet_semisam.benchmark.metrics.UNITS`. ``dice`` is in [0, 1]; ``hd95`` is the larger
             of the two directed 95th percentiles; ``assd`` is the mean over both surfaces; ``volume_error`` is
             absolute, ``volume_bias`` is predicted minus true.
-        value: What was measured; NaN if it is undefined.
-        scored: What means and tests use: ``value``, or the worst case where it is undefined. NaN only if the label is
-            neither in the ground truth nor predicted, so that there is nothing to evaluate.
-        status: What the segmentation did.
+        value: What was measured; ``None`` if it is undefined.
+        scored: What means and tests use: ``value``, or the worst case where it is undefined. ``None`` only if the
+            label is neither in the ground truth nor predicted, so that there is nothing to evaluate.
+        status: What the segmentation did; of ``mean``, the worst of its labels.
         unit: That of ``UNITS``; of 2D images ``mm`` or ``px``, and ``mm2`` or ``px2`` for what is an area there.
     """
 
     label: str
     metric: str
-    value: float
-    scored: float
+    value: float | None
+    scored: float | None
     status: ScoreStatus
     unit: str
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Score:
         """Return the score of an entry of ``scores.json``."""
-        values = {field.name: content[field.name] for field in fields(cls)}
-        return cls(**{**values, "status": ScoreStatus(content["status"])})
+        return cls(
+            label=content["label"],
+            metric=content["metric"],
+            value=known(content["value"]),
+            scored=known(content["scored"]),
+            status=ScoreStatus(content["status"]),
+            unit=content["unit"],
+        )
 
 
 @dataclass(frozen=True)
@@ -81,6 +123,48 @@ class Run:
     def name(self) -> str:
         """Name of the run's folder."""
         return f"{self.trainer}__{self.configuration}__fold_{self.fold}__seed_{self.seed}"
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One score with its place: a row of ``results.csv``.
+
+    Attributes:
+        run: The run.
+        case: Identifier of the held-out case.
+        group: Its group (patient).
+        score: The score.
+    """
+
+    run: Run
+    case: str
+    group: str
+    score: Score
+
+    def to_csv(self) -> dict[str, str]:
+        """Return the cells of the row."""
+        content = {
+            "run": self.run.name,
+            **asdict(self.run),
+            "case": self.case,
+            "group": self.group,
+            **asdict(self.score),
+        }
+        return {name: "" if value is None else str(value) for name, value in content.items()}
+
+    @classmethod
+    def from_csv(cls, row: Mapping[str, str]) -> ScoreRow:
+        """Return the row with these cells."""
+        run = Run(row["trainer"], row["configuration"], int(row["fold"]), int(row["budget"]), int(row["seed"]))
+        score = Score(
+            label=row["label"],
+            metric=row["metric"],
+            value=float(row["value"]) if row["value"] else None,
+            scored=float(row["scored"]) if row["scored"] else None,
+            status=ScoreStatus(row["status"]),
+            unit=row["unit"],
+        )
+        return cls(run, row["case"], row["group"], score)
 
 
 @dataclass(frozen=True)
@@ -149,6 +233,11 @@ class Software:
         same = self.versions == before.versions and self.variables == before.variables
         return same and set(before.sam_fingerprints) <= set(self.sam_fingerprints)
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Software:
+        """Return the software of an object of a file."""
+        return cls(dict(content["versions"]), dict(content["variables"]), list(content["sam_fingerprints"]))
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -182,14 +271,8 @@ class Attempt:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Attempt:
-        """Return the attempt of a file.
-
-        Raises:
-            KeyError: If a field is missing.
-        """
-        software = Software(**{field.name: content[field.name] for field in fields(Software)})
-        own = {field.name: content[field.name] for field in fields(cls) if field.name != "software"}
-        return cls(**own, software=software)
+        """Return the attempt of a file."""
+        return cls(software=Software.from_json(content), **_fields_of(cls, content, but=["software"]))
 
 
 @dataclass(frozen=True)
@@ -215,7 +298,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class TrainerCost:
-    """The hours of a trainer, summed over its runs that began."""
+    """The hours of a trainer, summed over its runs that began, and all their starts.
+
+    Attributes:
+        trainer: Class name.
+        runs: Number of runs that began.
+        train_hours: See :class:`Cost`.
+        predict_hours: See :class:`Cost`.
+        gpu_hours: See :class:`Cost`.
+    """
 
     trainer: str
     runs: int
@@ -223,18 +314,22 @@ class TrainerCost:
     predict_hours: float
     gpu_hours: float
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TrainerCost:
+        """Return the hours of an object of ``results.json``."""
+        return cls(**_fields_of(cls, content))
 
-@dataclass(frozen=True)
-class RunRecord:
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(Run):
     """What is known of a run: where it is, what it cost, what it rests on, what went wrong.
 
     Attributes:
-        run: The run.
         status: What is known of it.
         error: Why it failed.
         steps: Optimizer steps of the training, once it is finished.
         cost: Over all starts.
-        gpu: Of the last start.
+        gpu: Of the last start; ``None`` without a GPU, or before the first start.
         host: Of the last start.
         device: Of the last start.
         software: What the training ran with, once per difference between its starts.
@@ -242,7 +337,6 @@ class RunRecord:
         predictions: Folder with the segmentations of held-out cases, relative to the benchmark's.
     """
 
-    run: Run
     status: Status
     error: str | None
     steps: int | None
@@ -254,11 +348,27 @@ class RunRecord:
     training: str
     predictions: str
 
+    @property
+    def is_done(self) -> bool:
+        """Whether its held-out cases are scored."""
+        return self.status == Status.DONE
+
     def to_json(self) -> dict[str, Any]:
         """Return one flat object, with the run's name as ``run``."""
         content = asdict(self)
-        run, cost = content.pop("run"), content.pop("cost")
-        return {"run": self.run.name, **run, **cost, **content}
+        cost = content.pop("cost")
+        place = {field.name: content.pop(field.name) for field in fields(Run)}
+        return {"run": self.name, **place, **cost, **content}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> RunRecord:
+        """Return the run of an object of ``results.json``."""
+        return cls(
+            status=Status(content["status"]),
+            cost=Cost(**_fields_of(Cost, content)),
+            software=[Software.from_json(one) for one in content["software"]],
+            **_fields_of(cls, content, but=["status", "cost", "software"]),
+        )
 
 
 @dataclass(frozen=True)
@@ -266,14 +376,24 @@ class HeldOutCases:
     """Which cases the runs are evaluated on.
 
     Attributes:
-        kind: ``test`` or ``val``.
-        folder: Fold -> folder with their images and labels, relative to the benchmark's.
+        kind: Test or validation cases.
+        folders: Fold -> folder with their images and labels, relative to the benchmark's.
         groups: Case -> its group (patient).
     """
 
-    kind: str
-    folder: dict[int, str]
+    kind: CaseSet
+    folders: dict[int, str]
     groups: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields."""
+        return {"kind": self.kind, "folder": self.folders, "groups": self.groups}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> HeldOutCases:
+        """Return the cases of an object of ``results.json``."""
+        folders = {int(fold): folder for fold, folder in content["folder"].items()}
+        return cls(CaseSet(content["kind"]), folders, dict(content["groups"]))
 
 
 @dataclass(frozen=True)
@@ -281,16 +401,16 @@ class Interval:
     """A mean over cases with its bootstrap interval (percentiles of resampled groups).
 
     Attributes:
-        mean: Mean over cases.
-        low: Lower end of the 95 % interval; NaN with fewer than two groups.
-        high: Upper end.
+        mean: Mean over cases; ``None`` if there is nothing to evaluate.
+        low: Lower end of the 95 % interval; ``None`` with fewer than two groups.
+        high: Upper end; ``None`` likewise.
         cases: Number of cases.
         groups: Number of groups (patients).
     """
 
-    mean: float
-    low: float
-    high: float
+    mean: float | None
+    low: float | None
+    high: float | None
     cases: int
     groups: int
 
@@ -300,10 +420,10 @@ class Comparison(Interval):
     """A mean difference to the baseline on the same cases.
 
     Attributes:
-        p: Two-sided Wilcoxon signed-rank test over groups; NaN with fewer than two groups.
+        p: Two-sided Wilcoxon signed-rank test over groups; ``None`` with fewer than two groups.
     """
 
-    p: float
+    p: float | None
 
 
 @dataclass(frozen=True)
@@ -315,6 +435,11 @@ class Difference(Comparison):
     """
 
     pairs: int
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Difference:
+        """Return the difference of an object of ``results.json``."""
+        return cls(**_fields_of(cls, content))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,9 +454,9 @@ class Summary(Interval):
         metric: A key of :data:`~nnunet_semisam.benchmark.metrics.UNITS`.
         unit: Of the metric.
         runs: Number of runs.
-        run_means: The mean of each run.
-        failures: Number of scores, of all runs, with a status of ``metrics.FAILURES``.
-        absent: Number of scores with nothing to evaluate.
+        run_means: The mean over cases of each run.
+        failures: Number of scores, of all runs, with a status that :attr:`ScoreStatus.is_failure`.
+        absent: Number of scores, of all runs, with nothing to evaluate.
         difference: To the baseline, if it has runs of the same folds and seeds.
     """
 
@@ -342,12 +467,17 @@ class Summary(Interval):
     metric: str
     unit: str
     runs: int
-    run_means: list[float]
+    run_means: list[float | None]
     failures: int
     absent: int
     difference: Difference | None
 
-
-def without_nan(content: Any) -> Any:
-    """Return plain values of dataclasses and containers, with null for every NaN: json has no such number."""
-    return json.loads(json.dumps(content, default=asdict), parse_constant=lambda name: None)
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Summary:
+        """Return the summary of an object of ``results.json``."""
+        difference = content["difference"]
+        return cls(
+            run_means=list(content["run_means"]),
+            difference=None if difference is None else Difference.from_json(difference),
+            **_fields_of(cls, content, but=["run_means", "difference"]),
+        )

@@ -27,7 +27,7 @@ import yaml
 from nnunet_semisam.benchmark.equal_time import epochs_of
 from nnunet_semisam.benchmark.held_out import gather
 from nnunet_semisam.benchmark.plan import Study
-from nnunet_semisam.benchmark.records import Run, Score
+from nnunet_semisam.benchmark.records import Equal, Run, Score
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.io.atomic import new_folder, remove_temporaries, write_text
 from nnunet_semisam.io.json_files import read_object, write_json
@@ -170,7 +170,7 @@ class PerformRun(Task):
 def settings_of(study: Study, run: Run) -> dict[str, Any]:
     """Return the settings of a run: those of the benchmark, its seed, and its length if trainers get equal time."""
     settings = {**study.settings, "seed": run.seed}
-    if study.equal == "time":
+    if study.equal == Equal.TIME:
         settings["num_epochs"] = epochs_of(study, run)
     return settings
 

@@ -30,7 +30,7 @@ def mean_interval(values: Mapping[str, float], groups: Mapping[str, str], seed: 
     """
     sums, counts = _per_group(values, groups)
     total = counts.sum()
-    mean = float(sums.sum() / total) if total else math.nan
+    mean = float(sums.sum() / total) if total else None
     low, high = _bootstrap(sums, counts, seed)
     return Interval(mean, low, high, int(total), len(counts))
 
@@ -73,9 +73,9 @@ def _per_group(values: Mapping[str, float], groups: Mapping[str, str]) -> tuple[
     return sums, np.array([len(members[name]) for name in sorted(members)], dtype=float)
 
 
-def _bootstrap(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[float, float]:
+def _bootstrap(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[float, float] | tuple[None, None]:
     if len(sums) < 2:
-        return math.nan, math.nan
+        return None, None
     drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     tail = 100 * (1 - LEVEL) / 2
@@ -83,11 +83,11 @@ def _bootstrap(sums: np.ndarray, counts: np.ndarray, seed: int) -> tuple[float, 
     return float(low), float(high)
 
 
-def _wilcoxon(sums: np.ndarray, counts: np.ndarray) -> float:
+def _wilcoxon(sums: np.ndarray, counts: np.ndarray) -> float | None:
     from scipy.stats import wilcoxon
 
     if len(sums) < 2:
-        return math.nan
+        return None
     differences = np.round(sums / counts, DECIMALS)
     if not differences.any():
         return 1.0  # scipy has no answer where nothing differs

@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 from nnunet_semisam.benchmark import statistics
 from nnunet_semisam.benchmark.comparable import comparable
-from nnunet_semisam.benchmark.metrics import FAILURES, UNITS
+from nnunet_semisam.benchmark.metrics import UNITS
 from nnunet_semisam.benchmark.plan import BASELINE
-from nnunet_semisam.benchmark.records import Difference, Run, Score, ScoreStatus, Summary
+from nnunet_semisam.benchmark.records import Difference, Run, Score, ScoreStatus, Summary, known
 
 Scores = Mapping[Run, Mapping[str, Sequence[Score]]]
 """Run -> case -> scores."""
@@ -54,7 +54,7 @@ def _summary(scores: Scores, runs: Sequence[Run], label: str, metric: str, group
     run_means = []
     for run in runs:
         (table,) = comparable([scores[run]], label, metric)
-        run_means.append(statistics.nan_mean(list(table.values())))
+        run_means.append(known(statistics.nan_mean(list(table.values()))))
     means = statistics.average(comparable([scores[run] for run in runs], label, metric))
     return Summary(
         configuration=runs[0].configuration,
@@ -66,7 +66,7 @@ def _summary(scores: Scores, runs: Sequence[Run], label: str, metric: str, group
         runs=len(runs),
         run_means=run_means,
         **asdict(statistics.mean_interval(means, groups)),
-        failures=sum(score.status in FAILURES for score in found),
+        failures=sum(score.status.is_failure for score in found),
         absent=sum(score.status == ScoreStatus.ABSENT for score in found),
         difference=_difference(scores, runs, label, metric, groups),
     )

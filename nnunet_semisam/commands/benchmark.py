@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from nnunet_semisam.errors import UserError
 if TYPE_CHECKING:
     from nnunet_semisam.benchmark.plan import Study
     from nnunet_semisam.benchmark.records import Interval, RunRecord
-    from nnunet_semisam.benchmark.results import Results
+    from nnunet_semisam.benchmark.results_files import Results
     from nnunet_semisam.data.datasets import PlannedDataset
     from nnunet_semisam.jobs.base import Status, Task
 
@@ -57,10 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Carry out what is not done yet; exit status 1 if a run failed."""
     from nnunet_semisam.benchmark import equal_time, held_out, plan, preflight
+    from nnunet_semisam.benchmark.records import Equal
     from nnunet_semisam.benchmark.results import write_results
     from nnunet_semisam.benchmark.runs import PerformRun
     from nnunet_semisam.data.datasets import open_dataset
-    from nnunet_semisam.jobs.base import Status
     from nnunet_semisam.splits.default_splits import ensure_splits
 
     check_options(args)
@@ -81,13 +80,14 @@ def run(args: argparse.Namespace) -> int:
     held_out.record_leaks(study, checked)
     show(study)
     try_to_write(study)
-    if study.equal == "time":
+    if study.equal == Equal.TIME:
         execute(args, study, equal_time.measurements(study))
     tasks = [PerformRun(study, run) for run in study.runs()]
     execute(args, study, [task for task in tasks if not task.finished()])
     results = write_results(study)
-    ours = set(study.runs())  # another benchmark may have added runs since: they are no failure of this one
-    unfinished = [record for record in results.runs if record.status != Status.DONE and record.run in ours]
+    # Another benchmark may have added runs since: they are no failure of this one.
+    ours = {run.name for run in study.runs()}
+    unfinished = [record for record in results.runs if not record.is_done and record.name in ours]
     print("\n".join([*table(results), *map(why_unfinished, unfinished)]))
     print(f"{study.folder / 'results.csv'} and results.json hold every number.")
     return 1 if unfinished else 0
@@ -139,6 +139,7 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
         UserError: If options, settings, trainers or plans do not fit.
     """
     from nnunet_semisam.benchmark import plan
+    from nnunet_semisam.benchmark.records import CaseSet, Equal
     from nnunet_semisam.benchmark.trainers import check_trainers, read_settings
     from nnunet_semisam.io.hashes import sha256_of
 
@@ -157,8 +158,8 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
         folds=plan.choose_folds(dataset, args.labeled, args.folds),
         seeds=args.seeds,
         settings=settings,
-        equal=args.equal,
-        cases=args.cases,
+        equal=Equal(args.equal),
+        cases=CaseSet(args.cases),
         test_set=args.test_set,
         group=plan.group_pattern(dataset),
         device=args.device,
@@ -211,29 +212,30 @@ def slurm_options(words: Sequence[str]) -> dict[str, Any]:
 
 def show(study: Study) -> None:
     """Print the runs and what is known of each."""
+    from nnunet_semisam.benchmark.records import CaseSet
     from nnunet_semisam.benchmark.runs import PerformRun
     from nnunet_semisam.jobs.base import Status
 
     statuses = {run: PerformRun(study, run).status() for run in study.runs()}
     done = sum(status == Status.DONE for status in statuses.values())
-    print(f"{len(statuses)} runs in {study.folder}, {done} done, device {study.device}, equal {study.equal}:")
+    print(f"{len(statuses)} runs in {study.folder}, {done} done, device {study.device}, equal {study.equal.value}:")
     for run, status in statuses.items():
         print(f"  {run.name} ({run.budget} labeled): {status}")
-    if study.cases == "val":
+    if study.cases == CaseSet.VAL:
         print("note: runs are evaluated on validation cases. Nothing of a training depends on them, but its plans may.")
 
 
 def table(results: Results) -> list[str]:
     """Return lines with the mean Dice of every trainer, and its difference to the baseline."""
     lines = []
-    for summary in results.summary:
+    for summary in results.summaries:
         if (summary.label, summary.metric) != ("mean", "dice"):
             continue
         text = f"{summary.configuration}, {summary.budget} labeled, {summary.trainer}: Dice {in_percent(summary)}"
         difference = summary.difference
         if difference is not None:
             text += f", against the baseline {in_percent(difference, sign='+')}"
-            if not math.isnan(difference.p):
+            if difference.p is not None:
                 text += f" (p {difference.p:.3g})"
         lines.append(f"{text}; {summary.cases} cases, {summary.failures} failures")
     return lines
@@ -242,14 +244,14 @@ def table(results: Results) -> list[str]:
 def why_unfinished(record: RunRecord) -> str:
     """Return a line about a run that is not done: the end of its error, or what to do."""
     reason = record.error or "start again to go on"
-    return f"{record.run.name} {record.status}: {reason.strip().splitlines()[-1]}"
+    return f"{record.name} {record.status}: {reason.strip().splitlines()[-1]}"
 
 
 def in_percent(interval: Interval, sign: str = "") -> str:
     """Return a mean and its interval in percent; ``sign`` is ``+`` for differences."""
-    if math.isnan(interval.mean):
+    if interval.mean is None:
         return "undefined"
     text = f"{100 * interval.mean:{sign}.1f}"
-    if math.isnan(interval.low):
+    if interval.low is None:
         return text
     return f"{text} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+from nnunet_semisam.benchmark.records import Summary
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.records import Summary
 
 COLUMNS = (
     "dataset",

@@ -47,7 +47,7 @@ def markdown(benchmark: Benchmark) -> str:
 def _caption(benchmark: Benchmark) -> str:
     cases = f"{count(benchmark.num_cases, 'held-out case')} of {count(benchmark.num_patients, 'patient')}"
     return (
-        f"{benchmark.study.dataset}: mean over labels on {cases} ({benchmark.study.judged_on.value}), with 95 % "
+        f"{benchmark.study.dataset}: mean over labels on {cases} ({benchmark.study.cases.value}), with 95 % "
         "bootstrap intervals over patients; p: Wilcoxon test over patients; pairs: runs with the same fold and seed, "
         "which differences rest on."
     )

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_semisam import __version__
+from nnunet_semisam.benchmark.records import CaseSet
 from nnunet_semisam.io.atomic import write_bytes
 from nnunet_semisam.report.drawing.html_parts import escape
 from nnunet_semisam.report.drawing.number_formats import count
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.published import find_anchors
-from nnunet_semisam.report.reading.records import JudgedOn
 from nnunet_semisam.report.reading.sam_rounds import read_sam
 from nnunet_semisam.report.reading.training_cases import read_dataset
 from nnunet_semisam.report.reading.training_logs import read_training
@@ -28,7 +28,7 @@ from nnunet_semisam.report.sections.setup import setup_section
 from nnunet_semisam.report.sections.training import training_section
 
 ASSETS = Path(__file__).with_name("assets")
-JUDGED_ON = {JudgedOn.TEST: "test set", JudgedOn.VAL: "validation cases of the folds"}
+JUDGED_ON = {CaseSet.TEST: "test set", CaseSet.VAL: "validation cases of the folds"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _facts(benchmark: Benchmark) -> str:
     cases = f"{count(benchmark.num_cases, 'held-out case')} of {count(benchmark.num_patients, 'patient')}"
     done = sum(run.is_done for run in benchmark.runs)
     facts = [
-        f"{cases} ({JUDGED_ON[study.judged_on]})",
+        f"{cases} ({JUDGED_ON[study.cases]})",
         ", ".join(study.configurations),
         f"{', '.join(map(str, benchmark.budgets))} labeled",
         count(len(benchmark.trainers), "trainer"),

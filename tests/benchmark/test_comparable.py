@@ -1,7 +1,6 @@
 """A label that one run invents where another rightly shows none, by hand."""
 
 import json
-import math
 
 import pytest
 from test_runs_and_results import BASELINE, OURS, cell, finish_training, score, written
@@ -20,7 +19,7 @@ def of_status(status, dice, label="a"):
     for metric in UNITS:
         one = score(metric, dice if metric == "dice" else 2.0, status, label)
         if status == "absent":
-            one |= {"value": math.nan, "scored": 0.0 if "volume" in metric else math.nan}
+            one |= {"value": None, "scored": 0.0 if "volume" in metric else None}
         found.append(one)
     return found
 
@@ -40,7 +39,7 @@ def write(study):
     return make
 
 
-GOOD, RIGHT, WRONG = ("ok", 0.8), ("absent", math.nan), ("invented", 0.0)
+GOOD, RIGHT, WRONG = ("ok", 0.8), ("absent", None), ("invented", 0.0)
 
 
 def test_inventions_are_in_the_paired_difference(write):
@@ -77,7 +76,7 @@ def with_mean(entries):
 
 
 def test_mean_over_labels_is_over_the_same_labels_on_both_sides():
-    right = {"q": of_status("ok", 0.8, "a") + of_status("absent", math.nan, "b")}
+    right = {"q": of_status("ok", 0.8, "a") + of_status("absent", None, "b")}
     wrong = {"q": of_status("ok", 0.8, "a") + of_status("invented", 0.0, "b")}
     runs = [{case: with_mean(entries) for case, entries in one.items()} for one in (right, wrong)]
     tables = comparable(runs, "mean", "dice")

@@ -16,6 +16,7 @@ import tiny_nnunet
 
 from nnunet_semisam import cli
 from nnunet_semisam.benchmark import equal_time, plan
+from nnunet_semisam.benchmark.records import Equal
 from nnunet_semisam.data.datasets import open_dataset
 
 CHECKOUT = Path(__file__).parents[2]
@@ -109,7 +110,7 @@ def test_step_time_is_measured_with_every_term_switched_on(dataset):
         folds=plan.choose_folds(planned, None, [0]),
         seeds=[0],
         settings={"num_iterations_per_epoch": 3, "num_epochs": 9},
-        equal="time",
+        equal=Equal.TIME,
         device="cpu",
     )
     (task,) = equal_time.measurements(study)

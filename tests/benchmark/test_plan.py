@@ -8,7 +8,7 @@ import pytest
 import small_dataset
 
 from nnunet_semisam.benchmark import equal_time, held_out, plan
-from nnunet_semisam.benchmark.records import StudyFold
+from nnunet_semisam.benchmark.records import CaseSet, Equal, StudyFold
 from nnunet_semisam.benchmark.runs import PerformRun
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.data.datasets import open_dataset
@@ -92,9 +92,9 @@ def test_grid_may_grow(study):
     ("change", "message"),
     [
         ({"settings": {"num_epochs": 7}}, r"another settings: .*num_epochs was 1000 and is 7"),
-        ({"equal": "time"}, "another equal: it was 'steps' and is 'time'"),
+        ({"equal": Equal.TIME}, "another equal: it was 'steps' and is 'time'"),
         ({"plans_sha256": "0"}, "another plans_sha256"),
-        ({"cases": "val"}, "another cases"),
+        ({"cases": CaseSet.VAL}, "another cases"),
         ({"folds": {0: StudyFold(1, "other")}}, r"Fold 0 .* has changed since"),
     ],
 )

@@ -2,29 +2,51 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from nnunet_semisam.benchmark import plan
 from nnunet_semisam.benchmark.records import (
     Attempt,
+    CaseSet,
     Cost,
     Difference,
+    HeldOutCases,
     HeldOutSet,
     Run,
     RunRecord,
     Score,
+    ScoreRow,
     ScoreStatus,
     Software,
     Summary,
+    TrainerCost,
     UnlabeledImages,
-    without_nan,
+    known,
 )
+from nnunet_semisam.benchmark.results_files import COLUMNS, Results, read_results, write_files
 from nnunet_semisam.jobs.base import Status
 
 SOFTWARE = Software({"torch": "2.9"}, {"OMP_NUM_THREADS": "1"}, ["w"])
 ATTEMPT = Attempt("train", 1.5, 10, None, None, "host", "cpu", SOFTWARE)
+RUN = RunRecord(
+    trainer="T",
+    configuration="2d",
+    fold=0,
+    budget=3,
+    seed=7,
+    status=Status.DONE,
+    error=None,
+    steps=20,
+    cost=Cost(1.0, 0.5, 0.0, 2, 10, None),
+    gpu=None,
+    host="host",
+    device="cpu",
+    software=[SOFTWARE],
+    training="t",
+    predictions="p",
+)
 SUMMARY = Summary(
     configuration="2d",
     budget=3,
@@ -35,8 +57,8 @@ SUMMARY = Summary(
     runs=1,
     run_means=[0.5],
     mean=0.5,
-    low=math.nan,
-    high=math.nan,
+    low=None,
+    high=None,
     cases=2,
     groups=1,
     failures=0,
@@ -46,12 +68,12 @@ SUMMARY = Summary(
 
 
 def test_scores_are_flat_objects_and_are_read_as_they_were_written():
-    score = Score("a", "hd95", 1.0, 2.0, ScoreStatus.MISSED, "mm")
-    content = json.loads(json.dumps(without_nan(score)))
+    score = Score("a", "hd95", None, 2.0, ScoreStatus.MISSED, "mm")
+    content = json.loads(json.dumps(asdict(score)))
     assert content == {
         "label": "a",
         "metric": "hd95",
-        "value": 1.0,
+        "value": None,
         "scored": 2.0,
         "status": "missed",
         "unit": "mm",
@@ -71,23 +93,35 @@ def test_reports_of_starts_are_flat_objects_and_are_read_as_they_were_written():
         Attempt.from_json(content)
 
 
-def test_runs_are_flat_objects():
-    cost = Cost(1.0, 0.5, 0.0, 2, 10, None)
-    record = RunRecord(Run("T", "2d", 0, 3, 7), Status.DONE, None, 20, cost, None, "host", "cpu", [SOFTWARE], "t", "p")
-    content = json.loads(json.dumps(record.to_json()))
+def test_rows_of_scores_are_read_as_they_were_written():
+    score = Score("a", "hd95", None, 0.1 + 0.2, ScoreStatus.MISSED, "mm")
+    row = ScoreRow(Run("T", "2d", 0, 3, 7), "q0_frame01", "q0", score)
+    content = row.to_csv()
+    assert (content["run"], content["value"], content["scored"]) == (row.run.name, "", "0.30000000000000004")
+    assert content.keys() == set(COLUMNS)
+    assert ScoreRow.from_csv(content) == row
+
+
+def test_runs_are_flat_objects_and_are_read_as_they_were_written():
+    content = json.loads(json.dumps(RUN.to_json()))
     assert content["run"] == "T__2d__fold_0__seed_7"
     assert (content["status"], content["seed"], content["train_hours"], content["attempts"]) == ("done", 7, 1.0, 2)
     assert content["software"] == [
         {"versions": {"torch": "2.9"}, "variables": {"OMP_NUM_THREADS": "1"}, "sam_fingerprints": ["w"]}
     ]
     assert "cost" not in content
+    assert RunRecord.from_json(content) == RUN
+    with pytest.raises(ValueError, match="lost"):
+        RunRecord.from_json(content | {"status": "lost"})
 
 
 def test_numbers_that_do_not_exist_are_null():
-    difference = Difference(mean=0.1, low=math.nan, high=math.nan, cases=1, groups=1, p=math.nan, pairs=1)
-    content = without_nan([replace(SUMMARY, difference=difference), {"a": (math.nan, 1)}])
-    assert (content[0]["mean"], content[0]["low"]) == (0.5, None)
-    assert content[0]["difference"] == {
+    assert (known(math.nan), known(None), known(0)) == (None, None, 0.0)
+    difference = Difference(mean=0.1, low=None, high=None, cases=1, groups=1, p=None, pairs=1)
+    summary = replace(SUMMARY, run_means=[0.5, None], difference=difference)
+    content = json.loads(json.dumps(asdict(summary)))
+    assert (content["mean"], content["low"], content["run_means"]) == (0.5, None, [0.5, None])
+    assert content["difference"] == {
         "mean": 0.1,
         "low": None,
         "high": None,
@@ -96,7 +130,24 @@ def test_numbers_that_do_not_exist_are_null():
         "p": None,
         "pairs": 1,
     }
-    assert content[1] == {"a": [None, 1]}
+    assert Summary.from_json(content) == summary
+    assert Summary.from_json(content | {"difference": None}).difference is None
+
+
+def test_results_are_read_as_they_were_written(study):
+    made = plan.begin(replace(study(), unlabeled=UnlabeledImages(2, "u")))
+    written = Results(
+        study=made,
+        baseline=plan.BASELINE,
+        versions={"torch": "2.9"},
+        held_out=HeldOutCases(CaseSet.VAL, {0: "held_out/val_fold_0"}, {"q0_frame01": "q0"}),
+        runs=[RUN, replace(RUN, status=Status.FAILED, error="why", steps=None)],
+        costs=[TrainerCost("T", 1, 1.0, 0.5, 0.0)],
+        summaries=[SUMMARY],
+    )
+    row = ScoreRow(Run("T", "2d", 0, 3, 7), "q0_frame01", "q0", Score("a", "dice", 0.5, 0.5, ScoreStatus.OK, "1"))
+    write_files(written, [row])
+    assert read_results(made.folder) == (written, [row])
 
 
 def test_later_software_continues_earlier_if_only_more_is_known():

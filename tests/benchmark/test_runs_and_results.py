@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import shutil
 from types import SimpleNamespace
 
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 from small_dataset import NAME
 
-from nnunet_semisam.benchmark import plan, results, runs
+from nnunet_semisam.benchmark import plan, results, results_files, runs
 from nnunet_semisam.benchmark.metrics import UNITS
 from nnunet_semisam.benchmark.records import Score, ScoreStatus
 from nnunet_semisam.benchmark.runs import PerformRun
@@ -161,7 +160,7 @@ def score(metric, value, status="ok", label="a"):
     return {
         "label": label,
         "metric": metric,
-        "value": math.nan if undefined else value,
+        "value": None if undefined else value,
         "scored": 99.0 if undefined else value,
         "status": status,
         "unit": UNITS[metric],
@@ -217,7 +216,7 @@ def test_files_hold_every_number_and_no_nan(finished):
     assert content["baseline"] == BASELINE
     assert content["cases"]["groups"]["q0_frame01"] == "q0"
     rows = list(csv.DictReader((finished.folder / "results.csv").open()))
-    assert tuple(rows[0]) == results.COLUMNS
+    assert tuple(rows[0]) == results_files.COLUMNS
     assert len(rows) == 4 * 8 * 2 * len(UNITS)  # runs, cases, the label and the mean, metrics
     (missed,) = [r for r in rows if r["status"] == "missed" and (r["label"], r["metric"]) == ("a", "hd95")]
     assert (missed["value"], float(missed["scored"]), missed["unit"]) == ("", 99.0, "mm")
@@ -260,7 +259,7 @@ def test_unfinished_runs_are_named_and_only_matched_ones_compared(finished):
 
 
 def test_mean_over_labels_leaves_absent_ones_out_and_keeps_the_worst_status():
-    entries = [score("dice", 0.8, label="a"), score("dice", math.nan, "absent", "b"), score("dice", 0.0, "missed", "c")]
+    entries = [score("dice", 0.8, label="a"), score("dice", None, "absent", "b"), score("dice", 0.0, "missed", "c")]
     scores = results.with_mean([Score.from_json(entry) for entry in entries])
     (mean,) = [one for one in scores if (one.label, one.metric) == ("mean", "dice")]
     assert (mean.scored, mean.status) == (pytest.approx(0.4), ScoreStatus.MISSED)

@@ -2,29 +2,30 @@
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import SimpleITK
 
 from nnunet_semisam.benchmark import plan, results
 from nnunet_semisam.benchmark.metrics import UNITS
-from nnunet_semisam.benchmark.records import StudyFold
+from nnunet_semisam.benchmark.records import (
+    CaseSet,
+    Cost,
+    HeldOutCases,
+    Run,
+    RunRecord,
+    Score,
+    ScoreRow,
+    ScoreStatus,
+    StudyFold,
+    Summary,
+)
 from nnunet_semisam.benchmark.runs import PerformRun
+from nnunet_semisam.jobs.base import Status
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, CaseRecord, ClassRecord, RoundRecord
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.records import (
-    Equal,
-    Fold,
-    HeldOutCases,
-    JudgedOn,
-    RunResult,
-    RunStatus,
-    Score,
-    ScoreStatus,
-    Study,
-    Summary,
-)
 
 BASELINE, TEACHER, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher", "nnUNetTrainerSemiSAM"
 LABELS = {"background": 0, "RV": 1, "MYO & wall": 2, "LV": 3}
@@ -153,7 +154,7 @@ def invented_scores(label, predicted, actual):
         yield {
             "label": label,
             "metric": metric,
-            "value": float("nan") if undefined else value,
+            "value": None if undefined else value,
             "scored": 99.0 if undefined else value,
             "status": "missed" if missed else "ok",
             "unit": UNITS[metric],
@@ -226,19 +227,16 @@ def case_record(number=0, epoch=1, case="a", **changes):
 
 def study_record(**changes):
     """A study that no file holds."""
-    study = Study(
+    study = plan.Study(
+        folder=Path("nowhere"),
         dataset="Dataset901_Invented",
         plans="nnUNetPlans",
         plans_sha256="0" * 64,
-        trainers=(BASELINE, OURS),
-        configurations=("2d",),
-        folds={0: Fold(1, "1" * 64)},
-        seeds=(0,),
+        trainers=[BASELINE, OURS],
+        configurations=["2d"],
+        folds={0: StudyFold(1, "1" * 64)},
+        seeds=[0],
         settings=SETTINGS,
-        equal=Equal.STEPS,
-        judged_on=JudgedOn.TEST,
-        test_set=None,
-        group=None,
         device="cpu",
     )
     return replace(study, **changes)
@@ -246,26 +244,27 @@ def study_record(**changes):
 
 def run_record(**changes):
     """A finished run that no file holds."""
-    run = RunResult(
-        name="x",
+    run = RunRecord(
         trainer=BASELINE,
         configuration="2d",
         budget=1,
         fold=0,
         seed=0,
-        status=RunStatus.DONE,
+        status=Status.DONE,
         error=None,
         steps=300,
-        train_hours=1.0,
-        predict_hours=0.1,
-        gpu_hours=0.0,
-        attempts=2,
-        peak_memory_bytes=None,
-        peak_gpu_bytes=None,
+        cost=Cost(
+            train_hours=1.0,
+            predict_hours=0.1,
+            gpu_hours=0.0,
+            attempts=2,
+            peak_memory_bytes=None,
+            peak_gpu_bytes=None,
+        ),
         gpu=None,
         host="box",
         device="cpu",
-        software=(),
+        software=[],
         training="m/fold_0",
         predictions="p",
     )
@@ -287,7 +286,7 @@ def summary_record(**changes):
         metric="dice",
         unit="1",
         runs=1,
-        run_means=(0.7,),
+        run_means=[0.7],
         failures=0,
         absent=0,
         difference=None,
@@ -302,16 +301,20 @@ def benchmark_record(folder, **changes):
         study=study_record(),
         baseline=BASELINE,
         versions=VERSIONS,
-        held_out=HeldOutCases({0: "held_out/test"}, {}),
+        held_out=held_out_cases({}),
         runs=(run_record(),),
         costs=(),
         summaries=(summary_record(),),
-        scores=(),
+        rows=(),
     )
     return replace(benchmark, **changes)
 
 
-def score_record(**changes):
+def held_out_cases(groups):
+    """Test cases that no file holds."""
+    return HeldOutCases(CaseSet.TEST, {0: "held_out/test"}, groups)
+
+
+def row_of(label):
     """A row of results.csv that no file holds."""
-    score = Score("x", "q", "q", "a", "dice", "1", 0.7, 0.7, ScoreStatus.OK)
-    return replace(score, **changes)
+    return ScoreRow(Run(BASELINE, "2d", 0, 1, 0), "q", "q", Score(label, "dice", 0.7, 0.7, ScoreStatus.OK, "1"))

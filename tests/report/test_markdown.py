@@ -34,5 +34,8 @@ def test_what_the_converter_noted_stands_beside_the_numbers(module, make, benchm
 
 
 def test_distances_of_planes_stand_with_their_units(benchmark_result):
-    scores = [replace(score, unit="px") if score.metric == "hd95" else score for score in benchmark_result.scores]
-    assert "| HD95, px |" in markdown(replace(benchmark_result, scores=tuple(scores)))
+    rows = []
+    for row in benchmark_result.rows:
+        score = replace(row.score, unit="px") if row.score.metric == "hd95" else row.score
+        rows.append(replace(row, score=score))
+    assert "| HD95, px |" in markdown(replace(benchmark_result, rows=tuple(rows)))

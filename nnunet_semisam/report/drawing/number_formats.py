@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from nnunet_semisam.report.reading.records import Interval
+from nnunet_semisam.benchmark.records import Interval
 
 METRIC_NAMES = {
     "dice": "Dice",

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.benchmark.records import RunRecord, ScoreStatus
 from nnunet_semisam.report.drawing.html_parts import escape, paragraph
 from nnunet_semisam.report.drawing.number_formats import number
 from nnunet_semisam.report.drawing.sprites import css_color, gray_sprite, mask_sprite, target_size
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.dataset_labels import dataset_labels
 from nnunet_semisam.report.reading.example_cases import Example
-from nnunet_semisam.report.reading.records import MEAN, RunResult, ScoreStatus
 from nnunet_semisam.report.reading.volumes import GROUND_TRUTH, MOST_SLICES, CaseVolumes, read_case
 
 FEWEST_SLICES = 5
@@ -166,7 +167,7 @@ def _first_slice(volumes: CaseVolumes) -> int:
     return int(voxels.argmax())
 
 
-def _dice_text(benchmark: Benchmark, run: RunResult, case: str) -> str:
+def _dice_text(benchmark: Benchmark, run: RunRecord, case: str) -> str:
     scores = benchmark.scores_by_run[run.name].get(case)
     if not scores:
         return ""

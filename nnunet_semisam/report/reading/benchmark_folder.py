@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nnunet_semisam.benchmark.metrics import UNITS
-from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.json_files import read_object
-from nnunet_semisam.report.reading.records import (
-    MEAN,
-    HeldOutCases,
-    RunResult,
-    Score,
-    Study,
-    Summary,
-    TrainerCost,
-)
-from nnunet_semisam.report.reading.results_files import (
-    parse_cost,
-    parse_held_out,
-    parse_run,
-    parse_study,
-    parse_summary,
-    read_scores,
-)
-
-FORMAT = 1
+from nnunet_semisam.benchmark.metrics import MEAN, UNITS
+from nnunet_semisam.benchmark.records import RunRecord, Score, ScoreRow, Summary
+from nnunet_semisam.benchmark.results_files import Results, read_results
 
 CaseScores = Mapping[tuple[str, str], Score]
 """(Label, metric) -> score, of one case of one run."""
@@ -48,36 +29,22 @@ class GridCell:
     budget: int
     trainer: str
 
-    def holds(self, run: RunResult) -> bool:
+    def holds(self, run: RunRecord) -> bool:
         """Return whether a run belongs here, whatever its fold and seed."""
         return (run.configuration, run.budget, run.trainer) == (self.configuration, self.budget, self.trainer)
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """The results of a benchmark.
+@dataclass(frozen=True, kw_only=True)
+class Benchmark(Results):
+    """The results of a benchmark, with every score.
 
     Attributes:
         folder: Where it lies; paths in records are relative to it.
-        study: The grid, and what all runs share.
-        baseline: Class name of the baseline.
-        versions: Of python and packages, when the results were written.
-        held_out: The cases that judge the runs.
-        runs: All runs, in the order of the grid.
-        costs: Hours of each trainer.
-        summaries: Means, intervals and differences.
-        scores: The rows of ``results.csv``.
+        rows: The rows of ``results.csv``.
     """
 
     folder: Path
-    study: Study
-    baseline: str
-    versions: Mapping[str, str]
-    held_out: HeldOutCases
-    runs: tuple[RunResult, ...]
-    costs: tuple[TrainerCost, ...]
-    summaries: tuple[Summary, ...]
-    scores: tuple[Score, ...]
+    rows: Sequence[ScoreRow]
 
     @cached_property
     def trainers(self) -> list[str]:
@@ -92,15 +59,15 @@ class Benchmark:
     @cached_property
     def labels(self) -> list[str]:
         """Return the names of labels and regions, without the mean."""
-        names = dict.fromkeys(score.label for score in self.scores)
+        names = dict.fromkeys(row.score.label for row in self.rows)
         return [name for name in names if name != MEAN]
 
     @cached_property
     def units(self) -> dict[str, str]:
         """Return metric -> unit: of volumes, or of 2D images."""
         found = dict(UNITS)
-        for score in self.scores:
-            found[score.metric] = score.unit
+        for row in self.rows:
+            found[row.score.metric] = row.score.unit
         return found
 
     @property
@@ -146,9 +113,9 @@ class Benchmark:
     def scores_by_run(self) -> dict[str, dict[str, CaseScores]]:
         """Return run -> case -> its scores."""
         found: dict[str, dict[str, dict[tuple[str, str], Score]]] = {}
-        for score in self.scores:
-            cases = found.setdefault(score.run, {})
-            cases.setdefault(score.case, {})[score.label, score.metric] = score
+        for row in self.rows:
+            cases = found.setdefault(row.run.name, {})
+            cases.setdefault(row.case, {})[row.score.label, row.score.metric] = row.score
         return found
 
 
@@ -158,27 +125,5 @@ def read_benchmark(folder: Path) -> Benchmark:
     Raises:
         UserError: If the folder holds no results, or results of another format.
     """
-    path = folder / "results.json"
-    if not path.is_file():
-        raise UserError(
-            f"{folder} holds no results.json. Name the folder of a benchmark (its --out); nnunet-semisam benchmark "
-            "writes the file before its first run, and again after every run."
-        )
-    remedy = "Start the benchmark once more: it keeps what is done and writes results.json and results.csv again."
-    content = read_object(path, remedy)
-    if content.get("format") != FORMAT:
-        raise UserError(f"{path} has format {content.get('format')}, this version reads {FORMAT}. {remedy}")
-    try:
-        return Benchmark(
-            folder=folder.resolve(),
-            study=parse_study(content["study"]),
-            baseline=content["baseline"],
-            versions=dict(content["versions"]),
-            held_out=parse_held_out(content["cases"]),
-            runs=tuple(parse_run(run) for run in content["runs"]),
-            costs=tuple(parse_cost(cost) for cost in content["cost"]),
-            summaries=tuple(parse_summary(cell) for cell in content["summary"]),
-            scores=read_scores(folder / "results.csv"),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"The results in {folder} cannot be read ({error!r}). {remedy}") from error
+    results, rows = read_results(folder)
+    return Benchmark(folder=results.study.folder, rows=rows, **vars(results))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.benchmark.records import RunRecord
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.records import MEAN, RunResult
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Example:
 
     case: str
     reasons: list[str]
-    runs: list[RunResult]
+    runs: list[RunRecord]
 
 
 def choose_examples(benchmark: Benchmark) -> list[Example]:
@@ -35,9 +36,9 @@ def choose_examples(benchmark: Benchmark) -> list[Example]:
     return examples
 
 
-def matched_runs(benchmark: Benchmark, configuration: str, budget: int) -> list[RunResult]:
+def matched_runs(benchmark: Benchmark, configuration: str, budget: int) -> list[RunRecord]:
     """Return the done runs of the first fold and seed that most trainers have finished, the baseline's first."""
-    together: dict[tuple[int, int], list[RunResult]] = {}
+    together: dict[tuple[int, int], list[RunRecord]] = {}
     for run in benchmark.runs:
         belongs = run.configuration == configuration and run.budget == budget
         if belongs and run.is_done and run.name in benchmark.scores_by_run:
@@ -48,7 +49,7 @@ def matched_runs(benchmark: Benchmark, configuration: str, budget: int) -> list[
     return sorted(together[best], key=lambda run: benchmark.trainers.index(run.trainer))
 
 
-def _examples_of(benchmark: Benchmark, runs: Sequence[RunResult]) -> list[Example]:
+def _examples_of(benchmark: Benchmark, runs: Sequence[RunRecord]) -> list[Example]:
     """Return the examples of matched runs; a case that is chosen for two reasons is one example."""
     focus = runs[-1]  # trainers stand in the order that the user gave them: the last one is the one in question
     dice = case_dice(benchmark, focus)
@@ -73,7 +74,7 @@ def _examples_of(benchmark: Benchmark, runs: Sequence[RunResult]) -> list[Exampl
     return [Example(case, why, list(runs)) for case, why in reasons.items()]
 
 
-def case_dice(benchmark: Benchmark, run: RunResult) -> Mapping[str, float]:
+def case_dice(benchmark: Benchmark, run: RunRecord) -> Mapping[str, float]:
     """Return case -> mean Dice over labels of a run; cases with nothing to judge are left out."""
     found = {}
     for case, scores in benchmark.scores_by_run.get(run.name, {}).items():

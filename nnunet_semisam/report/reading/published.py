@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.benchmark.records import CaseSet
 from nnunet_semisam.io.json_files import read_json
 from nnunet_semisam.report.reading.anchor_limits import limits
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.dataset_labels import dataset_labels
-from nnunet_semisam.report.reading.records import JudgedOn
 from nnunet_semisam.report.reading.training_cases import DatasetRecord, TrainingCases
 from nnunet_semisam.splits.label_budgets import group_function
 
@@ -168,7 +168,7 @@ def find_anchors(benchmark: Benchmark, dataset: DatasetRecord) -> Anchors:
 
 
 def _same_test(benchmark: Benchmark, protocol: Protocol) -> bool:
-    if benchmark.study.judged_on is not JudgedOn.TEST:
+    if benchmark.study.cases is not CaseSet.TEST:
         return False
     groups = sorted(benchmark.held_out.groups.values())
     return groups == sorted(protocol.test * protocol.cases_per_test_group)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_semisam.pseudo_labels import round_log
-from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, CaseRecord, RoundRecord
+from nnunet_semisam.pseudo_labels.round_log import HISTOGRAM_BINS, CalibrationRecord, CaseRecord, RoundRecord
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,54 @@ class SamRecord:
 
 
 def read_sam(folder: Path) -> SamRecord:
-    """Return what the record of rounds in nnU-Net's output folder says; empty where there is none."""
+    """Return what the record of rounds in nnU-Net's output folder says; empty where there is none.
+
+    A case whose lists do not fit its classes is passed over, as is one with other classes than most of its training.
+    """
     log = round_log.read(folder)
+    complete = _of_most_classes([case for case in log.cases if _is_complete(case)])
     ends = {end.round: end for end in log.rounds}
-    numbers = sorted({*ends, *(case.round for case in log.cases)})
+    numbers = sorted({*ends, *(case.round for case in complete)})
     rounds = []
     for number in numbers:
-        cases = [case for case in log.cases if case.round == number]
+        cases = [case for case in complete if case.round == number]
         rounds.append(_round(number, cases, ends.get(number)))
     calibrations = sorted(log.calibrations, key=lambda record: record.round)
     return SamRecord(tuple(rounds), tuple(calibrations))
+
+
+def _is_complete(case: CaseRecord) -> bool:
+    """Return whether every list has its entry for every class, and every histogram all its bins."""
+    if not isinstance(case.names, tuple) or not all(isinstance(name, str) for name in case.names):
+        return False
+    if not isinstance(case.seconds, dict):
+        return False
+    per_class = (
+        case.agreement,
+        case.confidence,
+        case.confident_share,
+        case.prompts,
+        case.rejected,
+        case.empty,
+        case.weights,
+    )
+    if not all(_has_length(values, len(case.names)) for values in per_class):
+        return False
+    if not _has_length(case.histogram, len(case.names) + 1):  # the background's, too
+        return False
+    return all(_has_length(bins, HISTOGRAM_BINS) for bins in case.histogram)
+
+
+def _has_length(values: object, length: int) -> bool:
+    return isinstance(values, tuple) and len(values) == length
+
+
+def _of_most_classes(cases: Sequence[CaseRecord]) -> list[CaseRecord]:
+    """Return the cases with the classes that most cases have: only these can be put together."""
+    if not cases:
+        return []
+    ((names, _),) = Counter(case.names for case in cases).most_common(1)
+    return [case for case in cases if case.names == names]
 
 
 def _round(number: int, cases: Sequence[CaseRecord], end: RoundRecord | None) -> SamRound:

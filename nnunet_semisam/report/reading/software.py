@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from nnunet_semisam.benchmark.records import RunRecord
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.records import RunResult
 
 NOTHING = "nothing"
 WEIGHTS = "SAM weights, fingerprint"
@@ -30,7 +30,7 @@ def recorded(benchmark: Benchmark) -> Recorded:
     return found
 
 
-def _facts(run: RunResult) -> Iterator[tuple[str, str]]:
+def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
     for software in run.software:
         yield from software.versions.items()
         for name, value in software.variables.items():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.benchmark.records import CaseSet, Summary
+from nnunet_semisam.jobs.base import Status
 from nnunet_semisam.report.drawing.number_formats import count, p_value
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark, GridCell
 from nnunet_semisam.report.reading.inactive_runs import inactive_runs
-from nnunet_semisam.report.reading.records import MEAN, JudgedOn, RunStatus, Summary
 from nnunet_semisam.report.reading.training_cases import DatasetRecord
 from nnunet_semisam.report.reading.training_logs import Series
 from nnunet_semisam.report.sections.comparison import FEWEST_GROUPS, Verdict, least_p, unmatched, verdict
@@ -83,7 +85,7 @@ def cautions(benchmark: Benchmark) -> list[str]:
     found += _failures(means)
     if any(one.absent for one in benchmark.summaries):
         found.append(ABSENT_LABELS)
-    if benchmark.study.judged_on is JudgedOn.VAL:
+    if benchmark.study.cases is CaseSet.VAL:
         found.append(VALIDATION_CASES)
     found += _unfinished(benchmark)
     return found
@@ -143,10 +145,10 @@ def _failures(means: Sequence[Summary]) -> list[str]:
 
 
 def _unfinished(benchmark: Benchmark) -> list[str]:
-    counts: dict[RunStatus, int] = {}
+    counts: dict[Status, int] = {}
     for run in benchmark.runs:
         counts[run.status] = counts.get(run.status, 0) + 1
-    done = counts.pop(RunStatus.DONE, 0)
+    done = counts.pop(Status.DONE, 0)
     if not counts:
         return []
     rest = ", ".join(f"{how_many} {status.value}" for status, how_many in counts.items())

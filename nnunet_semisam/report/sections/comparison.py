@@ -10,7 +10,7 @@ from __future__ import annotations
 from enum import Enum
 
 from nnunet_semisam.benchmark.metrics import HIGHER_IS_BETTER
-from nnunet_semisam.report.reading.records import Difference, Summary
+from nnunet_semisam.benchmark.records import Difference, Summary
 
 ALPHA = 0.05
 FEWEST_GROUPS = 6  # n patients who all agree have p = 2 / 2**n, which is below 0.05 from 6 on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nnunet_semisam.benchmark.records import RunRecord
 from nnunet_semisam.report.drawing.html_parts import (
     Cell,
     details,
@@ -14,7 +15,6 @@ from nnunet_semisam.report.drawing.html_parts import (
 )
 from nnunet_semisam.report.drawing.number_formats import NONE, gigabytes, quantity
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.records import RunResult
 
 NOTE = (
     "Hours by the clock, of all starts, killed ones included; GPU hours are those with a GPU, one for each run. "
@@ -68,7 +68,7 @@ def run_table(benchmark: Benchmark) -> str:
     return table("Runs and what they cost", RUNS_HEAD, rows) + "".join(errors)
 
 
-def _run_row(benchmark: Benchmark, run: RunResult) -> list[Cell]:
+def _run_row(benchmark: Benchmark, run: RunRecord) -> list[Cell]:
     return [
         text_cell(benchmark.short(run.trainer), title=run.trainer),
         text_cell(run.configuration),
@@ -77,11 +77,11 @@ def _run_row(benchmark: Benchmark, run: RunResult) -> list[Cell]:
         integer_cell(run.seed),
         text_cell(run.status.value, kind="" if run.is_done else "bad"),
         integer_cell(run.steps),
-        number_cell(quantity(run.train_hours), run.train_hours),
-        number_cell(quantity(run.predict_hours), run.predict_hours),
-        integer_cell(run.attempts),
-        number_cell(gigabytes(run.peak_memory_bytes), run.peak_memory_bytes),
-        number_cell(gigabytes(run.peak_gpu_bytes), run.peak_gpu_bytes),
+        number_cell(quantity(run.cost.train_hours), run.cost.train_hours),
+        number_cell(quantity(run.cost.predict_hours), run.cost.predict_hours),
+        integer_cell(run.cost.attempts),
+        number_cell(gigabytes(run.cost.peak_memory_bytes), run.cost.peak_memory_bytes),
+        number_cell(gigabytes(run.cost.peak_gpu_bytes), run.cost.peak_gpu_bytes),
         text_cell(run.gpu or NONE),
         text_cell(run.host or NONE),
     ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.report.drawing.charts import Axes, Line, Point, line_chart
 from nnunet_semisam.report.drawing.number_formats import FACTORS, count, interval, number, title
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark, GridCell
 from nnunet_semisam.report.reading.published import Anchors
-from nnunet_semisam.report.reading.records import MEAN
 
 SHIFT = 0.018  # of x between trainers, so that intervals do not hide each other
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nnunet_semisam.benchmark.records import Equal, RunRecord
 from nnunet_semisam.report.drawing.number_formats import quantity
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.records import Equal, RunResult
 
 TOLERANCE = 0.1  # of the baseline's hours
 
@@ -26,13 +26,13 @@ def uneven_hours(benchmark: Benchmark) -> list[str]:
     """
     if benchmark.study.equal is not Equal.TIME:
         return []
-    trained = [run for run in benchmark.runs if run.is_done and run.train_hours]
-    baseline = {_place(run): run.train_hours for run in trained if run.trainer == benchmark.baseline}
+    trained = [run for run in benchmark.runs if run.is_done and run.cost.train_hours]
+    baseline = {_place(run): run.cost.train_hours for run in trained if run.trainer == benchmark.baseline}
     sums: dict[tuple[str, str], _Hours] = {}
     for run in trained:
         if run.trainer != benchmark.baseline and _place(run) in baseline:
             hours = sums.setdefault((run.trainer, run.configuration), _Hours())
-            hours.ours += run.train_hours
+            hours.ours += run.cost.train_hours
             hours.baseline += baseline[_place(run)]
     return [
         _sentence(benchmark.short(trainer), configuration, hours)
@@ -41,7 +41,7 @@ def uneven_hours(benchmark: Benchmark) -> list[str]:
     ]
 
 
-def _place(run: RunResult) -> tuple[str, int, int, int]:
+def _place(run: RunRecord) -> tuple[str, int, int, int]:
     """Return what a run shares with the baseline's run that it is compared with."""
     return run.configuration, run.budget, run.fold, run.seed
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from nnunet_semisam.benchmark.records import Difference, Summary
 from nnunet_semisam.report.drawing.number_formats import count, interval, p_value
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark, GridCell
-from nnunet_semisam.report.reading.records import Difference, Summary
 from nnunet_semisam.report.sections.comparison import ALPHA, FEWEST_GROUPS, Verdict, unmatched, verdict
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from nnunet_semisam.jobs.nnunet_command import AUTO
 from nnunet_semisam.report.drawing.html_parts import details, pre
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.records import DEFAULT_DEVICE
 from nnunet_semisam.report.reading.software import VARIABLE, WEIGHTS, common
 from nnunet_semisam.report.reading.training_cases import DatasetRecord
 from nnunet_semisam.report.sections.data_commands import data_commands, dataset_id
@@ -78,10 +78,10 @@ def benchmark_command(benchmark: Benchmark) -> list[str]:
     words += ["--trainers", *study.trainers]
     words += ["--folds", *map(str, study.folds)]
     words += ["--seeds", *map(str, study.seeds)]
-    words += ["--settings", SETTINGS_FILE, "--equal", study.equal.value, "--cases", study.judged_on.value]
+    words += ["--settings", SETTINGS_FILE, "--equal", study.equal.value, "--cases", study.cases.value]
     if study.test_set:
         words += ["--test-set", study.test_set]
-    if study.device != DEFAULT_DEVICE:
+    if study.device != AUTO:
         words += ["--device", study.device]
     words += ["-o", "benchmark"]
     return words

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from nnunet_semisam.benchmark.metrics import MEAN
+from nnunet_semisam.benchmark.records import RunRecord, Score, Summary
 from nnunet_semisam.report.drawing.html_parts import Cell, integer_cell, number_cell, table, text_cell
 from nnunet_semisam.report.drawing.number_formats import NONE, count, interval, number, p_value, title
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark, CaseScores, GridCell
-from nnunet_semisam.report.reading.records import MEAN, RunResult, Score, Summary
 from nnunet_semisam.report.sections.comparison import Verdict, unmatched, verdict
 
 FURTHER_METRICS = ("hd95", "assd", "volume_error")  # beside Dice
@@ -91,10 +92,10 @@ def case_table(benchmark: Benchmark) -> str:
     return note + table("Results per held-out case", head, rows[:MOST_ROWS], filtered=True)
 
 
-def _case_row(benchmark: Benchmark, run: RunResult, case: str, scores: CaseScores) -> list[Cell]:
+def _case_row(benchmark: Benchmark, run: RunRecord, case: str, scores: CaseScores) -> list[Cell]:
     row = [
         text_cell(case),
-        text_cell(scores[MEAN, "dice"].group),
+        text_cell(benchmark.held_out.groups[case]),
         text_cell(run.configuration),
         integer_cell(run.budget),
         text_cell(benchmark.short(run.trainer)),

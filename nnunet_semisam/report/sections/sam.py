@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from nnunet_semisam.benchmark.records import RunRecord
 from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, ClassRecord
 from nnunet_semisam.report.drawing.charts import Axes, Line, Point, line_chart
 from nnunet_semisam.report.drawing.html_parts import (
@@ -18,7 +19,6 @@ from nnunet_semisam.report.drawing.html_parts import (
 from nnunet_semisam.report.drawing.number_formats import NONE, number, quantity
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.dataset_labels import label_names
-from nnunet_semisam.report.reading.records import RunResult
 from nnunet_semisam.report.reading.sam_rounds import ClassInRound, SamRecord, SamRound
 
 CHART_WIDTH = 460
@@ -161,7 +161,7 @@ def _chart(lines: list[Line], title: str, x: str, y: str, y_range: tuple[float, 
     return f"<div>{chart}</div>" if chart else ""
 
 
-def _rows_of_round(benchmark: Benchmark, run: RunResult, one: SamRound, names: Mapping[str, str]) -> list[list[Cell]]:
+def _rows_of_round(benchmark: Benchmark, run: RunRecord, one: SamRound, names: Mapping[str, str]) -> list[list[Cell]]:
     """Return a row per class; one without figures if the round has no case."""
     start = [
         *_run_cells(benchmark, run),
@@ -208,7 +208,7 @@ def _class_cells(figures: ClassInRound, names: Mapping[str, str]) -> list[Cell]:
 
 
 def _calibration_row(
-    benchmark: Benchmark, run: RunResult, calibration: CalibrationRecord, verdict: ClassRecord, names: Mapping[str, str]
+    benchmark: Benchmark, run: RunRecord, calibration: CalibrationRecord, verdict: ClassRecord, names: Mapping[str, str]
 ) -> list[Cell]:
     return [
         *_run_cells(benchmark, run),
@@ -225,7 +225,7 @@ def _calibration_row(
     ]
 
 
-def _run_cells(benchmark: Benchmark, run: RunResult) -> list[Cell]:
+def _run_cells(benchmark: Benchmark, run: RunRecord) -> list[Cell]:
     return [
         text_cell(benchmark.short(run.trainer)),
         text_cell(run.configuration),
@@ -249,7 +249,7 @@ def _class_name(name: str, names: Mapping[str, str]) -> str:
     return names.get(name, f"labels {name}")
 
 
-def _name(benchmark: Benchmark, run: RunResult) -> str:
+def _name(benchmark: Benchmark, run: RunRecord) -> str:
     return (
         f"{benchmark.short(run.trainer)}, {run.configuration}, {run.budget} labeled, fold {run.fold}, seed {run.seed}"
     )

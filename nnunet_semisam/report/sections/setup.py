@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nnunet_semisam.benchmark.held_out import CHECKED_FILE
+from nnunet_semisam.benchmark.records import Equal, RunRecord
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.report.drawing.html_parts import details, paragraph, plain_table, pre
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.records import Equal, RunResult
 from nnunet_semisam.report.reading.software import common, differences, recorded
 from nnunet_semisam.report.reading.training_cases import DatasetRecord
 
@@ -35,7 +35,7 @@ def setup_section(benchmark: Benchmark, dataset: DatasetRecord) -> str:
 def configuration_part(benchmark: Benchmark) -> str:
     """Return what all runs share, and the resolved settings of every trainer."""
     study = benchmark.study
-    judged = f"{benchmark.num_cases} {study.judged_on.value} cases"
+    judged = f"{benchmark.num_cases} {study.cases.value} cases"
     if study.test_set:
         judged += f" ({study.test_set})"
     device = study.device
@@ -71,9 +71,9 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value
 
 
-def _resolved_settings(benchmark: Benchmark) -> list[tuple[RunResult, str]]:
+def _resolved_settings(benchmark: Benchmark) -> list[tuple[RunRecord, str]]:
     """Return the first run of every trainer that left its resolved settings, and these."""
-    found: dict[str, tuple[RunResult, str]] = {}
+    found: dict[str, tuple[RunRecord, str]] = {}
     for run in benchmark.runs:
         path = benchmark.folder / run.training / "semisam_config.yaml"
         if run.trainer not in found and path.is_file():

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from nnunet_semisam.benchmark.records import RunRecord
 from nnunet_semisam.report.drawing.charts import COLORS, Axes, Line, Point, line_chart
 from nnunet_semisam.report.drawing.html_parts import details, escape, paragraph
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
-from nnunet_semisam.report.reading.records import RunResult
 from nnunet_semisam.report.reading.training_logs import Series, TrainingRecord
 
 PANEL_WIDTH = 460
@@ -80,7 +80,7 @@ def _overview(benchmark: Benchmark, records: Mapping[str, TrainingRecord], confi
     return _titled(axes.title, line_chart(lines, axes))
 
 
-def _curves_of_run(benchmark: Benchmark, run: RunResult, record: TrainingRecord) -> str:
+def _curves_of_run(benchmark: Benchmark, run: RunRecord, record: TrainingRecord) -> str:
     losses = {name: record.nnunet.get(name, []) for name in ("train_loss", "val_loss")}
     charts = [_panel("nnU-Net's loss (train_loss holds all terms)", losses), *panels_of_terms(record.terms)]
     content = "".join(charts) or paragraph("No log was found in the training's folder.", "dim")

@@ -2,8 +2,8 @@
 
 import pytest
 
+from nnunet_semisam.benchmark.records import Interval
 from nnunet_semisam.report.drawing import number_formats
-from nnunet_semisam.report.reading.records import Interval
 
 
 @pytest.mark.parametrize(

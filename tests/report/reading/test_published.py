@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from invented import benchmark_record, run_record, score_record, study_record, summary_record
+from invented import benchmark_record, held_out_cases, row_of, run_record, study_record, summary_record
 
+from nnunet_semisam.benchmark.records import CaseSet, StudyFold
 from nnunet_semisam.report.markdown import published_lines
 from nnunet_semisam.report.reading.published import DATA, find_anchors, read_protocols
-from nnunet_semisam.report.reading.records import Fold, HeldOutCases, JudgedOn
 from nnunet_semisam.report.reading.training_cases import DatasetRecord, Manifest, TrainingCases
 from nnunet_semisam.report.sections.efficiency import efficiency_chart
 from nnunet_semisam.report.sections.published import published_section
@@ -19,7 +19,7 @@ from nnunet_semisam.report.sections.published import published_section
 ACDC, LA = read_protocols()
 
 
-def benchmark_of(protocol, budget, judged_on=JudgedOn.TEST, folder=None, steps=30_000, labels=None):
+def benchmark_of(protocol, budget, cases=CaseSet.TEST, folder=None, steps=30_000, labels=None):
     folder = folder or Path(tempfile.mkdtemp())
     labels = labels or {label.names[0]: label.value for label in protocol.labels}
     (folder / "p").mkdir()
@@ -31,11 +31,11 @@ def benchmark_of(protocol, budget, judged_on=JudgedOn.TEST, folder=None, steps=3
     }
     return benchmark_record(
         folder,
-        study=study_record(judged_on=judged_on, folds={0: Fold(budget, "")}, trainers=("nnUNetTrainerSupervised",)),
-        held_out=HeldOutCases({0: "held_out/test"}, groups),
+        study=study_record(cases=cases, folds={0: StudyFold(budget, "")}, trainers=("nnUNetTrainerSupervised",)),
+        held_out=held_out_cases(groups),
         runs=(run_record(budget=budget, steps=steps),),
         summaries=(summary_record(budget=budget, cases=len(groups)),),
-        scores=tuple(score_record(label=name) for name in labels),
+        rows=tuple(row_of(name) for name in labels),
     )
 
 
@@ -191,7 +191,7 @@ def test_other_test_cases_have_none():
     benchmark = benchmark_of(ACDC, 3)
     benchmark.held_out.groups.popitem()
     assert "no published split" in find_anchors(benchmark, dataset_of(ACDC, 3)).reason
-    assert find_anchors(benchmark_of(ACDC, 3, judged_on=JudgedOn.VAL), dataset_of(ACDC, 3)).results == {}
+    assert find_anchors(benchmark_of(ACDC, 3, cases=CaseSet.VAL), dataset_of(ACDC, 3)).results == {}
 
 
 def test_uncropped_files_of_the_same_scans_have_none():

@@ -59,3 +59,33 @@ def test_a_round_without_active_class_has_no_cases(tmp_path):
 def test_a_training_without_sam_is_empty(tmp_path):
     assert read_sam(tmp_path / "nowhere") == SamRecord()
     assert read_sam(tmp_path / "nowhere").is_empty
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"agreement": (0.5,)},
+        {"weights": ()},
+        {"prompts": 3},
+        {"histogram": ((0,) * 10, (0,) * 10)},
+        {"histogram": ((0,) * 10, (0,) * 10, (0,) * 9)},
+        {"histogram": (1, 2, 3)},
+        {"names": ("1", "2", "3")},
+        {"names": "12"},
+        {"names": ({}, {})},
+        {"seconds": None},
+        {"names": ("2", "1")},
+    ],
+)
+def test_a_case_whose_lists_do_not_fit_is_passed_over(tmp_path, fault):
+    write_round(tmp_path, 0, 5)
+    round_log.append(tmp_path, case_record(0, 5, "a9_frame01", **fault))
+    (found,) = read_sam(tmp_path).rounds
+    assert [one.name for one in found.classes] == ["1", "2"]
+    assert found.classes[0].prompts == 2 * 681
+
+
+def test_a_round_of_malformed_cases_is_passed_over(tmp_path):
+    write_round(tmp_path, 0, 5)
+    round_log.append(tmp_path, case_record(1, 9, "a2_frame01", empty=(0, 0, 0)))
+    assert [one.number for one in read_sam(tmp_path).rounds] == [0]

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from invented import BASELINE, OURS, benchmark_record, run_record, score_record, study_record
+from invented import BASELINE, OURS, benchmark_record, held_out_cases, row_of, run_record, study_record
 
 from nnunet_semisam.benchmark import results, statistics, summary
 from nnunet_semisam.benchmark.metrics import UNITS
-from nnunet_semisam.benchmark.records import Run, Score, ScoreStatus, without_nan
+from nnunet_semisam.benchmark.records import Difference, Equal, Run, Score, ScoreStatus
 from nnunet_semisam.report.long_csv import long_csv
 from nnunet_semisam.report.markdown import markdown
 from nnunet_semisam.report.reading.benchmark_folder import GridCell
-from nnunet_semisam.report.reading.records import Difference, Equal, HeldOutCases
-from nnunet_semisam.report.reading.results_files import parse_summary
 from nnunet_semisam.report.sections.cautions import cautions
 from nnunet_semisam.report.sections.comparison import Verdict, verdict
 from nnunet_semisam.report.sections.findings import findings
@@ -33,14 +31,13 @@ def compared(values):
         cases = {f"p{i}": results.with_mean(same_in_all_metrics(value)) for i, value in enumerate(dice)}
         scores[Run(trainer, "2d", 0, 1, seed)] = cases
     groups = {case: case for cases in scores.values() for case in cases}
-    found = without_nan(list(summary.summarize(scores, groups, ["2d"], [BASELINE, OURS])))
     return benchmark_record(
         Path("nowhere"),
         study=study_record(),
-        held_out=HeldOutCases({0: "held_out/test"}, groups),
-        runs=tuple(run_record(name=run.name, trainer=run.trainer, seed=run.seed) for run in scores),
-        summaries=tuple(parse_summary(one) for one in found),
-        scores=tuple(score_record(label=label) for label in ("a", "mean")),
+        held_out=held_out_cases(groups),
+        runs=tuple(run_record(trainer=run.trainer, seed=run.seed) for run in scores),
+        summaries=tuple(summary.summarize(scores, groups, ["2d"], [BASELINE, OURS])),
+        rows=tuple(row_of(label) for label in ("a", "mean")),
     )
 
 
@@ -137,7 +134,10 @@ def test_matched_runs_need_no_such_words():
 
 @pytest.mark.parametrize(("hours", "words"), [(1.05, None), (1.5, "took 1.50 times the hours"), (0.5, "0.50 times")])
 def test_equal_time_is_compared_with_the_hours_that_were_taken(benchmark_result, hours, words):
-    runs = [replace(run, train_hours=hours if run.trainer == OURS else 1.0) for run in benchmark_result.runs]
+    runs = []
+    for run in benchmark_result.runs:
+        cost = replace(run.cost, train_hours=hours if run.trainer == OURS else 1.0)
+        runs.append(replace(run, cost=cost))
     study = replace(benchmark_result.study, equal=Equal.TIME)
     benchmark = replace(benchmark_result, study=study, runs=tuple(runs))
     sentences = [text for text in cautions(benchmark) if "Time was to be equal" in text]
