@@ -12,6 +12,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_steps_for_slidi
 from torch import Tensor, nn
 
 from nnunet_semisam.context import TrainingContext
+from nnunet_semisam.methods.parts.networks import Finest, evaluating
 
 
 class CasePredictor:
@@ -19,7 +20,7 @@ class CasePredictor:
 
     Args:
         context: Gives plans, label manager and device.
-        network: The network, deep supervision off.
+        network: The network. It may be the student itself: its mode and its deep supervision stay as they are.
         tile_step: Step of the sliding window, as a share of the patch.
     """
 
@@ -37,7 +38,7 @@ class CasePredictor:
             allow_tqdm=False,
         )
         self.predictor.manual_initialization(
-            network,
+            Finest(network),
             context.data.plans_manager,
             context.data.configuration_manager,
             None,
@@ -49,8 +50,8 @@ class CasePredictor:
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Tensor:
         """Return probabilities ``(K, Z, Y, X)`` in [0, 1] of an image ``(C, Z, Y, X)``."""
-        self.network.eval()
-        logits = self.predictor.predict_sliding_window_return_logits(torch.from_numpy(np.ascontiguousarray(image)))
+        with evaluating(self.network):
+            logits = self.predictor.predict_sliding_window_return_logits(torch.from_numpy(np.ascontiguousarray(image)))
         return self.label_manager.apply_inference_nonlin(logits.float().cpu())
 
 

@@ -119,3 +119,13 @@ def _special_dataset(factory: pytest.TempPathFactory, options: dict, monkeypatch
         monkeypatch.setenv("nnUNet_n_proc_DA", "0")
         _MADE[key] = root
     return root
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "cps"])
+@pytest.mark.usefixtures("sam_active")
+def test_a_student_with_deep_supervision_prompts_and_goes_on_training(build_trainer, method):
+    trainer = build_trainer(method=method, use_sam=True, sam={"start": 0.0, "preview_cases": 0}, num_epochs=2)
+    trainer.run_training()
+    assert trainer.pseudo_labels.current_round == 1
+    assert trainer.network.decoder.deep_supervision
+    assert np.isfinite(trainer.semisam_log.rows[-1]["pseudo_label_loss"])

@@ -22,6 +22,22 @@ def finest(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     return output[0] if isinstance(output, (list, tuple)) else output
 
 
+class Finest(nn.Module):
+    """A network that returns its full-resolution output only, whether or not it has deep supervision.
+
+    Args:
+        network: The network; its weights are shared.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(B, K, *S)`` of images ``(B, C, *S)``."""
+        return finest(self.network(images))
+
+
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """Put a network in eval mode for a while, and back into the mode that it had.
