@@ -46,7 +46,7 @@ class PseudoLabelSession:
     Args:
         context: The training.
         pool: The unlabeled cases.
-        specialist: The network that is predicted with, deep supervision off; not used before the first round.
+        specialist: The network that is predicted with; not used before the first round.
         gate: Knows how well the network knows its classes.
 
     Attributes:
@@ -164,7 +164,8 @@ class PseudoLabelSession:
             self._record(RoundRecord(round_index, epoch, 0, False, time.perf_counter() - start))
             return
         # A round carries the labels of earlier ones; without a first large one, most cases wait for theirs for long.
-        first = self.store.latest_round() is None
+        # Later rounds on the disk belong to a future that a resumed run has left, or to an earlier training.
+        first = not any(earlier < round_index for earlier in self.store.rounds())
         count = self.plan.cases_at_first if first else self.plan.cases_per_refresh
         cases = cases_for_round(list(self.pool.files), round_index, count)
         context = self.context
@@ -245,9 +246,10 @@ class RoundPlan:
             windows_per_case: Patches that the sliding window takes for a case.
         """
         run, sam = context.settings.run, context.settings.block("sam")
+        batch_size = sum(ranks.gathered(context.batch_size))  # of all processes: all must plan the same rounds
 
         def affordable(epochs: int) -> int:
-            patches = epochs * run.num_iterations_per_epoch * context.batch_size
+            patches = epochs * run.num_iterations_per_epoch * batch_size
             return max(1, int(sam.compute_share * sam.forwards_per_patch * patches / windows_per_case))
 
         refresh_epochs = sam.refresh_epochs or max(1, run.num_epochs // sam.rounds_per_training)

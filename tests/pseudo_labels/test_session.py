@@ -203,6 +203,22 @@ def test_the_first_round_takes_as_many_cases_as_its_share_of_the_whole_training_
     assert session.stage.rounds == [[f"case_{i:02d}" for i in range(35)], ["case_01"]]
 
 
+def test_all_processes_plan_the_same_rounds_whatever_their_share_of_the_batch(tmp_path, monkeypatch):
+    """Batches of 3 on two GPUs are 2 and 1: plans that differ would leave one process waiting for ever."""
+    monkeypatch.setattr("nnunet_semisam.ranks.gathered", lambda value: [2, 1])
+    context = context_in(tmp_path, num_epochs=20, num_iterations_per_epoch=20)
+    # 0.05 * 7 forwards * 60 patches an epoch / 4 windows: 5 cases
+    assert RoundPlan.of(context, windows_per_case=4).cases_per_refresh == 5
+
+
+def test_a_round_that_a_resumed_run_left_behind_is_no_first_round(tmp_path):
+    left = session_in(tmp_path, cases=40, num_epochs=20, num_iterations_per_epoch=10)
+    left.maybe_refresh(0)
+    resumed = session_in(tmp_path, cases=40, num_epochs=20, num_iterations_per_epoch=10)
+    resumed.maybe_refresh(0)  # from a checkpoint before any round
+    assert resumed.stage.rounds == left.stage.rounds
+
+
 def test_rounds_per_training_decides_where_refresh_epochs_is_null(tmp_path):
     context = context_in(tmp_path, num_epochs=100, sam={"rounds_per_training": 10, "cases_per_refresh": 3})
     assert RoundPlan.of(context, 4.0).refresh_epochs == 10
