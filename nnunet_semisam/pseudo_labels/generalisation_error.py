@@ -107,10 +107,11 @@ def _warp(array: np.ndarray, displacement: np.ndarray, order: int) -> np.ndarray
 
 
 def _mean_dice(predicted: np.ndarray, label: np.ndarray, labels: Labels) -> float:
-    """Return the mean Dice over the classes that ``label`` shows."""
+    """Return the mean Dice over the classes that ``label`` shows; voxels of the ignore label do not count."""
+    valid = label <= max(labels.foreground_labels)
     found = []
     for f in range(labels.channels):
         real = labels.members(label, f)
         if real.any():
-            found.append(dice(labels.members(predicted, f), real))
+            found.append(dice(labels.members(predicted, f) & valid, real))
     return float(np.mean(found)) if found else 0.0

@@ -36,13 +36,26 @@ class LabeledCases:
         return np.maximum(self.dataset.load_case(case)[1][:][0], 0).astype(np.int16)
 
     def priors(self, connectivity: ConnectivitySettings) -> CasePriors:
-        """Return areas and connectivity of all cases."""
-        shares = np.array([self._shares(self.load_label(case)) for case in self.cases])
-        lowest, highest = shares.min(axis=0), shares.max(axis=0)
-        bounds = [(float(low), float(high)) for low, high in zip(lowest, highest, strict=True)]
-        label_maps = (self.load_label(case) for case in self.cases)
-        return CasePriors(bounds, ConnectivityPrior.from_cases(label_maps, self.labels, connectivity))
+        """Return areas of all cases, and the connectivity of those that are annotated throughout.
 
-    def _shares(self, label: np.ndarray) -> list[float]:
-        """Return the share of the voxels of each class or region, in [0, 1]."""
-        return [float(self.labels.members(label, f).mean()) for f in range(self.labels.channels)]
+        Voxels of the ignore label may be of any class: a class takes at least what is annotated as it, and at most that
+        and all ignored voxels. Whether parts that are annotated here and there are connected nobody knows.
+        """
+        bounds = np.array([self._share_bounds(self.load_label(case)) for case in self.cases])  # (cases, F, 2)
+        lowest, highest = bounds[..., 0].min(axis=0), bounds[..., 1].max(axis=0)
+        area_bounds = [(float(low), float(high)) for low, high in zip(lowest, highest, strict=True)]
+        whole = [case for case in self.cases if not self._ignored(self.load_label(case)).any()]
+        if not whole:
+            return CasePriors(area_bounds)
+        label_maps = (self.load_label(case) for case in whole)
+        return CasePriors(area_bounds, ConnectivityPrior.from_cases(label_maps, self.labels, connectivity))
+
+    def _ignored(self, label: np.ndarray) -> np.ndarray:
+        """Return where a label map ``(Z, Y, X)`` has the ignore label, nnU-Net's highest number."""
+        return label > max(self.labels.foreground_labels)
+
+    def _share_bounds(self, label: np.ndarray) -> list[tuple[float, float]]:
+        """Return the smallest and largest possible share of the voxels of each class or region, in [0, 1]."""
+        ignored = float(self._ignored(label).mean())
+        shares = [float(self.labels.members(label, f).mean()) for f in range(self.labels.channels)]
+        return [(share, share + ignored) for share in shares]

@@ -40,3 +40,13 @@ def test_a_network_that_is_no_better_than_estimated_is_left_alone():
     poor = network_of(shifted(8))
     assert simulate_generalisation_error(poor, LABEL, classes(), 0.9, (8.0, 1.0, 1.0), "a") is poor
     assert simulate_generalisation_error(poor, np.zeros_like(LABEL), classes(), 0.0, (8.0, 1.0, 1.0), "a") is poor
+
+
+def test_what_is_predicted_on_the_ignore_label_is_no_error():
+    ignored = LABEL.copy()
+    ignored[:, :, 31:] = 2
+    network = network_of(LABEL == 1)  # right everywhere, and half of it on the ignore label
+    worse = simulate_generalisation_error(network, ignored, classes(), 0.8, (8.0, 1.0, 1.0), "a")
+    assert worse is not network
+    valid = ignored < 2
+    assert dice((worse.argmax(0) == 1) & valid, ignored == 1) == pytest.approx(0.8, abs=0.03)
