@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.base import CasePrediction
 from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.labels import Labels
@@ -41,6 +42,14 @@ class CalibrationSettings(SettingsBlock):
     min_gain: float = setting(
         0.005, "Dice by which a generalist must help: a smaller gain on a handful of cases is as good as none.", low=0
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.weights or list(self.weights) != sorted(set(self.weights)):
+            raise UserError(
+                f"The setting weights must name at least one share, ascending, each once, got {list(self.weights)}. To "
+                "train without generalists, set use_sam: false."
+            )
 
 
 @dataclass(frozen=True)

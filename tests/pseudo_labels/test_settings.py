@@ -33,6 +33,12 @@ def test_models_are_named_once_each(models):
         Settings.of(sam={"models": models})
 
 
+@pytest.mark.parametrize("weights", [[], [0.5, 0.25], [0.5, 0.5]])
+def test_weights_to_choose_from_are_ascending(weights):
+    with pytest.raises(UserError, match="ascending"):
+        Settings.of(calibration={"weights": weights})
+
+
 @pytest.mark.parametrize(
     ("block", "values"), [("nano", {"axis": 3}), ("sam", {"batch_size": 0}), ("fusion", {"rejected": 2})]
 )
