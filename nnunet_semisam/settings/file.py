@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -11,6 +12,17 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.settings.blocks import Settings
 
 VARIABLE = "nnUNet_semisam_config"
+
+
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """Yaml's safe loader, which takes the last of several equal names without a word; this one refuses them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def from_environment(settings: Settings) -> Settings:
@@ -27,7 +39,7 @@ def from_environment(settings: Settings) -> Settings:
     if not path.is_file():
         raise UserError(f"There is no file {source}. Write one, or unset the variable.")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeysLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{source} is no valid yaml: {error}. Write lines 'setting: value'.") from error
     if content is None:
