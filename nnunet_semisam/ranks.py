@@ -5,7 +5,7 @@ Every function is the identity where no process group exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -46,12 +46,20 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         parameter.grad /= dist.get_world_size()
 
 
-def broadcast_module(module: nn.Module) -> None:
-    """Give all ranks the parameters and buffers of rank 0."""
-    if several():
-        for value in module.state_dict().values():
-            if value.is_floating_point() or value.dtype in (torch.int64, torch.int32):
-                dist.broadcast(value, 0)
+def broadcast_state(state: Mapping[str, Any]) -> None:
+    """Give all ranks the tensors of rank 0, in place.
+
+    Args:
+        state: A state dict whose tensors are those of the object itself, possibly with state dicts in it; whatever is
+            no tensor is left alone.
+    """
+    if not several():
+        return
+    for value in state.values():
+        if isinstance(value, Tensor):
+            dist.broadcast(value, 0)
+        elif isinstance(value, Mapping):
+            broadcast_state(value)
 
 
 def from_rank_zero(value: T) -> T:

@@ -11,6 +11,7 @@ import torch.multiprocessing
 from torch import nn
 
 from nnunet_semisam import ranks
+from nnunet_semisam.methods.parts.ema import MovingAverage
 
 WORLD = 2
 
@@ -23,6 +24,7 @@ class Counted(nn.Module):
         self.weight = nn.Parameter(torch.full((2,), value))
         self.register_buffer("mean", torch.tensor([value]))
         self.register_buffer("count", torch.tensor(int(value)))
+        self.register_buffer("seen", torch.tensor([value == 3.0]))
 
 
 def parameters_with(*gradients: float | None) -> list[nn.Parameter]:
@@ -35,7 +37,9 @@ def parameters_with(*gradients: float | None) -> list[nn.Parameter]:
 def results_of(rank: int) -> dict:
     """Do everything once with numbers that tell the rank."""
     module = Counted(3.0 + rank)
-    ranks.broadcast_module(module)
+    ranks.broadcast_state(module.state_dict())
+    average = MovingAverage(Counted(3.0 + rank), decay=0.9)
+    ranks.broadcast_state(average.state_dict())
     # first: on both ranks; second: on rank 0 alone; third: on none
     parameters = parameters_with(1.0 + 2 * rank, None if rank else 8.0, None)
     ranks.average_gradients(iter(parameters))
@@ -44,7 +48,8 @@ def results_of(rank: int) -> dict:
     return {
         "several": ranks.several(),
         "sum": ranks.sum_over_ranks(torch.tensor([1.0, 10.0]) * (1 + rank)).tolist(),
-        "module": [module.weight.tolist(), module.mean.item(), module.count.item()],
+        "module": [module.weight.tolist(), module.mean.item(), module.count.item(), module.seen.item()],
+        "average": average.network.weight.tolist(),
         "gradients": [None if p.grad is None else p.grad.item() for p in parameters],
         "from_rank_zero": ranks.from_rank_zero({"round": rank}),
         "gathered": ranks.gathered(f"rank {rank}"),
@@ -74,7 +79,8 @@ def test_two_processes_by_hand(two_ranks):
     found = two_ranks[1]
     assert found["several"]
     assert found["sum"] == [3.0, 30.0]
-    assert found["module"] == [[3.0, 3.0], 3.0, 3]
+    assert found["module"] == [[3.0, 3.0], 3.0, 3, True]
+    assert found["average"] == [3.0, 3.0]
     assert found["gradients"] == [2.0, 4.0, None]  # a missing gradient counts as 0; one that nobody has stays missing
     assert found["from_rank_zero"] == {"round": 0}
     assert found["gathered"] == ["rank 0", "rank 1"]
@@ -84,7 +90,7 @@ def test_one_process_keeps_what_it_has():
     found = results_of(1)
     assert not found["several"]
     assert found["sum"] == [2.0, 20.0]
-    assert found["module"] == [[4.0, 4.0], 4.0, 4]
+    assert found["module"] == [[4.0, 4.0], 4.0, 4, False]
     assert found["gradients"] == [3.0, None, None]
     assert found["from_rank_zero"] == {"round": 1}
     assert found["gathered"] == ["rank 1"]

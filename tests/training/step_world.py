@@ -78,8 +78,7 @@ def make_training(name: str, network: nn.Module, method_seed: int) -> SemiSuperv
     torch.manual_seed(method_seed)
     method.setup(plain, build_host(labels, lambda deep_supervision=False: DeepNet(deep_supervision), optimizer))
     for part in method.state_parts().values():
-        if isinstance(part, nn.Module):
-            ranks.broadcast_module(part)
+        ranks.broadcast_state(part.state_dict())
     return make_step(make_pass(method, GATE), network, optimizer, loss=deep_loss)
 
 
