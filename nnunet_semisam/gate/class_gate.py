@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnunet_semisam import ranks
 from nnunet_semisam.gate.area_prior import LABELED, UNLABELED, AreaPrior
 from nnunet_semisam.gate.merging import active_weights, merge_inactive
 from nnunet_semisam.gate.running_dice import RunningDice
@@ -112,7 +113,7 @@ class ClassGate:
             num_random: How many patches, the first of the batch, were drawn at random: only these count for areas.
         """
         self.labeled_dice.measure(prediction, one_hot, valid)
-        random = slice(0, max(1, num_random))
+        random = _random_patches(num_random)
         self.area.count(LABELED, one_hot[random], valid[random])
 
     def count_target(self, target: Tensor, num_random: int | None, annotated: Tensor | None = None) -> None:
@@ -123,7 +124,7 @@ class ClassGate:
             num_random: How many patches, the first of the batch, were drawn at random: only these count; ``None``: all.
             annotated: Voxels of a labeled image, which tell nothing of unlabeled ones, ``(B, 1, *S)``, bool.
         """
-        random = slice(0, len(target) if num_random is None else max(1, num_random))
+        random = _random_patches(len(target) if num_random is None else num_random)
         valid = None if annotated is None else (~annotated[random]).float()
         self.area.count(UNLABELED, self.labels.hard(target[random]), valid)
 
@@ -223,3 +224,8 @@ class ClassGate:
 
     def _parts(self) -> dict[str, RunningDice | AreaPrior]:
         return {"labeled_dice": self.labeled_dice, "agreement": self.agreement, "area": self.area}
+
+
+def _random_patches(num_random: int) -> slice:
+    """Return which patches of a batch tell areas; one at least, but under DDP other ranks have random ones."""
+    return slice(0, num_random if ranks.several() else max(1, num_random))

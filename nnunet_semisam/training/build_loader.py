@@ -101,7 +101,7 @@ def build_unlabeled_loader(
     views = UnlabeledViews(augmentation.transforms, settings.strong_intensity_scale, masked, regions, strong_views)
     return UnlabeledLoader(
         pool,
-        settings.unlabeled_batch_size or context.batch_size,
+        unlabeled_batch_size(context),
         augmentation.initial_patch_size,
         plans.patch_size,
         manager,
@@ -109,3 +109,19 @@ def build_unlabeled_loader(
         0.0 if source is None else oversample_foreground,
         source,
     )
+
+
+def unlabeled_batch_size(context: TrainingContext) -> int:
+    """Return how many unlabeled patches this process takes per step: its share of the setting, or as many as labeled.
+
+    Raises:
+        UserError: If there are fewer patches than processes.
+    """
+    wanted = context.settings.run.unlabeled_batch_size
+    if wanted is None:
+        return context.batch_size
+    if wanted < context.world_size:
+        raise UserError(
+            f"The setting unlabeled_batch_size must be at least the number of GPUs, {context.world_size}, got {wanted}."
+        )
+    return wanted // context.world_size + (context.rank < wanted % context.world_size)

@@ -135,6 +135,18 @@ def test_one_patch_counts_even_if_none_was_drawn_at_random():
     assert gate.area.shares("labeled").tolist() == pytest.approx([0.5, 0.5, 0.0])
 
 
+def test_a_rank_without_random_patches_leaves_areas_to_the_others(monkeypatch):
+    """nnU-Net gives all foreground patches of a small batch to the last ranks."""
+    monkeypatch.setattr("nnunet_semisam.ranks.several", lambda: True)
+    monkeypatch.setattr("nnunet_semisam.gate.area_prior.sum_over_ranks", lambda counts: counts)
+    monkeypatch.setattr("nnunet_semisam.gate.running_dice.sum_over_ranks", lambda counts: counts)
+    gate = gate_of()
+    gate.measure_labeled(one_hot([0, 1]), one_hot([0, 1]), ones([0, 1]), num_random=0)
+    gate.count_target(one_hot([0, 1]), num_random=0)
+    assert gate.area.shares("labeled").sum() == gate.area.shares("unlabeled").sum() == 0
+    assert gate.labeled_dice.measured
+
+
 def test_soft_targets_are_counted_by_their_winner():
     gate = gate_of()
     target = torch.tensor([[0.6, 0.1], [0.3, 0.2], [0.1, 0.7]]).view(1, 3, 1, 2)
