@@ -109,7 +109,12 @@ class SemiSupervisedStep:
         return values.to(self.device, non_blocking=True)
 
     def _autocast(self) -> AbstractContextManager:
-        return autocast("cuda") if self.device.type == "cuda" else nullcontext()
+        """Return nnU-Net's autocast, without its cache.
+
+        A forward pass casts each weight once, so the cache saves nothing. But a method predicts targets without
+        gradients and trains in one context, and a weight that was cast and cached without gradients stays without.
+        """
+        return autocast("cuda", cache_enabled=False) if self.device.type == "cuda" else nullcontext()
 
     def _without_synchronisation(self) -> AbstractContextManager:
         is_ddp = isinstance(self.network, nn.parallel.DistributedDataParallel)

@@ -296,3 +296,28 @@ def test_all_ranks_weigh_the_same_classes_alike_at_every_step(two_ranks, one_pro
             assert ours[name] == pytest.approx(joint[name], rel=1e-2)
         mean = (ours["unlabeled_loss"] + theirs["unlabeled_loss"]) / 2
         assert mean == pytest.approx(joint["unlabeled_loss"], rel=1e-3)
+
+
+# --------------------------------------------------------------------------------------------------------------- CUDA
+
+
+class CudaStep(SemiSupervisedStep):
+    """A step that believes to be on a GPU."""
+
+    def _to_device(self, values):
+        return values
+
+
+def test_predictions_without_gradients_leave_nothing_in_the_cache_of_autocast(monkeypatch):
+    def on_the_cpu(device: str, **options):
+        return torch.autocast("cpu", dtype=torch.bfloat16, **options)
+
+    monkeypatch.setattr("nnunet_semisam.training.step.autocast", on_the_cpu)
+    network = make_network()
+    step = step_with(network, Scripted(1.0))
+    cached = []
+    network.register_forward_hook(lambda *_: cached.append(torch.is_autocast_cache_enabled()))
+    cuda = CudaStep(**{**vars(step), "device": torch.device("cuda")})
+    cuda(*batches(0, [0]), NOW)
+    assert cached == [False] * len(cached)
+    assert len(cached) >= 2
