@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from nnunet_semisam.generalists.base import CasePrediction
+from nnunet_semisam.io.atomic import replaced_file
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel
 from nnunet_semisam.sam.base import FOREGROUND, PADDING, PromptBatch
@@ -94,7 +95,8 @@ def write_preview(file: str | Path, preview: Preview, labels: Labels) -> None:
     predicted = np.take(preview.prediction.predicted, preview.index, preview.axis + 1).any(axis=0)
     _zoom(axes[1:], (specialist > 0) | (label > 0) | predicted)
     Path(file).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=80)
+    with replaced_file(Path(file)) as temporary:
+        figure.savefig(temporary, dpi=80)
 
 
 def informative_slice(label: np.ndarray, axis: int) -> int:
