@@ -71,18 +71,24 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.dataloader_unlabeled: Any = None
         self.semisam_log = TrainingLog()
         self._conflict: dict[str, tuple[Any, Any]] = {}
-        self._resumed_entry: dict[str, Any] | None = None
+        self._resumed = False
+        self._resumed_pseudo_labels: dict[str, Any] | None = None
         self._step = 0
 
     def _use_settings(self, settings: Settings) -> None:
         """Take over the settings that are nnU-Net's own attributes."""
+        self._method_class = METHODS.get(settings.run.method)
+        if settings.run.use_sam and not self._method_class.uses_unlabeled:
+            raise UserError(
+                f"The settings ask for generalists (use_sam: true), but the method {settings.run.method!r} opens no "
+                "unlabeled case. Set use_sam: false, or another method."
+            )
         self.settings = settings
         self.num_epochs = settings.run.num_epochs
         self.num_iterations_per_epoch = settings.run.num_iterations_per_epoch
         self.num_val_iterations_per_epoch = settings.run.num_val_iterations_per_epoch
         self.initial_lr = settings.run.initial_lr
         self.save_every = settings.run.save_every
-        self._method_class = METHODS.get(settings.run.method)
 
     @property
     def _uses_unlabeled(self) -> bool:
@@ -115,8 +121,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         )
         self.method.setup(unwrap(self.network), host)
         for part in self.method.state_parts().values():
-            if isinstance(part, nn.Module):
-                ranks.broadcast_module(part)  # modules of a method are outside DDP and must begin alike
+            ranks.broadcast_state(part.state_dict())  # what a method owns is outside DDP and must begin alike
         self.gate = ClassGate(self.settings.block("gate"), labels)
         self.unlabeled_pass = UnlabeledPass(self.method, self.gate, self.settings.block("cutmix"))
         self.optimisation = Optimisation(self.optimizer, self.method.optimizers(), self.grad_scaler)
@@ -223,8 +228,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             ranks.barrier()
             specialist = self.method.prompting_network(unwrap(self.network))
             self.pseudo_labels = PseudoLabelSession(context, pool, specialist, self.gate)
-            if self._resumed_entry is not None and self._resumed_entry["pseudo_labels"] is not None:
-                self.pseudo_labels.load_state_dict(self._resumed_entry["pseudo_labels"])
+            if self._resumed_pseudo_labels is not None:
+                self.pseudo_labels.load_state_dict(self._resumed_pseudo_labels)
             self.unlabeled_pass.pseudo_labels = self.pseudo_labels.term
             source, oversample = self.pseudo_labels.reader, self.settings.block("sam").oversample_foreground
         self.semi_supervised_step = self._build_step(oversample)
@@ -274,7 +279,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         checkpoints.remove_leftovers(Path(self.output_folder))
         seed_everything(self.settings.run.seed, self.current_epoch, self.local_rank)
         super().on_train_start()
-        if self.method is not None and self._resumed_entry is None:
+        if self.method is not None and not self._resumed:
             self.method.on_train_start(unwrap(self.network))
         text = settings_file.dump(self.settings)
         self.print_to_log_file(f"Settings of nnunet-semisam:\n{text}", add_timestamp=False)
@@ -412,7 +417,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self._use_settings(stored)
         super().load_checkpoint(str(path))
         self.semisam_log.load_state_dict(entry["log"])
-        self._resumed_entry = entry
+        self._resumed = True
+        self._resumed_pseudo_labels = entry["pseudo_labels"]  # not the entry: its weights would stay on the device
         if self.method is not None:
             self._restore_method(entry)
 

@@ -324,3 +324,8 @@ def test_unlabeled_images_of_older_plans_are_refused(build_trainer, tiny_dataset
     file.write_text(json.dumps(plans))
     with pytest.raises(UserError, match="other plans"):
         build_trainer(fold=1).on_train_start()
+
+
+def test_sam_without_unlabeled_cases_is_refused_at_once(build_trainer):
+    with pytest.raises(UserError, match="'supervised' opens no unlabeled case"):
+        build_trainer(method="supervised", use_sam=True)
