@@ -11,15 +11,19 @@ from __future__ import annotations
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts.components import Component
 from nnunet_semisam.sam.base import PromptBatch
+from nnunet_semisam.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,43 @@ class CaseResult:
     cache_hit: bool | None = None
     components: Sequence[Component] = ()
     members: Sequence[CaseResult] = dataclasses.field(default_factory=tuple)
+
+
+class LabeledSource(Protocol):
+    """The labeled training cases of the fold, for generalists that learn from them."""
+
+    @property
+    def cases(self) -> Sequence[str]:
+        """Return the names of the cases."""
+
+    def load_image(self, case: str) -> np.ndarray:
+        """Return a preprocessed image, ``(C, Z, Y, X)``, float32."""
+
+    def load_label(self, case: str) -> np.ndarray:
+        """Return a label map, ``(Z, Y, X)``, int16."""
+
+
+@dataclass(frozen=True)
+class GeneralistContext:
+    """What generalists are built of.
+
+    Attributes:
+        settings: The settings of the run; ``sam.models`` names the generalists, each has a block of its name.
+        labels: What the network's output channels mean.
+        cache: Where embeddings are kept.
+        spacing: Spacing of the configuration in mm, two or three axes.
+        device: Where generalists run.
+        predict: The specialist: returns its probabilities ``(K, Z, Y, X)`` of an image ``(C, Z, Y, X)``.
+        labeled: The labeled training cases of the fold.
+    """
+
+    settings: Settings
+    labels: Labels
+    cache: EmbeddingCache
+    spacing: Sequence[float]
+    device: torch.device
+    predict: Callable[[np.ndarray], torch.Tensor]
+    labeled: LabeledSource
 
 
 class Generalist(ABC):

@@ -5,44 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
+from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist, SAMParts
-from nnunet_semisam.generalists.settings import GeneralistSettings
+from nnunet_semisam.generalists.settings import GENERALISTS, GeneralistSettings
 from nnunet_semisam.generalists.views import choose_view, slice_axis
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
 from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.base import SAMBackend
+from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.settings import Settings
 
 EMBEDDINGS_FOLDER = "semisam_embeddings"
 
 
-def build_ensemble(
-    settings: Settings, labels: Labels, cache: EmbeddingCache, spacing: Sequence[float], device: torch.device
-) -> GeneralistEnsemble:
+def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:
     """Return all generalists of a run as one.
 
     Args:
-        settings: The settings of the run; ``sam.models`` names the generalists.
-        labels: What the network's output channels mean.
-        cache: Where embeddings are kept.
-        spacing: Spacing of the configuration in mm, two or three axes.
-        device: Where the SAMs run.
+        context: What they are built of.
 
     Raises:
-        UserError: If a SAM cannot be loaded, or does not fit its prompts or view.
+        UserError: If there is no generalist of a name, or a SAM cannot be loaded or does not fit its prompts or view.
     """
-    members = []
-    for name in settings.block("sam").models:
-        block: GeneralistSettings = settings.block(name)
-        options = BackendOptions(device, block.checkpoint, settings.block("sam").batch_size, settings.run.cpu_bfloat16)
-        backend = build_backend(name, options)
-        members.append(build_generalist(name, backend, settings, labels, cache, spacing))
-    return GeneralistEnsemble(members, labels.channels)
+    members = [_build(name, context) for name in context.settings.block("sam").models]
+    return GeneralistEnsemble(members, context.labels.channels)
+
+
+def _build(name: str, context: GeneralistContext) -> Generalist:
+    if name not in FAMILIES:
+        return GENERALISTS.get(name)(context)
+    settings, sam = context.settings, context.settings.block("sam")
+    checkpoint = settings.block(name).checkpoint
+    options = BackendOptions(context.device, checkpoint, sam.batch_size, settings.run.cpu_bfloat16)
+    backend = build_backend(name, options)
+    return build_generalist(name, backend, settings, context.labels, context.cache, context.spacing)
 
 
 def build_generalist(

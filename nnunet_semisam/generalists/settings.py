@@ -1,10 +1,18 @@
-"""Settings of a generalist: one block for each SAM model, under the model's name. Standard library only."""
+"""Settings of generalists, and which there are: a block under the name of each. Standard library only.
+
+A SAM is a row in the table of :mod:`nnunet_semisam.sam.families`; any other generalist registers a function that builds
+it. Both are named by the setting ``sam: {models: [...]}``.
+"""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.registry import Registry
 from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.settings import Settings, SettingsBlock, setting, settings_block
 
@@ -43,3 +51,39 @@ def _is_used(model: str) -> Callable[[Settings], bool]:
 
 for _name in FAMILIES:
     settings_block(_name, used=_is_used(_name))(GeneralistSettings)
+
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+
+# Functions that get a GeneralistContext (see base.py) and return a Generalist of the name that they are filed under.
+GENERALISTS: Registry[Any] = Registry("generalist")
+
+
+def register_generalist(name: str, settings: type[SettingsBlock]) -> Callable[[Builder], Builder]:
+    """Return a decorator that files the function that builds a generalist, and the block of its settings.
+
+    Args:
+        name: Name of the generalist, and of its block.
+        settings: Class of the block.
+
+    Raises:
+        ValueError: If the name is taken, by a SAM model for example.
+    """
+
+    def add(builder: Builder) -> Builder:
+        settings_block(name, used=_is_used(name))(settings)
+        return GENERALISTS.register(name)(builder)
+
+    return add
+
+
+def check_generalist(name: str) -> None:
+    """Refuse a name that is neither that of a SAM model nor of another generalist.
+
+    Raises:
+        UserError: If it is not; the closest name is offered.
+    """
+    known = [*FAMILIES, *GENERALISTS.names()]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UserError(f"Unknown generalist {name!r}.{hint} Available: {', '.join(known)}.")

@@ -7,6 +7,7 @@ import importlib.metadata
 import time
 from typing import Any
 
+from nnunet_semisam.generalists.base import Generalist
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist
 from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
@@ -31,16 +32,19 @@ def provenance(
         "settings": settings.to_dict(),
         "settings_sha256": settings.sha256,
         "sam_fingerprint": "+".join(sam.parts.backend.fingerprint for sam in sams),
-        "generalists": [
-            {"name": sam.name, "fingerprint": sam.parts.backend.fingerprint, "view": sam.parts.view.name}
-            for sam in sams
-        ],
+        "generalists": [_about(member) for member in ensemble.members],
         "weights": [dataclasses.asdict(weights) for weights in ensemble.member_weights],
         "calibration": None if calibration is None else calibration.to_dict(),
         "network_epoch": epoch,
         "versions": {name: _version(name) for name in VERSIONS_OF},
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def _about(member: Generalist) -> dict[str, str]:
+    if not isinstance(member, SAMGeneralist):
+        return {"name": member.name}
+    return {"name": member.name, "fingerprint": member.parts.backend.fingerprint, "view": member.parts.view.name}
 
 
 def _version(package: str) -> str | None:

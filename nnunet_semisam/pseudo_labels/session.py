@@ -13,6 +13,7 @@ from nnunet_semisam import ranks
 from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data.geometry import preprocessed_spacing, read_geometry
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
+from nnunet_semisam.generalists.base import GeneralistContext
 from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
@@ -83,9 +84,10 @@ class PseudoLabelSession:
         context = self.context
         settings, spacing = context.settings, context.data.configuration_manager.spacing
         cache = embedding_cache(settings, context.data.preprocessed_dataset, context.data.data_identifier)
+        predict = CasePredictor(context, specialist, self.settings.tile_step)
         inputs = StageInputs(
             load_image=self._load_image,
-            predict=CasePredictor(context, specialist, self.settings.tile_step),
+            predict=predict,
             spacing=spacing,
             spacing_of=lambda case: known_spacing(context.data, case),
             priors=self.labeled.priors(settings.block("connectivity")),
@@ -96,7 +98,9 @@ class PseudoLabelSession:
             previews=context.output_folder / PREVIEW_FOLDER,
             log=context.log,
         )
-        ensemble = build_ensemble(settings, context.labels, cache, spacing, context.device)
+        ensemble = build_ensemble(
+            GeneralistContext(settings, context.labels, cache, spacing, context.device, predict, self.labeled)
+        )
         return PseudoLabelStage(settings, ensemble, context.labels, inputs, outputs)
 
     def _load_image(self, case: str) -> np.ndarray:

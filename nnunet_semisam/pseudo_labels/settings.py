@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.generalists import settings as generalist_settings  # noqa: F401  registers a block for each model
-from nnunet_semisam.sam.families import family
+from nnunet_semisam.generalists.settings import check_generalist  # registers a block for each model, too
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
 
@@ -20,8 +19,8 @@ class SAMSettings(SettingsBlock):
 
     models: tuple[str, ...] = setting(
         ("nano",),
-        """Names of the SAM models; each has a block of its own. Several predict together, each class weighted by what
-        the calibration measured.""",
+        """Names of the generalists, SAM models for the most part; each has a block of its own. Several predict
+        together, each class weighted by what the calibration measured.""",
     )
     weight: float = setting(0.5, "Weight of the pseudo-label term when it starts.", low=0)
     start: float = setting(0.4, "Fraction of the training before which there are no rounds.", low=0, high=1)
@@ -96,8 +95,8 @@ class SAMSettings(SettingsBlock):
         super().__post_init__()
         if not self.models or len(set(self.models)) < len(self.models):
             raise UserError(
-                f"The setting models must name at least one SAM model, each once, got {list(self.models)}. To train "
+                f"The setting models must name at least one generalist, each once, got {list(self.models)}. To train "
                 "without generalists, set use_sam: false."
             )
         for name in self.models:
-            family(name)
+            check_generalist(name)

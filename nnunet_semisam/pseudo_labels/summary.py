@@ -124,7 +124,7 @@ class RoundSummary:
 def summarize(round_index: int, epoch: int, records: Sequence[CaseRecord]) -> RoundSummary:
     """Return the summary of the cases of a round."""
     classes = range(len(records[0].names)) if records else range(0)
-    parts = records[0].seconds if records else {}
+    parts = dict.fromkeys(name for record in records for name in record.seconds)  # generalists may skip some
     hits = [float(record.cache_hit) for record in records if record.cache_hit is not None]
     return RoundSummary(
         round_index=round_index,
@@ -135,7 +135,7 @@ def summarize(round_index: int, epoch: int, records: Sequence[CaseRecord]) -> Ro
         prompts=tuple(sum(record.prompts[f] for record in records) for f in classes),
         rejected=tuple(sum(record.rejected[f] for record in records) for f in classes),
         confident_share_all=_mean([record.confident_share_all for record in records]),
-        seconds={name: sum(record.seconds[name] for record in records) for name in parts},
+        seconds={name: sum(record.seconds.get(name, 0.0) for record in records) for name in parts},
         cache_hit_rate=_mean(hits),
     )
 
