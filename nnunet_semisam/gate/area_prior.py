@@ -40,8 +40,8 @@ class AreaPrior:
         """
         valid = torch.ones_like(one_hot[:, :1]) if valid is None else valid
         voxels = (one_hot * valid).sum([0, *range(2, one_hot.ndim)])
-        sums = sum_over_ranks(torch.cat([voxels, valid.sum()[None]]).double())
-        self.sums[name] = self.memory * self.sums[name] + sums.cpu()
+        sums = sum_over_ranks(torch.cat([voxels, valid.sum()[None]])).cpu().double()  # MPS has no float64
+        self.sums[name] = self.memory * self.sums[name] + sums
 
     def shares(self, name: str) -> Tensor:
         """Return the share of voxels per channel, ``(K,)``, in [0, 1]; 0 before the first batch."""

@@ -37,7 +37,7 @@ class RunningDice:
         axes = [0, *range(2, prediction.ndim)]
         overlap = (prediction * reference * valid).sum(axes)
         size = ((prediction + reference) * valid).sum(axes)
-        overlap, size = sum_over_ranks(torch.stack([overlap, size]).double()).cpu()
+        overlap, size = sum_over_ranks(torch.stack([overlap, size])).cpu().double()  # MPS has no float64
         self.overlap = self.memory * self.overlap + overlap
         self.size = self.memory * self.size + size
 

@@ -34,7 +34,7 @@ class PassLog:
         sums = [_total(self.unlabeled_loss), _total(self.pseudo_label_loss)]
         means = [_mean(self.unlabeled_confidence), _mean(self.pseudo_label_confident)]
         values = [value for value in (*sums, *means) if value is not None]
-        numbers = iter(torch.stack([value.double() for value in values]).tolist() if values else [])
+        numbers = iter(torch.stack([value.float() for value in values]).tolist() if values else [])
         names = ("unlabeled_loss", "pseudo_label_loss", "unlabeled_confidence", "pseudo_label_confident")
         return {
             name: 0.0 if value is None else next(numbers) for name, value in zip(names, (*sums, *means), strict=True)
