@@ -148,6 +148,11 @@ def append(folder: Path, record: Record) -> None:
     append_json_line(folder / FILE_NAME, {"kind": record.kind, **dataclasses.asdict(record)})
 
 
+def remove(folder: Path) -> None:
+    """Remove the records of an earlier training in the same folder; a resumed one keeps its own."""
+    (folder / FILE_NAME).unlink(missing_ok=True)
+
+
 def read(folder: Path) -> RoundLog:
     """Return the records of a training's output folder; the last of a round (and case) counts. Empty without a file.
 

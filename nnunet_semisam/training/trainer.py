@@ -22,6 +22,7 @@ from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import METHODS, Host, LabeledBatch, SSLMethod
 from nnunet_semisam.methods.parts.networks import unwrap
+from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
 from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
@@ -277,6 +278,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         checkpoints.remove_leftovers(Path(self.output_folder))
+        if self.local_rank == 0 and not self._resumed:
+            round_log.remove(Path(self.output_folder))
         seed_everything(self.settings.run.seed, self.current_epoch, self.local_rank)
         super().on_train_start()
         if self.method is not None and not self._resumed:

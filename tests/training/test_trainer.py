@@ -329,3 +329,17 @@ def test_unlabeled_images_of_older_plans_are_refused(build_trainer, tiny_dataset
 def test_sam_without_unlabeled_cases_is_refused_at_once(build_trainer):
     with pytest.raises(UserError, match="'supervised' opens no unlabeled case"):
         build_trainer(method="supervised", use_sam=True)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_new_training_forgets_the_rounds_of_an_earlier_one_in_its_folder(build_trainer, resumed):
+    trainer = build_trainer(method="supervised")
+    records = Path(trainer.output_folder) / "semisam_rounds.jsonl"
+    records.parent.mkdir(parents=True, exist_ok=True)
+    records.write_text("{}\n")
+    if resumed:
+        trainer.initialize()
+        trainer.save_checkpoint(str(records.with_name("checkpoint_latest.pth")))
+        trainer.load_checkpoint(str(records.with_name("checkpoint_latest.pth")))
+    trainer.on_train_start()
+    assert records.exists() == resumed
