@@ -39,6 +39,11 @@ def read_entry(path: Path, device: torch.device) -> dict[str, Any] | None:
     return torch.load(path, map_location=device, weights_only=False, mmap=True).get(ENTRY)
 
 
+def read_trainer_name(path: Path) -> str | None:
+    """Return the name of the trainer that wrote a checkpoint."""
+    return torch.load(path, map_location="cpu", weights_only=False, mmap=True).get("trainer_name")
+
+
 def rounds_in_use(folder: Path) -> set[int]:
     """Return the rounds of pseudo-labels that the checkpoints of a training name."""
     found = set()

@@ -406,13 +406,16 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Restore a training: student, method, gate, log, settings and the round of pseudo-labels.
 
         Raises:
-            UserError: If the file was written by a trainer without a ``semisam`` entry.
+            UserError: If the file was written by a trainer without a ``semisam`` entry, or by another trainer, whose
+                settings would silently become those of this one.
         """
         path = Path(filename_or_checkpoint)
         entry = checkpoints.read_entry(path, self.device)
-        if entry is None:
+        writer = checkpoints.read_trainer_name(path)
+        if entry is None or writer != type(self).__name__:
             raise UserError(
-                f"{path} was not written by {type(self).__name__}. Use it with -pretrained_weights instead."
+                f"{path} was not written by {type(self).__name__} but by {writer}. Use it with -pretrained_weights "
+                "instead."
             )
         stored = Settings().replace(entry["settings"], str(path))
         if settings_file.is_given():

@@ -343,3 +343,13 @@ def test_a_new_training_forgets_the_rounds_of_an_earlier_one_in_its_folder(build
         trainer.load_checkpoint(str(records.with_name("checkpoint_latest.pth")))
     trainer.on_train_start()
     assert records.exists() == resumed
+
+
+def test_checkpoint_of_another_trainer_is_refused_on_resume(build_trainer, tmp_path):
+    trainer = build_trainer(method="supervised")
+    trainer.initialize()
+    path = tmp_path / "checkpoint.pth"
+    trainer.save_checkpoint(str(path))
+    torch.save(torch.load(path, weights_only=False) | {"trainer_name": "nnUNetTrainerCPS"}, path)
+    with pytest.raises(UserError, match=r"by nnUNetTrainerCPS. Use it with -pretrained_weights"):
+        build_trainer(method="supervised").load_checkpoint(str(path))
