@@ -61,7 +61,7 @@ def more_labels_than_patients(raw):
 def torn_image(raw):
     path = raw / "imagesTr" / "p1_frame09_0000.nii.gz"
     path.write_bytes(path.read_bytes()[:60])
-    return [*SPLIT], r"imagesTr/p1_frame09_0000.nii.gz cannot be read: .*Mend or remove the case"
+    return [*SPLIT], r"imagesTr/p1_frame09_0000.nii.gz cannot be read: .*Fix or remove the case"
 
 
 def label_without_image(raw):
@@ -71,7 +71,7 @@ def label_without_image(raw):
 
 def dataset_json_is_torn(raw):
     (raw / "dataset.json").write_text('{"file_ending')
-    return [*SPLIT], r"dataset.json cannot be used .*It must be nnU-Net's"
+    return [*SPLIT], r"dataset.json cannot be read as json .*It must be nnU-Net's"
 
 
 def replanned_over_nnunets_own_plans(raw):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nnunet_semisam.io.atomic import temporary_beside
 from nnunet_semisam.training.checkpoint import ENTRY, read_entry, remove_leftovers, rounds_in_use, save
 
 CPU = torch.device("cpu")
@@ -54,9 +55,10 @@ def test_file_appears_only_when_it_is_complete(tmp_path, monkeypatch):
 
 
 def test_leftovers_of_killed_writes_are_removed_and_nothing_else(tmp_path):
-    names = ("checkpoint_latest.pth", "plans.json", ".checkpoint_latest.pth.17.tmp", ".checkpoint_best.pth.18.tmp")
-    for name in names:
+    for name in ("checkpoint_latest.pth", "plans.json"):
         (tmp_path / name).touch()
+    for name in ("checkpoint_latest.pth", "checkpoint_best.pth"):
+        temporary_beside(tmp_path / name).touch()
     remove_leftovers(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["checkpoint_latest.pth", "plans.json"]
 
