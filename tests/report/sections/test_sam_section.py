@@ -55,8 +55,9 @@ def test_charts_show_agreement_and_confidence_of_named_classes(sam):
 
 def test_a_round_that_is_not_used_is_said(tmp_path):
     round_log.append(tmp_path, RoundRecord(0, 5, 0, False, 20.0))
-    benchmark = benchmark_record(tmp_path, runs=(run_record(trainer=OURS),))
-    (row,) = rows_of(sam_section(benchmark, {"x": read_sam(tmp_path)}), "SAM rounds", ROUNDS_HEAD)
+    run = run_record(trainer=OURS)
+    benchmark = benchmark_record(tmp_path, runs=(run,))
+    (row,) = rows_of(sam_section(benchmark, {run.name: read_sam(tmp_path)}), "SAM rounds", ROUNDS_HEAD)
     assert (row["in use"], row["class"], row["prompts"]) == ("no", "all", "\u2013")
 
 
