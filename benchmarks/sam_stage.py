@@ -92,8 +92,8 @@ class Rounds:
         summaries = []
         clock(lambda: summaries.append(stage.refresh(index, cases, 0)), device, self.whole)
         summary, self.cases = summaries[0], len(cases)
-        self.parts.append({name: summary.seconds[name] / len(cases) for name in PARTS})
-        self.prompts.append(sum(summary.prompts) / len(cases))
+        self.parts.append({name: summary.seconds_by_part[name] / len(cases) for name in PARTS})
+        self.prompts.append(sum(one.prompts for one in summary.classes) / len(cases))
         self.hit_rate.append(summary.cache_hit_rate)
 
 

@@ -20,9 +20,9 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.base import CasePrediction
 from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.labels import Labels
+from nnunet_semisam.pseudo_labels.case_outcome import dice
 from nnunet_semisam.pseudo_labels.fusion import contributes, fused_probs
 from nnunet_semisam.pseudo_labels.round_log import ClassRecord, record_from_json
-from nnunet_semisam.pseudo_labels.summary import dice
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.pseudo_labels.summary import dice
+from nnunet_semisam.pseudo_labels.case_outcome import dice
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
 

@@ -21,13 +21,14 @@ from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTable
+from nnunet_semisam.pseudo_labels.case_outcome import CaseOutcome, case_record
 from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusedLabel, fuse
 from nnunet_semisam.pseudo_labels.generalisation_error import simulate_generalisation_error
 from nnunet_semisam.pseudo_labels.provenance import provenance
 from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, CaseRecord, record_from_json
+from nnunet_semisam.pseudo_labels.round_summary import RoundSummary, summarize
 from nnunet_semisam.pseudo_labels.selection import shard
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
-from nnunet_semisam.pseudo_labels.summary import CaseOutcome, RoundSummary, case_record, summarize
 from nnunet_semisam.settings import Settings
 
 Spacing = tuple[float, float, float]

@@ -14,7 +14,7 @@ from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationSettings, CalibrationTable
-from nnunet_semisam.pseudo_labels.summary import dice
+from nnunet_semisam.pseudo_labels.case_outcome import dice
 
 LABEL = disc((20, 30), 10).astype(np.int16)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tiny_world import classes, disc
 
+from nnunet_semisam.pseudo_labels.case_outcome import dice
 from nnunet_semisam.pseudo_labels.generalisation_error import simulate_generalisation_error
-from nnunet_semisam.pseudo_labels.summary import dice
 
 LABEL = disc((20, 30), 10).astype(np.int16)
 

@@ -21,6 +21,10 @@ def read(store, case: str) -> tuple[np.ndarray, np.ndarray]:
     return label[0], confidence[0] / 255
 
 
+def prompts_of(summary) -> list[int]:
+    return [one.prompts for one in summary.classes]
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_a_generalist_of_full_weight_corrects_the_specialist(make_stage, store, dims):
     stage = make_stage(ThresholdSAM(spatial_dims=dims), nano={"prompt": "points"})
@@ -30,8 +34,8 @@ def test_a_generalist_of_full_weight_corrects_the_specialist(make_stage, store, 
         label, confidence = read(store, case)
         assert np.array_equal(label == 1, disc(center, 9))
         assert confidence[label == 1].min() > 0.5
-    assert summary.prompts == (3 * 3 if dims == 2 else 3,), "three slices show the object; one volume does"
-    assert summary.agreement[0] == pytest.approx(0.93, abs=0.03), "discs shifted by one voxel"
+    assert prompts_of(summary) == [3 * 3 if dims == 2 else 3], "three slices show the object; one volume does"
+    assert summary.classes[0].agreement == pytest.approx(0.93, abs=0.03), "discs shifted by one voxel"
     assert summary.cases == 3
     assert summary.epoch == 7
 
@@ -54,7 +58,7 @@ def test_the_first_and_the_last_slice_are_background_of_high_confidence(make_sta
 @pytest.mark.parametrize("prompt", ["box", "points", "mask", "box_points", "box_mask", "box_points_mask"])
 def test_every_strategy_runs(make_stage, prompt):
     summary = make_stage(nano={"prompt": prompt}).refresh(0, ["case_a"], epoch=0)
-    assert summary.prompts == (3,)
+    assert prompts_of(summary) == [3]
 
 
 def test_a_case_without_prompts_keeps_the_specialists_prediction_and_encodes_nothing(make_stage, store):
@@ -65,8 +69,8 @@ def test_a_case_without_prompts_keeps_the_specialists_prediction_and_encodes_not
     assert not label.any()
     assert confidence == pytest.approx(0.8, abs=0.01)
     assert backend.encoded == 0
-    assert summary.prompts == (0,)
-    assert summary.agreement == (None,)
+    assert prompts_of(summary) == [0]
+    assert [one.agreement for one in summary.classes] == [None]
     assert summary.cache_hit_rate is None
     assert store.locations("case_a") == {}
 
@@ -78,11 +82,11 @@ def test_spurious_components_are_not_prompted_and_become_background(make_stage, 
         return probs
 
     kept = make_stage(inputs={"predict": with_spurious}).refresh(0, ["case_a"], epoch=0)
-    assert kept.prompts == (4,)  # the object in three slices, the spurious component in one
+    assert prompts_of(kept) == [4]  # the object in three slices, the spurious component in one
     assert (read(store, "case_a")[0][2, 30:36, 2:8] == 1).all()
     priors = CasePriors(connectivity=ConnectivityPrior(whole=True, classes=(True,)))
     stage = make_stage(inputs={"predict": with_spurious}, priors=priors)
-    assert stage.refresh(1, ["case_a"], epoch=0).prompts == (3,)
+    assert prompts_of(stage.refresh(1, ["case_a"], epoch=0)) == [3]
     label, confidence = read(store, "case_a")
     assert not label[2, 30:36, 2:8].any()
     assert confidence[2, 30:36, 2:8] == pytest.approx(FusionSettings().spurious_background, abs=0.01)
@@ -96,8 +100,8 @@ def test_one_class_absent(make_stage, store):
     summary = make_stage(inputs={"predict": two_classes}, labels=classes(2)).refresh(0, ["case_a"], epoch=0)
     label, _ = read(store, "case_a")
     assert set(np.unique(label)) == {0, 1}
-    assert summary.prompts == (3, 0)
-    assert summary.confidence[1] is None
+    assert prompts_of(summary) == [3, 0]
+    assert summary.classes[1].confidence is None
 
 
 def test_regions_are_prompted_one_by_one_and_stored_as_a_label_map(make_stage, store):
@@ -112,7 +116,7 @@ def test_regions_are_prompted_one_by_one_and_stored_as_a_label_map(make_stage, s
     summary = stage.refresh(0, ["case_a"], epoch=0)
     label, confidence = read(store, "case_a")
     assert np.array_equal(label, whole.astype(np.int16) + core)
-    assert summary.prompts == (3, 3)
+    assert prompts_of(summary) == [3, 3]
     assert confidence[core].max() < 0.5, "only the specialist says that it is core"
     assert confidence[0].min() > 0.5, "an empty slice is certain"
 
@@ -237,7 +241,7 @@ def test_every_case_of_a_round_has_a_record(make_stage, tmp_path):
     make_stage(records=tmp_path).refresh(2, ["case_a", "case_b"], epoch=5)
     first, second = round_log.read(tmp_path).cases
     assert (first.case, first.round, first.epoch, second.case) == ("case_a", 2, 5, "case_b")
-    assert first.prompts == (3,)
+    assert prompts_of(first) == [3]
     assert first.weights == (0.5,)
     assert set(first.seconds) == {"load", "predict", "encode", "decode", "fuse"}
     assert sum(map(sum, first.histogram)) == np.prod(SHAPE)

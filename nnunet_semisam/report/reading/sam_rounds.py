@@ -3,66 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.round_log import HISTOGRAM_BINS, CalibrationRecord, CaseRecord, RoundRecord
+from nnunet_semisam.pseudo_labels.round_summary import RoundSummary, summarize
 
 
 @dataclass(frozen=True)
-class ClassInRound:
-    """Figures of one class or region over the cases of a round.
+class SamRound(RoundSummary):
+    """A round of pseudo-labels, and how it ended.
 
     Attributes:
-        name: The label, or the labels of the region (``1+2``).
-        agreement: Mean Dice between network and SAM over the cases where SAM answered; ``None`` if it never did.
-        confidence: Mean confidence in [0, 1] of the class's voxels, over the cases that show it; ``None`` if none does.
-        confident_share: Share of those voxels that pass the confidence threshold; ``None`` likewise.
-        prompts: How many components SAM was prompted with.
-        rejected: How many masks were rejected, empty ones included.
-        empty: How many masks were empty.
-        weight: Share of SAM in the fused probability at the time.
-        histogram: Voxels by confidence, bins of equal width over [0, 1].
-    """
-
-    name: str
-    agreement: float | None
-    confidence: float | None
-    confident_share: float | None
-    prompts: int
-    rejected: int
-    empty: int
-    weight: float
-    histogram: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class SamRound:
-    """A round of pseudo-labels.
-
-    Attributes:
-        number: Number of the round.
-        epoch: Epoch of the network whose predictions prompted SAM.
-        cases: How many cases were refreshed.
         active: Whether the labels are used; ``None`` if the round has no end on record.
         seconds: Time of the whole round; ``None`` likewise.
-        seconds_by_part: Time by part of the work (load, predict, encode, ...), sums over the cases.
-        confident_share: Share of all voxels that pass the threshold; ``None`` without a case.
-        cache_hit_rate: Share of the needed embeddings that were cached; ``None`` if none was needed.
-        classes: One entry per foreground class or region; none without a case.
     """
 
-    number: int
-    epoch: int
-    cases: int
     active: bool | None
     seconds: float | None
-    seconds_by_part: dict[str, float]
-    confident_share: float | None
-    cache_hit_rate: float | None
-    classes: tuple[ClassInRound, ...]
 
 
 @dataclass(frozen=True)
@@ -135,45 +95,8 @@ def _of_most_classes(cases: Sequence[CaseRecord]) -> list[CaseRecord]:
 
 
 def _round(number: int, cases: Sequence[CaseRecord], end: RoundRecord | None) -> SamRound:
-    seconds_by_part: dict[str, float] = {}
-    for case in cases:
-        for part, seconds in case.seconds.items():
-            seconds_by_part[part] = seconds_by_part.get(part, 0.0) + seconds
-    return SamRound(
-        number=number,
-        epoch=cases[-1].epoch if end is None else end.epoch,
-        cases=len(cases) if end is None else end.cases,
-        active=None if end is None else end.active,
-        seconds=None if end is None else end.seconds,
-        seconds_by_part=seconds_by_part,
-        confident_share=_mean(case.confident_share_all for case in cases),
-        cache_hit_rate=_mean(case.cache_hit for case in cases),
-        classes=_classes(cases),
-    )
-
-
-def _classes(cases: Sequence[CaseRecord]) -> tuple[ClassInRound, ...]:
-    if not cases:
-        return ()
-    names = cases[0].names  # the same in all cases of a training
-    return tuple(_class_in_round(cases, index, name) for index, name in enumerate(names))
-
-
-def _class_in_round(cases: Sequence[CaseRecord], index: int, name: str) -> ClassInRound:
-    histograms = [case.histogram[index + 1] for case in cases]  # the first one is the background's
-    return ClassInRound(
-        name=name,
-        agreement=_mean(case.agreement[index] for case in cases),
-        confidence=_mean(case.confidence[index] for case in cases),
-        confident_share=_mean(case.confident_share[index] for case in cases),
-        prompts=sum(case.prompts[index] for case in cases),
-        rejected=sum(case.rejected[index] for case in cases),
-        empty=sum(case.empty[index] for case in cases),
-        weight=cases[-1].weights[index],
-        histogram=tuple(sum(voxels) for voxels in zip(*histograms, strict=True)),
-    )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [float(value) for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    if end is None:
+        figures = summarize(number, cases[-1].epoch, cases)
+        return SamRound(**vars(figures), active=None, seconds=None)
+    figures = replace(summarize(number, end.epoch, cases), cases=end.cases)
+    return SamRound(**vars(figures), active=end.active, seconds=end.seconds)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from nnunet_semisam.benchmark.records import RunRecord
 from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, ClassRecord
+from nnunet_semisam.pseudo_labels.round_summary import ClassSummary
 from nnunet_semisam.report.drawing.charts import Axes, Line, Point, line_chart
 from nnunet_semisam.report.drawing.html_parts import (
     Cell,
@@ -19,7 +20,7 @@ from nnunet_semisam.report.drawing.html_parts import (
 from nnunet_semisam.report.drawing.number_formats import NONE, number, quantity
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.dataset_labels import label_names
-from nnunet_semisam.report.reading.sam_rounds import ClassInRound, SamRecord, SamRound
+from nnunet_semisam.report.reading.sam_rounds import SamRecord, SamRound
 
 CHART_WIDTH = 460
 CHART_HEIGHT = 260
@@ -122,7 +123,7 @@ def charts_of_rounds(record: SamRecord, names: Mapping[str, str]) -> str:
 
 
 def _chart_over_rounds(
-    record: SamRecord, title: str, value_of: Callable[[ClassInRound], float | None], names: Mapping[str, str]
+    record: SamRecord, title: str, value_of: Callable[[ClassSummary], float | None], names: Mapping[str, str]
 ) -> str:
     """Return a line per class over the epochs of the rounds."""
     points: dict[str, list[Point]] = {}
@@ -194,7 +195,7 @@ def _in_use_cell(one: SamRound) -> Cell:
     return text_cell("no", kind="bad", title="the calibration found no class in which SAM helps")
 
 
-def _class_cells(figures: ClassInRound, names: Mapping[str, str]) -> list[Cell]:
+def _class_cells(figures: ClassSummary, names: Mapping[str, str]) -> list[Cell]:
     return [
         text_cell(_class_name(figures.name, names)),
         _weight_cell(figures.weight),
