@@ -84,6 +84,10 @@ class ClassGate:
         settings: The block ``gate``.
         labels: What the output channels mean.
 
+    Attributes:
+        started: Whether all classes were active once, or the settings do not wait for that.
+        opened_at: Progress at which the gate opened first, in [0, 1]; ``None`` before.
+
     Example:
         >>> gate = ClassGate(GateSettings(start="any"), Labels.of_classes(2))
         >>> gate.is_open()
@@ -100,6 +104,7 @@ class ClassGate:
         self.agreement = RunningDice(labels.heads, settings.memory)
         self.area = AreaPrior(labels, settings.area_factor, settings.area_memory)
         self.started = settings.start == "any"
+        self.opened_at: float | None = None
 
     # ---------------------------------------------------------------------------------------------- measurements
 
@@ -152,12 +157,19 @@ class ClassGate:
         """Return the weight of each channel, ``(K,)``, float32 in [0, 1], on the CPU: Dice times area prior."""
         return self.dice_weights() * self.area.class_weights()
 
-    def is_open(self) -> bool:
-        """Return whether unlabeled terms are used: the start was reached, and some class is active."""
+    def is_open(self, progress: float = 0.0) -> bool:
+        """Return whether unlabeled terms are used: the start was reached, and some class is active.
+
+        Args:
+            progress: Fraction of the training done, in [0, 1]; the first time is kept as :attr:`opened_at`.
+        """
         weights = self.dice_weights()
         foreground = weights[self.labels.first_foreground :]
         self.started = self.started or bool((foreground >= self.settings.active_from).all())
-        return self.started and bool(weights.max() >= self.settings.active_from)
+        open_now = self.started and bool(weights.max() >= self.settings.active_from)
+        if open_now and self.opened_at is None:
+            self.opened_at = progress
+        return open_now
 
     def estimated_dice(self) -> float:
         """Return an estimate of the mean foreground Dice on unseen cases, in [0, 1], without their labels.
@@ -214,11 +226,14 @@ class ClassGate:
 
     def state_dict(self) -> dict:
         """Return all that was measured."""
-        return {name: part.state_dict() for name, part in self._parts().items()} | {"started": self.started}
+        return {name: part.state_dict() for name, part in self._parts().items()} | {
+            "started": self.started,
+            "opened_at": self.opened_at,
+        }
 
     def load_state_dict(self, state: dict) -> None:
         """Restore all that was measured."""
-        self.started = state["started"]
+        self.started, self.opened_at = state["started"], state["opened_at"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 

@@ -119,7 +119,8 @@ class UnlabeledTerm:
             and unlabeled images); ``None``: none.
         learner: Who learns: a callable from images to logits; ``None``: the student.
         weight: Factor on the loss of this term.
-        extra: A further loss on the logits, for example an adversarial one; weighted by the caller.
+        extra: A further loss on the learner's output as it returns it (a list over levels with deep supervision), for
+            example an adversarial one. It is ramped like the other unlabeled losses.
         mixable: Whether the driver may apply CutMix to images, target, confidence and pseudo-label alike.
         loss: Name of the loss of this term; ``None``: that of the method's settings.
     """
@@ -131,7 +132,7 @@ class UnlabeledTerm:
     annotated: Tensor | None = None
     learner: Forward | None = None
     weight: float = 1.0
-    extra: Callable[[Tensor], Tensor] | None = None
+    extra: Callable[[Tensor | list[Tensor]], Tensor] | None = None
     mixable: bool = True
     loss: str | None = None
 
@@ -166,6 +167,12 @@ class MethodSettings(SettingsBlock):
         high=1,
         source="nnFilterMatch starts self-training at a tenth, https://arxiv.org/abs/2509.19746",
     )
+    ramp_from: str = setting(
+        "training",
+        """Where the ramp begins: at `start` of the `training`, or where the `gate` opened (not before `start`). The
+        gate of a long training opens early, that of a short one late.""",
+        choices=("training", "gate"),
+    )
     rampup: float = setting(0.2, "Length of the ramp from 0 to `weight`, as a fraction of the training.", low=0, high=1)
     confidence: float = setting(0.0, "Probability of the target below which a voxel is not learned.", low=0, high=1)
     cutmix_probability: float = setting(
@@ -195,12 +202,15 @@ class Host:
         supervised_loss: nnU-Net's loss of a network on a labeled batch, a scalar: ``(network, labeled)``.
         optimizer_for: Returns an optimiser of the student's kind and settings for other parameters. It takes part in
             clipping, decay of the learning rate, loss scaling and averaging over ranks.
+        build_sam: Returns a SAM by the name of its model, with its weights: a
+            :class:`~nnunet_semisam.sam.base.SAMBackend`, for methods that train one.
     """
 
     labels: Labels
     build_network: Callable[..., nn.Module]
     supervised_loss: Callable[[nn.Module, LabeledBatch], Tensor]
     optimizer_for: Callable[[Iterable[nn.Parameter]], Optimizer]
+    build_sam: Callable[[str], Any]
 
 
 class SSLMethod(ABC):
@@ -257,8 +267,15 @@ class SSLMethod(ABC):
         """Return the labeled batch that is trained on; by default the one that nnU-Net's loader gave."""
         return labeled
 
-    def labeled_loss(self, labeled: LabeledBatch) -> Tensor | None:
-        """Return the supervised loss of networks that the method trains itself; ``None`` without such networks."""
+    def owned_loss(
+        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch, progress: float
+    ) -> Tensor | None:
+        """Return the loss of networks that the method trains itself, by :meth:`optimizers`; ``None`` without any.
+
+        Called in every step, whether or not the gate is open: a second network learns the labeled patches, a
+        discriminator learns to tell predictions apart. What it computes with the student must be detached, or the
+        student learns from it, too.
+        """
         return None
 
     @abstractmethod

@@ -46,7 +46,9 @@ class CrossPseudoSupervision(SSLMethod):
         self.optimizer = host.optimizer_for(self.other.parameters())
         self.supervised_loss = host.supervised_loss
 
-    def labeled_loss(self, labeled: LabeledBatch) -> Tensor:
+    def owned_loss(
+        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch, progress: float
+    ) -> Tensor:
         """Return nnU-Net's loss of the second network."""
         return self.supervised_loss(self.other, labeled)
 

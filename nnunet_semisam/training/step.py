@@ -69,7 +69,7 @@ class SemiSupervisedStep:
             supervised = self.supervised_loss(self.network, labeled)
         self.optimisation.backward(supervised)
         with self._autocast():
-            owned = self.method.labeled_loss(labeled)
+            owned = self.method.owned_loss(self.network, labeled, unlabeled, progress)
         if owned is not None:
             self.optimisation.backward(owned)
         self.optimisation.step()

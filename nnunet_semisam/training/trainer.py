@@ -24,6 +24,8 @@ from nnunet_semisam.methods import METHODS, Host, LabeledBatch, SSLMethod
 from nnunet_semisam.methods.parts.networks import unwrap
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
+from nnunet_semisam.sam import BackendOptions, build_backend
+from nnunet_semisam.sam.base import SAMBackend
 from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
 from nnunet_semisam.splits.cases_of_fold import cases_of_fold
@@ -119,6 +121,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             build_network=self._build_network,
             supervised_loss=self._supervised_loss,
             optimizer_for=lambda parameters: optimizer_like(self.optimizer, parameters),
+            build_sam=self._build_sam,
         )
         self.method.setup(unwrap(self.network), host)
         for part in self.method.state_parts().values():
@@ -141,6 +144,11 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self._computes_in_bfloat16:
             use_bfloat16_on_cpu(network)
         return network
+
+    def _build_sam(self, name: str) -> SAMBackend:
+        """Return a SAM with its weights, for methods that train one."""
+        checkpoint, batch_size = self.settings.block(name).checkpoint, self.settings.block("sam").batch_size
+        return build_backend(name, BackendOptions(self.device, checkpoint, batch_size, self.settings.run.cpu_bfloat16))
 
     def _supervised_loss(self, network: nn.Module, labeled: LabeledBatch) -> Tensor:
         """Return nnU-Net's loss of a network of the method on a labeled batch."""

@@ -25,20 +25,40 @@ class PassLog:
     """Sums over the terms of one step; tensors stay on their device until the step is over."""
 
     unlabeled_loss: list[Tensor] = field(default_factory=list)
+    unlabeled_extra: list[Tensor] = field(default_factory=list)
     unlabeled_confidence: list[Tensor] = field(default_factory=list)
     pseudo_label_loss: list[Tensor] = field(default_factory=list)
     pseudo_label_confident: list[Tensor] = field(default_factory=list)
 
     def to_numbers(self) -> dict[str, float]:
         """Return losses (sums over terms) and shares (means over terms), 0 where there was none; one copy to host."""
-        sums = [_total(self.unlabeled_loss), _total(self.pseudo_label_loss)]
+        sums = [_total(self.unlabeled_loss), _total(self.unlabeled_extra), _total(self.pseudo_label_loss)]
         means = [_mean(self.unlabeled_confidence), _mean(self.pseudo_label_confident)]
         values = [value for value in (*sums, *means) if value is not None]
         numbers = iter(torch.stack([value.float() for value in values]).tolist() if values else [])
-        names = ("unlabeled_loss", "pseudo_label_loss", "unlabeled_confidence", "pseudo_label_confident")
+        names = (
+            "unlabeled_loss",
+            "unlabeled_extra",
+            "pseudo_label_loss",
+            "unlabeled_confidence",
+            "pseudo_label_confident",
+        )
         return {
             name: 0.0 if value is None else next(numbers) for name, value in zip(names, (*sums, *means), strict=True)
         }
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """Weights of one step.
+
+    Attributes:
+        unlabeled: Of the unlabeled losses; 0 while the gate is closed.
+        pseudo_label: Of the loss on stored pseudo-labels.
+    """
+
+    unlabeled: float
+    pseudo_label: float
 
 
 class UnlabeledPass:
@@ -84,33 +104,57 @@ class UnlabeledPass:
         self.step += 1
         if due:
             self._measure(student, labeled)
-        weight = self.settings.weight * rampup(progress, self.settings.start, self.settings.rampup)
-        active = weight > 0 and self.gate.is_open()
+        weight = self._weight(progress)
+        active = weight > 0 and self.gate.is_open(progress)
         pseudo_weight = 0.0 if self.pseudo_labels is None else self.pseudo_labels.weight(progress)
         log = PassLog()
         if active or unlabeled.pseudo is not None:
             terms = self.method.terms(student, labeled, unlabeled, progress)
             for index, term in enumerate(terms):
-                first = index == 0
-                if first:
+                if index == 0:
                     self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
                 if not active and (term.pseudo is None or pseudo_weight == 0):
                     continue  # nothing is learned of this term now
-                class_weights = self.gate.class_weights().to(term.images.device)
-                term = self._mixed(term)
-                logits = finest((term.learner or student)(term.images))
-                if first and due:
-                    self.gate.measure_agreement(logits, term.target, term.annotated)
-                total = None
-                if active:
-                    total = self._unlabeled_loss(term, logits, class_weights, weight, log)
-                if term.pseudo is not None and pseudo_weight > 0:
-                    loss = pseudo_weight * self._pseudo_label_loss(term, logits, class_weights, log)
-                    total = loss if total is None else total + loss
-                if total is not None:
-                    yield total
-                del logits, total  # the graph of this term ends before the next begins
+                weights = TermWeights(weight if active else 0.0, pseudo_weight)
+                loss = self._term_loss(term, student, weights, log, compare=due and index == 0)
+                if loss is not None:
+                    yield loss
+                del loss  # the graph of this term ends before the next begins
         self.log = self._numbers(log, weight, pseudo_weight)
+
+    def _weight(self, progress: float) -> float:
+        """Return the weight of the unlabeled terms by schedule; 0 before their start."""
+        settings, start = self.settings, self.settings.start
+        if settings.ramp_from == "gate" and progress >= start and self.gate.is_open(progress):
+            start = max(start, self.gate.opened_at)
+        return settings.weight * rampup(progress, start, settings.rampup)
+
+    def _term_loss(
+        self, term: UnlabeledTerm, student: nn.Module, weights: TermWeights, log: PassLog, compare: bool
+    ) -> Tensor | None:
+        """Return the weighted loss of one term; ``None`` if nothing of it is learned.
+
+        Args:
+            term: What to learn, before any mixing.
+            student: Learns if the term names no other learner.
+            weights: Of this step.
+            log: Receives the numbers of the term.
+            compare: Whether the learner is compared with the target, for the estimated Dice.
+        """
+        class_weights = self.gate.class_weights().to(term.images.device)
+        term = self._mixed(term)
+        output = (term.learner or student)(term.images)
+        logits = finest(output)
+        if compare:
+            self.gate.measure_agreement(logits, term.target, term.annotated)
+        losses = []
+        if weights.unlabeled > 0:
+            losses.append(weights.unlabeled * self._unlabeled_loss(term, logits, class_weights, log))
+            if term.extra is not None:
+                losses.append(weights.unlabeled * self._extra_loss(term, output, log))
+        if term.pseudo is not None and weights.pseudo_label > 0:
+            losses.append(weights.pseudo_label * self._pseudo_label_loss(term, logits, class_weights, log))
+        return sum(losses[1:], start=losses[0]) if losses else None
 
     @torch.no_grad()
     def _measure(self, student: nn.Module, labeled: LabeledBatch) -> None:
@@ -125,16 +169,18 @@ class UnlabeledPass:
             return term
         return term.mixed(cutmix_mask(term.images.shape, term.images.device, self.mixing))
 
-    def _unlabeled_loss(
-        self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, weight: float, log: PassLog
-    ) -> Tensor:
+    def _unlabeled_loss(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, log: PassLog) -> Tensor:
         loss = UNLABELED_LOSSES.get(term.loss or self.settings.loss)
         gated = self.gate.apply(term, logits, class_weights)
         raw = loss(gated.logits, gated.target, gated.confidence, gated.class_weights, self.labels)
         log.unlabeled_loss.append(term.weight * raw.detach())
         log.unlabeled_confidence.append(gated.confidence.mean())
-        total = weight * term.weight * raw
-        return total if term.extra is None else total + term.extra(logits)
+        return term.weight * raw
+
+    def _extra_loss(self, term: UnlabeledTerm, output: Tensor | list[Tensor], log: PassLog) -> Tensor:
+        raw = term.extra(output)
+        log.unlabeled_extra.append(raw.detach())
+        return raw
 
     def _pseudo_label_loss(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, log: PassLog) -> Tensor:
         raw = self.pseudo_labels.loss(logits, term.pseudo, class_weights)
@@ -149,6 +195,7 @@ class UnlabeledPass:
             "unlabeled_loss": values["unlabeled_loss"],
             "unlabeled_weight": weight,
             "unlabeled_weighted": weight * values["unlabeled_loss"],
+            "unlabeled_extra": values["unlabeled_extra"],
             "unlabeled_confidence": values["unlabeled_confidence"],
         }
         if self.pseudo_labels is not None:

@@ -88,6 +88,19 @@ def test_start_all_waits_until_every_class_is_active():
     assert gate.is_open()
 
 
+def test_gate_remembers_when_it_opened_first_and_a_resumed_one_too():
+    gate = gate_of(dice=0.6, start="any")
+    assert not gate.is_open(0.1)
+    assert gate.opened_at is None
+    set_dice(gate, [1.0, 0.9, 0.1])
+    assert gate.is_open(0.3)
+    assert gate.is_open(0.5)
+    assert gate.opened_at == 0.3
+    resumed = gate_of(dice=0.6, start="any")
+    resumed.load_state_dict(gate.state_dict())
+    assert resumed.opened_at == 0.3
+
+
 def test_start_any_waits_for_one_class():
     gate = gate_of(dice=0.6, start="any")
     assert not gate.is_open()

@@ -39,6 +39,7 @@ LOG = [
     "unlabeled_loss",
     "unlabeled_weight",
     "unlabeled_weighted",
+    "unlabeled_extra",
     "unlabeled_confidence",
     "estimated_dice",
     *(f"labeled_dice_{k}" for k in range(K)),
@@ -391,8 +392,8 @@ def test_log_holds_finite_plain_numbers_under_the_same_names_at_every_step(name,
 
 def test_supervised_loss_of_networks_of_the_method_trains_them_alone(name):
     method, student = make_method(name)
-    labeled, _ = make_batches()
-    loss = method.labeled_loss(labeled)
+    labeled, unlabeled = make_batches()
+    loss = method.owned_loss(student, labeled, unlabeled, 0.5)
     assert (loss is None) == (not method.optimizers())
     if loss is not None:
         loss.backward()

@@ -47,13 +47,13 @@ def test_second_network_starts_with_other_weights_and_deep_supervision():
 
 
 def test_supervised_loss_of_the_second_network_by_hand():
-    method, _ = make_method("cps")
-    labeled, _ = make_batches()
+    method, student = make_method("cps")
+    labeled, unlabeled = make_batches()
     logits = method.other(labeled.data)
     expected = sum(
         -each.log_softmax(1).gather(1, level.long()).mean() for each, level in zip(logits, labeled.levels, strict=True)
     )
-    assert method.labeled_loss(labeled).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert method.owned_loss(student, labeled, unlabeled, 0.5).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_both_losses_are_summed_in_the_log():

@@ -27,7 +27,7 @@ class Scripted(SSLMethod):
         confidence = torch.ones_like(unlabeled.weak)
         yield UnlabeledTerm(unlabeled.strong, target, confidence, unlabeled.pseudo)
 
-    def labeled_loss(self, labeled):
+    def owned_loss(self, student, labeled, unlabeled, progress):
         return None if self.own is None else self.own(labeled.data).mean()
 
     def optimizers(self):

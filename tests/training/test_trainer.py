@@ -14,7 +14,10 @@ from tiny_students import LEARNING
 
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.sam.base import PromptBatch
 from nnunet_semisam.training.seeding import seed_everything
+
+BOX = [[[5.0, 25.0], [8.0, 20.0]]]
 
 
 def weights(trainer):
@@ -147,6 +150,15 @@ def test_second_network_is_as_nnunet_builds_it_with_other_weights(build_trainer)
     assert any(not torch.equal(ours[name], theirs[name]) for name in ours)
     outputs = trainer.method.other(torch.randn(2, 1, 32, 32))
     assert [tuple(level.shape) for level in outputs] == [(2, 3, 32, 32), (2, 3, 16, 16)]
+
+
+def test_a_method_can_have_a_sam_to_train(build_trainer):
+    trainer = build_trainer(method="mean_teacher")
+    trainer.initialize()
+    backend = trainer._build_sam("nano")
+    prompts = PromptBatch(torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64), torch.tensor(BOX))
+    backend.decode(backend.encode(torch.randn(1, 1, 32, 32)), prompts).logits.mean().backward()
+    assert any(parameter.grad is not None for parameter in backend.module.parameters())
 
 
 def test_checkpoint_names_the_networks_to_ship_beside_the_inference_network(build_trainer):

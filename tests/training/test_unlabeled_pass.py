@@ -80,6 +80,21 @@ def patches() -> UnlabeledBatch:
 # ----------------------------------------------------------------------------------------------- schedule and weights
 
 
+def test_ramp_may_begin_where_the_gate_opened():
+    driver, student = pixelwise(
+        gate={"dice": 0.5, "start": "any"}, start=0.2, rampup=0.2, ramp_from="gate", cutmix_probability=0.0
+    )
+    unlabeled = UnlabeledBatch(logits_of(stripes()), torch.zeros(2, K, 4, 6))
+    assert total_of(driver, student, labeled_stripes(), unlabeled, 0.1) is None  # measured, but before the start
+    assert driver.log["unlabeled_weight"] == 0.0
+    assert total_of(driver, student, labeled_stripes(), unlabeled, 0.5) is not None
+    assert driver.log["unlabeled_weight"] == pytest.approx(0.006737947)  # exp(-5): the ramp begins here
+    total_of(driver, student, labeled_stripes(), unlabeled, 0.6)
+    assert driver.log["unlabeled_weight"] == pytest.approx(0.2865048)  # exp(-5 / 4): half of the ramp
+    total_of(driver, student, labeled_stripes(), unlabeled, 0.7)
+    assert driver.log["unlabeled_weight"] == 1.0
+
+
 def test_weight_ramps_with_progress():
     driver, student = pixelwise(gate={"dice": 0.0}, start=0.2, rampup=0.2, weight=3.0, cutmix_probability=0.0)
     unlabeled = UnlabeledBatch(logits_of(stripes()), torch.zeros(2, K, 4, 6))
@@ -98,7 +113,7 @@ def test_terms_have_weight_loss_learner_and_extra_of_their_own():
 
     def terms(unlabeled):
         yield term_of(unlabeled, weight=0.25)
-        yield term_of(unlabeled, loss="cross_entropy", learner=other, extra=lambda logits: 100 + 0 * logits.sum())
+        yield term_of(unlabeled, loss="cross_entropy", learner=other, extra=lambda output: 100 + 0 * output.sum())
 
     method = Scripted(terms, weight=2.0)
     driver, student = make_pass(method), Pixelwise()
@@ -107,8 +122,9 @@ def test_terms_have_weight_loss_learner_and_extra_of_their_own():
     squared = float((probs - target).square().mean())
     entropy = float(-(target * probs.log()).sum())
     assert first.item() == pytest.approx(2 * 0.25 * squared, rel=1e-5)
-    assert second.item() == pytest.approx(2 * entropy + 100, rel=1e-5)
+    assert second.item() == pytest.approx(2 * (entropy + 100), rel=1e-5)  # both are ramped
     assert driver.log["unlabeled_loss"] == pytest.approx(0.25 * squared + entropy, rel=1e-5)
+    assert driver.log["unlabeled_extra"] == pytest.approx(100)
     first.backward()
     assert student.gain.grad is not None
     assert other.gain.grad is None
