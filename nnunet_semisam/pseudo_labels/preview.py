@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
@@ -67,6 +68,7 @@ class Preview:
         return within[0] / within[1]
 
 
+@matplotlib.style.context("default")  # nnU-Net changes the style of the whole process
 def write_preview(file: str | Path, preview: Preview, labels: Labels) -> None:
     """Write a PNG of one slice: the first panel shows all of it, the others what the generalist was prompted with.
 

@@ -40,6 +40,7 @@ class TrainingLog:
         self._plot(folder / PICTURE_NAME)
 
     def _plot(self, path: Path) -> None:
+        import matplotlib.style
         from matplotlib.figure import Figure  # not pyplot: no global state, no display
 
         panels = {
@@ -47,16 +48,21 @@ class TrainingLog:
             "Dice on labeled patches": [c for c in self.columns() if c.startswith("labeled_dice")],
             "class weight": [c for c in self.columns() if c.startswith("class_weight")],
         }
-        figure = Figure(figsize=(8, 9), layout="constrained")
-        for axis, (title, columns) in zip(figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True):
-            for column in columns:
-                axis.plot([r["epoch"] for r in self.rows], [r.get(column, math.nan) for r in self.rows], label=column)
-            axis.set_title(title)
-            if columns:
-                axis.legend(fontsize=7)
-        axis.set_xlabel("epoch")
-        with replaced_file(path) as temporary:
-            figure.savefig(temporary, dpi=100)
+        with matplotlib.style.context("default"):  # nnU-Net changes the style of the whole process
+            figure = Figure(figsize=(8, 9), layout="constrained")
+            for axis, (title, columns) in zip(
+                figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True
+            ):
+                for column in columns:
+                    axis.plot(
+                        [r["epoch"] for r in self.rows], [r.get(column, math.nan) for r in self.rows], label=column
+                    )
+                axis.set_title(title)
+                if columns:
+                    axis.legend(fontsize=7)
+            axis.set_xlabel("epoch")
+            with replaced_file(path) as temporary:
+                figure.savefig(temporary, dpi=100)
 
     def state_dict(self) -> list[dict[str, float]]:
         """Return the rows."""

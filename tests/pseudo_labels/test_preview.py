@@ -42,3 +42,13 @@ def test_pictures_of_regions_and_of_nothing(make_stage, tmp_path):
 def test_no_folder_no_pictures(make_stage, tmp_path):
     make_stage(sam={"preview_cases": 2}).refresh(0, ["case_a"], epoch=0)
     assert not list(tmp_path.rglob("*.png"))
+
+
+def test_picture_does_not_depend_on_the_style_of_the_process(make_stage, tmp_path):
+    pictures = []
+    for size in (10.0, 40.0):  # nnU-Net's plots scale all fonts
+        folder = tmp_path / str(size)
+        with matplotlib.rc_context({"font.size": size}):
+            make_stage(sam={"preview_cases": 1}, previews=folder).refresh(0, ["case_a"], epoch=0)
+        pictures.append((folder / "round_000_case_a.png").read_bytes())
+    assert pictures[0] == pictures[1]

@@ -1,6 +1,8 @@
 import csv
 import math
 
+import matplotlib
+
 from nnunet_semisam.training.training_log import CSV_NAME, PICTURE_NAME, TrainingLog
 
 
@@ -39,3 +41,14 @@ def test_state_is_restored_as_a_copy(tmp_path):
 def test_empty_log_can_be_written(tmp_path):
     TrainingLog().write(tmp_path)
     assert (tmp_path / PICTURE_NAME).is_file()
+
+
+def test_picture_does_not_depend_on_the_style_of_the_process(tmp_path):
+    log, pictures = TrainingLog(), []
+    log.add(0, {"unlabeled_weighted": 0.5, "labeled_dice_1": 0.2})
+    for size in (10.0, 40.0):  # nnU-Net's plots scale all fonts
+        with matplotlib.rc_context({"font.size": size, "axes.facecolor": "red"}):
+            log.write(tmp_path)
+            assert matplotlib.rcParams["font.size"] == size
+        pictures.append((tmp_path / PICTURE_NAME).read_bytes())
+    assert pictures[0] == pictures[1]
