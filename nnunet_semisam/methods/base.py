@@ -174,6 +174,12 @@ class MethodSettings(SettingsBlock):
         choices=("training", "gate"),
     )
     rampup: float = setting(0.2, "Length of the ramp from 0 to `weight`, as a fraction of the training.", low=0, high=1)
+    ramp_exponent: float = setting(
+        5.0,
+        "How steep the ramp is: it rises from exp(-ramp_exponent) to 1.",
+        low=0,
+        source="Laine & Aila, ICLR 2017, section 2.1, https://arxiv.org/abs/1610.02242",
+    )
     confidence: float = setting(0.0, "Probability of the target below which a voxel is not learned.", low=0, high=1)
     cutmix_probability: float = setting(
         0.5,

@@ -48,10 +48,11 @@ class PromptSettings(SettingsBlock):
     )
     box_shift: float = setting(
         0.05,
-        "Refinement `jitter`: share of the extent by which each side of a box moves, at least one voxel.",
+        "Refinement `jitter`: share of the extent by which each side of a box moves.",
         low=0,
         source="UR-SAM, https://arxiv.org/abs/2311.10529, jitters boxes at random",
     )
+    box_shift_voxels: float = setting(1.0, "Refinement `jitter`: smallest shift of a side in voxels.", low=0)
     logit_shift: float = setting(
         1.0,
         "Refinement `jitter`: added to, and taken from, the logits of a mask: probability 0.5 becomes 0.73 or 0.27.",

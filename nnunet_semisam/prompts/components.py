@@ -27,6 +27,8 @@ class ComponentSettings(SettingsBlock):
         10, "Smallest component in a slice, in voxels: smaller ones are noise more often than anatomy.", low=1
     )
     min_voxels_3d: int = setting(30, "Smallest component in a volume, in voxels.", low=1)
+    neighbours_2d: int = setting(8, "Neighbours of a pixel that belong to its component.", choices=(4, 8))
+    neighbours_3d: int = setting(26, "Neighbours of a voxel that belong to its component.", choices=(6, 18, 26))
     max_components: int = setting(
         8,
         """Largest number of components of one class in one image, largest first: a noisy network must not flood the SAM
@@ -157,7 +159,8 @@ class _Channel:
     def components(self, settings: ComponentSettings) -> list[Component]:
         """Return the components, from large to small."""
         axes = self.member.ndim - 1
-        numbered = cc3d.connected_components(self.member[self.channel], connectivity=8 if axes == 2 else 26)
+        neighbours = settings.neighbours_2d if axes == 2 else settings.neighbours_3d
+        numbered = cc3d.connected_components(self.member[self.channel], connectivity=neighbours)
         statistics = cc3d.statistics(numbered)
         counts = np.array(statistics["voxel_counts"], dtype=np.int64)
         counts[0] = 0  # the background

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from nnunet_semisam.prompts.base import REFINEMENTS, PromptRefinement
+from nnunet_semisam.prompts.base import REFINEMENTS, PromptRefinement, PromptSettings
 from nnunet_semisam.sam.base import BACKGROUND, FOREGROUND, PADDING, MaskPrediction, PromptBatch
 
 
@@ -51,7 +51,7 @@ class Jitter(PromptRefinement):
             return prompts
         changed: dict[str, Tensor] = {}
         if prompts.boxes is not None:
-            changed["boxes"] = _shift_boxes(prompts.boxes, image_shape, self.settings.box_shift, sign)
+            changed["boxes"] = _shift_boxes(prompts.boxes, image_shape, self.settings, sign)
         if prompts.point_labels is not None:
             drop = _drop_all_but_best if sign > 0 else _drop_best_positive
             changed["point_labels"] = drop(prompts.point_labels)
@@ -61,9 +61,10 @@ class Jitter(PromptRefinement):
         return replace(prompts, **changed)
 
 
-def _shift_boxes(boxes: Tensor, image_shape: Sequence[int], share: float, sign: int) -> Tensor:
+def _shift_boxes(boxes: Tensor, image_shape: Sequence[int], settings: PromptSettings, sign: int) -> Tensor:
     """Move the sides of boxes ``(M, D, 2)`` outwards (``sign`` 1) or inwards (-1); a box never loses its middle."""
-    shift = (share * (boxes[..., 1] - boxes[..., 0])).clamp(min=1.0) * sign
+    extent = boxes[..., 1] - boxes[..., 0]
+    shift = (settings.box_shift * extent).clamp(min=settings.box_shift_voxels) * sign
     middle = boxes.mean(dim=-1)
     limit = torch.as_tensor(image_shape, dtype=boxes.dtype, device=boxes.device)
     first = torch.minimum(boxes[..., 0] - shift, middle - 0.5).clamp(min=0)

@@ -127,7 +127,7 @@ class UnlabeledPass:
         settings, start = self.settings, self.settings.start
         if settings.ramp_from == "gate" and progress >= start and self.gate.is_open(progress):
             start = max(start, self.gate.opened_at)
-        return settings.weight * rampup(progress, start, settings.rampup)
+        return settings.weight * rampup(progress, start, settings.rampup, settings.ramp_exponent)
 
     def _term_loss(
         self, term: UnlabeledTerm, student: nn.Module, weights: TermWeights, log: PassLog, compare: bool

@@ -24,6 +24,7 @@ class CutMixSettings(SettingsBlock):
         source="boxes of 0.02 to 0.4 in UniMatch, https://arxiv.org/abs/2208.09910; larger here: organs fill a patch",
     )
     largest: float = setting(0.5, "Largest share of the image that a box covers.", above=0, high=1)
+    stretch_limit: float = setting(2.0, "Most that a side is stretched, in units of `stretch`.", low=0)
     stretch: float = setting(
         0.3,
         "Standard deviation of the logarithm of a side relative to the others; 0 draws boxes like the image.",
@@ -59,16 +60,18 @@ def cutmix_mask(
     for b in range(batch):
         share = settings.smallest + (settings.largest - settings.smallest) * torch.rand(1, generator=generator).item()
         scale = share ** (1 / len(spatial))
-        stretches = _stretches(len(spatial), settings.stretch, generator)
+        stretches = _stretches(len(spatial), settings, generator)
         sides = [max(1, round(s * scale * stretch)) for s, stretch in zip(spatial, stretches, strict=True)]
         box = [slice(None), *(_place(side, s, generator) for side, s in zip(sides, spatial, strict=True))]
         mask[b][tuple(box)] = True
     return mask.to(device)
 
 
-def _stretches(count: int, spread: float, generator: torch.Generator | None) -> list[float]:
+def _stretches(count: int, settings: CutMixSettings, generator: torch.Generator | None) -> list[float]:
     """Draw one factor for each axis; their product is 1, so that they change the shape of a box and not its size."""
-    logs = [spread * torch.randn(1, generator=generator).clamp(-2, 2).item() for _ in range(count)]
+    limit = settings.stretch_limit
+    draws = [torch.randn(1, generator=generator).clamp(-limit, limit).item() for _ in range(count)]
+    logs = [settings.stretch * draw for draw in draws]
     return [math.exp(log - sum(logs) / count) for log in logs]
 
 

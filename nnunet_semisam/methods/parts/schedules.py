@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 
 
-def rampup(progress: float, start: float, length: float) -> float:
-    """Return 0 before ``start``, then rise from exp(-5) to 1 over ``length``.
+def rampup(progress: float, start: float, length: float, exponent: float = 5.0) -> float:
+    """Return 0 before ``start``, then rise from exp(-exponent) to 1 over ``length``.
 
     Args:
         progress: Fraction of the training done, in [0, 1].
         start: Fraction at which the term begins.
         length: Length of the rise, as a fraction of the training; 0 is a step.
+        exponent: How steep the rise is: exp(-exponent (1 - t)^2), ``t`` in [0, 1] along the ramp.
 
     Source:
-        Laine & Aila, ICLR 2017, section 2.1, https://arxiv.org/abs/1610.02242: exp(-5 (1 - t)^2).
+        Laine & Aila, ICLR 2017, section 2.1, https://arxiv.org/abs/1610.02242, with 5.
     """
     if progress < start:
         return 0.0
     if progress >= start + length:
         return 1.0
-    return math.exp(-5.0 * (1.0 - (progress - start) / length) ** 2)
+    return math.exp(-exponent * (1.0 - (progress - start) / length) ** 2)
 
 
 def decay(progress: float, start: float, rate: float) -> float:
