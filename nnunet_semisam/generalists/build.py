@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
@@ -37,11 +39,23 @@ def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:
 def _build(name: str, context: GeneralistContext) -> Generalist:
     if name not in FAMILIES:
         return GENERALISTS.get(name)(context)
-    settings, sam = context.settings, context.settings.block("sam")
-    checkpoint = settings.block(name).checkpoint
-    options = BackendOptions(context.device, checkpoint, sam.batch_size, settings.run.cpu_bfloat16)
-    backend = build_backend(name, options)
-    return build_generalist(name, backend, settings, context.labels, context.cache, context.spacing)
+    backend = backend_of_settings(name, context.settings, context.device)
+    return build_generalist(name, backend, context.settings, context.labels, context.cache, context.spacing)
+
+
+def backend_of_settings(name: str, settings: Settings, device: torch.device) -> SAMBackend:
+    """Return the SAM of a name with the weights that its block of settings names.
+
+    Args:
+        name: Of a model in the table of families.
+        settings: The settings of the run.
+        device: Where it runs.
+
+    Raises:
+        UserError: If there is no such model, or its weights cannot be loaded.
+    """
+    checkpoint, batch_size = settings.block(name).checkpoint, settings.block("sam").batch_size
+    return build_backend(name, BackendOptions(device, checkpoint, batch_size, settings.run.cpu_bfloat16))
 
 
 def build_generalist(

@@ -1,7 +1,7 @@
 """Rounds as data: one json line for each calibration, each case of a round, and each round.
 
 The file lies beside the training log (``semisam_rounds.jsonl``). Report and pictures read it; nothing reads log prose.
-A resumed training may make a round again: the last record of a (round, case) counts. Standard library only.
+A resumed training may make a round again, with other cases: its last making counts. Standard library only.
 
 Lists have one entry per foreground class or region, in the order of ``names``.
 """
@@ -154,7 +154,7 @@ def remove(folder: Path) -> None:
 
 
 def read(folder: Path) -> RoundLog:
-    """Return the records of a training's output folder; the last of a round (and case) counts. Empty without a file.
+    """Return the records of a training's output folder; the last making of a round counts. Empty without a file.
 
     A line that is no record of this version is passed over: a report must not die of one.
     """
@@ -165,8 +165,23 @@ def read(folder: Path) -> RoundLog:
             record = record_from_json(RECORDS[kind], line)
         except (KeyError, TypeError, ValueError):
             continue
+        if _begins_again(record, found):
+            _forget(found[CaseRecord.kind], record.round)
+            _forget(found[RoundRecord.kind], record.round)
         found[kind][record.round, getattr(record, "case", None)] = record
     return RoundLog(*(tuple(found[kind].values()) for kind in ("calibration", "case", "round")))
+
+
+def _begins_again(record: Record, found: dict[str, dict[Any, Record]]) -> bool:
+    """Return whether a record belongs to another making of a round than those that were found before."""
+    if isinstance(record, CaseRecord):  # of a round that was finished already
+        return (record.round, None) in found[RoundRecord.kind]
+    return isinstance(record, RoundRecord) and not record.active
+
+
+def _forget(records: dict[Any, Record], round_index: int) -> None:
+    for key in [key for key in records if key[0] == round_index]:
+        del records[key]
 
 
 def record_from_json(cls: type[R], content: Mapping[str, Any]) -> R:

@@ -18,14 +18,13 @@ from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.generalists.build import backend_of_settings
 from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import METHODS, Host, LabeledBatch, SSLMethod
 from nnunet_semisam.methods.parts.networks import unwrap
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
-from nnunet_semisam.sam import BackendOptions, build_backend
-from nnunet_semisam.sam.base import SAMBackend
 from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
 from nnunet_semisam.splits.cases_of_fold import cases_of_fold
@@ -121,7 +120,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             build_network=self._build_network,
             supervised_loss=self._supervised_loss,
             optimizer_for=lambda parameters: optimizer_like(self.optimizer, parameters),
-            build_sam=self._build_sam,
+            build_sam=lambda name: backend_of_settings(name, self.settings, self.device),
         )
         self.method.setup(unwrap(self.network), host)
         for part in self.method.state_parts().values():
@@ -144,11 +143,6 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self._computes_in_bfloat16:
             use_bfloat16_on_cpu(network)
         return network
-
-    def _build_sam(self, name: str) -> SAMBackend:
-        """Return a SAM with its weights, for methods that train one."""
-        checkpoint, batch_size = self.settings.block(name).checkpoint, self.settings.block("sam").batch_size
-        return build_backend(name, BackendOptions(self.device, checkpoint, batch_size, self.settings.run.cpu_bfloat16))
 
     def _supervised_loss(self, network: nn.Module, labeled: LabeledBatch) -> Tensor:
         """Return nnU-Net's loss of a network of the method on a labeled batch."""

@@ -51,6 +51,18 @@ def test_a_round_that_was_made_again_replaces_the_first(tmp_path):
     assert [record.prompts for record in read(tmp_path).cases] == [(5, 0)]
 
 
+def test_cases_of_a_finished_round_that_was_made_again_are_gone(tmp_path):
+    finished = RoundRecord(0, 4, 2, True, 3.0)
+    for record in (case_record("a"), case_record("b"), finished, case_record("b", prompts=5)):
+        append(tmp_path, record)
+    assert [(record.case, record.prompts) for record in read(tmp_path).cases] == [("b", (5, 0))]
+    assert read(tmp_path).rounds == ()
+    append(tmp_path, RoundRecord(0, 6, 1, True, 2.0))
+    assert [record.epoch for record in read(tmp_path).rounds] == [6]
+    append(tmp_path, RoundRecord(0, 8, 0, False, 1.0))  # made once more, and no generalist helped
+    assert (read(tmp_path).cases, len(read(tmp_path).rounds)) == ((), 1)
+
+
 def test_a_line_that_a_kill_tore_costs_that_line_only(tmp_path):
     append(tmp_path, case_record("a"))
     with open(tmp_path / FILE_NAME, "a") as file:

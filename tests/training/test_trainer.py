@@ -14,6 +14,7 @@ from tiny_students import LEARNING
 
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists.build import backend_of_settings
 from nnunet_semisam.sam.base import PromptBatch
 from nnunet_semisam.training.seeding import seed_everything
 
@@ -155,7 +156,7 @@ def test_second_network_is_as_nnunet_builds_it_with_other_weights(build_trainer)
 def test_a_method_can_have_a_sam_to_train(build_trainer):
     trainer = build_trainer(method="mean_teacher")
     trainer.initialize()
-    backend = trainer._build_sam("nano")
+    backend = backend_of_settings("nano", trainer.settings, trainer.device)
     prompts = PromptBatch(torch.zeros(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64), torch.tensor(BOX))
     backend.decode(backend.encode(torch.randn(1, 1, 32, 32)), prompts).logits.mean().backward()
     assert any(parameter.grad is not None for parameter in backend.module.parameters())

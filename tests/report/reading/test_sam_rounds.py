@@ -78,8 +78,8 @@ def test_a_training_without_sam_is_empty(tmp_path):
     ],
 )
 def test_a_case_whose_lists_do_not_fit_is_passed_over(tmp_path, fault):
-    write_round(tmp_path, 0, 5)
     round_log.append(tmp_path, case_record(0, 5, "a9_frame01", **fault))
+    write_round(tmp_path, 0, 5)
     (found,) = read_sam(tmp_path).rounds
     assert [one.name for one in found.classes] == ["1", "2"]
     assert found.classes[0].prompts == 2 * 681
