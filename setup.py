@@ -22,7 +22,17 @@ def packages() -> list[str]:
 
 
 SLURM, LA = ["submitit>=1.5"], ["h5py>=3.8"]
-TEST = [*SLURM, *LA, "pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.5", "ruff>=0.6", "build>=1", "playwright>=1.40"]
+TEST = [
+    *SLURM,
+    *LA,
+    "pytest>=8",
+    "pytest-cov>=5",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",  # inputs that nobody thought of, for every reader of files
+    "ruff>=0.6",
+    "build>=1",
+    "playwright>=1.40",
+]
 
 if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet_extTrainer, this file included
     setup(

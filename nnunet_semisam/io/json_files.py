@@ -4,38 +4,46 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable
 from nnunet_semisam.io.atomic import temporary_beside, write_bytes
+from nnunet_semisam.io.regular_files import MIB, check_regular_file, read_text
+
+MOST_BYTES = 256 * MIB  # a benchmark's results of thousands of runs, with room
+MOST_LINE = 16 * MIB
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def read_json(path: str | Path, remedy: str) -> Any:
+def read_json(path: str | Path, remedy: str, most_bytes: int = MOST_BYTES) -> Any:
     """Return the content of a json file that somebody else may have written.
 
     Args:
         path: The file.
         remedy: What to do if it is missing or damaged, for the error.
+        most_bytes: Largest size that is read.
 
     Raises:
-        UserError: If it cannot be read as json.
+        UserError: If it is no regular file, too large, no json, nested too deep, names a key twice in an object, or
+            holds half of a surrogate pair, which no file name and no output can hold.
     """
-    path = Path(path)
+    text = read_text(path, remedy, most_bytes)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as json ({error}). {remedy}") from error
+        return _parse(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read as json ({printable(str(error))}). {remedy}") from error
 
 
-def read_object(path: str | Path, remedy: str) -> dict[str, Any]:
+def read_object(path: str | Path, remedy: str, most_bytes: int = MOST_BYTES) -> dict[str, Any]:
     """Return the content of a json file that must hold an object; see :func:`read_json`.
 
     Raises:
         UserError: If it cannot be read, or holds something else than an object.
     """
-    content = read_json(path, remedy)
+    content = read_json(path, remedy, most_bytes)
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold an object, got {type(content).__name__}. {remedy}")
     return content
@@ -47,10 +55,9 @@ def object_or_none(path: str | Path) -> dict[str, Any] | None:
     For files that can be made again or done without.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_object(path, "")
+    except UserError:
         return None
-    return content if isinstance(content, dict) else None
 
 
 def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
@@ -58,17 +65,38 @@ def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
 
     A last line without an end is what a killed process left: it is passed over. Any other damaged line is too, since
     each line stands for itself.
+
+    Raises:
+        UserError: If it is no regular file.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.lexists(path):
         return
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            content = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(content, dict):
-            yield content
+    check_regular_file(path, "Remove it.")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        while line := file.readline(MOST_LINE):
+            try:
+                content = _parse(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(content, dict):
+                yield content
+
+
+def _parse(text: str) -> Any:
+    """Parse json; a key that is named twice in an object is an error, since one of the two values would be lost."""
+    content = json.loads(text, object_pairs_hook=_object)
+    if SURROGATE_ESCAPE.search(text):  # as good as never: whole pairs are fine, halves are not
+        json.dumps(content, ensure_ascii=False).encode()
+    return content
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is named twice")
+    return content
 
 
 def append_json_line(path: str | Path, content: Mapping[str, Any]) -> None:

@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.yaml_files import read_mapping
 from nnunet_semisam.settings.blocks import Settings
 
 VARIABLE = "nnUNet_semisam_config"
-
-
-class _UniqueKeysLoader(yaml.SafeLoader):
-    """Yaml's safe loader, which takes the last of several equal names without a word; this one refuses them."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
 
 
 def from_environment(settings: Settings) -> Settings:
@@ -38,14 +27,7 @@ def from_environment(settings: Settings) -> Settings:
     source = f"{path} (from {VARIABLE})"
     if not path.is_file():
         raise UserError(f"There is no file {source}. Write one, or unset the variable.")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeysLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{source} is no valid yaml: {error}. Write lines 'setting: value'.") from error
-    if content is None:
-        return settings
-    if not isinstance(content, dict):
-        raise UserError(f"{source} must hold lines 'setting: value', got a {type(content).__name__}.")
+    content = read_mapping(path, "Write lines 'setting: value'.", source)
     return settings.replace(content, source)
 
 

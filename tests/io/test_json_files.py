@@ -51,13 +51,13 @@ def test_content_that_is_no_json_leaves_the_old_file(tmp_path):
 def test_a_damaged_file_is_named_with_its_remedy(tmp_path, content):
     path = write(tmp_path / "a.json", content)
     for read in (json_files.read_json, json_files.read_object):
-        with pytest.raises(UserError, match=r"a\.json cannot be read as json .*Make it again\."):
+        with pytest.raises(UserError, match=r"a\.json .*Make it again\."):
             read(path, REMEDY)
     assert json_files.object_or_none(path) is None
 
 
 def test_a_missing_file_is_named_with_its_remedy(tmp_path):
-    with pytest.raises(UserError, match=r"a\.json cannot be read as json .*Make it again\."):
+    with pytest.raises(UserError, match=r"a\.json .*Make it again\."):
         json_files.read_json(tmp_path / "a.json", REMEDY)
     assert json_files.object_or_none(tmp_path / "a.json") is None
 

@@ -1,0 +1,70 @@
+"""Files that ``torch.save`` wrote: tensors and plain types, and never code."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_semisam.errors import UserError, name_some, printable
+from nnunet_semisam.io.regular_files import check_regular_file
+
+
+def read_tensors(path: str | Path, remedy: str, harmless_types: Sequence[Any] = ()) -> dict[Any, Any]:
+    """Return the dict in a file of tensors and plain types, tensors on the CPU; code in it is never run.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is missing or damaged, for the error.
+        harmless_types: Types beyond torch's own that may be in it.
+
+    Raises:
+        UserError: If it is no regular file, truncated or damaged, holds other types, or no dict.
+    """
+    import torch
+
+    size = check_regular_file(path, remedy)
+    try:
+        with torch.serialization.safe_globals(list(harmless_types)):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is no file of plain weights: {_first_line(error)} Only tensors and plain types are read, because "
+            f"a pickle can run any code. {remedy}"
+        ) from error
+    except MemoryError as error:
+        raise UserError(f"{path} ({size} bytes) does not fit into memory. {remedy}") from error
+    except Exception as error:  # the reader of pickles raises what the bytes make it raise
+        raise UserError(
+            f"{path} ({size} bytes) cannot be read ({_first_line(error)}). It is likely truncated or damaged. {remedy}"
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds a {type(content).__name__}; a dict (name -> tensor) is needed. {remedy}")
+    return content
+
+
+def check_finite(state: Mapping[str, Any], path: str | Path, remedy: str) -> None:
+    """Refuse weights with NaN or infinite values: a network with one of them predicts nothing, without a word.
+
+    Raises:
+        UserError: If there are any; the first are named.
+    """
+    import torch
+
+    wrong = [
+        str(name)
+        for name, value in state.items()
+        if isinstance(value, torch.Tensor)
+        and (value.is_floating_point() or value.is_complex())
+        and not torch.isfinite(value).all()
+    ]
+    if wrong:
+        raise UserError(
+            f"{path} holds values that are not finite (NaN or infinite) in {name_some(wrong, 5)}. Weights like these "
+            f"come from a training that diverged or a damaged file. {remedy}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return printable((str(error).strip() or type(error).__name__).splitlines()[0], 300)
