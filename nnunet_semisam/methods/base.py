@@ -100,6 +100,12 @@ class LabeledBatch:
         classes = torch.zeros((index.shape[0], heads, *index.shape[2:]), device=index.device)
         return classes.scatter_(1, index.clamp(0, heads - 1), 1.0) * valid, valid
 
+    def partners(self, count: int, labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ``count`` patches, each with its annotation as :meth:`one_hot` gives it; patches are used in turn."""
+        chosen = torch.arange(count, device=self.data.device) % len(self.data)
+        one_hot, valid = self.one_hot(labels)
+        return self.data[chosen], one_hot[chosen], valid[chosen]
+
 
 # ------------------------------------------------------------------------------------------------------------ terms
 
@@ -150,6 +156,27 @@ class UnlabeledTerm:
             annotated=None if self.annotated is None else mix(self.annotated, mask),
         )
 
+    def with_labeled(self, images: Tensor, target: Tensor, valid: Tensor, mask: Tensor) -> UnlabeledTerm:
+        """Return the term with voxels of labeled images pasted in; stored pseudo-labels there are put aside.
+
+        Args:
+            images: As many labeled patches as the term has images, ``(B, C, *S)``.
+            target: Their annotation in the form of the network's output, ``(B, K, *S)``.
+            valid: 0 on the ignore label, else 1, ``(B, 1, *S)``.
+            mask: Where to paste, ``(B, 1, *S)``, bool.
+        """
+        pseudo = self.pseudo
+        if pseudo is not None:
+            pseudo = PseudoLabel(pseudo.target, pseudo.confidence.masked_fill(mask, 0.0))
+        return replace(
+            self,
+            images=torch.where(mask, images, self.images),
+            target=torch.where(mask, target, self.target),
+            confidence=torch.where(mask, valid, self.confidence),
+            pseudo=pseudo,
+            annotated=mask if self.annotated is None else self.annotated | mask,
+        )
+
 
 # --------------------------------------------------------------------------------------------------------- settings
 
@@ -187,6 +214,14 @@ class MethodSettings(SettingsBlock):
         low=0,
         high=1,
         source="UniMatch, https://arxiv.org/abs/2208.09910",
+    )
+    labeled_mix_probability: float = setting(
+        0.0,
+        """Probability, for each strong view, that a box of a labeled patch, or all of one but a box, is pasted into
+        it, with its labels as target. The boxes are those of CutMix.""",
+        low=0,
+        high=1,
+        source="idea of Bidirectional Copy-Paste, Bai et al., CVPR 2023, https://arxiv.org/abs/2305.00673",
     )
 
     def __post_init__(self) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import torch
 from torch import nn
 
 from nnunet_semisam.methods.base import LabeledBatch, UnlabeledBatch, UnlabeledTerm, register_method
@@ -52,19 +51,8 @@ class BidirectionalCopyPaste(TeacherMethod):
         probs = self.predict(self.teacher.network, unlabeled.weak)
         target = self.labels.hard(probs)
         confidence = self.settings.unlabeled_weight * self.confident(probs)
-        # the batches may differ in size: labeled patches are used again, in turn
-        partner = torch.arange(len(unlabeled.weak), device=unlabeled.weak.device) % len(labeled.data)
-        one_hot, valid = labeled.one_hot(self.labels)
-        data, one_hot, valid = labeled.data[partner], one_hot[partner], valid[partner]
-        box = box_mask(data.shape, data.device, self.settings.box_side)
-        for annotated, pseudo in ((box, unlabeled.pseudo), (~box, None)):
-            if pseudo is not None:
-                pseudo = type(pseudo)(pseudo.target, pseudo.confidence.masked_fill(annotated, 0.0))
-            yield UnlabeledTerm(
-                images=torch.where(annotated, data, unlabeled.strong),
-                target=torch.where(annotated, one_hot, target),
-                confidence=torch.where(annotated, valid, confidence),
-                pseudo=pseudo,
-                annotated=annotated,
-                mixable=False,
-            )
+        term = UnlabeledTerm(unlabeled.strong, target, confidence, unlabeled.pseudo, mixable=False)
+        annotated = labeled.partners(len(target), self.labels)
+        box = box_mask(target.shape, target.device, self.settings.box_side)
+        yield term.with_labeled(*annotated, box)
+        yield replace(term, pseudo=None).with_labeled(*annotated, ~box)

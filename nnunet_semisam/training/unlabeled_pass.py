@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch, UnlabeledTerm
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
-from nnunet_semisam.methods.parts.mixing import CutMixSettings, cutmix_mask
+from nnunet_semisam.methods.parts.mixing import CutMixSettings, cutmix_mask, labeled_mix_mask
 from nnunet_semisam.methods.parts.networks import finest
 from nnunet_semisam.methods.parts.schedules import rampup
 from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
@@ -116,7 +116,7 @@ class UnlabeledPass:
                 if not active and (term.pseudo is None or pseudo_weight == 0):
                     continue  # nothing is learned of this term now
                 weights = TermWeights(weight if active else 0.0, pseudo_weight)
-                loss = self._term_loss(term, student, weights, log, compare=due and index == 0)
+                loss = self._term_loss(self._mixed(term, labeled), student, weights, log, compare=due and index == 0)
                 if loss is not None:
                     yield loss
                 del loss  # the graph of this term ends before the next begins
@@ -135,14 +135,13 @@ class UnlabeledPass:
         """Return the weighted loss of one term; ``None`` if nothing of it is learned.
 
         Args:
-            term: What to learn, before any mixing.
+            term: What to learn, after any mixing.
             student: Learns if the term names no other learner.
             weights: Of this step.
             log: Receives the numbers of the term.
             compare: Whether the learner is compared with the target, for the estimated Dice.
         """
         class_weights = self.gate.class_weights().to(term.images.device)
-        term = self._mixed(term)
         output = (term.learner or student)(term.images)
         logits = finest(output)
         if compare:
@@ -162,12 +161,17 @@ class UnlabeledPass:
         probs = self.method.predict(self.method.prompting_network(student), labeled.data)
         self.gate.measure_labeled(self.labels.hard(probs), one_hot, valid, labeled.num_random)
 
-    def _mixed(self, term: UnlabeledTerm) -> UnlabeledTerm:
-        if not term.mixable or len(term.images) < 2:
+    def _mixed(self, term: UnlabeledTerm, labeled: LabeledBatch) -> UnlabeledTerm:
+        """Return the term after CutMix with its neighbours in the batch, and with boxes of labeled patches."""
+        if not term.mixable:
             return term
-        if torch.rand(1).item() >= self.settings.cutmix_probability:
-            return term
-        return term.mixed(cutmix_mask(term.images.shape, term.images.device, self.mixing))
+        shape, device = term.images.shape, term.images.device
+        if len(term.images) > 1 and torch.rand(1).item() < self.settings.cutmix_probability:
+            term = term.mixed(cutmix_mask(shape, device, self.mixing))
+        if self.settings.labeled_mix_probability > 0:
+            mask = labeled_mix_mask(shape, device, self.settings.labeled_mix_probability, self.mixing)
+            term = term.with_labeled(*labeled.partners(len(term.images), self.labels), mask)
+        return term
 
     def _unlabeled_loss(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, log: PassLog) -> Tensor:
         loss = UNLABELED_LOSSES.get(term.loss or self.settings.loss)

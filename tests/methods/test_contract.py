@@ -113,9 +113,10 @@ def test_terms_are_constants_of_the_right_form(name, dims, has_regions):
         assert term.annotated is None or term.annotated.dtype == torch.bool
 
 
-@pytest.mark.parametrize("cutmix", [0.0, 1.0])
-def test_each_learner_gets_its_gradient_through_the_images_alone(name, dims, has_regions, cutmix):
-    method, student = make_method(name, dims, has_regions, cutmix_probability=cutmix)
+@pytest.mark.parametrize(("cutmix", "labeled_mix"), [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
+def test_each_learner_gets_its_gradient_through_the_images_alone(name, dims, has_regions, cutmix, labeled_mix):
+    mixing = {"cutmix_probability": cutmix, "labeled_mix_probability": labeled_mix}
+    method, student = make_method(name, dims, has_regions, **mixing)
     labeled, unlabeled = make_batches(dims, has_regions, with_pseudo=False)
     for view in (unlabeled.weak, unlabeled.strong):
         view.requires_grad_()
@@ -165,9 +166,10 @@ def test_at_most_one_term_carries_the_pseudo_label(name, has_regions):
     assert all(term.pseudo is None for term in without)
 
 
-@pytest.mark.parametrize("cutmix", [0.0, 1.0])
-def test_pseudo_label_is_mixed_exactly_as_the_images(name, dims, cutmix):
-    method, student = make_method(name, dims, cutmix_probability=cutmix)
+@pytest.mark.parametrize(("cutmix", "labeled_mix"), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
+def test_pseudo_label_is_mixed_exactly_as_the_images(name, dims, cutmix, labeled_mix):
+    mixing = {"cutmix_probability": cutmix, "labeled_mix_probability": labeled_mix}
+    method, student = make_method(name, dims, **mixing)
     batch = 4
     constants = torch.arange(batch, dtype=torch.float32).view(-1, *[1] * (dims + 1)).expand(batch, 1, *SPATIAL[dims])
     target = torch.zeros(batch, K, *SPATIAL[dims]).scatter_(1, constants.long() % K, 1.0)
@@ -191,7 +193,7 @@ def test_pseudo_label_is_mixed_exactly_as_the_images(name, dims, cutmix):
     assert torch.equal(pseudo.confidence, torch.where(from_unlabeled, (1 + images) / 10, 0.0))
     assert torch.equal(pseudo.target.argmax(1, keepdim=True)[from_unlabeled], images.long()[from_unlabeled] % K)
     mixable = next(iter(method.terms(student, labeled, unlabeled, NOW))).mixable
-    assert (images != constants).any() == (bool(cutmix) or not mixable)
+    assert (images != constants).any() == (bool(cutmix or labeled_mix) or not mixable)
 
 
 def test_pseudo_labels_are_learned_before_the_start_of_the_method(name, has_regions):

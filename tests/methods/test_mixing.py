@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.methods.parts.mixing import CutMixSettings, box_mask, cutmix_mask, mix
+from nnunet_semisam.methods.parts.mixing import CutMixSettings, box_mask, cutmix_mask, labeled_mix_mask, mix
 
 CPU = torch.device("cpu")
 
@@ -76,3 +76,19 @@ def test_fixed_box_has_its_share_of_every_side(spatial, box):
         assert tuple(side.stop - side.start for side in box_of(one)) == box
         assert one[box_of(one)].all()
     assert len({repr(box_of(one)) for one in mask[:, 0]}) > 3  # drawn for each image
+
+
+def test_labeled_patches_are_pasted_as_a_box_or_all_but_a_box_with_the_given_probability():
+    masks = labeled_mix_mask((400, 1, 30, 40), CPU, 0.5, generator=seeded(5))[:, 0]
+    shares = masks.flatten(1).float().mean(1)
+    assert 0.4 < (shares > 0).float().mean() < 0.6
+    boxes, complements = (shares > 0) & (shares < 0.51), shares >= 0.49
+    assert 0.17 < boxes.float().mean() < 0.33
+    assert 0.17 < complements.float().mean() < 0.33
+    for one in (*masks[boxes & ~complements], *~masks[complements & ~boxes]):
+        assert one[box_of(one)].all()
+
+
+def test_without_probability_nothing_is_pasted_and_with_all_of_it_everywhere():
+    assert not labeled_mix_mask((20, 1, 9, 9), CPU, 0.0).any()
+    assert labeled_mix_mask((20, 1, 9, 9), CPU, 1.0).flatten(1).any(1).all()

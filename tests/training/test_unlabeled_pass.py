@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 
 import pytest
@@ -402,6 +403,36 @@ def test_everything_of_a_term_is_mixed_alike():
     for mixed in (term.images, term.target, term.confidence, term.pseudo.target, term.pseudo.confidence):
         assert torch.equal(mixed, expected)
     assert torch.equal(term.annotated, expected.bool())
+
+
+def test_pasted_voxels_of_labeled_patches_have_their_label_as_target_with_full_weight_and_no_pseudo_label():
+    images, target = torch.zeros(2, 1, 2, 2), torch.full((2, 3, 2, 2), 1 / 3)
+    pseudo = PseudoLabel(target, torch.ones(2, 1, 2, 2))
+    term = UnlabeledTerm(images, target, torch.full((2, 1, 2, 2), 0.4), pseudo)
+    mask = torch.tensor([[[[True, False], [False, False]]], [[[False, False], [True, True]]]])
+    label = torch.zeros(2, 3, 2, 2).index_fill_(1, torch.tensor(2), 1.0)
+    valid = torch.ones(2, 1, 2, 2).index_fill_(3, torch.tensor(1), 0.0)  # the ignore label on the right
+    pasted = term.with_labeled(images + 7, label, valid, mask)
+    assert pasted.images[:, 0].tolist() == [[[7, 0], [0, 0]], [[0, 0], [7, 7]]]
+    assert pasted.confidence[:, 0].flatten().tolist() == pytest.approx([1, 0.4, 0.4, 0.4, 0.4, 0.4, 1, 0])
+    assert pasted.pseudo.confidence[:, 0].flatten().tolist() == [0, 1, 1, 1, 1, 1, 0, 0]
+    assert torch.equal(pasted.target[mask.expand(2, 3, 2, 2)], label[mask.expand(2, 3, 2, 2)])
+    assert torch.equal(pasted.target[~mask.expand(2, 3, 2, 2)], target[~mask.expand(2, 3, 2, 2)])
+    assert torch.equal(pasted.annotated, mask)
+
+
+def test_boxes_of_labeled_patches_teach_their_labels_whatever_the_teacher_says():
+    """The teacher sees class 0 everywhere and the labels say 2: the gate refuses the one and not the other."""
+    driver, _ = pixelwise(gate={"dice": 0.0}, cutmix_probability=0.0, labeled_mix_probability=1.0)
+    zeros = torch.zeros(2, 8, 8, dtype=torch.long)
+    wrong_views, student = logits_of(zeros, 9.0), Seeing()
+    labeled = one_level(torch.full((2, K, 8, 8), 5.0), torch.full((2, 1, 8, 8), 2), 2)
+    total_of(driver, student, labeled, UnlabeledBatch(wrong_views, wrong_views.clone()))
+    pasted = (student.shown == 5.0).all(1)
+    assert 0 < pasted.float().mean() < 1
+    # the area prior refuses what the teacher says; equal logits on pasted voxels cost log(3) each
+    assert driver.log["unlabeled_loss"] == pytest.approx(math.log(3))
+    assert driver.log["unlabeled_confidence"] == pytest.approx(float(pasted.float().mean()))
 
 
 # --------------------------------------------------------------------------------------------------- pseudo-label term

@@ -67,6 +67,31 @@ def cutmix_mask(
     return mask.to(device)
 
 
+def labeled_mix_mask(
+    shape: torch.Size | tuple[int, ...],
+    device: torch.device,
+    probability: float,
+    settings: CutMixSettings | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw where labeled patches are pasted: nothing, a box, or all but a box, for each image of a batch.
+
+    Args:
+        shape: ``(B, C, *S)`` of the images.
+        device: Where the mask is wanted.
+        probability: Of anything being pasted into an image, in [0, 1]; a box and its complement are equally likely.
+        settings: Size and shape of the boxes; ``None`` takes the defaults.
+        generator: Source of randomness on the CPU; ``None`` is torch's own.
+
+    Returns:
+        ``(B, 1, *S)``, bool, true where the labeled patch is pasted.
+    """
+    mask = cutmix_mask(shape, torch.device("cpu"), settings, generator)
+    draws = torch.rand((shape[0], *[1] * (len(shape) - 1)), generator=generator)
+    pasted, inverted = draws < probability, draws < probability / 2
+    return ((mask ^ inverted) & pasted).to(device)
+
+
 def _stretches(count: int, settings: CutMixSettings, generator: torch.Generator | None) -> list[float]:
     """Draw one factor for each axis; their product is 1, so that they change the shape of a box and not its size."""
     limit = settings.stretch_limit
