@@ -10,7 +10,7 @@ background, or regions), ``*S`` the two or three spatial axes of a patch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nnunet_semisam.labels import Labels
+from nnunet_semisam.methods.parts.deep_supervision import nearest
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.parts.mixing import mix
 from nnunet_semisam.methods.parts.networks import evaluating, finest
@@ -156,6 +157,21 @@ class UnlabeledTerm:
             annotated=None if self.annotated is None else mix(self.annotated, mask),
         )
 
+    def at_shape(self, shape: Sequence[int]) -> UnlabeledTerm:
+        """Return the term for the output of a deep-supervision level ``*S``; images stay, the learner has seen them."""
+        if self.target.shape[2:] == tuple(shape):
+            return self
+        pseudo = self.pseudo
+        if pseudo is not None:
+            pseudo = PseudoLabel(nearest(pseudo.target, shape), nearest(pseudo.confidence, shape))
+        return replace(
+            self,
+            target=nearest(self.target, shape),
+            confidence=nearest(self.confidence, shape),
+            pseudo=pseudo,
+            annotated=None if self.annotated is None else nearest(self.annotated, shape).bool(),
+        )
+
     def with_labeled(self, images: Tensor, target: Tensor, valid: Tensor, mask: Tensor) -> UnlabeledTerm:
         """Return the term with voxels of labeled images pasted in; stored pseudo-labels there are put aside.
 
@@ -208,6 +224,12 @@ class MethodSettings(SettingsBlock):
         source="Laine & Aila, ICLR 2017, section 2.1, https://arxiv.org/abs/1610.02242",
     )
     confidence: float = setting(0.0, "Probability of the target below which a voxel is not learned.", low=0, high=1)
+    deep_supervision: bool = setting(
+        False,
+        """Whether unlabeled terms and stored pseudo-labels are learned at all levels of the decoder, with nnU-Net's
+        weights, as labels are; else at the finest level alone.""",
+        source="nnFilterMatch, https://arxiv.org/abs/2509.19746: all levels",
+    )
     cutmix_probability: float = setting(
         0.5,
         "Probability that the strong views of a batch are mixed by CutMix.",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch, UnlabeledTerm
+from nnunet_semisam.methods.parts.deep_supervision import level_weights
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.parts.mixing import CutMixSettings, cutmix_mask, labeled_mix_mask
 from nnunet_semisam.methods.parts.networks import finest
@@ -146,14 +147,33 @@ class UnlabeledPass:
         logits = finest(output)
         if compare:
             self.gate.measure_agreement(logits, term.target, term.annotated)
-        losses = []
-        if weights.unlabeled > 0:
-            losses.append(weights.unlabeled * self._unlabeled_loss(term, logits, class_weights, log))
-            if term.extra is not None:
-                losses.append(weights.unlabeled * self._extra_loss(term, output, log))
-        if term.pseudo is not None and weights.pseudo_label > 0:
-            losses.append(weights.pseudo_label * self._pseudo_label_loss(term, logits, class_weights, log))
+        losses = [share * loss for share, loss in self._level_losses(term, output, weights, class_weights, log)]
+        if weights.unlabeled > 0 and term.extra is not None:
+            losses.append(weights.unlabeled * self._extra_loss(term, output, log))
         return sum(losses[1:], start=losses[0]) if losses else None
+
+    def _level_losses(
+        self,
+        term: UnlabeledTerm,
+        output: Tensor | list[Tensor],
+        weights: TermWeights,
+        class_weights: Tensor,
+        log: PassLog,
+    ) -> Iterator[tuple[float, Tensor]]:
+        """Yield the weight of each level that is learned, and its loss; the log tells of the finest."""
+        for level, (share, logits) in enumerate(self._levels(output)):
+            here, note = term.at_shape(logits.shape[2:]), log if level == 0 else PassLog()
+            if weights.unlabeled > 0:
+                yield share, weights.unlabeled * self._unlabeled_loss(here, logits, class_weights, note)
+            if here.pseudo is not None and weights.pseudo_label > 0:
+                yield share, weights.pseudo_label * self._pseudo_label_loss(here, logits, class_weights, note)
+
+    def _levels(self, output: Tensor | list[Tensor]) -> list[tuple[float, Tensor]]:
+        """Return weight and logits of the levels that are learned, finest first."""
+        if not self.settings.deep_supervision or isinstance(output, Tensor):
+            return [(1.0, finest(output))]
+        levels = zip(level_weights(len(output)), output, strict=True)
+        return [(weight, logits) for weight, logits in levels if weight > 0]
 
     @torch.no_grad()
     def _measure(self, student: nn.Module, labeled: LabeledBatch) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import weakref
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tiny_students import (
@@ -469,3 +471,49 @@ def test_pseudo_label_term_by_hand():
     assert driver.log["pseudo_label_confident"] == pytest.approx(0.5)
     assert loss.item() == pytest.approx(0.5 * raw, rel=1e-4)
     assert driver.log["unlabeled_loss"] == 0.0
+
+
+# ----------------------------------------------------------------------------------------------------- deep supervision
+
+
+class ThreeLevels(Pixelwise):
+    """Returns its images as logits at full, half and quarter resolution, shifted by the level."""
+
+    def forward(self, x):
+        fine = super().forward(x)
+        return [fine, fine[:, :, ::2, ::2], fine[:, :, ::4, ::4]]
+
+
+def error_of(logits: torch.Tensor, target: torch.Tensor) -> float:
+    """The mean squared error of probabilities, in plain numpy."""
+    logits, target = logits.detach().numpy().astype(np.float64), target.numpy()
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return float(((probs - target) ** 2).mean())
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_term_is_learned_at_all_levels_with_the_weights_of_nnunet_if_the_settings_say_so(deep):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn((2, K, 8, 8), generator=generator)
+    target = torch.randn((2, K, 8, 8), generator=generator).softmax(1)
+    term = UnlabeledTerm(images, target, torch.ones(2, 1, 8, 8))
+    method = Scripted(lambda _: [term], cutmix_probability=0.0, deep_supervision=deep)
+    method.settings = replace(method.settings, loss="mse")
+    driver, student = make_pass(method), ThreeLevels()
+    (loss,) = driver.losses(student, labeled_stripes(), patches(), NOW)
+    fine, half, _ = (level / 1.0 for level in student(images))
+    nearest = target[:, :, 1::2, 1::2]  # the centre of two voxels lies between them: the second is taken
+    expected = error_of(fine, target)
+    if deep:  # weights 1, 1/2 and 0, normalised
+        expected = 2 / 3 * expected + 1 / 3 * error_of(half, nearest)
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    assert driver.log["unlabeled_loss"] == pytest.approx(error_of(fine, target), rel=1e-5)  # of the finest level
+
+
+def test_everything_of_a_term_is_brought_to_the_resolution_of_a_level():
+    values = torch.arange(16.0).view(1, 1, 4, 4)
+    term = UnlabeledTerm(values, values, values, PseudoLabel(values, values), annotated=values > 7).at_shape((2, 2))
+    for part in (term.target, term.confidence, term.pseudo.target, term.pseudo.confidence):
+        assert part.flatten().tolist() == [5, 7, 13, 15]
+    assert term.annotated.flatten().tolist() == [False, False, True, True]
+    assert term.images.shape == (1, 1, 4, 4)
