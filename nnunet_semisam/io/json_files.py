@@ -100,14 +100,19 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def append_json_line(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Append one object as a line, in one write, and flush it to the disk."""
+    """Append one object as a line and flush it to the disk; on a full disk the file stays as it was."""
     line = json.dumps(content, allow_nan=False, separators=(",", ":")) + "\n"
     with open(path, "ab") as file:
-        if file.tell() > 0 and not _ends_with_newline(Path(path)):
+        before = file.tell()
+        if before > 0 and not _ends_with_newline(Path(path)):
             line = "\n" + line  # behind what a killed process tore
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
+        try:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            os.truncate(path, before)
+            raise
 
 
 def _ends_with_newline(path: Path) -> bool:
