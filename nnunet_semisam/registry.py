@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable, shown
 
 T = TypeVar("T")
 Member = TypeVar("Member", bound=Callable[..., Any])
@@ -45,9 +45,9 @@ class Registry(Generic[T]):
             UserError: If there is none; the message lists the names there are.
         """
         if name not in self._members:
-            close = difflib.get_close_matches(name, self._members, n=1)
+            close = difflib.get_close_matches(printable(str(name)), self._members, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise UserError(f"Unknown {self.kind} {name!r}.{hint} Available: {', '.join(self.names())}.")
+            raise UserError(f"Unknown {self.kind} {shown(name)}.{hint} Available: {', '.join(self.names())}.")
         return self._members[name]
 
     def names(self) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nnunet_semisam import ranks
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.area_prior import LABELED, UNLABELED, AreaPrior
 from nnunet_semisam.gate.merging import active_weights, merge_inactive
 from nnunet_semisam.gate.running_dice import RunningDice
@@ -58,6 +59,16 @@ class GateSettings(SettingsBlock):
     )
     memory: float = setting(0.9, "Share of the old Dice counts kept per measurement.", low=0, below=1)
     area_memory: float = setting(0.98, "Share of the old voxel counts kept per batch.", low=0, below=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        needed = self.dice + self.active_from * self.width
+        if needed > 1 + 1e-9:
+            raise UserError(
+                f"The settings of the gate ask for a Dice of {needed:.3g} before a class is active (dice {self.dice:g} "
+                f"+ active_from {self.active_from:g} * width {self.width:g}), and 1 is a perfect one: unlabeled cases "
+                "would never be learned. Lower one of the three."
+            )
 
 
 @dataclass(frozen=True)

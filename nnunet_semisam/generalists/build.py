@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
@@ -21,6 +22,40 @@ from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.settings import Settings
 
 EMBEDDINGS_FOLDER = "semisam_embeddings"
+
+
+def check_generalists(settings: Settings, image_channels: int | None = None) -> None:
+    """Refuse what could not be built in a training, without loading weights: before anything is started.
+
+    Args:
+        settings: The settings of the run.
+        image_channels: How many channels the images have; ``None``: not known.
+
+    Raises:
+        UserError: If a prompt strategy, component filter or refinement does not exist, a SAM does not understand the
+            strategy's prompts, or the images lack the channel.
+    """
+    for name in settings.block("sam").models:
+        if name not in FAMILIES:
+            continue
+        block: GeneralistSettings = settings.block(name)
+        try:
+            strategy = PROMPTS.get(block.prompt)(settings.block("prompts"))
+            FILTERS.get(block.filter)
+            REFINEMENTS.get(block.refinement)
+        except UserError as error:
+            raise UserError(f"In the block {name!r} of the settings: {error}") from None
+        if not strategy.kinds <= frozenset(FAMILIES[name].prompts):
+            raise UserError(
+                f"{name} does not understand the prompts of the strategy {block.prompt!r} "
+                f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. Set "
+                f"{name}: {{prompt: ...}} to another of: {', '.join(PROMPTS.names())}."
+            )
+        if image_channels is not None and block.channel >= image_channels:
+            raise UserError(
+                f"The setting {name}: {{channel: {block.channel}}} names a channel that the images lack: they have "
+                f"{image_channels}, counted from 0."
+            )
 
 
 def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:

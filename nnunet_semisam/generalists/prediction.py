@@ -31,7 +31,9 @@ class RejectionSettings(SettingsBlock):
     factor: float = setting(
         4.0, "A mask that is this many times smaller or larger than the prompted component is rejected.", above=1
     )
-    margin: int = setting(3, "Voxels around a component with a rejected mask that count as rejected, too.", low=0)
+    margin: int = setting(
+        3, "Voxels around a component with a rejected mask that count as rejected, too.", low=0, high=1000
+    )
 
 
 @dataclass(frozen=True)

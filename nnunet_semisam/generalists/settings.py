@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.registry import Registry
 from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.settings import Settings, SettingsBlock, setting, settings_block
@@ -40,6 +40,11 @@ class GeneralistSettings(SettingsBlock):
     refinement: str = setting(
         "jitter", "Name of the prompt refinement: how often prompts are decoded, and what changes."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.checkpoint is not None and ("\0" in self.checkpoint or not self.checkpoint.strip()):
+            raise UserError(f"The setting checkpoint must name a file, got {shown(self.checkpoint)}.")
 
 
 def _is_used(model: str) -> Callable[[Settings], bool]:
@@ -84,6 +89,6 @@ def check_generalist(name: str) -> None:
     """
     known = [*FAMILIES, *GENERALISTS.names()]
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
+        close = difflib.get_close_matches(printable(name), known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"Unknown generalist {name!r}.{hint} Available: {', '.join(known)}.")
+        raise UserError(f"Unknown generalist {shown(name)}.{hint} Available: {', '.join(known)}.")

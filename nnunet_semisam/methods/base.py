@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods.parts.deep_supervision import nearest
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
@@ -249,6 +250,11 @@ class MethodSettings(SettingsBlock):
     def __post_init__(self) -> None:
         super().__post_init__()
         UNLABELED_LOSSES.get(self.loss)  # an unknown loss is an error now, not in the first unlabeled step
+        if self.start + self.rampup > 1 + 1e-9:
+            raise UserError(
+                f"The settings start and rampup are fractions of the training and must add up to at most 1, got "
+                f"{self.start:g} and {self.rampup:g}: the ramp would not end before the training does."
+            )
 
 
 # ---------------------------------------------------------------------------------------------------------- methods

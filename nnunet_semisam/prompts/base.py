@@ -32,9 +32,9 @@ class PromptSettings(SettingsBlock):
     )
     box_margin_voxels: int = setting(1, "Smallest margin of a box in voxels.", low=0)
     positive_points: int = setting(
-        3, "Points inside a component.", low=1, source="MuDuo: 46.9 against 45.2 Dice for 3 points against 1"
+        3, "Points inside a component.", low=1, high=1000, source="MuDuo: 46.9 against 45.2 Dice for 3 points against 1"
     )
-    negative_points: int = setting(3, "Points outside a component.", low=0)
+    negative_points: int = setting(3, "Points outside a component.", low=0, high=1000)
     outside_depth: float = setting(
         5.0,
         """Best distance of a point outside from the component, in voxels: nearer the side is unclear, further it says

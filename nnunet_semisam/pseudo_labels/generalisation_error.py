@@ -32,7 +32,9 @@ class GeneralisationErrorSettings(SettingsBlock):
         "Standard deviation of the Gaussian that smooths the field, as a share of the foreground's largest extent.",
         above=0,
     )
-    bisections: int = setting(8, "Steps of the search for the strength: 8 meet the Dice to 1/256 of its range.", low=1)
+    bisections: int = setting(
+        8, "Steps of the search for the strength: 8 meet the Dice to 1/256 of its range.", low=1, high=50
+    )
 
 
 def simulate_generalisation_error(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.sam.preprocessing import NANO, SEGMENT_ANYTHING, Preprocessing
 
 RELEASE = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -108,7 +108,7 @@ def family(name: str) -> Family:
         UserError: If there is no such model; the closest name is offered.
     """
     if name not in FAMILIES:
-        close = difflib.get_close_matches(name, FAMILIES, n=1)
+        close = difflib.get_close_matches(printable(name), FAMILIES, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"Unknown SAM model {name!r}.{hint} Available: {', '.join(FAMILIES)}.")
+        raise UserError(f"Unknown SAM model {shown(name)}.{hint} Available: {', '.join(FAMILIES)}.")
     return FAMILIES[name]

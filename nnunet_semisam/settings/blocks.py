@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.settings.fields import SettingsBlock
 from nnunet_semisam.settings.run import RunSettings
@@ -115,7 +115,7 @@ class Settings:
             elif name in BLOCKS:
                 blocks[name] = self._replaced_block(name, value, source)
             else:
-                raise UserError(f"Unknown setting {name!r} in {source}.{self._suggestion(str(name))}")
+                raise UserError(f"Unknown setting {shown(name)} in {source}.{self._suggestion(printable(str(name)))}")
         try:
             return Settings(self.run.replace(flat), blocks)
         except UserError as error:
@@ -128,15 +128,16 @@ class Settings:
             value = {}
         if not isinstance(value, Mapping):
             raise UserError(
-                f"{name!r} in {source} is a block: write '{name}: {{setting: value}}', got {value!r} "
+                f"{name!r} in {source} is a block: write '{name}: {{setting: value}}', got {shown(value)} "
                 f"({type(value).__name__})."
             )
         known = BLOCKS[name].cls.names()
         for key in value:
             if key not in known:
                 raise UserError(
-                    f"Unknown setting {key!r} in the block {name!r} of {source}."
-                    f"{_closest(str(key), known) or self._suggestion(str(key))} The block has: {', '.join(known)}."
+                    f"Unknown setting {shown(key)} in the block {name!r} of {source}."
+                    f"{_closest(printable(str(key)), known) or self._suggestion(printable(str(key)))} "
+                    f"The block has: {', '.join(known)}."
                 )
         try:
             return self.block(name).replace(value)

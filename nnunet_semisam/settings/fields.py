@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, shown
 
+LARGEST_INTEGER = 2**63 - 1  # what torch and numpy count with
 KEY = "setting"
 B = TypeVar("B", bound="SettingsBlock")
 
@@ -68,7 +69,7 @@ class Setting:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
         return (
-            not math.isfinite(value)
+            (abs(value) > LARGEST_INTEGER if isinstance(value, int) else not math.isfinite(value))
             or (self.low is not None and value < self.low)
             or (self.high is not None and value > self.high)
             or (self.above is not None and value <= self.above)
@@ -123,7 +124,9 @@ class SettingsBlock:
             about = setting_of(field)
             values = value if isinstance(value, tuple) else (value,)
             if any(about.refuses(each) for each in values):
-                raise UserError(f"The setting {field.name} must be {about.allowed() or 'finite'}, got {value!r}.")
+                raise UserError(
+                    f"The setting {field.name} must be {about.allowed() or 'finite'}, got {_shown_setting(value)}."
+                )
 
     @classmethod
     def names(cls) -> list[str]:
@@ -169,20 +172,26 @@ def _converted(name: str, value: Any, wanted: Any) -> Any:
         if found is not None:
             return found
     wanted_name = " or ".join("null" if option is type(None) else _short(option) for option in options)
-    raise UserError(f"The setting {name} must be {wanted_name}, got {value!r} ({type(value).__name__}).")
+    raise UserError(f"The setting {name} must be {wanted_name}, got {_shown_setting(value)} ({type(value).__name__}).")
+
+
+def _shown_setting(value: Any) -> str:
+    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        return f"a number beyond {LARGEST_INTEGER:.1g}"  # python refuses to write very long ones
+    return shown(value)
 
 
 def _as(value: Any, option: Any) -> Any | None:
     """Return ``value`` as ``option``, or ``None`` if it is nothing of that kind."""
     if typing.get_origin(option) is tuple:
-        if not isinstance(value, Sequence) or isinstance(value, str):
+        if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
             return None
         entries = [_as(each, typing.get_args(option)[0]) for each in value]
         return None if any(each is None for each in entries) else tuple(entries)
     if option in (int, float) and isinstance(value, str):
         value = _number(value)
     if option is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) <= LARGEST_INTEGER else None
     if option is int and isinstance(value, float) and value.is_integer():
         return int(value)
     return value if type(value) is option else None

@@ -25,9 +25,9 @@ def from_environment(settings: Settings) -> Settings:
         return settings
     path = Path(name)
     source = f"{path} (from {VARIABLE})"
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"There is no file {source}. Write one, or unset the variable.")
-    content = read_mapping(path, "Write lines 'setting: value'.", source)
+    content = read_mapping(path, f"Write lines 'setting: value' into it, or unset {VARIABLE}.", source)
     return settings.replace(content, source)
 
 

@@ -18,7 +18,7 @@ from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.class_gate import ClassGate
-from nnunet_semisam.generalists.build import backend_of_settings
+from nnunet_semisam.generalists.build import backend_of_settings, check_generalists
 from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import METHODS, Host, LabeledBatch, SSLMethod
@@ -85,6 +85,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
                 f"The settings ask for generalists (use_sam: true), but the method {settings.run.method!r} opens no "
                 "unlabeled case. Set use_sam: false, or another method."
             )
+        if settings.run.use_sam:
+            check_generalists(settings, len(self.dataset_json["channel_names"]))
         self.settings = settings
         self.num_epochs = settings.run.num_epochs
         self.num_iterations_per_epoch = settings.run.num_iterations_per_epoch

@@ -186,7 +186,7 @@ def test_one_graph_is_alive_at_a_time():
 def test_prompting_network_is_measured_every_so_many_steps_and_no_more():
     method, student = make_method("mean_teacher")
     labeled, unlabeled = make_batches(with_pseudo=False)
-    driver = make_pass(method, {"dice": 1.0, "measure_every": 4})
+    driver = make_pass(method, {"dice": 0.95, "measure_every": 4})
     calls = count_calls(method.teacher.network)
     measured = []
     for step in range(9):
@@ -201,7 +201,7 @@ def test_prompting_network_is_measured_every_so_many_steps_and_no_more():
 def test_closed_gate_leaves_unlabeled_patches_alone():
     method, student = make_method("mean_teacher")
     labeled, unlabeled = make_batches(with_pseudo=False)
-    driver = make_pass(method, {"dice": 1.0})
+    driver = make_pass(method, {"dice": 0.95})
     driver.step = 1  # no measurement is due
     calls = count_calls(method.teacher.network)
     student.seen.clear()

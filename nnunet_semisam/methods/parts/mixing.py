@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
 
@@ -24,12 +25,21 @@ class CutMixSettings(SettingsBlock):
         source="boxes of 0.02 to 0.4 in UniMatch, https://arxiv.org/abs/2208.09910; larger here: organs fill a patch",
     )
     largest: float = setting(0.5, "Largest share of the image that a box covers.", above=0, high=1)
-    stretch_limit: float = setting(2.0, "Most that a side is stretched, in units of `stretch`.", low=0)
+    stretch_limit: float = setting(2.0, "Most that a side is stretched, in units of `stretch`.", low=0, high=10)
     stretch: float = setting(
         0.3,
         "Standard deviation of the logarithm of a side relative to the others; 0 draws boxes like the image.",
         low=0,
+        high=3,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.smallest > self.largest:
+            raise UserError(
+                f"The setting smallest must be at most largest, {self.largest:g}, got {self.smallest:g}: boxes are "
+                "drawn between the two."
+            )
 
 
 def cutmix_mask(
