@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.sam.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def run_pretrain(args: argparse.Namespace) -> None:
     """Train to the end, or go on with a run that was interrupted, and say where the weights are."""
     import logging
 
+    from nnunet_semisam.io.locks import folder_lock
     from nnunet_semisam.sam.labeled_cases import find_dataset
     from nnunet_semisam.sam.nano.labeled_source import LabeledSource
     from nnunet_semisam.sam.nano.pretrain import Pretraining, PretrainSettings
@@ -146,38 +148,76 @@ def run_pretrain(args: argparse.Namespace) -> None:
         data=tuple(str(folder.resolve()) for folder in folders),
         synthetic_share=args.synthetic_share if folders else 1.0,
     )
-    source = LabeledSource(folders, args.synthetic_share) if folders else synthetic_source
-    weights = Pretraining(args.out, settings, _device(args.device), source).run()
+    device = _device(args.device)
+    if os.path.lexists(args.out) and not args.out.is_dir():
+        raise UserError(f"--out {args.out} is no folder. Name a new one, or the one of a run to go on with.")
+    try:
+        with folder_lock(args.out, wait=False) as ours:
+            if not ours:
+                raise UserError(f"Another process trains in {args.out}. Wait for it, or give another --out.")
+            source = LabeledSource(folders, args.synthetic_share) if folders else synthetic_source
+            weights = Pretraining(args.out, settings, device, source).run()
+    except OSError as error:
+        raise UserError(
+            f"{args.out} cannot be written ({error.strerror or error}). Free disk space or give another --out; the "
+            "same command goes on with what is there."
+        ) from error
     print(f"Trained {args.steps} steps. Use the weights with the setting nano: {{checkpoint: {weights}}}")
 
 
-def run_evaluate(args: argparse.Namespace) -> None:
-    """Prompt the model with every case and print the mean Dice per class and kind of prompt, controls first."""
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Prompt the model with every case and print the mean Dice per class and kind of prompt, controls first.
+
+    Returns:
+        1 if cases could not be read, else 0.
+    """
     from tqdm import tqdm
 
     from nnunet_semisam.sam import BackendOptions, build_backend
     from nnunet_semisam.sam.evaluate import as_text, evaluate_volume, summarise
     from nnunet_semisam.sam.labeled_cases import class_names, find_dataset, labeled_cases, to_slices
 
+    _check_evaluation(args)
     folder = find_dataset(args.data)
     names = class_names(folder)
+    left_out: dict[str, UserError] = {}
     backend = build_backend(args.model, BackendOptions(_device(args.device), args.checkpoint))
     volumes = {}
-    for case in tqdm(labeled_cases(folder, args.cases), unit="case"):
+    for case in tqdm(labeled_cases(folder, args.cases, left_out.__setitem__), unit="case"):
         images, labels = to_slices(case, args.axis)
         if args.channel >= images.shape[1]:
             raise UserError(f"--channel {args.channel}: {case.name} has channels 0 to {images.shape[1] - 1}.")
         chosen = images[:, args.channel : args.channel + 1]
         volumes[case.name] = evaluate_volume(backend, chosen, labels, names, args.seed)
+    if not volumes:
+        raise UserError(f"None of the cases of {folder} can be read. {next(iter(left_out.values()), '')}")
     print(f"{args.model}, {folder.name}, {len(volumes)} cases, mean Dice over cases; prompts from the ground truth\n")
     print(as_text(summarise(volumes.values(), names)))
     if args.csv is not None:
         _write_csv(args.csv, volumes, names)
+    for name, error in left_out.items():
+        print(f"left out: {name}: {error}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+def _check_evaluation(args: argparse.Namespace) -> None:
+    """Refuse options before the first case is read: an evaluation takes long."""
+    for name, low, high in (("cases", 1, None), ("channel", 0, None), ("axis", 0, 2), ("seed", 0, 2**31 - 1)):
+        value = getattr(args, name)
+        if value is not None and (value < low or (high is not None and value > high)):
+            allowed = f"at least {low}" if high is None else f"from {low} to {high}"
+            raise UserError(f"--{name} must be {allowed}, got {value}.")
+    if args.csv is not None and (args.csv.is_dir() or not args.csv.parent.is_dir()):
+        raise UserError(f"--csv {args.csv} must name a file in a folder that is there.")
 
 
 def _write_csv(path: Path, volumes: dict[str, dict[tuple[str, int], float]], names: dict[int, str]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("case", "prompt", "class", "dice"))
-        for case, scores in volumes.items():
-            writer.writerows((case, kind, names[label], f"{dice:.4f}") for (kind, label), dice in scores.items())
+    rows = [
+        {"case": case, "prompt": kind, "class": names[label], "dice": f"{dice:.4f}"}
+        for case, scores in volumes.items()
+        for (kind, label), dice in scores.items()
+    ]
+    try:
+        write_table(path, ("case", "prompt", "class", "dice"), rows)
+    except OSError as error:
+        raise UserError(f"--csv {path} cannot be written ({error.strerror or error}).") from error

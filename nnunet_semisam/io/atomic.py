@@ -100,6 +100,12 @@ def replaced_file(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def put_in_place(finished: Path, path: Path) -> None:
+    """Rename a file that is whole to its name: for files that grow over several runs, as downloads do."""
+    _flush(finished)
+    os.replace(finished, path)
+
+
 @contextlib.contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
     """Give a temporary folder beside ``path`` and rename it to ``path`` after the block; remove it if that raises.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,20 +13,24 @@ from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.regular_files import check_regular_file
 
 
-def read_tensors(path: str | Path, remedy: str, harmless_types: Sequence[Any] = ()) -> dict[Any, Any]:
+def read_tensors(
+    path: str | Path, remedy: str, harmless_types: Sequence[Any] = (), most_bytes: int | None = None
+) -> dict[Any, Any]:
     """Return the dict in a file of tensors and plain types, tensors on the CPU; code in it is never run.
 
     Args:
         path: The file.
         remedy: What to do if it is missing or damaged, for the error.
         harmless_types: Types beyond torch's own that may be in it.
+        most_bytes: Largest size that is read; ``None`` allows any.
 
     Raises:
-        UserError: If it is no regular file, truncated or damaged, holds other types, or no dict.
+        UserError: If it is no regular file, too large, truncated or damaged, holds other types, or no dict.
     """
     import torch
 
-    size = check_regular_file(path, remedy)
+    size = check_regular_file(path, remedy, most_bytes)
+    check_checksums(path, remedy)
     try:
         with torch.serialization.safe_globals(list(harmless_types)):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -42,6 +48,29 @@ def read_tensors(path: str | Path, remedy: str, harmless_types: Sequence[Any] = 
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a dict (name -> tensor) is needed. {remedy}")
     return content
+
+
+def check_checksums(path: str | Path, remedy: str) -> None:
+    """Refuse a file of ``torch.save`` that changed on its disk: torch compares no checksum and reads noise.
+
+    Files that are no zip archive (torn ones, and those of torch 1.5 and older) are left to torch.
+
+    Raises:
+        UserError: If a part does not have its checksum, or would unfold to more than the file holds.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            packed = [part for part in archive.infolist() if part.compress_type != zipfile.ZIP_STORED]
+            problem = "it is packed, and torch.save never packs" if packed else None
+            damaged = None if packed else archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+        problem, damaged = _first_line(error), None
+    if damaged is not None:
+        problem = f"the checksum of {printable(damaged)} is wrong"
+    if problem is not None:
+        raise UserError(f"{path} is damaged: {problem}. {remedy}")
 
 
 def check_finite(state: Mapping[str, Any], path: str | Path, remedy: str) -> None:

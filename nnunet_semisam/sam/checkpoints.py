@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +13,13 @@ from torch import nn
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import open_atomically
+from nnunet_semisam.io.regular_files import MIB, check_regular_file
+from nnunet_semisam.io.tensor_files import check_finite, read_tensors
 from nnunet_semisam.sam.download import download
-from nnunet_semisam.sam.families import FAMILIES, family
+from nnunet_semisam.sam.families import FAMILIES, Family, family
 
 FOLDER_VARIABLE = "nnUNet_sam"
 PACKAGED_WEIGHTS = Path(__file__).resolve().parent / "nano" / "weights" / FAMILIES["nano"].file
-
-
-def read_state(path: Path) -> dict[str, Any]:
-    """Read a file of tensors and plain types; code in it is never run.
-
-    Args:
-        path: File written by ``torch.save``.
-
-    Returns:
-        What was saved, tensors on the CPU.
-
-    Raises:
-        UserError: If the file is truncated or damaged, or holds more than tensors and plain types.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{path} is not a file of plain weights: {reason} Only tensors and plain types are read, because a pickle "
-            "can run any code. Get the weights from their official source, or save a bare state dict."
-        ) from error
-    except (RuntimeError, EOFError, zipfile.BadZipFile, ValueError, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(
-            f"{path} ({path.stat().st_size} bytes) cannot be read ({reason or type(error).__name__}). It is likely "
-            "truncated or damaged: delete it and get it again."
-        ) from error
-    if not isinstance(state, dict):
-        raise UserError(f"{path} holds a {type(state).__name__}; a state dict (name -> tensor) is needed.")
-    return state
 
 
 def save_atomically(state: dict[str, Any], path: Path) -> None:
@@ -76,6 +46,7 @@ def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path
             raise UserError(
                 f"The setting {model}: {{checkpoint: ...}} names {path}, which is no file. {how_to_get(model)}"
             )
+        check_regular_file(path, how_to_get(model))
         return path
     if row.url is None:
         if not PACKAGED_WEIGHTS.is_file():
@@ -91,11 +62,22 @@ def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path
             f"neither is the environment variable {FOLDER_VARIABLE}. {how_to_get(model)}"
         )
     path = Path(folder).expanduser() / row.file
-    if path.is_file():
+    if os.path.lexists(path):
+        _check_size(row, path)
         return path
     if not fetch:
         raise UserError(f"No weights for the SAM model {model!r} at {path}. {how_to_get(model)}")
     return download(row, path.parent)
+
+
+def _check_size(row: Family, path: Path) -> None:
+    remedy = f"Delete it and run `nnunet-semisam sam download {row.name}`."
+    size = check_regular_file(path, remedy)
+    if row.size is not None and size != row.size:
+        raise UserError(
+            f"{path} has {size} bytes, and the published weights of {row.name} have {row.size}: it is not whole, or "
+            f"another file. {remedy} Weights of your own are named in the settings, {row.name}: {{checkpoint: ...}}."
+        )
 
 
 def how_to_get(model: str) -> str:
@@ -118,15 +100,16 @@ def load_weights(model: nn.Module, path: Path, name: str) -> str:
         name: What ``model`` is called, for messages.
 
     Raises:
-        UserError: If the file is unreadable or does not fit the model; the first differences are named.
+        UserError: If the file is unreadable, does not fit the model (the first differences are named), or holds NaN.
     """
-    state, wanted = read_state(path), model.state_dict()
+    wanted, remedy = model.state_dict(), f"Delete it and get it again. {how_to_get(name)}"
+    state = read_tensors(path, remedy, most_bytes=_most_bytes(wanted))
     problems = [f"{key} is missing" for key in wanted if key not in state]
     problems += [f"{key} is unknown" for key in state if key not in wanted]
     problems += [
-        f"{key} is {_shape(state[key])} instead of {_shape(value)}"
+        f"{key} is {_form(state[key])} instead of {_form(value)}"
         for key, value in wanted.items()
-        if key in state and _shape(state[key]) != _shape(value)
+        if key in state and _form(state[key]) != _form(value)
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -135,11 +118,23 @@ def load_weights(model: nn.Module, path: Path, name: str) -> str:
             f"Name the model that the file is of in sam: {{models: [...]}}, or give another file. {how_to_get(name)}"
         )
     model.load_state_dict(state)
+    check_finite(model.state_dict(), path, how_to_get(name))  # in the model's own precision
     return digest(state)
 
 
-def _shape(value: Any) -> str:
-    return str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__
+def _most_bytes(wanted: Mapping[str, torch.Tensor]) -> int:
+    """Return more than any file of these weights has: twice float64, and room for the names."""
+    return 64 * MIB + 16 * sum(value.numel() for value in wanted.values())
+
+
+def _form(value: Any) -> str:
+    """Return shape and kind of a tensor: weights in another precision fit, all else does not."""
+    if not isinstance(value, torch.Tensor):
+        return type(value).__name__
+    kinds = [] if value.is_floating_point() else [str(value.dtype).removeprefix("torch.")]
+    kinds += ["without values"] if value.is_meta else []
+    kinds += [str(value.layout).removeprefix("torch.")] if value.layout != torch.strided else []
+    return " ".join([str(tuple(value.shape)), *kinds])
 
 
 def digest(state: dict[str, torch.Tensor]) -> str:

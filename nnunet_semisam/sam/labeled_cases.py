@@ -5,8 +5,10 @@ Shapes in this file: ``C`` channels, ``D0, D1, D2`` the axes of a volume as nnU-
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.io.names import check_case_name, check_text_name
+from nnunet_semisam.io.regular_files import check_regular_file
 
+logger = logging.getLogger(__name__)
+LARGEST_LABEL = np.iinfo(np.int16).max
 REMEDY = "Every nnU-Net data set has one: see nnU-Net's documentation/dataset_format.md."
 
 
@@ -66,37 +72,100 @@ def find_dataset(dataset: str) -> Path:
 
 def class_names(folder: Path) -> dict[int, str]:
     """Return the name of every foreground label of a data set; regions are numbered, ``ignore`` left out."""
-    labels: dict[str, Any] = read_object(folder / "dataset.json", REMEDY)["labels"]
+    labels: dict[str, Any] = _description(folder)["labels"]
     names = {value: name for name, value in labels.items() if isinstance(value, int)}
     for value in (v for values in labels.values() if isinstance(values, list) for v in values):
-        names.setdefault(int(value), f"label {value}")
+        names.setdefault(value, f"label {value}")
     return {value: names[value] for value in sorted(names) if value > 0 and names[value] != "ignore"}
 
 
-def labeled_cases(folder: Path, most: int | None = None) -> Iterator[LabeledCase]:
+def _description(folder: Path) -> dict[str, Any]:
+    """Return the checked content of dataset.json."""
+    path = folder / "dataset.json"
+    content = read_object(path, REMEDY)
+    labels, ending = content.get("labels"), content.get("file_ending")
+    if not isinstance(labels, dict) or not labels:
+        raise UserError(f"{path}: labels must name the classes (name -> number), got {shown(labels)}. {REMEDY}")
+    for name, value in labels.items():
+        check_text_name(name, "label", str(path))
+        values = value if isinstance(value, list) else [value]
+        if not values or any(type(each) is not int or not 0 <= each <= LARGEST_LABEL for each in values):
+            raise UserError(
+                f"{path}: the label {name!r} must be a number from 0 to {LARGEST_LABEL} or a list of them, got "
+                f"{shown(value)}. {REMEDY}"
+            )
+    if not isinstance(ending, str) or not ending.startswith(".") or "/" in ending:
+        raise UserError(f"{path}: file_ending must be an ending like .nii.gz, got {shown(ending)}. {REMEDY}")
+    return content
+
+
+def labeled_cases(
+    folder: Path, most: int | None = None, left_out: Callable[[str, UserError], object] | None = None
+) -> Iterator[LabeledCase]:
     """Yield the labeled cases of a raw data set, in order of their names.
 
     Args:
         folder: Folder with dataset.json, imagesTr and labelsTr.
-        most: Stop after so many cases; ``None`` reads all.
+        most: Only the first so many cases; ``None`` reads all.
+        left_out: Is told of each case that cannot be read; ``None`` logs a warning. The others go on.
 
     Raises:
-        UserError: If there is no case.
+        UserError: If there is no case, or dataset.json is not as nnU-Net wants it.
     """
-    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json as reader_of
     from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
-    description = read_object(folder / "dataset.json", REMEDY)
-    cases = get_filenames_of_train_images_and_targets(str(folder), description)
+    description = _description(folder)
+    try:
+        cases = get_filenames_of_train_images_and_targets(str(folder), description)
+    except (KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise UserError(
+            f"{folder / 'dataset.json'} does not list its cases as nnU-Net does ({error}). {REMEDY}"
+        ) from error
+    cases = {name: files for name, files in cases.items() if files["images"]}
     if not cases:
         raise UserError(f"{folder} holds no labeled case in imagesTr and labelsTr.")
-    example = next(iter(cases.values()))["images"][0]
-    reader = determine_reader_writer_from_dataset_json(description, example, verbose=False)()
+    for name in cases:
+        check_case_name(name, f"{folder / 'dataset.json'} or its folders")
     for name in sorted(cases)[:most]:
-        image, properties = reader.read_images(cases[name]["images"])
-        label, _ = reader.read_seg(cases[name]["label"])
-        spacing = tuple(float(s) for s in properties["spacing"])
-        yield LabeledCase(name, image.astype(np.float32), np.rint(label[0]).astype(np.int16), spacing)
+        images, label = cases[name]["images"], cases[name]["label"]
+        try:
+            for file in (*images, label):
+                check_regular_file(file, "Put the file there, or take the case out of the data set.")
+            case = _read_case(name, images, label, lambda: reader_of(description, images[0], verbose=False)())
+        except UserError as error:
+            if left_out is None:
+                logger.warning("%s is left out: %s", name, error)
+            else:
+                left_out(name, error)
+            continue
+        yield case
+
+
+def _read_case(name: str, images: Sequence[str], label_file: str, find_reader: Callable[[], Any]) -> LabeledCase:
+    """Read a case and check what nnU-Net's readers do not.
+
+    Raises:
+        UserError: If a file cannot be read, shapes differ, or there are NaN.
+    """
+    remedy = "Get the file again, or take the case out of the data set."
+    try:
+        with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            reader = find_reader()  # nnU-Net tries several, and prints what each of them says
+        image, properties = reader.read_images(images)
+        label, _ = reader.read_seg(label_file)
+    except Exception as error:  # the readers of all formats raise what their libraries do
+        raise UserError(
+            f"{name} ({images[0]} and its label) cannot be read: {printable(str(error), 300)}. {remedy}"
+        ) from error
+    if image.shape[1:] != label.shape[1:]:
+        raise UserError(f"{name}: its image has {image.shape[1:]} voxels, and {label_file} {label.shape[1:]}. {remedy}")
+    if not np.isfinite(image).all() or not np.isfinite(label).all():
+        raise UserError(f"{name}: {images[0]} or its label holds NaN or infinity. {remedy}")
+    if label.min() < 0 or label.max() > LARGEST_LABEL:
+        raise UserError(f"{label_file} holds the values {label.min():g} to {label.max():g}. {remedy}")
+    spacing = tuple(float(s) for s in properties["spacing"])
+    return LabeledCase(name, image.astype(np.float32), np.rint(label[0]).astype(np.int16), spacing)
 
 
 def slice_axis(spacing_mm: tuple[float, ...]) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from nnunet_semisam import cli
-from nnunet_semisam.sam.checkpoints import read_state
+from nnunet_semisam.io.locks import folder_lock
+from nnunet_semisam.io.tensor_files import read_tensors
 from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, KINDS
 from nnunet_semisam.sam.nano import pretrain
 from nnunet_semisam.sam.nano.labeled_source import LabeledSource
@@ -91,7 +93,7 @@ def test_pretrain_on_own_data_makes_weights_that_the_backend_loads(
     words = ("--steps", "2", "--images", "1", "--prompts", "1", "--workers", "0", "--device", "cpu")
     out = tmp_path / "nano"
     assert run("pretrain", "--out", str(out), "--data", str(dataset), "--synthetic-share", "0", *words) == 0
-    assert read_state(out / "nano_sam.pt").keys() == build_nano_sam().state_dict().keys()
+    assert read_tensors(out / "nano_sam.pt", "Get it again.").keys() == build_nano_sam().state_dict().keys()
     assert run("evaluate", "--data", str(dataset), "--checkpoint", str(out / "nano_sam.pt"), "--cases", "1") == 0
 
 
@@ -116,3 +118,116 @@ def test_folder_without_labels_is_refused(tmp_path: Path, capsys: pytest.Capture
 def test_importing_the_command_and_the_package_loads_no_torch() -> None:
     code = "import sys, nnunet_semisam.commands.sam, nnunet_semisam.sam; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def evaluate(dataset: Path, *more: str) -> int:
+    return run("evaluate", "--data", str(dataset), "--device", "cpu", *more)
+
+
+def test_one_case_that_cannot_be_read_is_named_and_the_others_are_measured(
+    dataset: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (dataset / "imagesTr" / "case0_0000.nii.gz").write_text("no image")
+    assert evaluate(dataset) == 1, "the exit status says that something is missing"
+    captured = capsys.readouterr()
+    assert "1 cases, mean Dice" in captured.out
+    assert "left out: case0" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("change", "needle"),
+    [
+        (lambda content: content.pop("labels"), "labels must name the classes"),
+        (lambda content: content.update(labels={"a": "b"}), "must be a number from 0"),
+        (lambda content: content.update(labels={"": 1}), "it is empty"),
+        (lambda content: content.pop("file_ending"), "file_ending must be an ending"),
+        (lambda content: content.update(dataset={"../x": {"images": ["/x"], "label": "/x"}}), "another folder"),
+        (lambda content: content.update(dataset={"x": 3}), "does not list its cases"),
+    ],
+)
+def test_an_odd_dataset_json_is_named(dataset: Path, capsys: pytest.CaptureFixture[str], change, needle: str) -> None:
+    content = json.loads((dataset / "dataset.json").read_text())
+    change(content)
+    (dataset / "dataset.json").write_text(json.dumps(content))
+    assert evaluate(dataset) == 2
+    error = capsys.readouterr().err
+    assert "dataset.json" in error
+    assert needle in error
+
+
+@pytest.mark.parametrize(
+    "option", [("--cases", "0"), ("--axis", "7"), ("--channel", "-1"), ("--seed", "-1"), ("--csv", "/no/such/x.csv")]
+)
+def test_options_that_make_no_sense_are_refused_before_the_first_case(
+    dataset: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    assert evaluate(dataset, *option) == 2
+    assert option[0] in capsys.readouterr().err
+
+
+def test_no_cell_of_the_csv_is_a_formula(dataset: Path, tmp_path: Path) -> None:
+    content = json.loads((dataset / "dataset.json").read_text())
+    content["labels"] = {"background": 0, "=1+1": 1, "disc": 2, "ignore": 3}
+    (dataset / "dataset.json").write_text(json.dumps(content))
+    assert evaluate(dataset, "--cases", "1", "--csv", str(tmp_path / "x.csv")) == 0
+    assert ",=1+1" not in (tmp_path / "x.csv").read_text()
+
+
+SHORT = ("--images", "1", "--prompts", "1", "--workers", "0", "--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--learning-rate", "nan"), ("--learning-rate", "inf"), ("--workers", "-1"), ("--seed", "-5"), ("--steps", "0")],
+)
+def test_pretrain_refuses_settings_that_make_no_sense(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: tuple[str, str]
+) -> None:
+    assert run("pretrain", "--out", str(tmp_path / "out"), *SHORT, *option) == 2
+    assert option[0].strip("-").replace("-", " ") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\3\4", {"a": 1}, {"step": "x", "settings": None}], ids=str)
+def test_a_damaged_checkpoint_of_pretraining_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: object
+) -> None:
+    path = tmp_path / "checkpoint_pretrain.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    assert run("pretrain", "--out", str(tmp_path), "--steps", "1", *SHORT) == 2
+    assert "Delete it to begin again" in capsys.readouterr().err
+
+
+def test_a_pretraining_that_diverges_stops_and_exports_no_nan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("pretrain", "--out", str(tmp_path), "--steps", "9", "--learning-rate", "1e30", *SHORT) == 2
+    assert "diverged" in capsys.readouterr().err
+    assert not (tmp_path / "nano_sam.pt").exists()
+
+
+def test_pretraining_and_a_file_in_the_place_of_its_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert run("pretrain", "--out", str(tmp_path / "file"), *SHORT) == 2
+    assert "is no folder" in capsys.readouterr().err
+
+
+def test_one_pretraining_at_a_time_in_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with folder_lock(tmp_path, wait=False):
+        assert run("pretrain", "--out", str(tmp_path), "--steps", "1", *SHORT) == 2
+    assert "Another process trains in" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_pretraining_and_the_same_command_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("pretrain", "--out", str(tmp_path), "--steps", "2", "--validate-every", "99", *SHORT)
+    monkeypatch.setattr(pretrain, "validation_dice", lambda *args: {})
+    with monkeypatch.context() as full:
+
+        def refuse(*args: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        full.setattr(pretrain, "save_atomically", refuse)
+        assert run(*command) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert run(*command) == 0

@@ -9,15 +9,16 @@ import torch
 from segment_anything.modeling import Sam
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.tensor_files import read_tensors
 from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.checkpoints import (
     PACKAGED_WEIGHTS,
     digest,
     find_weights,
     load_weights,
-    read_state,
     save_atomically,
 )
+from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.sam.nano.model import build_nano_sam
 
 CPU = torch.device("cpu")
@@ -32,8 +33,8 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     for name, write in (("new.pth", torch.save), ("old.pth", lambda o, p: p.write_bytes(pickle.dumps(o)))):
         write({"weight": Evil()}, tmp_path / name)
-        with pytest.raises(UserError, match="not a file of plain weights"):
-            read_state(tmp_path / name)
+        with pytest.raises(UserError, match="no file of plain weights"):
+            read_tensors(tmp_path / name, "Get it again.")
     assert not (tmp_path / "executed").exists()
 
 
@@ -43,13 +44,13 @@ def test_truncated_file_says_so(tmp_path: Path, share: float, nano_sam: Sam) -> 
     torch.save(nano_sam.state_dict(), path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(UserError, match=r"nano_sam.pt.*truncated|nano_sam.pt.*plain weights"):
-        read_state(path)
+        read_tensors(path, "Get it again.")
 
 
 def test_a_file_that_is_no_state_dict_says_what_it_holds(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(UserError, match="holds a list; a state dict"):
-        read_state(tmp_path / "list.pt")
+    with pytest.raises(UserError, match="holds a list; a dict"):
+        read_tensors(tmp_path / "list.pt", "Get it again.")
 
 
 def test_weights_of_another_model_name_the_first_differences(tmp_path: Path, nano_sam: Sam, tiny_sam: Sam) -> None:
@@ -82,7 +83,8 @@ def test_missing_files_say_where_was_looked_and_how_to_get_them(
 
 def test_weights_in_the_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("nnUNet_sam", str(tmp_path))
-    (tmp_path / "sam_vit_b_01ec64.pth").touch()
+    with (tmp_path / "sam_vit_b_01ec64.pth").open("wb") as file:
+        file.truncate(FAMILIES["vit_b"].size)
     assert find_weights("vit_b", None) == tmp_path / "sam_vit_b_01ec64.pth"
 
 
@@ -98,7 +100,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     save_atomically({"a": 1}, path)
     with pytest.raises(Exception, match="pickle"):
         save_atomically({"a": lambda: None}, path)
-    assert read_state(path) == {"a": 1}
+    assert read_tensors(path, "Get it again.") == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["w.pt"]
     assert stat.S_IMODE(path.stat().st_mode) & stat.S_IRUSR
 
@@ -106,7 +108,7 @@ def test_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_packaged_nano_is_small_loads_and_encodes() -> None:
     assert PACKAGED_WEIGHTS.stat().st_size <= 12e6
     assert sum(p.numel() for p in build_nano_sam().parameters()) <= 6e6
-    state = read_state(PACKAGED_WEIGHTS)
+    state = read_tensors(PACKAGED_WEIGHTS, "Get it again.")
     assert {v.dtype for v in state.values()} == {torch.float16}
     backend = build_backend("nano", BackendOptions(CPU))
     assert torch.isfinite(backend.encode(torch.randn(1, 1, 30, 40)).features["image_embedding"]).all()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.sam.checkpoints import read_state
+from nnunet_semisam.io.tensor_files import read_tensors
 from nnunet_semisam.sam.nano import pretrain
 from nnunet_semisam.sam.nano.model import build_nano_sam
 from nnunet_semisam.sam.nano.pretrain import CHECKPOINT, LOG, Pretraining, PretrainSettings, validation_dice
@@ -67,7 +67,7 @@ def test_learning_rate_rises_stays_and_falls() -> None:
 
 
 def states(folder: Path) -> dict[str, Tensor]:
-    state = read_state(folder / CHECKPOINT)
+    state = read_tensors(folder / CHECKPOINT, "Get it again.")
     return {**state["model"], **{f"average.{name}": value for name, value in state["average"].items()}}
 
 
@@ -93,7 +93,7 @@ def test_interrupted_run_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: p
 
 def test_training_changes_weights_and_writes_log_and_export(tmp_path: Path) -> None:
     weights = Pretraining(tmp_path, SETTINGS, CPU).run()
-    exported = read_state(weights)
+    exported = read_tensors(weights, "Get it again.")
     fresh = small_nano().state_dict()
     assert exported.keys() == fresh.keys()
     assert {v.dtype for v in exported.values()} == {torch.float16}

@@ -43,8 +43,9 @@ class LabeledSource:
         names = []
         for folder in folders:
             names.append(str(folder))
+            classes = list(class_names(folder))
             for case in labeled_cases(folder):
-                self._add(*to_slices(case), list(class_names(folder)))
+                self._add(*to_slices(case), classes)
         if not self.slices:
             raise UserError(
                 f"No slice with a label was found in {', '.join(names) or 'nothing'}. Name at least one raw data set "

@@ -6,7 +6,6 @@ the rest, so a run that was killed goes on where it stopped.
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 from collections.abc import Iterable
@@ -20,8 +19,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from nnunet_semisam.errors import UserError
-from nnunet_semisam.sam.checkpoints import read_state, save_atomically
+from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.io.atomic import remove_temporaries
+from nnunet_semisam.io.csv_files import read_table, write_table
+from nnunet_semisam.io.tensor_files import check_finite, read_tensors
+from nnunet_semisam.sam.checkpoints import save_atomically
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
 from nnunet_semisam.sam.nano.model import build_nano_sam, half_frame
 from nnunet_semisam.sam.nano.pretrain_loss import edge_loss, prompt_loss
@@ -36,6 +38,7 @@ from nnunet_semisam.sam.nano.synthetic_batches import (
 logger = logging.getLogger(__name__)
 CHECKPOINT, LOG, WEIGHTS = "checkpoint_pretrain.pt", "pretrain_log.csv", "nano_sam.pt"
 VALIDATION_SEED = 987_654
+REMEDY = "Delete it to begin again, or give another --out."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +83,14 @@ class PretrainSettings:
     synthetic_share: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "images", "prompts", "warmup", "validate_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"The setting {name} must be at least 1, got {getattr(self, name)}.")
-        if self.learning_rate <= 0:
-            raise UserError(f"The learning rate must be greater than 0, got {self.learning_rate}.")
+        least = dict.fromkeys(("steps", "images", "prompts", "warmup", "curriculum", "validate_every", "save_every"), 1)
+        for name, low in {**least, "seed": 0, "window_steps": 0, "workers": 0}.items():
+            if not low <= getattr(self, name) < 2**31:
+                raise UserError(
+                    f"The setting {name} must be at least {low} and below 2**31, got {getattr(self, name)}."
+                )
+        if not 0 < self.learning_rate < math.inf:
+            raise UserError(f"The learning rate must be a number greater than 0, got {self.learning_rate}.")
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of optimiser step ``step``: warm-up, plateau, cosine cool-down."""
@@ -145,7 +151,7 @@ class Pretraining:
         source: Where images and masks come from.
 
     Raises:
-        UserError: If the folder's checkpoint is of a run with other settings than length and cadence.
+        UserError: If the folder's checkpoint is damaged, or of a run with other settings than length and cadence.
     """
 
     FREE_TO_CHANGE = ("steps", "cooldown", "validate_every", "save_every", "workers")
@@ -162,9 +168,26 @@ class Pretraining:
         self.edges = nn.Sequential(nn.Conv2d(self.sam.prompt_encoder.embed_dim, 16, 1), nn.PixelShuffle(4)).to(device)
         self.optimizer = build_optimizer(nn.ModuleList([self.sam, self.edges]), settings)
         self.step = 0
+        remove_temporaries(folder)
         if (folder / CHECKPOINT).exists():
-            self._resume(read_state(folder / CHECKPOINT))
+            self._resume_from(folder / CHECKPOINT)
         self.window = half_frame(self.sam)
+
+    def _resume_from(self, path: Path) -> None:
+        state = read_tensors(path, REMEDY)
+        try:
+            self._resume(state)
+            if type(self.step) is not int or self.step < 0:
+                raise ValueError(f"step {self.step!r}")
+            if {n: v.shape for n, v in self.average.items()} != {n: v.shape for n, v in self.sam.state_dict().items()}:
+                raise ValueError("the average is of another model")
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = printable(f"{type(error).__name__}: {error}", 200)
+            raise UserError(f"{path} is no checkpoint of this command ({reason}). {REMEDY}") from error
+        for part in (self.sam.state_dict(), self.average, self.edges.state_dict()):
+            check_finite(part, path, REMEDY)
 
     def _resume(self, state: dict[str, Any]) -> None:
         theirs, mine = state["settings"], asdict(self.settings)
@@ -218,7 +241,12 @@ class Pretraining:
         loss = torch.stack(losses).mean() + edge_loss(drawn, batch.edges.to(self.device))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.sam.parameters(), 1.0)
+        norm = nn.utils.clip_grad_norm_(self.sam.parameters(), 1.0)
+        if not bool(torch.isfinite(loss.detach() + norm)):
+            raise UserError(
+                f"The training diverged: loss {float(loss.detach())} at step {self.step}. What {self.folder} holds is "
+                "of earlier steps and whole. Train again with a lower --learning-rate and another --out."
+            )
         self.optimizer.step()
         self.step += 1
         decay = min(self.settings.ema_decay, self.step / (self.step + 10))
@@ -236,13 +264,18 @@ class Pretraining:
         self.export()
         row = {"step": self.step, "loss": f"{loss:.4f}", "lr": f"{self.settings.learning_rate_at(self.step):.2e}"}
         row |= {name: f"{value:.4f}" for name, value in scores.items()}
-        path = self.folder / LOG
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row))
-            if path.stat().st_size == 0:
-                writer.writeheader()
-            writer.writerow(row)
+        self._write_log(row)
         logger.info("%s", row)
+
+    def _write_log(self, row: dict[str, Any]) -> None:
+        """Add a row; those of later steps are of a run that was killed behind its checkpoint."""
+        path, rows = self.folder / LOG, []
+        if path.exists():
+            try:
+                rows = [each for each in read_table(path, list(row), "") if int(each["step"]) < self.step]
+            except (UserError, ValueError) as error:
+                logger.warning("The log begins again: %s", error)
+        write_table(path, list(row), [{name: each[name] for name in row} for each in rows] + [row])
 
     def _save(self) -> None:
         state = {
