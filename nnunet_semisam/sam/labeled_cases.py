@@ -112,7 +112,6 @@ def labeled_cases(
     Raises:
         UserError: If there is no case, or dataset.json is not as nnU-Net wants it.
     """
-    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json as reader_of
     from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
     description = _description(folder)
@@ -132,7 +131,7 @@ def labeled_cases(
         try:
             for file in (*images, label):
                 check_regular_file(file, "Put the file there, or take the case out of the data set.")
-            case = _read_case(name, images, label, lambda: reader_of(description, images[0], verbose=False)())
+            case = _read_case(name, images, label, description)
         except UserError as error:
             if left_out is None:
                 logger.warning("%s is left out: %s", name, error)
@@ -142,16 +141,19 @@ def labeled_cases(
         yield case
 
 
-def _read_case(name: str, images: Sequence[str], label_file: str, find_reader: Callable[[], Any]) -> LabeledCase:
+def _read_case(name: str, images: Sequence[str], label_file: str, description: dict[str, Any]) -> LabeledCase:
     """Read a case and check what nnU-Net's readers do not.
 
     Raises:
         UserError: If a file cannot be read, shapes differ, or there are NaN.
     """
+    from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+
     remedy = "Get the file again, or take the case out of the data set."
     try:
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            reader = find_reader()  # nnU-Net tries several, and prints what each of them says
+            # nnU-Net tries several, and prints what each of them says
+            reader = determine_reader_writer_from_dataset_json(description, images[0], verbose=False)()
         image, properties = reader.read_images(images)
         label, _ = reader.read_seg(label_file)
     except Exception as error:  # the readers of all formats raise what their libraries do
