@@ -17,7 +17,7 @@ Everything is in the run's folder. What is finished there is never repeated:
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,6 @@ class PerformRun(Task):
 
     def work(self, variables: Mapping[str, str]) -> None:
         """Train, predict and score: what of it is not done yet."""
-        (self.folder / "attempts").mkdir(parents=True, exist_ok=True)
         if not self.trained_file.is_file():
             self._train(variables)
         if not self.predictions.is_dir():
@@ -126,7 +125,7 @@ class PerformRun(Task):
         arguments = [self.study.dataset, self.run.configuration, str(self.run.fold), *self._model()]
         arguments += ["-device", device_here(self.study.device, variables)]
         arguments += resume_option(self.training_folder)
-        self._run_command("train", arguments, variables)
+        self._run_nnunet("train", arguments, variables)
         settings = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
         write_json(self.trained_file, {"run": asdict(self.run), "settings": settings})
 
@@ -138,7 +137,7 @@ class PerformRun(Task):
             arguments += ["-d", self.study.dataset, "-c", self.run.configuration, "-f", str(self.run.fold)]
             arguments += [*self._model(), "-chk", CHECKPOINT]
             arguments += ["-device", device_here(self.study.device, variables)]
-            self._run_command("predict", arguments, variables)
+            self._run_nnunet("predict", arguments, variables)
 
     def _score(self) -> None:
         from nnunet_semisam.benchmark.metrics import score_case
@@ -155,16 +154,34 @@ class PerformRun(Task):
     def _model(self) -> list[str]:
         return ["-tr", self.run.trainer, "-p", self.study.plans]
 
-    def _run_command(self, stage: str, arguments: list[str], variables: Mapping[str, str]) -> None:
-        """Run ``nnUNetv2_train`` or ``nnUNetv2_predict``, with a report of time and memory."""
-        count = len(list((self.folder / "attempts").glob(f"{stage}_*.json")))
-        report = self.folder / "attempts" / f"{stage}_{count:03d}.json"
-        command = [sys.executable, "-m", "nnunet_semisam.benchmark.measured", str(report), stage, *arguments]
-        log = self.folder / f"{stage}.log"
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"$ nnUNetv2_{stage} {' '.join(arguments)}\n")
-        environment = command_environment(self.folder / "results", self.settings_file, variables)
-        processes.run_checked(command, environment, log, stage, title=f"nnUNetv2_{stage}")
+    def _run_nnunet(self, stage: str, arguments: list[str], variables: Mapping[str, str]) -> None:
+        run_nnunet(stage, arguments, self.folder, self.settings_file, variables)
+
+
+def run_nnunet(
+    stage: str, arguments: Sequence[str], folder: Path, settings: Path, variables: Mapping[str, str]
+) -> None:
+    """Run ``nnUNetv2_train`` or ``nnUNetv2_predict`` for a run, with a report of time and memory in ``attempts/``.
+
+    Args:
+        stage: ``train`` or ``predict``.
+        arguments: Those of the command.
+        folder: Of the run; it gets the log, and ``results/`` in it is ``nnUNet_results``.
+        settings: File with the settings of the training.
+        variables: Environment variables on top of those of this process.
+
+    Raises:
+        CommandFailedError: If the command fails.
+    """
+    attempts = folder / "attempts"
+    attempts.mkdir(parents=True, exist_ok=True)
+    report = attempts / f"{stage}_{len(list(attempts.glob(f'{stage}_*.json'))):03d}.json"
+    command = [sys.executable, "-m", "nnunet_semisam.benchmark.measured", str(report), stage, *arguments]
+    log = folder / f"{stage}.log"
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ nnUNetv2_{stage} {' '.join(arguments)}\n")
+    environment = command_environment(folder / "results", settings, variables)
+    processes.run_checked(command, environment, log, stage, title=f"nnUNetv2_{stage}")
 
 
 def settings_of(study: Study, run: Run) -> dict[str, Any]:

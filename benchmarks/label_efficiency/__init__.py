@@ -1,0 +1,1 @@
+"""Label efficiency: which trainer makes the most of few labels. See README.md."""

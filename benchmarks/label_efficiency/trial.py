@@ -1,0 +1,258 @@
+"""One trial: a training of one arm, the prediction of the judged patients, and their Dice.
+
+Everything is in the trial's folder, and what is finished there is never repeated: ``settings.yaml``, ``trial.json``
+(what the trial is), ``results/`` (nnU-Net's), ``attempts/`` (time and memory of every start), ``predictions/``,
+``result.json`` (the trial is done). The commands are those of ``nnunet-semisam benchmark``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.label_efficiency.arms import START_ARM, Arm
+from benchmarks.label_efficiency.draws import Draw, Draws
+from benchmarks.label_efficiency.prepare import Prepare
+from benchmarks.label_efficiency.protocols import PLANS, STEPS_PER_EPOCH, Protocol
+from benchmarks.label_efficiency.results import RESULT_FILE, TrialResult
+from nnunet_semisam.benchmark.cost import cost_of, read_attempts, software_of
+from nnunet_semisam.benchmark.runs import CHECKPOINT, resume_option, run_nnunet
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import new_folder, remove_temporaries, write_text
+from nnunet_semisam.io.hashes import sha256_of_json
+from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.jobs.base import Status, Task, TaskError
+
+SECONDS_PER_HOUR = 3600
+START_SEED = 0
+POLL_SECONDS = 5
+NOT_NEEDED = ("checkpoint_best.pth", "checkpoint_latest.pth")  # of a trial that is done
+REMEDY = "Remove the folder of the trial to make it again."
+THREADS = {"OMP_NUM_THREADS": "1", "nnUNet_semisam_threads": "1", "nnUNet_compile": "f"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How trials run; none of it is part of what a trial is.
+
+    Attributes:
+        device: For nnU-Net's ``-device``.
+        augmenters: nnU-Net's ``nnUNet_n_proc_DA``: processes that augment; 0 augments between steps.
+    """
+
+    device: str = "cpu"
+    augmenters: int = 0
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment variables of a trial's commands."""
+        return {**THREADS, "nnUNet_n_proc_DA": str(self.augmenters)}
+
+
+@dataclass(frozen=True)
+class Trial(Task):
+    """A trial to be carried out.
+
+    Attributes:
+        out: Folder of all trials and data sets.
+        protocol: How to train and judge.
+        data: The prepared data set.
+        arm: What to train.
+        draw: Name of the draw.
+        budget: Number of labeled patients.
+        seed: Seed of the training.
+        steps: Optimiser steps.
+        machine: How to run it.
+    """
+
+    out: Path
+    protocol: Protocol
+    data: Prepare
+    arm: Arm
+    draw: str
+    budget: int
+    seed: int
+    steps: int
+    machine: Machine = Machine()
+
+    @property
+    def name(self) -> str:
+        """Name for messages, and of the folder."""
+        cell = f"draw_{self.draw}__labeled_{self.budget}__seed_{self.seed}__steps_{self.steps}"
+        return f"{self.protocol.name}/{self.arm.name}__{cell}"
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the trial."""
+        return self.out / "runs" / self.name
+
+    @property
+    def settings_file(self) -> Path:
+        """File with the settings of the training."""
+        return self.folder / "settings.yaml"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder with the segmentations of the judged cases, as soon as there are all."""
+        return self.folder / "predictions"
+
+    @property
+    def training_folder(self) -> Path:
+        """nnU-Net's output folder of the fold."""
+        model = f"{self.arm.trainer}__{PLANS}__{self.data.data.configuration}"
+        return self.folder / "results" / self.data.dataset / model / f"fold_{self.fold}"
+
+    @property
+    def fold(self) -> int:
+        """Index of the fold."""
+        return self.data.data.fold(self.draw, self.budget)
+
+    def start(self) -> Trial | None:
+        """Return the supervised training from which this one goes on, or ``None`` if it begins from scratch."""
+        if not self.protocol.start_steps or self.arm == START_ARM:
+            return None
+        steps = self.protocol.start_steps
+        return Trial(
+            self.out, self.protocol, self.data, START_ARM, self.draw, self.budget, START_SEED, steps, self.machine
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of the training."""
+        length = {
+            "num_epochs": self.steps // STEPS_PER_EPOCH,
+            "num_iterations_per_epoch": STEPS_PER_EPOCH,
+            "num_val_iterations_per_epoch": 2,
+            "save_every": 1,
+            "seed": self.seed,
+        }
+        of_protocol = {} if self.arm == START_ARM else self.protocol.settings
+        return {**length, **of_protocol, **self.arm.settings}
+
+    def finished(self) -> bool:
+        """Return whether the judged cases have their Dice.
+
+        Raises:
+            UserError: If the folder holds a trial with another trainer or other settings.
+        """
+        self._refuse_other_trial()
+        return (self.folder / RESULT_FILE).is_file()
+
+    def work(self, variables: Mapping[str, str]) -> None:
+        """Train, predict and judge: what of it is not done yet."""
+        start = self.start()
+        if start is not None:
+            _finish(start)
+        variables = {**variables, **self.machine.variables(), **self.data.environment()}
+        if not (self.folder / "trial.json").is_file():
+            write_text(self.settings_file, yaml.safe_dump(self.settings(), sort_keys=False))
+            write_json(self.folder / "trial.json", self._identity())
+        if not (self.folder / "trained.json").is_file():
+            self._train(start, variables)
+        if not self.predictions.is_dir():
+            self._predict(variables)
+        self._judge()
+        for name in NOT_NEEDED:
+            (self.training_folder / name).unlink(missing_ok=True)
+
+    def _identity(self) -> dict[str, Any]:
+        return {"trainer": self.arm.trainer, "settings": self.settings()}
+
+    def _refuse_other_trial(self) -> None:
+        path = self.folder / "trial.json"
+        if path.is_file() and read_object(path, REMEDY) != self._identity():
+            raise UserError(
+                f"{self.folder} holds a trial of {self.arm.name!r} with another trainer or other settings. An arm that "
+                "has changed needs another name: add an entry to arms.yaml, or use --tag."
+            )
+
+    def _train(self, start: Trial | None, variables: Mapping[str, str]) -> None:
+        arguments = [self.data.dataset, self.data.data.configuration, str(self.fold), *self._model()]
+        go_on = resume_option(self.training_folder)
+        if start is not None and not go_on:
+            go_on = ["-pretrained_weights", str(start.training_folder / CHECKPOINT)]
+        self._run("train", [*arguments, *go_on], variables)
+        write_json(self.folder / "trained.json", {})
+
+    def _predict(self, variables: Mapping[str, str]) -> None:
+        images = self.data.images_of(self._draw(self.data.draws()).judged_set)
+        remove_temporaries(self.folder, self.predictions.name)
+        with new_folder(self.predictions) as unfinished:
+            arguments = ["-i", str(images), "-o", str(unfinished), "-d", self.data.dataset]
+            arguments += ["-c", self.data.data.configuration, "-f", str(self.fold), *self._model()]
+            arguments += ["-chk", CHECKPOINT, "--disable_tta", "-npp", "1", "-nps", "1"]
+            self._run("predict", arguments, variables)
+
+    def _model(self) -> list[str]:
+        return ["-tr", self.arm.trainer, "-p", PLANS]
+
+    def _run(self, stage: str, arguments: Sequence[str], variables: Mapping[str, str]) -> None:
+        run_nnunet(stage, [*arguments, "-device", self.machine.device], self.folder, self.settings_file, variables)
+
+    def _draw(self, draws: Draws) -> Draw:
+        return draws.find(self.draw, self.budget)
+
+    def _judge(self) -> None:
+        from nnunet_semisam.benchmark.metrics import score_case
+
+        draws = self.data.draws()
+        draw = self._draw(draws)
+        raw = self.data.raw / self.data.dataset
+        dataset_json = read_object(raw / "dataset.json", REMEDY)
+        ending = dataset_json["file_ending"]
+        dice: dict[str, dict[str, float | None]] = {}
+        for case in draws.judged[draw.judged_set]:
+            label = raw / "labelsTr" / f"{case}{ending}"
+            scores = score_case(self.predictions / f"{case}{ending}", label, dataset_json)
+            dice[case] = {score.label: score.scored for score in scores if score.metric == "dice"}
+        attempts = read_attempts(self.folder)
+        cost = cost_of(attempts)
+        settings, gate_step = self._of_checkpoint()
+        result = TrialResult(
+            protocol=self.protocol.name,
+            arm=self.arm.name,
+            trainer=self.arm.trainer,
+            draw=self.draw,
+            budget=self.budget,
+            seed=self.seed,
+            steps=self.steps,
+            labeled=draw.labeled,
+            judged=draw.judged_set,
+            settings=self._identity()["settings"],
+            settings_sha256=sha256_of_json({**settings, "seed": None}),
+            commits=list(dict.fromkeys(_commit(software.versions) for software in software_of(attempts))),
+            variables=attempts[-1].software.variables if attempts else {},
+            train_seconds=round(cost.train_hours * SECONDS_PER_HOUR, 1),
+            predict_seconds=round(cost.predict_hours * SECONDS_PER_HOUR, 1),
+            starts=sum(attempt.stage == "train" for attempt in attempts),
+            gate_step=gate_step,
+            patient={case: draws.patient[case] for case in dice},
+            dice=dice,
+        )
+        write_json(self.folder / RESULT_FILE, result.to_json())
+
+    def _of_checkpoint(self) -> tuple[dict[str, Any], int | None]:
+        """Return all settings of the training, and the step at which the gate opened; ``None`` if it never did."""
+        import torch
+
+        from nnunet_semisam.training.checkpoint import read_entry
+
+        entry = read_entry(self.training_folder / CHECKPOINT, torch.device("cpu")) or {}
+        opened_at = entry.get("gate", {}).get("opened_at")
+        return entry["settings"], None if opened_at is None else round(opened_at * self.steps)
+
+
+def _finish(start: Trial) -> None:
+    """Carry out the training from which others go on, or wait for who carries it out."""
+    while start() == Status.BUSY:
+        time.sleep(POLL_SECONDS)
+    if not start.finished():
+        error = TaskError.read(start.folder)
+        raise UserError(f"{start.name}, from which this trial goes on, has failed. {error.log if error else ''}")
+
+
+def _commit(versions: Mapping[str, str]) -> str:
+    return versions.get("nnunet-semisam commit", versions["nnunet-semisam"])
