@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunet_semisam.benchmark.comparable import comparable
 from nnunet_semisam.benchmark.metrics import MEAN
-from nnunet_semisam.benchmark.records import Score, ScoreStatus
+from nnunet_semisam.benchmark.records import Score, ScoreStatus, known
 from nnunet_semisam.benchmark.statistics import nan_mean
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import write_text
@@ -74,12 +74,13 @@ class TrialResult:
         return list(dict.fromkeys(label for of_case in self.dice.values() for label in of_case))
 
     def means(self) -> dict[str, float]:
-        """Return label -> mean Dice over cases, and the mean over labels under ``mean``."""
+        """Return label -> mean Dice over cases, NaN if it is nowhere, and the mean over labels under ``mean``."""
         return {label: nan_mean(list(tables([self], label)[0].values())) for label in [MEAN, *self.labels()]}
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields, and the means, ready for json."""
-        return {**asdict(self), "mean_dice": {name: round(value, 5) for name, value in self.means().items()}}
+        means = {name: known(round(value, 5)) for name, value in self.means().items()}
+        return {**asdict(self), "mean_dice": means}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> TrialResult:

@@ -125,7 +125,7 @@ class PerformRun(Task):
         arguments = [self.study.dataset, self.run.configuration, str(self.run.fold), *self._model()]
         arguments += ["-device", device_here(self.study.device, variables)]
         arguments += resume_option(self.training_folder)
-        self._run_nnunet("train", arguments, variables)
+        self._run_command("train", arguments, variables)
         settings = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
         write_json(self.trained_file, {"run": asdict(self.run), "settings": settings})
 
@@ -137,7 +137,7 @@ class PerformRun(Task):
             arguments += ["-d", self.study.dataset, "-c", self.run.configuration, "-f", str(self.run.fold)]
             arguments += [*self._model(), "-chk", CHECKPOINT]
             arguments += ["-device", device_here(self.study.device, variables)]
-            self._run_nnunet("predict", arguments, variables)
+            self._run_command("predict", arguments, variables)
 
     def _score(self) -> None:
         from nnunet_semisam.benchmark.metrics import score_case
@@ -154,7 +154,7 @@ class PerformRun(Task):
     def _model(self) -> list[str]:
         return ["-tr", self.run.trainer, "-p", self.study.plans]
 
-    def _run_nnunet(self, stage: str, arguments: list[str], variables: Mapping[str, str]) -> None:
+    def _run_command(self, stage: str, arguments: list[str], variables: Mapping[str, str]) -> None:
         run_nnunet(stage, arguments, self.folder, self.settings_file, variables)
 
 
