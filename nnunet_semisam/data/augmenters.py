@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
@@ -12,6 +13,10 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
+from nnunet_semisam.data.unlabeled_loader import LOST
+from nnunet_semisam.errors import UserError
+
+LOGGER = logging.getLogger(__name__)
 VARIABLE = "nnUNet_n_proc_DA"
 
 
@@ -41,8 +46,60 @@ def labeled_share() -> Iterator[int]:
             os.environ[VARIABLE] = before
 
 
-def start_augmenter(loader: nnUNetDataLoader, num_workers: int, pin_memory: bool) -> Any:
-    """Start ``num_workers`` background workers (0: none) and wait for the first batch, as nnU-Net does."""
+class UnlabeledBatches:
+    """Batches of the unlabeled loader's workers, for as long as enough cases can be read.
+
+    Workers find damaged files each for itself (see :class:`~nnunet_semisam.data.unlabeled_loader.UnlabeledLoader`) and
+    go on with the cases that they can read. Here each lost case is told once, with its file and how many are lost. A
+    training that has lost more than half of its cases is another one than was asked for: it stops.
+
+    Args:
+        augmenter: Yields batches.
+        cases: How many cases the pool has.
+        log: Receives a line for each lost case.
+    """
+
+    def __init__(self, augmenter: Any, cases: int, log: Callable[[str], object]) -> None:
+        self.augmenter, self.cases, self.log = augmenter, cases, log
+        self.lost: dict[str, str] = {}
+
+    def __iter__(self) -> UnlabeledBatches:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        """Return the next batch.
+
+        Raises:
+            UserError: If more than half of the cases are lost.
+        """
+        while True:
+            batch = next(self.augmenter)
+            for case, why in batch.pop(LOST, {}).items():
+                self._tell(case, why)
+            if batch:
+                return batch
+
+    def _tell(self, case: str, why: str) -> None:
+        if case in self.lost:
+            return
+        self.lost[case] = why
+        text = f"{len(self.lost)} of {self.cases} unlabeled cases cannot be read any more"
+        if 2 * len(self.lost) > self.cases:
+            raise UserError(f"{text}, so the training stops; the last one is {case}: {why} Then go on with --c.")
+        self.log(f"WARNING: {case} is left out from now on: {why} {text}; the training goes on without them.")
+
+
+def start_augmenter(
+    loader: nnUNetDataLoader, num_workers: int, pin_memory: bool, log: Callable[[str], object] = LOGGER.warning
+) -> UnlabeledBatches:
+    """Start ``num_workers`` background workers (0: none) and wait for the first batch, as nnU-Net does.
+
+    Args:
+        loader: Of unlabeled patches.
+        num_workers: Of the loader.
+        pin_memory: Whether batches go to a GPU.
+        log: Receives a line for each case that is lost on the way.
+    """
     if num_workers == 0:
         augmenter = SingleThreadedAugmenter(loader, None)
     else:
@@ -55,12 +112,19 @@ def start_augmenter(loader: nnUNetDataLoader, num_workers: int, pin_memory: bool
             pin_memory=pin_memory,
             wait_time=0.002,
         )
-    next(augmenter)
-    return augmenter
+    batches = UnlabeledBatches(augmenter, len(loader.indices), log)
+    try:
+        next(batches)
+    except BaseException:
+        finish(batches)
+        raise
+    return batches
 
 
 def finish(augmenter: Any | None) -> None:
     """Stop the workers of an augmenter, if it has any. May be called more than once."""
+    if isinstance(augmenter, UnlabeledBatches):
+        augmenter = augmenter.augmenter
     if isinstance(augmenter, NonDetMultiThreadedAugmenter):
         with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet):
             augmenter._finish()

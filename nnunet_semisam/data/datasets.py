@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.io.names import case_problem, check_text_name
 
 CASCADE = "3d_cascade_fullres"
+NAME = re.compile(r"Dataset[0-9]{3}_[^/\\\0]+")
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class PlannedDataset:
         """Raise UserError if the plans have no such configuration."""
         if configuration not in self.plans["configurations"]:
             raise UserError(
-                f"The plans {self.plans['plans_name']} have no configuration {configuration!r}. "
-                f"They have: {', '.join(self.plans['configurations'])}."
+                f"The plans {self.plans.get('plans_name', '')} have no configuration {shown(configuration)}. "
+                f"They have: {name_some(list(self.plans['configurations']))}."
             )
 
 
@@ -59,14 +62,15 @@ def find_dataset_name(folder: Path, dataset: str) -> str:
     Raises:
         UserError: If there is none, or more than one with that id.
     """
-    if dataset.startswith("Dataset"):
+    if NAME.fullmatch(dataset):
         names = [dataset] if (folder / dataset).is_dir() else []
-    elif dataset.isdigit():
-        names = sorted(path.name for path in folder.glob(f"Dataset{int(dataset):03d}_*"))
+    elif re.fullmatch("[0-9]{1,9}", dataset):
+        folders = (path for path in folder.glob(f"Dataset{int(dataset):03d}_*") if path.is_dir())
+        names = sorted(path.name for path in folders if NAME.fullmatch(path.name))
     else:
-        raise UserError(f"A dataset is named by its id (27) or its folder (Dataset027_ACDC), got {dataset!r}.")
+        raise UserError(f"A dataset is named by its id (27) or its folder (Dataset027_ACDC), got {shown(dataset)}.")
     if len(names) != 1:
-        found = ", ".join(names) if names else "none"
+        found = name_some(names) if names else "none"
         raise UserError(f"Wanted exactly one folder for dataset {dataset} in {folder}, found {found}.")
     return names[0]
 
@@ -77,19 +81,29 @@ def open_dataset(dataset: str, plans_name: str) -> PlannedDataset:
     Raises:
         UserError: If a variable is not set, or the dataset was not planned; the message says what to run.
     """
+    if case_problem(plans_name) is not None:
+        raise UserError(f"-p {shown(plans_name)} cannot name plans: {case_problem(plans_name)}. Give a plain name.")
     raw, preprocessed = environment_folder("nnUNet_raw"), environment_folder("nnUNet_preprocessed")
     name = find_dataset_name(raw, dataset)
     plans_file, dataset_file = preprocessed / name / f"{plans_name}.json", preprocessed / name / "dataset.json"
     for file in (plans_file, dataset_file):
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise UserError(
                 f"There is no {file}. Plan the labeled cases first: "
                 f"nnUNetv2_plan_and_preprocess -d {int(name[7:10])} -c 2d 3d_fullres"
             )
     plans = read_object(plans_file, "Plan the dataset again.")
-    if not isinstance(plans.get("configurations"), dict) or not plans["configurations"]:
+    configurations = plans.get("configurations")
+    if not isinstance(configurations, dict) or not configurations:
         raise UserError(
             f"{plans_file} must hold nnU-Net's plans, but it has no configurations. Plan the dataset again."
         )
+    for configuration, content in configurations.items():
+        check_text_name(configuration, "configuration", str(plans_file), "Plan the dataset again.")
+        if not isinstance(content, dict):
+            raise UserError(
+                f"{plans_file}: the configuration {configuration} must hold an object, got {shown(content)}. Plan the "
+                "dataset again."
+            )
     dataset_json = read_object(dataset_file, "Plan the dataset again.")
     return PlannedDataset(raw / name, preprocessed / name, plans, dataset_json)

@@ -16,8 +16,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import math
 import operator
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,14 +25,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnunet_semisam.data.image_headers import check_image_header, reason
 from nnunet_semisam.data.raw_files import Files, image_files
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable
 from nnunet_semisam.io.json_files import read_object, write_json
 
 if TYPE_CHECKING:
     from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 GEOMETRY_FOLDER = "semisam_geometry"
+MOST_BYTES = 2**20
+SMALLEST_DETERMINANT = 1e-3  # of unit vectors; 1 if they stand at right angles
+LONGEST = 2**31  # voxels along an axis, and millimetres of anything
 FLAT = 999  # nnU-Net's SimpleITKIO gives 2D images slices so many times as thick as their pixels are wide
 REMEDY = "Delete it and run 'nnunet-semisam preprocess' for this dataset again."
 LOGGER = logging.getLogger(__name__)
@@ -91,13 +95,13 @@ def read_geometry(preprocessed_dataset: Path, case: str) -> Geometry | None:
         UserError: If the file is damaged.
     """
     file = geometry_file(preprocessed_dataset, case)
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
-    content = read_object(file, REMEDY)
+    content = read_object(file, REMEDY, MOST_BYTES)
     try:
         return _from_json(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} does not hold the geometry of a case ({error!r}). {REMEDY}") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(f"{file} does not hold the geometry of a case ({printable(repr(error))}). {REMEDY}") from error
 
 
 def geometry_of_files(files: Sequence[str | Path], reader: type[BaseReaderWriter]) -> Geometry:
@@ -117,6 +121,7 @@ def geometry_of_files(files: Sequence[str | Path], reader: type[BaseReaderWriter
         UserError: If the file cannot be read.
     """
     file = str(files[0])
+    check_image_header(file)
     try:
         if reader.__name__ == "SimpleITKIO":
             return _from_simpleitk_header(file)
@@ -126,8 +131,7 @@ def geometry_of_files(files: Sequence[str | Path], reader: type[BaseReaderWriter
             data, properties = reader().read_images([str(each) for each in files])
         return geometry_of_properties(properties, data.shape[1:])
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise UserError(f"{file}: its header cannot be read: {reason[0]}. Fix or remove it.") from error
+        raise UserError(f"{file}: its header cannot be read: {reason(error)}. Fix or remove it.") from error
 
 
 def geometry_of_properties(
@@ -187,7 +191,7 @@ def ensure_geometry(
     dataset_json: Mapping[str, Any],
     plans: Mapping[str, Any],
 ) -> int:
-    """Write the geometry of cases that have none yet, from the headers of their raw images; labels stay closed.
+    """Write the geometry of cases that have none, or a damaged one, from the headers of raw images; labels stay closed.
 
     Cases whose raw images are not there, and such that cannot be read, are left without: training works without them.
 
@@ -201,14 +205,14 @@ def ensure_geometry(
     Returns:
         How many files were written.
     """
-    missing = [case for case in cases if not geometry_file(preprocessed_dataset, case).is_file()]
+    missing = [case for case in cases if recorded_geometry(preprocessed_dataset, case) is None]
     if not missing or not raw_dataset.is_dir():
         return 0
     images = image_files(raw_dataset, dataset_json)
     known: Files = {**images["Ul"], **images["Tr"]}
     written = 0
     for case in missing:
-        if case not in known or not Path(known[case][0]).is_file():
+        if case not in known or not os.path.lexists(known[case][0]):
             continue
         try:
             write_geometry(preprocessed_dataset, case, geometry_of_files(known[case], reader_of_plans(plans)))
@@ -240,7 +244,7 @@ def write_geometry_of_labeled(
         except UserError as error:
             problems.append(str(error))
             continue
-        if _recorded(preprocessed_dataset, case) != geometry:
+        if recorded_geometry(preprocessed_dataset, case) != geometry:
             write_geometry(preprocessed_dataset, case, geometry)
     return problems
 
@@ -252,7 +256,8 @@ def reader_of_plans(plans: Mapping[str, Any]) -> type[BaseReaderWriter]:
     return recursive_find_reader_writer_by_name(plans["image_reader_writer"])
 
 
-def _recorded(preprocessed_dataset: Path, case: str) -> Geometry | None:
+def recorded_geometry(preprocessed_dataset: Path, case: str) -> Geometry | None:
+    """Return the geometry of a case, or ``None`` if it has no file or a damaged one, which can be written again."""
     try:
         return read_geometry(preprocessed_dataset, case)
     except UserError:
@@ -323,16 +328,22 @@ def _geometry(
         shape=_sizes(shape),
         bbox_used_for_cropping=None if bbox is None else _box(bbox),
     )
-    if min(geometry.spacing) <= 0 or min(geometry.shape) < 1:
-        raise ValueError(f"spacing {geometry.spacing} and shape {geometry.shape} must be positive")
+    if min(geometry.spacing) <= 0 or min(geometry.shape) < 1 or max(geometry.shape) > LONGEST:
+        raise ValueError(f"spacing {geometry.spacing} and shape {geometry.shape} must be positive, and below {LONGEST}")
+    if abs(np.linalg.det(geometry.direction)) < SMALLEST_DETERMINANT:
+        raise ValueError(f"direction {geometry.direction} must be three axes that lead different ways")
+    for (low, high), length in zip(geometry.bbox_used_for_cropping or (), geometry.shape, strict=False):
+        if not 0 <= low < high <= length:
+            raise ValueError(f"bbox_used_for_cropping {low} to {high} must lie within {length} voxels")
     return geometry
 
 
 def _vector(values: Sequence[float]) -> Vector:
-    z, y, x = (float(each) for each in values)
-    if not all(math.isfinite(each) for each in (z, y, x)):
-        raise ValueError(f"{values} must be finite")
-    return z, y, x
+    z, y, x = values
+    for value in (z, y, x):
+        if isinstance(value, (str, bool)) or not abs(float(value)) < LONGEST:  # not: NaN is no number either
+            raise ValueError(f"{value!r} must be a number, finite, and below {LONGEST}")
+    return float(z), float(y), float(x)
 
 
 def _matrix(rows: Sequence[Sequence[float]]) -> Matrix:
@@ -341,13 +352,19 @@ def _matrix(rows: Sequence[Sequence[float]]) -> Matrix:
 
 
 def _sizes(values: Sequence[int]) -> tuple[int, int, int]:
-    z, y, x = (operator.index(each) for each in values)
+    z, y, x = (_whole(each) for each in values)
     return z, y, x
 
 
 def _box(limits: Sequence[Sequence[int]]) -> Box:
-    z, y, x = ((operator.index(low), operator.index(high)) for low, high in limits)
+    z, y, x = ((_whole(low), _whole(high)) for low, high in limits)
     return z, y, x
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError(f"{value} must be a whole number")
+    return operator.index(value)
 
 
 def _from_json(content: Mapping[str, Any]) -> Geometry:

@@ -6,12 +6,11 @@ file, workers, a progress bar, atomic writes, resuming, and the geometry of each
 
 from __future__ import annotations
 
-import multiprocessing
+import logging
 import os
+import re
 import shutil
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,22 +18,35 @@ import blosc2
 import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
-from tqdm import tqdm
 
-from nnunet_semisam.data.geometry import Geometry, geometry_file, geometry_of_properties, write_geometry
+from nnunet_semisam.data.case_workers import KILLED, each_case
+from nnunet_semisam.data.dataset_json import channel_names, file_ending
+from nnunet_semisam.data.geometry import (
+    Geometry,
+    geometry_file,
+    geometry_of_properties,
+    recorded_geometry,
+    write_geometry,
+)
+from nnunet_semisam.data.image_headers import check_image_header, check_memory, reason
+from nnunet_semisam.data.plans import checked_configuration
 from nnunet_semisam.data.raw_files import image_files
 from nnunet_semisam.data.stored_voxels import refuse_cut_off, voxels_as_stored
-from nnunet_semisam.data.unlabeled_dataset import SUFFIX, cases_in, unlabeled_folder
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.data.unlabeled_dataset import REMEDY, SUFFIX, cases_in, unlabeled_folder
+from nnunet_semisam.errors import UserError, name_some, printable
+from nnunet_semisam.io.array_files import open_array
 from nnunet_semisam.io.atomic import remove_temporaries, replaced_file
 from nnunet_semisam.io.hashes import sha256_of_json
-from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.json_files import object_or_none, write_json
+from nnunet_semisam.io.names import case_problem
 
 RECIPE_FILE = "preprocessing.json"
 RECIPE_KEYS = ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name")
 RECIPE_PREFIXES = ("resampling_fn_data",)
 SPACING_FACTOR = 8.0  # a slice distance of 1 mm where the plans say 10 mm is a lost header, not another scanner
 BYTES_PER_VOXEL = 4
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>[0-9]{4})", re.DOTALL)
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,11 +108,15 @@ def find_images(
     for file in sorted(images_folder.iterdir()):
         if file.name.startswith("."):
             continue  # what file managers leave behind
-        stem, _, channel = file.name.removesuffix(file_ending).rpartition("_")
-        if not file.name.endswith(file_ending) or not stem or len(channel) != 4 or not channel.isdigit():
-            problems.append(f"{file}: not named CASE_XXXX{file_ending} (XXXX: the channel, 0000 first).")
+        match = CHANNEL.fullmatch(file.name.removesuffix(file_ending))
+        if not file.name.endswith(file_ending) or match is None:
+            problems.append(f"{_text(file)}: not named CASE_XXXX{file_ending} (XXXX: the channel, 0000 first).")
             continue
-        cases.setdefault(stem, {})[int(channel)] = str(file)
+        problem = case_problem(match["case"])
+        if problem is not None:
+            problems.append(f"{_text(file)}: cannot be the name of a case: {problem}. Rename it.")
+            continue
+        cases.setdefault(match["case"], {})[int(match["channel"])] = str(file)
     for case, files in list(cases.items()):
         one_file_with_all = list(files) == [0]  # a colour picture, say: counted when it is read
         if sorted(files) != list(range(num_channels)) and not one_file_with_all:
@@ -129,7 +145,14 @@ def refuse_stale(preprocessed: Path, plans: dict, configuration: ConfigurationMa
         UserError: If the folder's recipe is not the one of these plans.
     """
     folder = unlabeled_folder(preprocessed, configuration.data_identifier)
-    if (folder / RECIPE_FILE).is_file() and _recorded_recipe(folder) != recipe(plans, configuration):
+    if not cases_in(folder):
+        return
+    if not os.path.lexists(folder / RECIPE_FILE):
+        raise UserError(
+            f"With which plans the unlabeled cases in {folder} were preprocessed is not known: {RECIPE_FILE} is gone. "
+            "Run 'nnunet-semisam preprocess' again for this dataset and configuration."
+        )
+    if _recorded_recipe(folder) != recipe(plans, configuration):
         raise UserError(
             f"The unlabeled cases in {folder} were preprocessed with other plans (spacing, normalization or resampling "
             "changed since). Run 'nnunet-semisam preprocess' again for this dataset and configuration."
@@ -141,38 +164,85 @@ def preprocess_case(job: Job) -> str | None:
 
     Returns:
         ``None`` if the file was written, otherwise a sentence that names the file and what is wrong with it.
+
+    Raises:
+        UserError: If the disk cannot be written to: then no other case can be, either.
     """
     try:
         image = _run(job)
-        _write_image(Path(job.target), image)
-        write_geometry(Path(job.preprocessed), job.case, image.geometry)
     except UserError as problem:
         return str(problem)
+    try:
+        _write_image(Path(job.target), image)
+        write_geometry(Path(job.preprocessed), job.case, image.geometry)
+    except (OSError, RuntimeError) as error:  # RuntimeError: blosc2's for a full disk
+        free = shutil.disk_usage(Path(job.target).parent).free / 1e9
+        raise UserError(
+            f"{job.target} cannot be written ({printable(str(error), 300)}; {free:.1f} GB are free). What is done is "
+            "kept: make room, or see who may write there, and run this again."
+        ) from error
     return None
+
+
+def _killed(job: Job) -> str:
+    return f"{', '.join(job.images)}: {KILLED}. Close other programs, or remove the case."
 
 
 def _run(job: Job) -> PreprocessedImage:
     manager = PlansManager(job.plans)
     configuration = manager.get_configuration(job.configuration)
-    reader = manager.image_reader_writer_class()
-    names = ", ".join(job.images)
+    names = ", ".join(_text(Path(image)) for image in job.images)
+    for image in job.images:
+        check_image_header(image)
     try:
-        data, properties = reader.read_images(job.images)
         for image in job.images:
             refuse_cut_off(Path(image))
+        data, properties = manager.image_reader_writer_class().read_images(job.images)
         not_finite = _count_not_finite(job.images, data)
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
-        reason = str(error).strip().splitlines()[-1:] or ["its channels differ in shape, spacing or origin"]
-        raise UserError(f"{names}: cannot be read: {reason[0]}. Fix or remove it.") from error
-    _check_image(names, data, not_finite, len(job.dataset_json["channel_names"]))
+        why = reason(error) if str(error).strip() else "its channels differ in shape, spacing or origin"
+        raise UserError(f"{names}: cannot be read: {why}. Fix or remove it.") from error
+    _check_image(names, data, not_finite, len(channel_names(job.dataset_json)))
     _check_spacing(names, properties["spacing"], job.plans)
-    preprocessor = configuration.preprocessor_class(verbose=False)
     shape = data.shape[1:]
-    data, _, properties = preprocessor.run_case_npy(data, None, properties, manager, configuration, job.dataset_json)
-    geometry = geometry_of_properties(
-        properties, shape, manager.transpose_forward, properties["bbox_used_for_cropping"]
-    )
-    return PreprocessedImage(data.astype(np.float32, copy=False), geometry, configuration)
+    try:
+        check_memory(_resampled_shape(shape, properties["spacing"], manager, configuration), len(data))
+        preprocessor = configuration.preprocessor_class(verbose=False)
+        data, _, properties = preprocessor.run_case_npy(
+            data, None, properties, manager, configuration, job.dataset_json
+        )
+        data = data.astype(np.float32, copy=False)
+        _check_preprocessed(data)
+        geometry = geometry_of_properties(
+            properties, shape, manager.transpose_forward, properties["bbox_used_for_cropping"]
+        )
+    except Exception as error:  # nnU-Net's code may raise anything, and one image must not stop the others
+        raise UserError(f"{names}: cannot be preprocessed: {reason(error)}. Fix or remove it.") from error
+    return PreprocessedImage(data, geometry, configuration)
+
+
+def _resampled_shape(
+    shape: Sequence[int], spacing_mm: Sequence[float], manager: PlansManager, configuration: ConfigurationManager
+) -> list[int]:
+    """Return about how many voxels an image has along each axis of the plans after resampling."""
+    order = manager.transpose_forward
+    shape, spacing = [shape[axis] for axis in order], [spacing_mm[axis] for axis in order]
+    target = [*spacing[: 3 - len(configuration.spacing)], *configuration.spacing]
+    return [max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, target, strict=True)]
+
+
+def _check_preprocessed(data: np.ndarray) -> None:
+    """Refuse what a network cannot learn from; the raw voxels were all finite, and not constant.
+
+    Raises:
+        ValueError: If a channel has values that are not finite, or one value only.
+    """
+    for channel, image in enumerate(data):
+        low, high = image.min(), image.max()  # NaN in one voxel makes both NaN
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(f"channel {channel} is NaN or infinite after normalization: its intensities are too large")
+        if low == high:
+            raise ValueError(f"channel {channel} is constant ({low:g}) after normalization with these plans")
 
 
 def _count_not_finite(images: Sequence[str], data: np.ndarray) -> int:
@@ -189,6 +259,11 @@ def _check_image(names: str, data: np.ndarray, not_finite: int, num_channels: in
     if not_finite:
         raise UserError(
             f"{names}: holds {not_finite} voxels that are NaN or infinite; all must be finite. Fix or remove it."
+        )
+    if not np.isfinite([data.min(), data.max()]).all():
+        raise UserError(
+            f"{names}: holds values beyond {np.finfo(np.float32).max:.1e}, which nnU-Net's float32 cannot hold. Fix or "
+            "remove it."
         )
     for channel, image in enumerate(data):
         if image.min() == image.max():
@@ -236,35 +311,80 @@ def preprocess_configuration(
         The number of cases now ready, and a sentence for every file that was left out.
 
     Raises:
-        UserError: If there are no images, or not enough disk space.
+        UserError: If there are no images, the plans cannot be used, or the disk is full or cannot be written to.
     """
-    manager = PlansManager(plans).get_configuration(configuration)
-    cases, problems = find_images(raw / "imagesUl", dataset_json["file_ending"], len(dataset_json["channel_names"]))
-    folder = unlabeled_folder(preprocessed, manager.data_identifier)
-    _open_folder(folder, recipe(plans, manager))
+    where = preprocessed / f"{plans.get('plans_name', 'nnUNetPlans')}.json"
+    manager = checked_configuration(plans, configuration, dataset_json, where)
+    ending = file_ending(dataset_json, preprocessed / "dataset.json")
+    cases, problems = find_images(raw / "imagesUl", ending, len(channel_names(dataset_json)))
     labeled = image_files(raw, dataset_json)["Tr"]
-    for gone in set(cases_in(folder)) - set(cases):
-        (folder / f"{gone}{SUFFIX}").unlink()
-        if gone not in labeled:
-            geometry_file(preprocessed, gone).unlink(missing_ok=True)
+    problems += _leave_out_labeled(cases, labeled, raw)
+    folder = unlabeled_folder(preprocessed, manager.data_identifier)
+    try:
+        _open_folder(folder, recipe(plans, manager))
+        _remove_gone(folder, preprocessed, cases, labeled)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written to ({error}). See who may write there, and retry.") from error
     targets = {case: folder / f"{case}{SUFFIX}" for case in cases}
     jobs = [
         Job(case, images, str(targets[case]), str(preprocessed), plans, configuration, dataset_json)
         for case, images in cases.items()
-        if not _is_done([targets[case], geometry_file(preprocessed, case)], images)
+        if not _is_done(targets[case], preprocessed, case, images)
     ]
     _check_disk(folder, jobs, plans, manager)
-    problems += _run_jobs(jobs, num_processes, f"{configuration}: {len(cases)} unlabeled cases")
+    title = f"{configuration}: {len(cases)} unlabeled cases"
+    results = list(each_case(preprocess_case, jobs, num_processes, title, _killed))
+    remove_temporaries(folder)  # of processes that were killed
+    for job, problem in results:
+        if problem is not None:
+            Path(job.target).unlink(missing_ok=True)  # of another state of the image
+    problems += sorted(problem for _, problem in results if problem is not None)
     return sum(target.is_file() for target in targets.values()), problems
 
 
-def _is_done(targets: Sequence[Path], images: Sequence[str]) -> bool:
-    newest_image = max(os.stat(image).st_mtime for image in images)
-    return all(target.is_file() and target.stat().st_mtime >= newest_image for target in targets)
+def _leave_out_labeled(cases: dict[str, tuple[str, ...]], labeled: Mapping[str, Sequence[str]], raw: Path) -> list[str]:
+    """Take cases that are labeled, too, out of ``cases``; return a sentence on each."""
+    both = sorted(set(cases) & set(labeled))
+    for case in both:
+        del cases[case]
+    return [
+        f"{case}: is in {raw / 'imagesUl'} and among the labeled cases. A case may be in one place only: remove or "
+        "rename one of the two."
+        for case in both
+    ]
+
+
+def _remove_gone(folder: Path, preprocessed: Path, cases: Mapping[str, object], labeled: Mapping[str, object]) -> None:
+    """Remove preprocessed cases whose images are gone or cannot be used any more, and say so."""
+    gone = sorted(set(cases_in(folder)) - set(cases))
+    for case in gone:
+        (folder / f"{case}{SUFFIX}").unlink()
+        if case not in labeled:
+            geometry_file(preprocessed, case).unlink(missing_ok=True)
+    if gone:
+        LOGGER.warning(
+            "%d preprocessed case(s) have no usable image in imagesUl any more and were removed from %s: %s.",
+            len(gone),
+            folder,
+            name_some(gone, 10),
+        )
+
+
+def _is_done(target: Path, preprocessed: Path, case: str, images: Sequence[str]) -> bool:
+    """Return whether a case is preprocessed, whole, and not older than its images."""
+    try:
+        newest_image = max(os.stat(image).st_mtime for image in images)
+        open_array(target, REMEDY)
+    except (OSError, UserError):  # torn by a power cut, missing, or no image to read
+        return False
+    known = recorded_geometry(preprocessed, case) is not None
+    written = [target, geometry_file(preprocessed, case)]
+    return known and all(file.stat().st_mtime >= newest_image for file in written)
 
 
 def _open_folder(folder: Path, digest: str) -> None:
     """Make the folder, or empty it if its content was made with another recipe."""
+    folder = folder.resolve()  # it may be a link to another disk
     if _recorded_recipe(folder) != digest:
         if folder.is_dir():
             shutil.rmtree(folder)
@@ -275,16 +395,13 @@ def _open_folder(folder: Path, digest: str) -> None:
 
 def _recorded_recipe(folder: Path) -> str | None:
     """Return the recipe that a folder was made with; ``None`` if its record is missing or damaged."""
-    try:
-        return read_object(folder / RECIPE_FILE, "Preprocess the unlabeled cases again.").get("recipe")
-    except UserError:
-        return None
+    return (object_or_none(folder / RECIPE_FILE) or {}).get("recipe")
 
 
 def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: ConfigurationManager) -> None:
     shape = configuration.configuration.get("median_image_size_in_voxels", [])
     size = [*plans["original_median_shape_after_transp"][: 3 - len(shape)], *shape]
-    channels = max((len(job.dataset_json["channel_names"]) for job in jobs), default=0)
+    channels = max((len(channel_names(job.dataset_json)) for job in jobs), default=0)
     wanted = len(jobs) * channels * int(np.prod(size)) * BYTES_PER_VOXEL
     free = shutil.disk_usage(folder).free
     if wanted > free:
@@ -294,29 +411,5 @@ def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: C
         )
 
 
-def _run_jobs(jobs: Sequence[Job], num_processes: int, title: str) -> list[str]:
-    with tqdm(total=len(jobs), desc=title, unit="case") as bar:
-        if num_processes <= 1 or len(jobs) <= 1:
-            return _collect(map(preprocess_case, jobs), bar)
-        workers = ProcessPoolExecutor(min(num_processes, len(jobs)), multiprocessing.get_context("spawn"))
-        try:
-            results = (
-                future.result() for future in as_completed([workers.submit(preprocess_case, job) for job in jobs])
-            )
-            return _collect(results, bar)
-        except BrokenProcessPool as error:  # a multiprocessing.Pool would wait for the dead worker for ever
-            raise UserError(
-                "A worker process was killed, most likely for lack of memory. What is done is kept: run the command "
-                f"again with fewer processes (-np; {num_processes} now)."
-            ) from error
-        finally:
-            workers.shutdown(cancel_futures=True)
-
-
-def _collect(results: Iterable[str | None], bar: tqdm) -> list[str]:
-    problems = []
-    for problem in results:
-        bar.update()
-        if problem is not None:
-            problems.append(problem)
-    return sorted(problems)
+def _text(file: Path) -> str:
+    return printable(str(file), 500)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 NIFTI_1_BYTES, NIFTI_2_BYTES = 348, 540  # lengths of the headers, and their first number
 BLOCK_BYTES = 2**20
+MOST_BEHIND = 64 * 2**20  # bytes behind the voxels: no program of use writes there what is worth unpacking
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -45,24 +46,28 @@ def refuse_cut_off(path: Path) -> None:
     ITK's reader fills what is missing with zeros without a word (SimpleITK 2.5.7): half a download looks like an image.
 
     Raises:
-        ValueError: If the file is shorter than its header says, or its compressed stream is damaged.
+        ValueError: If the file is shorter than its header says or far longer, or its compressed stream is damaged.
     """
     if not path.name.endswith(NIFTI_ENDINGS):
         return
-    start, length = b"", 0
     try:
         with open_unpacked(path) as file:
-            while block := file.read(BLOCK_BYTES):
-                start = start or block[:NIFTI_2_BYTES]
+            start = file.read(NIFTI_2_BYTES)
+            header = header_of(start)
+            expected = int(header["vox_offset"]) + _voxel_bytes(header)
+            length = len(start)
+            while length <= expected + MOST_BEHIND and (block := file.read(BLOCK_BYTES)):
                 length += len(block)
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"it is cut off or damaged: {error}") from error
-    header = _header(start)
-    expected = (
-        int(header["vox_offset"]) + math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
-    )
+    if length > expected + MOST_BEHIND:
+        raise ValueError(f"it goes on behind its voxels, which end at byte {expected}: it is damaged or crafted")
     if length < expected:
         raise ValueError(f"it is cut off: it holds {length} of {expected} bytes")
+
+
+def _voxel_bytes(header: Nifti1Header | Nifti2Header) -> int:
+    return math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
 
 
 def voxels_as_stored(path: Path, read: np.ndarray) -> np.ndarray:
@@ -84,7 +89,7 @@ def voxels_as_stored(path: Path, read: np.ndarray) -> np.ndarray:
 
     with open_unpacked(path) as file:
         start = file.read(NIFTI_2_BYTES)
-        if _header(start).get_data_dtype().kind != "f":
+        if header_of(start).get_data_dtype().kind != "f":
             return read
         content = start + file.read()
     kind = Nifti2Image if _is_nifti_2(start) else Nifti1Image
@@ -100,13 +105,25 @@ def hash_of_voxels(array: np.ndarray) -> str:
 
 
 def _is_nifti_2(start: bytes) -> bool:
-    return NIFTI_2_BYTES in (int.from_bytes(start[:4], order) for order in ("little", "big"))
+    return NIFTI_2_BYTES in _first_number(start)
 
 
-def _header(start: bytes) -> Nifti1Header | Nifti2Header:
+def _first_number(start: bytes) -> tuple[int, int]:
+    """Return the first four bytes as a number, little end first and big end first."""
+    return int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")
+
+
+def header_of(start: bytes) -> Nifti1Header | Nifti2Header:
+    """Return the NIfTI header in the first :data:`NIFTI_2_BYTES` of a file, unpacked; its values are not checked.
+
+    Raises:
+        ValueError: If there are fewer bytes than a header has, or their first number is no header's length.
+    """
     from nibabel import Nifti1Header, Nifti2Header
 
     kind, length = (Nifti2Header, NIFTI_2_BYTES) if _is_nifti_2(start) else (Nifti1Header, NIFTI_1_BYTES)
     if len(start) < length:
         raise ValueError(f"it is cut off: it holds {len(start)} bytes, its header alone has {length}")
+    if length not in _first_number(start):
+        raise ValueError(f"it is no NIfTI file: its first number is no length of a header, {length}")
     return kind(start[:length], check=False)

@@ -13,9 +13,15 @@ from pathlib import Path
 import blosc2
 import numpy as np
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.io.array_files import open_array, read_part
 
 SUFFIX = ".b2nd"
+REMEDY = (
+    "Delete it and preprocess it again: nnunet-semisam preprocess for imagesUl, nnUNetv2_preprocess for cases in "
+    "labelsTr."
+)
+MOST_SHOWN = 10
 
 
 def unlabeled_folder(preprocessed_dataset: Path, data_identifier: str) -> Path:
@@ -49,7 +55,6 @@ class UnlabeledDataset:
     def __init__(self, files: Mapping[str, Path]) -> None:
         self.files = dict(sorted(files.items()))
         self.identifiers = list(self.files)
-        self._mmap = {} if os.name == "nt" else {"mmap_mode": "r"}  # as nnU-Net 2.8.1: mmap does not work on Windows
 
     def __len__(self) -> int:
         return len(self.files)
@@ -59,19 +64,54 @@ class UnlabeledDataset:
 
         Returns:
             ``(C, Z, Y, X)``, float32, normalised intensities. Slicing it reads the touched blocks only.
+
+        Raises:
+            UserError: If the file is missing, torn, or no image.
         """
-        path = str(self.files[case])
-        try:
-            return blosc2.open(urlpath=path, mode="r", dparams={"nthreads": 1}, **self._mmap)
-        except (RuntimeError, ValueError, OSError) as error:
-            raise UserError(
-                f"Cannot read the preprocessed unlabeled image {path}: {error}. Delete it and preprocess it again: "
-                "nnunet-semisam preprocess for imagesUl, nnUNetv2_preprocess for cases in labelsTr."
-            ) from error
+        return open_array(self.files[case], REMEDY)
 
     def load_image(self, case: str) -> np.ndarray:
-        """Read a whole case, ``(C, Z, Y, X)``, float32."""
-        return self.open_image(case)[:]
+        """Read a whole case, ``(C, Z, Y, X)``, float32.
+
+        Raises:
+            UserError: If the file is missing, torn, damaged inside, or holds values that are not finite.
+        """
+        image = read_part(self.open_image(case), slice(None), self.files[case], REMEDY)
+        self.check_finite(case, image)
+        return image
+
+    def check_finite(self, case: str, voxels: np.ndarray) -> None:
+        """Refuse values that preprocessing never writes: blosc2 does not notice every damage.
+
+        Raises:
+            UserError: If a voxel of the case is NaN or infinite.
+        """
+        if not np.isfinite(voxels).all():
+            raise UserError(f"{self.files[case]} is damaged inside: it holds values that are NaN or infinite. {REMEDY}")
+
+    def check_headers(self) -> None:
+        """Open every file, without reading a voxel.
+
+        Raises:
+            UserError: If files cannot be opened, or are not images of the same channels; up to ten are named.
+        """
+        problems, channels = [], {}
+        for case in self.identifiers:
+            try:
+                channels[case] = self.open_image(case).shape[0]
+            except UserError as error:
+                problems.append(str(error))
+        if problems:
+            more = f" ... and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
+            raise UserError(" ".join(problems[:MOST_SHOWN]) + more)
+        counts = sorted(channels.values())
+        usual = counts[len(counts) // 2] if counts else 0
+        odd = [f"{self.files[case]} ({count})" for case, count in channels.items() if count != usual]
+        if odd:
+            raise UserError(
+                f"Preprocessed unlabeled images have {usual} channel(s), but others have another number: "
+                f"{name_some(odd, MOST_SHOWN)}. {REMEDY}"
+            )
 
 
 def collect_pool(
@@ -86,7 +126,7 @@ def collect_pool(
         used: The fold's train and val cases.
 
     Raises:
-        UserError: If there is no unlabeled case, one is also labeled, or one is not preprocessed.
+        UserError: If there is no unlabeled case, one is also labeled, not preprocessed, or cannot be opened.
     """
     own_folder, stock_folder = (
         unlabeled_folder(preprocessed_dataset, data_identifier),
@@ -96,7 +136,7 @@ def collect_pool(
     hidden = list(hidden)
     _refuse_overlap(files, [*hidden, *used], own_folder)
     files |= {case: stock_folder / f"{case}{SUFFIX}" for case in hidden}
-    missing = [case for case in hidden if not files[case].is_file()]
+    missing = [case for case in hidden if not os.path.lexists(files[case])]
     if missing:
         raise UserError(_explain_missing(missing, stock_folder))
     if not files:
@@ -105,7 +145,9 @@ def collect_pool(
             "imagesUl of the raw dataset and run 'nnunet-semisam preprocess -d DATASET_ID -c CONFIGURATION', or train "
             "with -tr nnUNetTrainerSupervised, which needs none."
         )
-    return UnlabeledDataset(files)
+    pool = UnlabeledDataset(files)
+    pool.check_headers()
+    return pool
 
 
 def _refuse_overlap(files: Mapping[str, Path], labeled: Iterable[str], folder: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import blosc2
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
@@ -19,6 +20,14 @@ from torch import Tensor
 from nnunet_semisam.data.pseudo_label_source import CONFIDENCE_LEVELS, NO_LABEL, PseudoLabelRound, PseudoLabelSource
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.data.views import UnlabeledViews
+from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.io.array_files import UNREADABLE
+
+LOST = "lost"
+
+
+class DamagedImageError(Exception):
+    """A preprocessed image cannot be read; other errors are none of the image."""
 
 
 class UnlabeledLoader(nnUNetDataLoader):
@@ -26,6 +35,10 @@ class UnlabeledLoader(nnUNetDataLoader):
 
     A batch has ``weak`` and ``strong`` (and ``strong2``), with pseudo-labels ``pseudo_label`` and
     ``pseudo_confidence``, and ``keys``, the names of the cases.
+
+    A case whose file turns out to be damaged leaves the pool of this worker, and another one takes its place in the
+    batch. The next batch names it under ``lost``: see :class:`~nnunet_semisam.data.augmenters.UnlabeledBatches`, which
+    tells the user and decides when too few are left.
 
     Args:
         dataset: The pool.
@@ -61,20 +74,42 @@ class UnlabeledLoader(nnUNetDataLoader):
         self.has_ignore = False  # nnU-Net would look for annotated voxels, and there are none
         self.views = views
         self.source = source
+        self.indices = list(dataset.identifiers)  # of this loader: cases that are lost leave it
+        self._lost: dict[str, str] = {}  # case -> why, since the last batch
         self._round: PseudoLabelRound | None = None
         self._locations: dict[str, dict[int, np.ndarray]] = {}  # of that round; up to 100 KB a case
 
     def generate_train_batch(self) -> dict[str, Any]:
-        """Return one batch; every entry but ``keys`` has the batch axis first."""
-        keys = self.get_indices()
+        """Return one batch; every entry but ``keys`` and ``lost`` has the batch axis first.
+
+        ``lost`` (case -> why) is there only if cases were lost; if none is left, it is all that there is.
+        """
+        if not self.indices:
+            return {}
+        keys = list(self.get_indices())
         current = None if self.source is None else self.source.current()
         with torch.no_grad(), threadpool_limits(limits=1, user_api=None):
-            samples = [self._sample(case, self.get_do_oversample(j), current) for j, case in enumerate(keys)]
+            samples = [self._sample_or_another(keys, j, current) for j in range(len(keys))]
+        lost, self._lost = self._lost, {}
+        if not self.indices:
+            return {LOST: lost}
         batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
-        return batch | {"keys": list(keys)}
+        return batch | {"keys": keys} | ({LOST: lost} if lost else {})
+
+    def _sample_or_another(self, keys: list[str], j: int, current: PseudoLabelRound | None) -> dict[str, Tensor]:
+        """Return sample ``j`` of a batch; if its case is damaged, of another case, whose name takes its place."""
+        while self.indices:
+            if keys[j] not in self.indices:
+                keys[j] = str(np.random.choice(self.indices))
+            try:
+                return self._sample(keys[j], self.get_do_oversample(j), current)
+            except DamagedImageError as error:
+                self.indices.remove(keys[j])
+                self._lost[keys[j]] = str(error)
+        return {}
 
     def _sample(self, case: str, wants_foreground: bool, current: PseudoLabelRound | None) -> dict[str, Tensor]:
-        image = self._data.open_image(case)
+        image = self._open(case)
         shape = image.shape[1:]
         locations = {}
         if current is not None and wants_foreground:
@@ -82,7 +117,7 @@ class UnlabeledLoader(nnUNetDataLoader):
         has_foreground = any(len(voxels) > 0 for voxels in locations.values())
         lower, upper = self.get_bbox(shape, has_foreground, locations)
         box = [[low, high] for low, high in zip(lower, upper, strict=True)]
-        cropped = torch.from_numpy(crop_and_pad_nd(image, box, 0)).float()
+        cropped = torch.from_numpy(self._crop(case, image, box)).float()
         inside = self._inside(cropped) if self.views.masked_channels else None
         label = confidence = None
         if self.source is not None:
@@ -93,6 +128,26 @@ class UnlabeledLoader(nnUNetDataLoader):
             self._drop_slice_axis(label),
             self._drop_slice_axis(confidence),
         )
+
+    def _open(self, case: str) -> blosc2.NDArray:
+        try:
+            return self._data.open_image(case)
+        except UserError as error:
+            raise DamagedImageError(str(error)) from error
+
+    def _crop(self, case: str, image: blosc2.NDArray, box: list[list[int]]) -> np.ndarray:
+        """Return a patch of a case, ``(C, *S)``, with zeros outside of the image."""
+        try:
+            cropped = crop_and_pad_nd(image, box, 0)
+        except UNREADABLE as error:
+            raise DamagedImageError(
+                f"{self._data.files[case]} is damaged inside ({printable(str(error), 300)})."
+            ) from error
+        try:
+            self._data.check_finite(case, cropped)
+        except UserError as error:
+            raise DamagedImageError(str(error)) from error
+        return cropped
 
     def _foreground(self, case: str, current: PseudoLabelRound) -> dict[int, np.ndarray]:
         """Return the confident voxels of a case, read once a round: reading them costs as much as cropping a patch."""

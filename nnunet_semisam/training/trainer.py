@@ -213,8 +213,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         with augmenters.labeled_share() as num_workers:
             labeled, validation = super().get_dataloaders()
         try:
-            pin_memory = self.device.type == "cuda"
-            self.dataloader_unlabeled = augmenters.start_augmenter(loader, num_workers, pin_memory)
+            pin_memory, log = self.device.type == "cuda", self.print_to_log_file
+            self.dataloader_unlabeled = augmenters.start_augmenter(loader, num_workers, pin_memory, log)
         except BaseException:
             augmenters.finish(labeled)
             augmenters.finish(validation)

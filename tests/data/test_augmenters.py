@@ -4,7 +4,15 @@ import pytest
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 
-from nnunet_semisam.data.augmenters import VARIABLE, finish, labeled_share, share_workers, start_augmenter
+from nnunet_semisam.data.augmenters import (
+    VARIABLE,
+    UnlabeledBatches,
+    finish,
+    labeled_share,
+    share_workers,
+    start_augmenter,
+)
+from nnunet_semisam.errors import UserError
 
 
 class Counting:
@@ -12,6 +20,7 @@ class Counting:
 
     thread_id = 0
     was_initialized = False
+    indices = ("a", "b", "c")
 
     def __init__(self) -> None:
         self.count = 0
@@ -51,7 +60,7 @@ def test_variable_that_was_not_set_is_not_set_afterwards(monkeypatch):
 
 def test_without_workers_batches_are_made_here():
     augmenter = start_augmenter(Counting(), 0, pin_memory=False)
-    assert isinstance(augmenter, SingleThreadedAugmenter)
+    assert isinstance(augmenter.augmenter, SingleThreadedAugmenter)
     assert next(augmenter) == {"data": 2, "process": os.getpid()}  # the first went into the start
     finish(augmenter)  # nothing to stop
     finish(None)
@@ -60,12 +69,41 @@ def test_without_workers_batches_are_made_here():
 def test_workers_make_batches_elsewhere_and_are_stopped(capsys):
     augmenter = start_augmenter(Counting(), 1, pin_memory=False)
     try:
-        assert isinstance(augmenter, NonDetMultiThreadedAugmenter)
+        assert isinstance(augmenter.augmenter, NonDetMultiThreadedAugmenter)
         assert next(augmenter)["process"] != os.getpid()
-        workers = list(augmenter._processes)
+        workers = list(augmenter.augmenter._processes)
         assert all(worker.is_alive() for worker in workers)
     finally:
         finish(augmenter)
     assert not any(worker.is_alive() for worker in workers)
     finish(augmenter)  # may be called again
     assert capsys.readouterr().out == ""
+
+
+# ------------------------------------------------------------------------------------------------- cases that are lost
+
+
+def batches_that_lose(*lost: dict[str, str], cases: int = 5) -> tuple[UnlabeledBatches, list[str]]:
+    told: list[str] = []
+    return UnlabeledBatches(
+        iter([{"data": i, "lost": names} for i, names in enumerate(lost)]), cases, told.append
+    ), told
+
+
+def test_lost_case_is_told_once_by_whichever_worker_finds_it_first():
+    batches, told = batches_that_lose({"a": "a.b2nd is torn."}, {}, {"a": "a.b2nd is torn.", "b": "b.b2nd, too."})
+    assert [next(batches) for _ in range(3)] == [{"data": i} for i in range(3)]
+    assert len(told) == 2
+    assert told[0].startswith(
+        "WARNING: a is left out from now on: a.b2nd is torn. 1 of 5 unlabeled cases cannot be read"
+    )
+    assert "2 of 5 unlabeled cases" in told[1]
+
+
+def test_training_stops_when_more_than_half_of_the_cases_are_lost():
+    batches, told = batches_that_lose({"a": "a."}, {"b": "b."}, {"c": "c.b2nd is torn."}, cases=5)
+    next(batches)
+    next(batches)
+    with pytest.raises(UserError, match=r"3 of 5 unlabeled cases .* stops; the last one is c: c\.b2nd is torn"):
+        next(batches)
+    assert len(told) == 2

@@ -1,5 +1,7 @@
 import json
+import multiprocessing
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -11,8 +13,14 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import tiny_nnunet
 
+from nnunet_semisam.data import case_workers
 from nnunet_semisam.data import preprocess_unlabeled as module
-from nnunet_semisam.data.preprocess_unlabeled import RECIPE_FILE, find_images, preprocess_configuration
+from nnunet_semisam.data.preprocess_unlabeled import (
+    RECIPE_FILE,
+    find_images,
+    preprocess_case,
+    preprocess_configuration,
+)
 from nnunet_semisam.errors import UserError
 
 
@@ -49,6 +57,11 @@ def world(tiny_dataset) -> World:
     made = World(tiny_dataset)
     shutil.rmtree(made.folder())
     return made
+
+
+def forked(method: str) -> multiprocessing.context.BaseContext:
+    """In place of the spawned processes, which would not know what a test replaced."""
+    return multiprocessing.get_context("fork")
 
 
 def noise(seed: int = 0, shape: tuple[int, ...] = tiny_nnunet.SHAPE) -> np.ndarray:
@@ -147,7 +160,9 @@ def test_file_appears_only_when_it_is_complete(world, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr("nnunet_semisam.io.atomic.os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(
+        UserError, match=r"free[01]\.b2nd cannot be written \(disk full; .* GB are free\)\. What is done"
+    ):
         world.run()
     assert seen == [(False, (1, *tiny_nnunet.SHAPE))]
     assert world.files() == [RECIPE_FILE]  # nothing half-written is left
@@ -246,14 +261,24 @@ def test_too_little_disk_space_is_told_before_any_work(world, monkeypatch):
     assert world.run() == (2, [])
 
 
-def killed(job) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+def test_image_that_kills_its_process_is_named_and_all_others_are_done(world, monkeypatch):
+    for case in ("bad", "good"):
+        world.put(f"{case}_0000.nii.gz", noise())
 
+    def die_of_one(job) -> str | None:
+        if job.case == "bad":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return preprocess_case(job)
 
-def test_killed_worker_ends_the_run_with_advice(world, monkeypatch):
-    monkeypatch.setattr(module, "preprocess_case", killed)
-    with pytest.raises(UserError, match=r"worker process was killed.*fewer processes \(-np; 2 now\)"):
-        world.run(num_processes=2)
+    monkeypatch.setattr(module, "preprocess_case", die_of_one)
+    monkeypatch.setattr(die_of_one, "__module__", module.__name__)
+    monkeypatch.setattr(die_of_one, "__qualname__", "preprocess_case")
+    monkeypatch.setattr(case_workers, "multiprocessing", SimpleNamespace(get_context=forked))
+    ready, problems = world.run(num_processes=2)
+    assert ready == 3
+    (problem,) = problems
+    assert re.search(r"bad_0000\.nii\.gz: its process was killed, most likely for lack of memory\. .*remove", problem)
+    assert world.files() == ["free0.b2nd", "free1.b2nd", "good.b2nd", RECIPE_FILE]
 
 
 def test_folder_without_images_says_what_to_put_there(world):

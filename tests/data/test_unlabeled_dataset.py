@@ -1,5 +1,6 @@
 import builtins
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import blosc2
 import numpy as np
 import pytest
 
-from nnunet_semisam.data import unlabeled_dataset as module
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, cases_in, collect_pool, unlabeled_folder
 from nnunet_semisam.errors import UserError
 
@@ -64,7 +64,7 @@ def test_nothing_but_images_is_ever_opened(dataset_folder, monkeypatch):
             opened.append(Path(file).name)
         return plain_open(file, *args, **kwargs)
 
-    monkeypatch.setattr(module.blosc2, "open", record_blosc2)
+    monkeypatch.setattr(blosc2, "open", record_blosc2)
     monkeypatch.setattr(builtins, "open", record_plain)
     found = pool(dataset_folder, ["b", "c"], ["a"])
     for case in found.identifiers:
@@ -106,7 +106,7 @@ def test_empty_pool_is_refused_with_what_to_run(tmp_path):
 def test_unreadable_image_is_named(dataset_folder):
     path = unlabeled_folder(dataset_folder, IDENTIFIER) / "u.b2nd"
     path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(UserError, match=rf"Cannot read the preprocessed unlabeled image {path}.*preprocess it again"):
+    with pytest.raises(UserError, match=rf"{path} cannot be read .*preprocess it again"):
         pool(dataset_folder, [], ["a"]).load_image("u")
 
 
@@ -119,3 +119,46 @@ def test_pool_travels_to_other_processes(dataset_folder):
 def test_splits_and_plans_do_not_matter_here(dataset_folder):
     (dataset_folder / "splits_final.json").write_text(json.dumps("garbage"))
     assert pool(dataset_folder, [], []).identifiers == ["u", "v"]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def become_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def become_whole_numbers(path: Path) -> None:
+    path.unlink()
+    blosc2.asarray(np.ones((1, 2, 3, 4), np.int32), urlpath=str(path))
+
+
+def gain_channels(path: Path) -> None:
+    path.unlink()
+    write(path, np.ones((3, 2, 3, 4)))
+
+
+@pytest.mark.parametrize("damage", [truncate, become_a_pipe, become_whole_numbers, gain_channels])
+@pytest.mark.parametrize("case", ["u", "c"])
+def test_file_that_is_no_image_stops_before_the_first_step(dataset_folder, damage, case):
+    folder = unlabeled_folder(dataset_folder, IDENTIFIER) if case == "u" else dataset_folder / IDENTIFIER
+    damage(folder / f"{case}.b2nd")
+    with pytest.raises(UserError, match=rf"{folder / case}\.b2nd.*preprocess it again"):
+        pool(dataset_folder, ["c"], ["a"])
+
+
+def test_all_unreadable_images_are_named(dataset_folder):
+    for case in "uv":
+        truncate(unlabeled_folder(dataset_folder, IDENTIFIER) / f"{case}.b2nd")
+    with pytest.raises(UserError, match=r"u\.b2nd cannot be read.*v\.b2nd cannot be read"):
+        pool(dataset_folder, [], ["a"])
+
+
+def test_whole_image_with_nan_is_refused(dataset_folder):
+    path = unlabeled_folder(dataset_folder, IDENTIFIER) / "u.b2nd"
+    path.unlink()
+    write(path, np.full((1, 2, 3, 4), np.nan))
+    with pytest.raises(UserError, match=rf"{path} is damaged inside: .* NaN"):
+        pool(dataset_folder, [], ["a"]).load_image("u")

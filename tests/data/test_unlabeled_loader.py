@@ -12,6 +12,7 @@ from nnunet_semisam.data.augmenters import finish, start_augmenter
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import UnlabeledViews
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.pseudo_labels.rounds import RoundReader
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 
@@ -111,6 +112,69 @@ def test_masked_channels_stay_zero_outside_the_mask(tmp_path):
     assert batch["strong"][:, 0][outside].eq(0).all()
     assert batch["strong"][:, 0][~outside].ge(100).all()
     assert batch["strong"][:, 1].ge(100).all()
+
+
+# ------------------------------------------------------------------------------------------------- files that go bad
+
+
+def rot(path: Path) -> None:
+    """Overwrite what is between the header and the trailer of a file, as a dying disk does."""
+    content = bytearray(path.read_bytes())
+    content[300:-300] = b"\xa5" * (len(content) - 600)
+    path.write_bytes(content)
+
+
+def fill_with_nan(path: Path) -> None:
+    path.unlink()
+    blosc2.asarray(np.full((2, *SHAPE), np.nan, np.float32), urlpath=str(path))
+
+
+@pytest.mark.parametrize("damage", [rot, fill_with_nan, Path.unlink, lambda path: path.write_bytes(b"")])
+def test_damaged_case_leaves_the_pool_and_the_batch_stays_whole(dataset, damage):
+    loader = make_loader(dataset, batch=12)
+    damage(dataset.files["b"])
+    batch = next(loader)
+    assert set(batch["lost"]) == {"b"}
+    assert str(dataset.files["b"]) in batch["lost"]["b"]
+    for _ in range(4):
+        assert set(batch["keys"]) == {"a", "c"}
+        assert len(batch["weak"]) == len(batch["keys"]) == 12
+        for key, patch in zip(batch["keys"], batch["weak"], strict=True):
+            assert set(patch[0].unique().tolist()) <= {0.0, CASES.index(key) + 1.0}
+        batch = next(loader)
+        assert "lost" not in batch
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_goes_on_without_a_damaged_case_and_says_so_once(dataset, workers):
+    rot(dataset.files["a"])
+    told = []
+    batches = start_augmenter(make_loader(dataset, batch=8), workers, pin_memory=False, log=told.append)
+    try:
+        for _ in range(20):
+            assert "a" not in next(batches)["keys"]
+    finally:
+        finish(batches)
+    (line,) = told
+    assert f"{dataset.files['a']} is damaged inside" in line
+    assert "1 of 3 unlabeled cases" in line
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pool_of_damaged_files_ends_the_training_with_an_error(dataset, workers, capfd):
+    for path in dataset.files.values():
+        rot(path)
+    with pytest.raises(UserError, match=r"2 of 3 unlabeled cases cannot be read any more, so the training stops"):
+        start_augmenter(make_loader(dataset, batch=8), workers, pin_memory=False, log=lambda text: None)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_undamaged_pool_is_drawn_as_nnunet_draws(dataset):
+    loader = make_loader(dataset, batch=6)
+    np.random.seed(3)
+    expected = np.random.choice(CASES, 6, replace=True, p=None)
+    np.random.seed(3)
+    assert next(loader)["keys"] == list(expected)
 
 
 # ------------------------------------------------------------------------------------------------------ pseudo-labels
