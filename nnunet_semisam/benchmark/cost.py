@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nnunet_semisam.benchmark.records import Attempt, Cost, RunRecord, Software, TrainerCost
 from nnunet_semisam.io.json_files import object_or_none
+from nnunet_semisam.io.typed_records import RecordError
 
 SECONDS_PER_HOUR = 3600
 
@@ -20,7 +21,7 @@ def read_attempts(folder: Path) -> list[Attempt]:
     for path in sorted((folder / "attempts").glob("[!.]*.json")):
         try:
             attempts.append(Attempt.from_json(object_or_none(path) or {}))
-        except KeyError:
+        except RecordError:
             continue
     return attempts
 

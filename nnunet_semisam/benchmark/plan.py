@@ -13,6 +13,7 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.locks import LOCK_FILE, folder_lock
+from nnunet_semisam.io.typed_records import ClassName, FileName, RecordError, read_record, read_value
 from nnunet_semisam.jobs.nnunet_command import AUTO
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.folds import LISTS, load_splits
@@ -47,11 +48,11 @@ class Study:
     """
 
     folder: Path
-    dataset: str
-    plans: str
+    dataset: FileName
+    plans: FileName
     plans_sha256: str
-    trainers: list[str]
-    configurations: list[str]
+    trainers: list[ClassName]
+    configurations: list[FileName]
     folds: dict[int, StudyFold]
     seeds: list[int]
     settings: dict[str, Any]
@@ -96,21 +97,21 @@ class Study:
         return content
 
     @classmethod
-    def from_json(cls, folder: Path, content: Mapping[str, Any]) -> Study:
+    def from_json(cls, folder: Path, content: Any, place: str = "") -> Study:
         """Return the benchmark in ``folder``, of which ``study.json`` holds ``content``.
 
         Raises:
-            KeyError, TypeError, ValueError, AttributeError: If the content is another.
+            RecordError: If the content is another.
         """
-        unlabeled = content["unlabeled"]
-        records = {
-            "folds": {int(index): StudyFold(**fold) for index, fold in content["folds"].items()},
-            "equal": Equal(content["equal"]),
-            "cases": CaseSet(content["cases"]),
-            "unlabeled": None if unlabeled is None else UnlabeledImages(**unlabeled),
-            "held_out": {name: HeldOutSet(digests) for name, digests in content["held_out"].items()},
-        }
-        return cls(folder=folder, **{**content, **records})
+        content = read_value(dict[str, object], content, place or "it")
+        digests = read_value(dict[str, object], content.get("held_out", {}), f"{place}.held_out".lstrip("."))
+        held_out = {name: {"digests": found} for name, found in digests.items()}
+        study = read_record(cls, {**content, "held_out": held_out}, place, folder=folder)
+        try:
+            group_function(study.group)
+        except UserError as error:
+            raise RecordError(f"{place}.group cannot be used: {error}".lstrip(".")) from error
+        return study
 
 
 def load_study(folder: Path) -> Study | None:
@@ -126,8 +127,8 @@ def load_study(folder: Path) -> Study | None:
     content = read_object(path, remedy)
     try:
         return Study.from_json(folder, content)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({error}). {remedy}") from error
+    except RecordError as error:
+        raise UserError(f"{path} cannot be read: {error} {remedy}") from error
 
 
 def begin(study: Study) -> Study:

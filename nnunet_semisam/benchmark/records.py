@@ -1,19 +1,31 @@
 """The records that travel between the modules of a benchmark and to its report, and their form in its files.
 
-Numbers that do not exist are ``None`` here, null in json and empty in csv; there is no NaN. Every ``from_json`` raises
-``KeyError``, ``TypeError`` or ``ValueError`` if something is missing or of another kind; what else an object of a file
-holds is left out.
+Numbers that do not exist are ``None`` here, null in json and empty in csv; there is no NaN. The types of the fields
+say what a file may hold (see ``io/typed_records.py``): every ``from_json`` raises a
+:class:`~nnunet_semisam.io.typed_records.RecordError` that names the entry if something is missing or of another kind.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from typing import Any
 
-from nnunet_semisam.errors import name_some
+from nnunet_semisam.errors import name_some, shown
+from nnunet_semisam.io.typed_records import (
+    Amount,
+    ClassName,
+    Count,
+    FileName,
+    InnerPath,
+    Name,
+    RecordError,
+    Share,
+    read_record,
+    read_value,
+)
 from nnunet_semisam.jobs.base import Status
 
 
@@ -60,11 +72,6 @@ def known(number: float | None) -> float | None:
     return None if number is None or math.isnan(number) else float(number)
 
 
-def _fields_of(record: type, content: Mapping[str, Any], but: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the values of a record's fields."""
-    return {field.name: content[field.name] for field in fields(record) if field.name not in but}
-
-
 @dataclass(frozen=True)
 class Score:
     """One number of one label in one case.
@@ -81,24 +88,17 @@ class Score:
         unit: That of ``UNITS``; of 2D images ``mm`` or ``px``, and ``mm2`` or ``px2`` for what is an area there.
     """
 
-    label: str
-    metric: str
+    label: Name
+    metric: Name
     value: float | None
     scored: float | None
     status: ScoreStatus
-    unit: str
+    unit: Name
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Score:
+    def from_json(cls, content: Any, place: str = "") -> Score:
         """Return the score of an entry of ``scores.json``."""
-        return cls(
-            label=content["label"],
-            metric=content["metric"],
-            value=known(content["value"]),
-            scored=known(content["scored"]),
-            status=ScoreStatus(content["status"]),
-            unit=content["unit"],
-        )
+        return read_record(cls, content, place)
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,10 @@ class Run:
         seed: Seed of the training.
     """
 
-    trainer: str
-    configuration: str
-    fold: int
-    budget: int
+    trainer: ClassName
+    configuration: FileName
+    fold: Count
+    budget: Count
     seed: int
 
     @property
@@ -137,8 +137,8 @@ class ScoreRow:
     """
 
     run: Run
-    case: str
-    group: str
+    case: FileName
+    group: Name
     score: Score
 
     def to_csv(self) -> dict[str, str]:
@@ -154,17 +154,33 @@ class ScoreRow:
 
     @classmethod
     def from_csv(cls, row: Mapping[str, str]) -> ScoreRow:
-        """Return the row with these cells."""
-        run = Run(row["trainer"], row["configuration"], int(row["fold"]), int(row["budget"]), int(row["seed"]))
-        score = Score(
-            label=row["label"],
-            metric=row["metric"],
-            value=float(row["value"]) if row["value"] else None,
-            scored=float(row["scored"]) if row["scored"] else None,
-            status=ScoreStatus(row["status"]),
-            unit=row["unit"],
-        )
-        return cls(run, row["case"], row["group"], score)
+        """Return the row with these cells.
+
+        Raises:
+            RecordError: If a cell is none of its column's.
+        """
+        numbers = {name: _whole_number(row, name) for name in ("fold", "budget", "seed")}
+        numbers |= {name: _number(row, name) for name in ("value", "scored")}
+        content: dict[str, Any] = {**row, **numbers}
+        run = read_record(Run, content, "")
+        if row["run"] != run.name:
+            raise RecordError(f"run is {row['run']!r}, and the cells beside it name {run.name!r}.")
+        case, group = read_value(FileName, row["case"], "case"), read_value(Name, row["group"], "group")
+        return cls(run, case, group, read_record(Score, content, ""))
+
+
+def _whole_number(row: Mapping[str, str], name: str) -> int:
+    text = row[name]
+    if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit() or len(text) > 20:
+        raise RecordError(f"{name} must be a whole number, got {shown(text)}.")
+    return int(text)
+
+
+def _number(row: Mapping[str, str], name: str) -> float | None:
+    try:
+        return float(row[name]) if row[name] else None
+    except ValueError as error:
+        raise RecordError(f"{name} must be a number or empty, got {shown(row[name])}.") from error
 
 
 @dataclass(frozen=True)
@@ -176,7 +192,7 @@ class StudyFold:
         sha256: Digest of which cases it trains on, validates on and hides the labels of.
     """
 
-    budget: int
+    budget: Count
     sha256: str
 
 
@@ -189,7 +205,7 @@ class UnlabeledImages:
         sha256: Digest of their names.
     """
 
-    cases: int
+    cases: Count
     sha256: str
 
 
@@ -201,7 +217,7 @@ class HeldOutSet:
         digests: Case -> digest of its images and its label.
     """
 
-    digests: dict[str, str]
+    digests: dict[FileName, str]
 
     def changes(self, now: HeldOutSet) -> str:
         """Return in words how a later set differs."""
@@ -233,11 +249,6 @@ class Software:
         same = self.versions == before.versions and self.variables == before.variables
         return same and set(before.sam_fingerprints) <= set(self.sam_fingerprints)
 
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Software:
-        """Return the software of an object of a file."""
-        return cls(dict(content["versions"]), dict(content["variables"]), list(content["sam_fingerprints"]))
-
 
 @dataclass(frozen=True)
 class Attempt:
@@ -255,9 +266,9 @@ class Attempt:
     """
 
     stage: str
-    seconds: float
-    peak_memory_bytes: int
-    peak_gpu_bytes: int | None
+    seconds: Amount
+    peak_memory_bytes: Count
+    peak_gpu_bytes: Count | None
     gpu: str | None
     host: str
     device: str | None
@@ -270,9 +281,9 @@ class Attempt:
         return {**content, **software}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Attempt:
+    def from_json(cls, content: Any) -> Attempt:
         """Return the attempt of a file."""
-        return cls(software=Software.from_json(content), **_fields_of(cls, content, but=["software"]))
+        return read_record(cls, content, "", software=read_record(Software, content, ""))
 
 
 @dataclass(frozen=True)
@@ -288,12 +299,12 @@ class Cost:
         peak_gpu_bytes: ``None`` without a GPU.
     """
 
-    train_hours: float
-    predict_hours: float
-    gpu_hours: float
-    attempts: int
-    peak_memory_bytes: int | None
-    peak_gpu_bytes: int | None
+    train_hours: Amount
+    predict_hours: Amount
+    gpu_hours: Amount
+    attempts: Count
+    peak_memory_bytes: Count | None
+    peak_gpu_bytes: Count | None
 
 
 @dataclass(frozen=True)
@@ -308,16 +319,16 @@ class TrainerCost:
         gpu_hours: See :class:`Cost`.
     """
 
-    trainer: str
-    runs: int
-    train_hours: float
-    predict_hours: float
-    gpu_hours: float
+    trainer: ClassName
+    runs: Count
+    train_hours: Amount
+    predict_hours: Amount
+    gpu_hours: Amount
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> TrainerCost:
+    def from_json(cls, content: Any, place: str = "") -> TrainerCost:
         """Return the hours of an object of ``results.json``."""
-        return cls(**_fields_of(cls, content))
+        return read_record(cls, content, place)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,14 +350,14 @@ class RunRecord(Run):
 
     status: Status
     error: str | None
-    steps: int | None
+    steps: Count | None
     cost: Cost
     gpu: str | None
     host: str | None
     device: str | None
     software: list[Software]
-    training: str
-    predictions: str
+    training: InnerPath
+    predictions: InnerPath
 
     @property
     def is_done(self) -> bool:
@@ -361,14 +372,9 @@ class RunRecord(Run):
         return {"run": self.name, **place, **cost, **content}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> RunRecord:
+    def from_json(cls, content: Any, place: str = "") -> RunRecord:
         """Return the run of an object of ``results.json``."""
-        return cls(
-            status=Status(content["status"]),
-            cost=Cost(**_fields_of(Cost, content)),
-            software=[Software.from_json(one) for one in content["software"]],
-            **_fields_of(cls, content, but=["status", "cost", "software"]),
-        )
+        return read_record(cls, content, place, cost=read_record(Cost, content, place))
 
 
 @dataclass(frozen=True)
@@ -382,18 +388,21 @@ class HeldOutCases:
     """
 
     kind: CaseSet
-    folders: dict[int, str]
-    groups: dict[str, str]
+    folders: dict[int, InnerPath]
+    groups: dict[FileName, Name]
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields."""
         return {"kind": self.kind, "folder": self.folders, "groups": self.groups}
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> HeldOutCases:
+    def from_json(cls, content: Any, place: str = "") -> HeldOutCases:
         """Return the cases of an object of ``results.json``."""
-        folders = {int(fold): folder for fold, folder in content["folder"].items()}
-        return cls(CaseSet(content["kind"]), folders, dict(content["groups"]))
+        fields_of = read_value(dict[str, object], content, place)
+        if "folder" not in fields_of:
+            raise RecordError(f"{place} lacks 'folder'.")
+        folders = read_value(dict[int, InnerPath], fields_of["folder"], f"{place}.folder")
+        return read_record(cls, content, place, folders=folders)
 
 
 @dataclass(frozen=True)
@@ -411,8 +420,8 @@ class Interval:
     mean: float | None
     low: float | None
     high: float | None
-    cases: int
-    groups: int
+    cases: Count
+    groups: Count
 
 
 @dataclass(frozen=True)
@@ -423,7 +432,7 @@ class Comparison(Interval):
         p: Two-sided Wilcoxon signed-rank test over groups; ``None`` with fewer than two groups.
     """
 
-    p: float | None
+    p: Share | None
 
 
 @dataclass(frozen=True)
@@ -434,12 +443,7 @@ class Difference(Comparison):
         pairs: Number of pairs of runs: one of the trainer and one of the baseline.
     """
 
-    pairs: int
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Difference:
-        """Return the difference of an object of ``results.json``."""
-        return cls(**_fields_of(cls, content))
+    pairs: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -460,24 +464,19 @@ class Summary(Interval):
         difference: To the baseline, if it has runs of the same folds and seeds.
     """
 
-    configuration: str
-    budget: int
-    trainer: str
-    label: str
-    metric: str
-    unit: str
-    runs: int
+    configuration: FileName
+    budget: Count
+    trainer: ClassName
+    label: Name
+    metric: Name
+    unit: Name
+    runs: Count
     run_means: list[float | None]
-    failures: int
-    absent: int
+    failures: Count
+    absent: Count
     difference: Difference | None
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Summary:
+    def from_json(cls, content: Any, place: str = "") -> Summary:
         """Return the summary of an object of ``results.json``."""
-        difference = content["difference"]
-        return cls(
-            run_means=list(content["run_means"]),
-            difference=None if difference is None else Difference.from_json(difference),
-            **_fields_of(cls, content, but=["run_means", "difference"]),
-        )
+        return read_record(cls, content, place)

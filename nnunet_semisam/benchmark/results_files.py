@@ -54,27 +54,29 @@ status             ``ok``, ``absent``, ``missed``, ``invented``, ``no prediction
     ``comparable.py``); so a difference may rest on more cases than a mean. A positive difference of ``dice`` and a
     negative one of every other metric are in favour of the trainer.
 
-Numbers that do not exist are null in json and empty in csv; there is no NaN in either file.
+Numbers that do not exist are null in json and empty in csv; there is no NaN in either file. Texts in the csv file that
+a spreadsheet would run as a formula begin with an apostrophe (see ``io/csv_files.py``).
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.benchmark.records import HeldOutCases, RunRecord, ScoreRow, Summary, TrainerCost
-from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import write_text
+from nnunet_semisam.errors import UserError, shown
+from nnunet_semisam.io.csv_files import read_table, write_table
 from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.typed_records import RecordError, read_entry
 
 FORMAT = 1
 JSON_FILE = "results.json"
 CSV_FILE = "results.csv"
+REMEDY = f"Start the benchmark once more: it keeps what is done and writes {JSON_FILE} and {CSV_FILE} again."
+T = TypeVar("T")
 COLUMNS = (
     "run",
     "trainer",
@@ -128,55 +130,77 @@ class Results:
             "summary": [asdict(summary) for summary in self.summaries],
         }
 
-    @classmethod
-    def from_json(cls, folder: Path, content: Mapping[str, Any]) -> Results:
-        """Return the results of the benchmark in ``folder``, of which ``results.json`` holds ``content``.
 
-        Raises:
-            KeyError, TypeError, ValueError, AttributeError: If the content is another.
-        """
-        return cls(
-            study=Study.from_json(folder, content["study"]),
-            baseline=content["baseline"],
-            versions=dict(content["versions"]),
-            held_out=HeldOutCases.from_json(content["cases"]),
-            runs=[RunRecord.from_json(run) for run in content["runs"]],
-            costs=[TrainerCost.from_json(cost) for cost in content["cost"]],
-            summaries=[Summary.from_json(summary) for summary in content["summary"]],
-        )
+@dataclass
+class Damaged:
+    """What of the two files cannot be used: a sentence per entry, that of ``results.csv`` with its line.
+
+    Attributes:
+        entries: Of ``results.json``: runs, costs and summaries.
+        rows: Of ``results.csv``.
+    """
+
+    entries: list[str] = field(default_factory=list)
+    rows: list[str] = field(default_factory=list)
 
 
 def write_files(results: Results, rows: Iterable[ScoreRow]) -> None:
     """Write both files into the folder of the benchmark."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS)
-    writer.writeheader()
-    for row in rows:
-        writer.writerow(row.to_csv())
-    write_text(results.study.folder / CSV_FILE, text.getvalue())
+    write_table(results.study.folder / CSV_FILE, COLUMNS, (row.to_csv() for row in rows))
     write_json(results.study.folder / JSON_FILE, results.to_json())
 
 
-def read_results(folder: Path) -> tuple[Results, list[ScoreRow]]:
+def read_results(folder: Path) -> tuple[Results, list[ScoreRow], Damaged]:
     """Return what the two files in a folder hold: the results, and the rows of ``results.csv``.
+
+    An entry of a list that is damaged is left out, and told in what is returned last.
 
     Raises:
         UserError: If there is no ``results.json``, or one of the files cannot be read or has another format.
     """
     path = folder / JSON_FILE
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         raise UserError(
             f"{folder} holds no {JSON_FILE}. Name the folder of a benchmark (its --out); nnunet-semisam benchmark "
             "writes the file before its first run, and again after every run."
         )
-    remedy = f"Start the benchmark once more: it keeps what is done and writes {JSON_FILE} and {CSV_FILE} again."
-    content = read_object(path, remedy)
+    content = read_object(path, REMEDY)
     if content.get("format") != FORMAT:
-        raise UserError(f"{path} has format {content.get('format')}, this version reads {FORMAT}. {remedy}")
+        raise UserError(f"{path} has format {shown(content.get('format'))}, this version reads {FORMAT}. {REMEDY}")
+    damaged = Damaged()
     try:
-        results = Results.from_json(folder.resolve(), content)
-        with (folder / CSV_FILE).open(encoding="utf-8", newline="") as file:
-            rows = [ScoreRow.from_csv(row) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"The results in {folder} cannot be read ({error!r}). {remedy}") from error
-    return results, rows
+        results = _parse(folder.resolve(), content, damaged)
+    except RecordError as error:
+        raise UserError(f"{path} cannot be read: {error} {REMEDY}") from error
+    return results, list(_read_rows(folder / CSV_FILE, damaged)), damaged
+
+
+def _parse(folder: Path, content: Mapping[str, Any], damaged: Damaged) -> Results:
+    return Results(
+        study=Study.from_json(folder, read_entry(object, content, "study"), "study"),
+        baseline=read_entry(str, content, "baseline"),
+        versions=read_entry(dict[str, str], content, "versions"),
+        held_out=HeldOutCases.from_json(read_entry(object, content, "cases"), "cases"),
+        runs=_usable(content, "runs", RunRecord.from_json, damaged),
+        costs=_usable(content, "cost", TrainerCost.from_json, damaged),
+        summaries=_usable(content, "summary", Summary.from_json, damaged),
+    )
+
+
+def _usable(content: Mapping[str, Any], name: str, read: Callable[[Any, str], T], damaged: Damaged) -> list[T]:
+    """Return the entries of a list that can be read."""
+    found = []
+    for i, entry in enumerate(read_entry(list[object], content, name)):
+        try:
+            found.append(read(entry, f"{name}[{i}]"))
+        except RecordError as error:
+            damaged.entries.append(str(error))
+    return found
+
+
+def _read_rows(path: Path, damaged: Damaged) -> Iterable[ScoreRow]:
+    for number, row in enumerate(read_table(path, COLUMNS, REMEDY, damaged.rows), start=2):
+        try:
+            yield ScoreRow.from_csv(row)
+        except RecordError as error:
+            damaged.rows.append(f"row {number}: {error}")

@@ -29,8 +29,10 @@ from nnunet_semisam.benchmark.held_out import gather
 from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.benchmark.records import Equal, Run, Score
 from nnunet_semisam.data.datasets import open_dataset
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import new_folder, remove_temporaries, write_text
 from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.typed_records import Count, FileName, RecordError, read_entry, read_value
 from nnunet_semisam.jobs import processes
 from nnunet_semisam.jobs.base import Task
 from nnunet_semisam.jobs.nnunet_command import command_environment, device_here
@@ -104,11 +106,18 @@ class PerformRun(Task):
         self._score()
 
     def steps(self) -> int | None:
-        """Return the optimizer steps of the training; ``None`` while it is not finished."""
+        """Return the optimizer steps of the training; ``None`` while it is not finished.
+
+        Raises:
+            UserError: If the file that says so is damaged.
+        """
         if not self.trained_file.is_file():
             return None
-        settings = read_object(self.trained_file, REMEDY)["settings"]
-        return settings["num_epochs"] * settings["num_iterations_per_epoch"]
+        try:
+            settings = read_entry(dict[str, Any], read_object(self.trained_file, REMEDY), "settings")
+            return read_entry(Count, settings, "num_epochs") * read_entry(Count, settings, "num_iterations_per_epoch")
+        except RecordError as error:
+            raise UserError(f"{self.trained_file} cannot be read: {error} {REMEDY}") from error
 
     def scores(self) -> dict[str, list[Score]]:
         """Return case -> its scores, of a run that is done.
@@ -117,7 +126,10 @@ class PerformRun(Task):
             UserError: If the file is damaged.
         """
         content = read_object(self.scores_file, REMEDY)
-        return {case: [Score.from_json(entry) for entry in entries] for case, entries in content.items()}
+        try:
+            return read_value(dict[FileName, list[Score]], content, "it")
+        except RecordError as error:
+            raise UserError(f"{self.scores_file} cannot be read: {error} {REMEDY}") from error
 
     def _train(self, variables: Mapping[str, str]) -> None:
         if not self.settings_file.is_file():

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-
-from nnunet_semisam.errors import UserError
 
 HELP = "Make one self-contained HTML page of a benchmark, or a markdown or csv table."
 EXAMPLE = "nnunet-semisam report -i benchmark -o report.html"
@@ -24,35 +23,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the form that the options name."""
+    from nnunet_semisam.report.output import check_output, write_output
     from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
 
-    benchmark = read_benchmark(args.input)
     ending = ".html"
     if args.markdown:
         ending = ".md"
     elif args.csv:
         ending = ".csv"
     path = args.out or args.input / f"report{ending}"
-    if path.is_dir():
-        raise UserError(f"-o {path} is a folder. Name a file, for example {path / f'report{ending}'}.")
-    try:
-        size = write(benchmark, path, ending)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error}). Choose another -o.") from error
+    check_output(path, args.input, ending)
+    benchmark = read_benchmark(args.input)
+    size = write_output(_content(benchmark, ending), path)
     print(f"Wrote {path} ({size / 1e6:.1f} MB).")
+    told = [*benchmark.damage.sentences(), *benchmark.contradictions]
+    if told:
+        print(f"Of this benchmark, {_things(len(benchmark.damage) + len(benchmark.contradictions))}:", file=sys.stderr)
+        print("\n".join(f"  {sentence}" for sentence in told), file=sys.stderr)
 
 
-def write(benchmark: object, path: Path, ending: str) -> int:
-    """Write one of the three forms; return its size in bytes."""
-    from nnunet_semisam.io.atomic import write_bytes
+def _things(how_many: int) -> str:
+    return "1 thing could not be used" if how_many == 1 else f"{how_many} things could not be used"
+
+
+def _content(benchmark: object, ending: str) -> bytes:
+    """Return one of the three forms."""
     from nnunet_semisam.report.long_csv import long_csv
     from nnunet_semisam.report.markdown import markdown
-    from nnunet_semisam.report.page import write_page
+    from nnunet_semisam.report.page import render
 
-    if ending == ".html":
-        return write_page(benchmark, path)
-    text = markdown(benchmark) if ending == ".md" else long_csv(benchmark)
-    content = text.encode("utf-8")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, content)
-    return len(content)
+    make = {".html": render, ".md": markdown, ".csv": long_csv}[ending]
+    return make(benchmark).encode("utf-8", errors="backslashreplace")

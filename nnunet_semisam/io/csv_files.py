@@ -63,13 +63,16 @@ def write_table(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping
     write_text(path, table_text(columns, rows))
 
 
-def read_table(path: str | Path, columns: Sequence[str], remedy: str) -> Iterator[dict[str, str]]:
+def read_table(
+    path: str | Path, columns: Sequence[str], remedy: str, damaged: list[str] | None = None
+) -> Iterator[dict[str, str]]:
     """Yield the rows of a csv file as column -> text.
 
     Args:
         path: The file.
         columns: Columns that must be there; further ones are read, too.
         remedy: What to do if it is missing or damaged, for the error.
+        damaged: Gets a sentence per damaged row, which then is passed over; without it, such a row is an error.
 
     Raises:
         UserError: If it is no regular file, too large, no UTF-8, lacks a column or names one twice, or a row has more
@@ -87,9 +90,14 @@ def read_table(path: str | Path, columns: Sequence[str], remedy: str) -> Iterato
             if not cells:
                 continue
             if len(cells) != len(header):
-                raise UserError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells, the table has {len(header)} columns. {remedy}"
-                )
+                problem = f"line {reader.line_num}: {len(cells)} cells, the table has {len(header)} columns."
+                if damaged is None:
+                    raise UserError(f"{path}, {problem} {remedy}")
+                damaged.append(problem)
+                continue
             yield {column: plain_cell(cell) for column, cell in zip(header, cells, strict=True)}
-    except csv.Error as error:
-        raise UserError(f"{path}, line {reader.line_num}: {error}. {remedy}") from error
+    except csv.Error as error:  # the rest cannot be told apart
+        problem = f"line {reader.line_num} and all that follow: {error}."
+        if damaged is None or reader.line_num < 2:
+            raise UserError(f"{path}, {problem} {remedy}") from error
+        damaged.append(problem)

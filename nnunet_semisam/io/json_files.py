@@ -60,11 +60,15 @@ def object_or_none(path: str | Path) -> dict[str, Any] | None:
         return None
 
 
-def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
+def read_json_lines(path: str | Path, damaged: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """Yield the objects of a file with one json object a line (``.jsonl``); none if the file does not exist.
 
     A last line without an end is what a killed process left: it is passed over. Any other damaged line is too, since
     each line stands for itself.
+
+    Args:
+        path: The file.
+        damaged: Gets a sentence per damaged line, but for a last one without an end.
 
     Raises:
         UserError: If it is no regular file.
@@ -74,13 +78,17 @@ def read_json_lines(path: str | Path) -> Iterator[dict[str, Any]]:
         return
     check_regular_file(path, "Remove it.")
     with open(path, encoding="utf-8", errors="replace") as file:
+        number = 0
         while line := file.readline(MOST_LINE):
+            number += 1
             try:
                 content = _parse(line)
             except (ValueError, RecursionError):
-                continue
+                content = None
             if isinstance(content, dict):
                 yield content
+            elif damaged is not None and line.strip() and line.endswith("\n"):
+                damaged.append(f"line {number} is no json object")
 
 
 def _parse(text: str) -> Any:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from nnunet_semisam.errors import shown
 from nnunet_semisam.io.json_files import append_json_line, read_json_lines
+from nnunet_semisam.io.typed_records import Amount, Count, Name, RecordError, Share, read_record
 
 FILE_NAME = "semisam_rounds.jsonl"
 HISTOGRAM_BINS = 10  # of a confidence in [0, 1]
@@ -40,12 +42,12 @@ class ClassRecord:
 
     name: str
     generalist: str
-    weight: float
+    weight: Share
     disagreement: tuple[float, float]
     dice_specialist: float | None
     dice_generalist: float | None
     dice_fused: float | None
-    cases: int
+    cases: Count
     reason: str
 
 
@@ -62,10 +64,10 @@ class CalibrationRecord:
     """
 
     kind: ClassVar[str] = "calibration"
-    round: int
-    epoch: int
+    round: Count
+    epoch: Count
     estimated_dice: float
-    seconds: float
+    seconds: Amount
     classes: tuple[ClassRecord, ...]
 
 
@@ -92,20 +94,20 @@ class CaseRecord:
     """
 
     kind: ClassVar[str] = "case"
-    round: int
-    epoch: int
+    round: Count
+    epoch: Count
     case: str
-    names: tuple[str, ...]
-    agreement: tuple[float | None, ...]
-    confidence: tuple[float | None, ...]
-    confident_share: tuple[float | None, ...]
-    prompts: tuple[int, ...]
-    rejected: tuple[int, ...]
-    empty: tuple[int, ...]
-    weights: tuple[float, ...]
-    confident_share_all: float
-    histogram: tuple[tuple[int, ...], ...]
-    seconds: dict[str, float]
+    names: tuple[Name, ...]
+    agreement: tuple[Share | None, ...]
+    confidence: tuple[Share | None, ...]
+    confident_share: tuple[Share | None, ...]
+    prompts: tuple[Count, ...]
+    rejected: tuple[Count, ...]
+    empty: tuple[Count, ...]
+    weights: tuple[Share, ...]
+    confident_share_all: Share
+    histogram: tuple[tuple[Count, ...], ...]
+    seconds: dict[str, Amount]
     cache_hit: bool | None
 
 
@@ -122,11 +124,11 @@ class RoundRecord:
     """
 
     kind: ClassVar[str] = "round"
-    round: int
-    epoch: int
-    cases: int
+    round: Count
+    epoch: Count
+    cases: Count
     active: bool
-    seconds: float
+    seconds: Amount
 
 
 Record = CalibrationRecord | CaseRecord | RoundRecord
@@ -136,11 +138,19 @@ R = TypeVar("R", CalibrationRecord, CaseRecord, RoundRecord, ClassRecord)
 
 @dataclass(frozen=True)
 class RoundLog:
-    """All that a training wrote about its rounds, in order."""
+    """All that a training wrote about its rounds, in order.
+
+    Attributes:
+        calibrations: One per round that made one.
+        cases: Of all rounds.
+        rounds: The ends of rounds.
+        damaged: A sentence per line that is no record, such as a power cut leaves.
+    """
 
     calibrations: Sequence[CalibrationRecord] = field(default_factory=tuple)
     cases: Sequence[CaseRecord] = field(default_factory=tuple)
     rounds: Sequence[RoundRecord] = field(default_factory=tuple)
+    damaged: Sequence[str] = field(default_factory=tuple)
 
 
 def append(folder: Path, record: Record) -> None:
@@ -156,20 +166,28 @@ def remove(folder: Path) -> None:
 def read(folder: Path) -> RoundLog:
     """Return the records of a training's output folder; the last making of a round counts. Empty without a file.
 
-    A line that is no record of this version is passed over: a report must not die of one.
+    A line that is no record of this version is passed over and told: a report must not die of one.
+
+    Raises:
+        UserError: If the file is no regular file.
     """
     found: dict[str, dict[Any, Record]] = {kind: {} for kind in RECORDS}
-    for line in read_json_lines(folder / FILE_NAME):
+    damaged: list[str] = []
+    for line in read_json_lines(folder / FILE_NAME, damaged):
         kind = line.pop("kind", None)
+        if not isinstance(kind, str) or kind not in RECORDS:
+            damaged.append(f"a line of the kind {shown(kind)}")
+            continue
         try:
-            record = record_from_json(RECORDS[kind], line)
-        except (KeyError, TypeError, ValueError):
+            record = read_record(RECORDS[kind], line, kind)
+        except RecordError as error:
+            damaged.append(str(error))
             continue
         if _begins_again(record, found):
             _forget(found[CaseRecord.kind], record.round)
             _forget(found[RoundRecord.kind], record.round)
         found[kind][record.round, getattr(record, "case", None)] = record
-    return RoundLog(*(tuple(found[kind].values()) for kind in ("calibration", "case", "round")))
+    return RoundLog(*(tuple(found[kind].values()) for kind in ("calibration", "case", "round")), tuple(damaged))
 
 
 def _begins_again(record: Record, found: dict[str, dict[Any, Record]]) -> bool:

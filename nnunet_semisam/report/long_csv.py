@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 from nnunet_semisam.benchmark.records import Summary
+from nnunet_semisam.io.csv_files import table_text
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 
 COLUMNS = (
@@ -36,12 +34,7 @@ COLUMNS = (
 
 def long_csv(benchmark: Benchmark) -> str:
     """Return the table; what does not exist is empty. Dice is in [0, 1]. Single cases are in ``results.csv``."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for summary in benchmark.summaries:
-        writer.writerow(_row(benchmark, summary))  # None is written as an empty field
-    return text.getvalue()
+    return table_text(COLUMNS, (_row(benchmark, summary) for summary in benchmark.summaries))
 
 
 def _row(benchmark: Benchmark, summary: Summary) -> dict[str, str | float | None]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+from nnunet_semisam.report.drawing.html_parts import one_text
 from nnunet_semisam.report.drawing.number_formats import NONE, count, integer, interval, p_value, title
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark, GridCell
 from nnunet_semisam.report.reading.published import Anchors, find_anchors
 from nnunet_semisam.report.reading.training_cases import read_dataset
-from nnunet_semisam.report.reading.training_logs import read_terms
+from nnunet_semisam.report.reading.training_logs import read_trainings
 from nnunet_semisam.report.sections.cautions import all_cautions
 from nnunet_semisam.report.sections.published import caution, notes
 
+TAG = re.compile(r"<(?=[A-Za-z/!?])")
 LEFT = "---"  # columns of words
 RIGHT = "---:"  # columns of numbers
 PUBLISHED_HEAD = ("labeled", "published method", "Dice, %", "remark", "from")
@@ -21,7 +24,8 @@ PUBLISHED_ALIGNMENT = (RIGHT, LEFT, RIGHT, LEFT, LEFT)
 def markdown(benchmark: Benchmark) -> str:
     """Return the table with a caption and the cautions, and then the published results."""
     dataset = read_dataset(benchmark)
-    terms = {run.name: read_terms(benchmark.folder / run.training) for run in benchmark.runs}
+    anchors = find_anchors(benchmark, dataset)
+    cautions = all_cautions(benchmark, dataset, read_trainings(benchmark))
     head = [
         "configuration",
         "labeled",
@@ -38,16 +42,16 @@ def markdown(benchmark: Benchmark) -> str:
     lines = [_caption(benchmark), "", _row(head), _row(alignment)]
     lines += [_row(_values(benchmark, cell)) for cell in benchmark.grid()]
     lines.append("")
-    lines += [f"- {text}" for text in all_cautions(benchmark, dataset, terms)]
+    lines += [f"- {plain(text)}" for text in cautions]
     lines.append("")
-    lines += published_lines(find_anchors(benchmark, dataset))
+    lines += published_lines(anchors)
     return "\n".join(lines) + "\n"
 
 
 def _caption(benchmark: Benchmark) -> str:
     cases = f"{count(benchmark.num_cases, 'held-out case')} of {count(benchmark.num_patients, 'patient')}"
     return (
-        f"{benchmark.study.dataset}: mean over labels on {cases} ({benchmark.study.cases.value}), with 95 % "
+        f"{plain(benchmark.study.dataset)}: mean over labels on {cases} ({benchmark.study.cases.value}), with 95 % "
         "bootstrap intervals over patients; p: Wilcoxon test over patients; pairs: runs with the same fold and seed, "
         "which differences rest on."
     )
@@ -89,4 +93,11 @@ def published_lines(anchors: Anchors) -> list[str]:
 
 
 def _row(values: Iterable[object]) -> str:
-    return "| " + " | ".join(str(value).replace("|", "\\|") for value in values) + " |"
+    return "| " + " | ".join(plain(value).replace("|", "\\|") for value in values) + " |"
+
+
+def plain(text: object) -> str:
+    """Return a text in one line that markdown takes for text: no HTML, no link, no picture that would be fetched."""
+    text = " ".join(one_text(text).split()).replace("\\", "\\\\")
+    text = TAG.sub("&lt;", text)
+    return text.replace("](", "]\\(").replace("![", "!\\[").replace("][", "]\\[")

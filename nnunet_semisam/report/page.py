@@ -9,14 +9,13 @@ from pathlib import Path
 
 from nnunet_semisam import __version__
 from nnunet_semisam.benchmark.records import CaseSet
-from nnunet_semisam.io.atomic import write_bytes
 from nnunet_semisam.report.drawing.html_parts import escape
 from nnunet_semisam.report.drawing.number_formats import count
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.published import find_anchors
-from nnunet_semisam.report.reading.sam_rounds import read_sam
+from nnunet_semisam.report.reading.sam_rounds import read_rounds
 from nnunet_semisam.report.reading.training_cases import read_dataset
-from nnunet_semisam.report.reading.training_logs import read_training
+from nnunet_semisam.report.reading.training_logs import read_trainings
 from nnunet_semisam.report.sections.cases import all_cases_section, viewers_section
 from nnunet_semisam.report.sections.cautions import all_cautions
 from nnunet_semisam.report.sections.cost import cost_section
@@ -46,14 +45,6 @@ class Section:
     content: str
 
 
-def write_page(benchmark: Benchmark, path: Path) -> int:
-    """Write the page; return its size in bytes."""
-    text = render(benchmark).encode("utf-8")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, text)
-    return len(text)
-
-
 def render(benchmark: Benchmark) -> str:
     """Return the page."""
     links = []
@@ -76,14 +67,12 @@ def render(benchmark: Benchmark) -> str:
 
 
 def _sections(benchmark: Benchmark) -> list[Section]:
-    trainings = {run.name: read_training(benchmark.folder / run.training) for run in benchmark.runs}
-    sam = {run.name: read_sam(benchmark.folder / run.training) for run in benchmark.runs}
+    """Return all parts in their order; the first one is made last, since it says what could not be read for others."""
+    trainings = read_trainings(benchmark)
+    sam = read_rounds(benchmark)
     dataset = read_dataset(benchmark)
     anchors = find_anchors(benchmark, dataset)
-    terms = {name: record.terms for name, record in trainings.items()}
-    cautions = all_cautions(benchmark, dataset, terms)
-    return [
-        Section("results", "Results", results_section(benchmark, anchors, cautions)),
+    others = [
         Section("published", "Published results", published_section(benchmark, anchors)),
         Section("cases", "Cases to look at", viewers_section(benchmark)),
         Section("tables", "All cases", all_cases_section(benchmark)),
@@ -93,6 +82,8 @@ def _sections(benchmark: Benchmark) -> list[Section]:
         Section("setup", "Setup", setup_section(benchmark, dataset)),
         Section("repeat", "Repeat it", repeat_section(benchmark, dataset)),
     ]
+    cautions = all_cautions(benchmark, dataset, trainings)
+    return [Section("results", "Results", results_section(benchmark, anchors, cautions)), *others]
 
 
 def _facts(benchmark: Benchmark) -> str:

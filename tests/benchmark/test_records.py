@@ -25,7 +25,8 @@ from nnunet_semisam.benchmark.records import (
     UnlabeledImages,
     known,
 )
-from nnunet_semisam.benchmark.results_files import COLUMNS, Results, read_results, write_files
+from nnunet_semisam.benchmark.results_files import COLUMNS, Damaged, Results, read_results, write_files
+from nnunet_semisam.io.typed_records import RecordError
 from nnunet_semisam.jobs.base import Status
 
 SOFTWARE = Software({"torch": "2.9"}, {"OMP_NUM_THREADS": "1"}, ["w"])
@@ -89,7 +90,7 @@ def test_reports_of_starts_are_flat_objects_and_are_read_as_they_were_written():
     assert "software" not in content
     assert Attempt.from_json({**content, "started": "now", "finished": True}) == ATTEMPT
     del content["seconds"]
-    with pytest.raises(KeyError):
+    with pytest.raises(RecordError, match="'seconds' is missing"):
         Attempt.from_json(content)
 
 
@@ -147,7 +148,7 @@ def test_results_are_read_as_they_were_written(study):
     )
     row = ScoreRow(Run("T", "2d", 0, 3, 7), "q0_frame01", "q0", Score("a", "dice", 0.5, 0.5, ScoreStatus.OK, "1"))
     write_files(written, [row])
-    assert read_results(made.folder) == (written, [row])
+    assert read_results(made.folder) == (written, [row], Damaged())
 
 
 def test_later_software_continues_earlier_if_only_more_is_known():

@@ -16,6 +16,8 @@ TOP = 12
 BOTTOM = 42
 COLORS = 8  # of the style sheet
 MOST_POINTS = 200  # of a line: more cannot be told apart
+LEAST_SPAN = 1e-9  # of an axis, as a share of its numbers: less is lost in rounding
+SMALLEST = 1e-30  # of a span
 
 
 @dataclass(frozen=True)
@@ -89,13 +91,15 @@ def line_chart(lines: Sequence[Line], axes: Axes) -> str:
 
 def round_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Return round numbers that span a range."""
-    span = high - low or abs(high) or 1.0
+    span = high - low
+    if span <= LEAST_SPAN * max(abs(low), abs(high)) or span < SMALLEST:  # equal, but for the last digits
+        span = max(abs(high), abs(low)) if max(abs(high), abs(low)) > SMALLEST else 1.0
     raw = span / most
     power = 10 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * (1 - 1e-9))
     first = math.floor(low / step + 1e-9)
     last = max(math.ceil(high / step - 1e-9), first + 1)
-    return [round(i * step, 12) for i in range(first, last + 1)]
+    return [i * step if step < 1e-9 else round(i * step, 12) for i in range(first, last + 1)]
 
 
 class _Frame:

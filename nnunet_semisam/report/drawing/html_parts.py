@@ -6,12 +6,26 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nnunet_semisam.errors import printable
 from nnunet_semisam.report.drawing.number_formats import NONE, integer
+
+MOST_CHARACTERS = 1_000_000  # of one text: more is no text but a damaged file
 
 
 def escape(text: object) -> str:
-    """Return text that is safe in HTML, attributes included."""
-    return html.escape(str(text), quote=True)
+    """Return text that is safe in HTML, attributes included; what cannot be printed is written as an escape.
+
+    So is what turns the direction of writing or belongs to a terminal: pages are read, and parts of them copied.
+    """
+    return html.escape(one_text(text), quote=True)
+
+
+def one_text(text: object) -> str:
+    """Return what can be shown of a text: with escapes for what cannot be printed, without the middle of a long one."""
+    text = str(text)
+    if text.isprintable() and len(text) <= MOST_CHARACTERS:
+        return text
+    return printable(text.replace("\t", "    ").replace("\r\n", "\n"), MOST_CHARACTERS)
 
 
 @dataclass(frozen=True)

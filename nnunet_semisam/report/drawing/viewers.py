@@ -10,12 +10,15 @@ from pathlib import Path
 
 from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.benchmark.records import RunRecord, ScoreStatus
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.report.drawing.html_parts import escape, paragraph
 from nnunet_semisam.report.drawing.number_formats import number
 from nnunet_semisam.report.drawing.sprites import css_color, gray_sprite, mask_sprite, target_size
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.damage import without_folders
 from nnunet_semisam.report.reading.dataset_labels import dataset_labels
 from nnunet_semisam.report.reading.example_cases import Example
+from nnunet_semisam.report.reading.links import refuse_link_out
 from nnunet_semisam.report.reading.volumes import GROUND_TRUTH, MOST_SLICES, CaseVolumes, read_case
 
 FEWEST_SLICES = 5
@@ -54,10 +57,12 @@ def viewer(benchmark: Benchmark, example: Example, name: str, most_bytes: int) -
         most_bytes: Size of its pictures; slices are left out where they would be larger.
     """
     head = f"<h5>{escape(example.case)} <span>{escape('; '.join(example.reasons))}</span></h5>"
-    folder = benchmark.folder / benchmark.held_out.folders[example.runs[0].fold]
+    place = benchmark.held_out.folders[example.runs[0].fold]
+    folder = benchmark.folder / place
     images = sorted((folder / "images").glob(f"{glob.escape(example.case)}_0000.*"))
     if not images:
-        missing = f"The image of this case is not in {folder / 'images'}: the dataset has moved."
+        missing = f"The image of this case is not in {place}/images: the dataset has moved."
+        benchmark.damage.note("images of shown cases", example.case, f"not in {place}/images, the dataset has moved")
         return f'<figure class="viewer">{head}{paragraph(missing, "bad")}</figure>'
     image = images[0]
     ending = image.name.removeprefix(f"{example.case}_0000")
@@ -65,9 +70,13 @@ def viewer(benchmark: Benchmark, example: Example, name: str, most_bytes: int) -
     for run in example.runs:
         masks[run.name] = benchmark.folder / run.predictions / f"{example.case}{ending}"
     try:
-        pictures = _fitting_pictures(image, masks, most_bytes)
-    except RuntimeError as error:
-        return f'<figure class="viewer">{head}{paragraph(f"This case cannot be read: {error}", "bad")}</figure>'
+        pictures = _fitting_pictures(image, _without_links_out(benchmark, masks), most_bytes)
+    except (ValueError, RuntimeError, MemoryError) as error:  # UserError, and what SimpleITK has of odd headers
+        benchmark.damage.note("images of shown cases", example.case, error)
+        why = without_folders(f"This case cannot be read: {error}", benchmark.folder)
+        return f'<figure class="viewer">{head}{paragraph(why, "bad")}</figure>'
+    for source, why in pictures.volumes.problems.items():
+        benchmark.damage.note("label maps of shown cases", f"{example.case}, {source}", why)
     content = (
         _style(name, example, pictures)
         + _panes(benchmark, example, pictures.masks, pictures.volumes)
@@ -75,6 +84,22 @@ def viewer(benchmark: Benchmark, example: Example, name: str, most_bytes: int) -
         + f'<figcaption class="dim">{escape(_note(pictures.volumes))}</figcaption>'
     )
     return f'<figure class="viewer" id="{name}" tabindex="-1">{head}{content}</figure>'
+
+
+def _without_links_out(benchmark: Benchmark, masks: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the label maps without predictions that are links out of the benchmark, which are noted.
+
+    Images and ground truth are links to the dataset: they may lead anywhere.
+    """
+    found = {}
+    for source, path in masks.items():
+        try:
+            if source != GROUND_TRUTH:
+                refuse_link_out(path, benchmark.folder)
+            found[source] = path
+        except UserError as error:
+            benchmark.damage.note("label maps of shown cases", f"{path.name}, {source}", error)
+    return found
 
 
 def _fitting_pictures(image: Path, masks: Mapping[str, Path], most_bytes: int) -> CasePictures:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from nnunet_semisam.benchmark.metrics import MEAN, UNITS
 from nnunet_semisam.benchmark.records import RunRecord, Score, ScoreRow, Summary
 from nnunet_semisam.benchmark.results_files import Results, read_results
+from nnunet_semisam.report.reading.consistency import (
+    ENTRIES,
+    ROWS,
+    check_study,
+    contradictions,
+    usable_results,
+    usable_rows,
+)
+from nnunet_semisam.report.reading.damage import Damage
+from nnunet_semisam.report.reading.links import refuse_link_out
 
 CaseScores = Mapping[tuple[str, str], Score]
 """(Label, metric) -> score, of one case of one run."""
@@ -41,10 +51,14 @@ class Benchmark(Results):
     Attributes:
         folder: Where it lies; paths in records are relative to it.
         rows: The rows of ``results.csv``.
+        damage: What was left out so far; readers of further files add to it.
+        contradictions: Where the two files do not say the same, in sentences.
     """
 
     folder: Path
     rows: Sequence[ScoreRow]
+    damage: Damage = field(default_factory=Damage, compare=False)
+    contradictions: Sequence[str] = ()
 
     @cached_property
     def trainers(self) -> list[str]:
@@ -69,6 +83,16 @@ class Benchmark(Results):
         for row in self.rows:
             found[row.score.metric] = row.score.unit
         return found
+
+    def file(self, *parts: str) -> Path | None:
+        """Return a file of the benchmark's, or ``None`` if there is none.
+
+        Raises:
+            UserError: If it is a link that leads out of the benchmark: see :func:`refuse_link_out`.
+        """
+        path = self.folder.joinpath(*parts)
+        refuse_link_out(path, self.folder)
+        return path if path.exists() or path.is_symlink() else None
 
     @property
     def num_cases(self) -> int:
@@ -120,10 +144,24 @@ class Benchmark(Results):
 
 
 def read_benchmark(folder: Path) -> Benchmark:
-    """Read a benchmark.
+    """Read a benchmark; what of it is damaged is left out and noted.
 
     Raises:
         UserError: If the folder holds no results, or results of another format.
     """
-    results, rows = read_results(folder)
-    return Benchmark(folder=results.study.folder, rows=rows, **vars(results))
+    results, rows, damaged = read_results(folder)
+    check_study(results)
+    damage = Damage(results.study.folder)
+    for sentence in damaged.entries:
+        damage.note(ENTRIES, sentence)
+    for sentence in damaged.rows:
+        damage.note(ROWS, sentence)
+    results = usable_results(results, damage)
+    rows = usable_rows(results, rows, damage)
+    return Benchmark(
+        folder=results.study.folder,
+        rows=rows,
+        damage=damage,
+        contradictions=contradictions(results, rows),
+        **vars(results),
+    )

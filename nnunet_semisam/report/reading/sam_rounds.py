@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.round_log import HISTOGRAM_BINS, CalibrationRecord, CaseRecord, RoundRecord
 from nnunet_semisam.pseudo_labels.round_summary import RoundSummary, summarize
+from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,40 @@ class SamRecord:
         return not self.rounds and not self.calibrations
 
 
-def read_sam(folder: Path) -> SamRecord:
+def read_rounds(benchmark: Benchmark) -> dict[str, SamRecord]:
+    """Return run -> what SAM did in it; records that cannot be used are noted."""
+    found = {}
+    for run in benchmark.runs:
+        problems: list[str] = []
+        try:
+            benchmark.file(run.training, round_log.FILE_NAME)
+            found[run.name] = read_sam(benchmark.folder / run.training, problems)
+        except UserError as error:
+            problems.append(str(error))
+        for problem in problems:
+            benchmark.damage.note("records of SAM rounds", f"{run.name}: {problem}")
+    return found
+
+
+def read_sam(folder: Path, problems: list[str] | None = None) -> SamRecord:
     """Return what the record of rounds in nnU-Net's output folder says; empty where there is none.
 
     A case whose lists do not fit its classes is passed over, as is one with other classes than most of its training.
+
+    Args:
+        folder: Of the training.
+        problems: Gets a sentence for all that was passed over.
+
+    Raises:
+        UserError: If the file is no regular file.
     """
     log = round_log.read(folder)
     complete = _of_most_classes([case for case in log.cases if _is_complete(case)])
+    if problems is not None:
+        problems += log.damaged
+        problems += [
+            f"round {one.round}, case {one.case}: its lists do not fit" for one in log.cases if one not in complete
+        ]
     ends = {end.round: end for end in log.rounds}
     numbers = sorted({*ends, *(case.round for case in complete)})
     rounds = []
@@ -62,10 +91,6 @@ def read_sam(folder: Path) -> SamRecord:
 
 def _is_complete(case: CaseRecord) -> bool:
     """Return whether every list has its entry for every class, and every histogram all its bins."""
-    if not isinstance(case.names, tuple) or not all(isinstance(name, str) for name in case.names):
-        return False
-    if not isinstance(case.seconds, dict):
-        return False
     per_class = (
         case.agreement,
         case.confidence,
@@ -75,15 +100,11 @@ def _is_complete(case: CaseRecord) -> bool:
         case.empty,
         case.weights,
     )
-    if not all(_has_length(values, len(case.names)) for values in per_class):
+    if any(len(values) != len(case.names) for values in per_class):
         return False
-    if not _has_length(case.histogram, len(case.names) + 1):  # the background's, too
+    if len(case.histogram) != len(case.names) + 1:  # the background's, too
         return False
-    return all(_has_length(bins, HISTOGRAM_BINS) for bins in case.histogram)
-
-
-def _has_length(values: object, length: int) -> bool:
-    return isinstance(values, tuple) and len(values) == length
+    return all(len(bins) == HISTOGRAM_BINS for bins in case.histogram)
 
 
 def _of_most_classes(cases: Sequence[CaseRecord]) -> list[CaseRecord]:

@@ -10,9 +10,13 @@ from typing import Any
 
 from nnunet_semisam.benchmark.plan import split_digest
 from nnunet_semisam.data.raw_files import image_files
-from nnunet_semisam.io.json_files import read_json, read_object
+from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.io.typed_records import read_entry, read_record
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.damage import without_folders
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
+from nnunet_semisam.splits.folds import load_splits
 from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, MANIFEST_FILE, SPLIT_FILE
 
 REMEDY = "The page can be made without it."
@@ -43,7 +47,7 @@ class Manifest:
     """
 
     converter: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
 
@@ -95,13 +99,17 @@ def read_dataset(benchmark: Benchmark) -> DatasetRecord:
         return DatasetRecord(missing="nnUNet_raw or nnUNet_preprocessed is not set, so the cases are not known")
     try:
         return _read(benchmark, Path(preprocessed) / name, Path(raw) / name)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        return DatasetRecord(missing=f"{name} cannot be read any more ({error})")
+    except (OSError, UserError) as error:
+        benchmark.damage.note("records of the dataset", name, error)
+        why = without_folders(str(error), benchmark.folder)
+        return DatasetRecord(missing=f"{name} cannot be read any more ({printable(why, 300)})")
 
 
 def _read(benchmark: Benchmark, preprocessed: Path, raw: Path) -> DatasetRecord:
-    splits = read_json(preprocessed / SPLITS_FILE, REMEDY)
-    pool = sorted(image_files(raw, read_object(raw / "dataset.json", REMEDY))["Ul"])
+    splits = load_splits(preprocessed / SPLITS_FILE)
+    dataset_json = read_object(raw / "dataset.json", REMEDY)
+    read_entry(str, dataset_json, "file_ending")
+    pool = sorted(image_files(raw, dataset_json)["Ul"])
     folds = _unchanged_folds(benchmark, splits, pool)
     changed = [str(fold) for fold in benchmark.study.folds if fold not in folds]
     return DatasetRecord(
@@ -128,12 +136,9 @@ def _manifest(path: Path) -> Manifest | None:
     if not path.is_file():
         return None
     content = read_object(path, REMEDY)
-    return Manifest(
-        converter=content.get("converter", ""),
-        settings=dict(content.get("settings", {})),
-        notes=tuple(str(note) for note in content.get("notes", ())),
-        fingerprint=content.get("fingerprint", ""),
-    )
+    manifest = read_record(Manifest, content, path.name)
+    read_record(_Settings, manifest.settings, f"{path.name}, settings")
+    return manifest
 
 
 def _split_request(preprocessed: Path) -> SplitRequest | None:
@@ -141,10 +146,21 @@ def _split_request(preprocessed: Path) -> SplitRequest | None:
     if not path.is_file() or not (preprocessed / BUDGETS_FILE).is_file():
         return None
     content = read_object(path, REMEDY)
-    return SplitRequest(
-        labeled=tuple(str(word) for word in content["labeled"]),
-        val=tuple(content["val"]),
-        group=content["group"],
-        seed=content["seed"],
-        order=tuple(content["order"] or ()),
-    )
+    words = [str(word) for word in read_entry(list[int | str], content, "labeled")]
+    request = read_record(SplitRequest, {**content, "labeled": words, "order": content.get("order") or []}, path.name)
+    for name in ("val", "group", "seed"):
+        read_entry(Any, content, name)
+    return request
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """Of which kind the options of a conversion are that the page repeats."""
+
+    labeled_patients: list[list[str]] | None = None
+    labeled_cases: list[list[str]] | None = None
+    val_patients: list[str] | None = None
+    val_cases: list[str] | None = None
+    test_patients: list[str] | None = None
+    left_out: list[str] | None = None
+    seed: int | None = None

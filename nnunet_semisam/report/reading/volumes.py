@@ -5,10 +5,15 @@ Shapes in this file: ``(S, H, W)`` slices, rows and columns as they are shown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from nnunet_semisam.data.image_headers import check_image_header, reason
+from nnunet_semisam.data.stored_voxels import refuse_cut_off
+from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +24,12 @@ LEAST_SHARE = 0.4  # of an axis that is shown at least
 MOST_SLICES = 24
 OUTER_SLICES = 1  # shown beyond the foreground on either side
 WINDOW = (0.5, 99.5)  # percentiles of what is shown
+MOST_BYTES = 4 * 2**30  # of the voxels of a file: what is read must fit into memory several times
+BYTES_PER_NUMBER = 4  # of a voxel, about: once it is shown
+SMALLEST_SPACING, LARGEST_SPACING = 1e-6, 1e4  # mm
+LARGEST_LABEL = 2**16
+AXES = (2, 3)
+REMEDY = "The page can be made without it."
 GROUND_TRUTH = "ground truth"  # source of a label map; other sources are names of runs
 
 
@@ -36,6 +47,7 @@ class CaseVolumes:
         spacing_mm: Of rows and columns.
         window: Intensities shown black and white.
         oriented: Whether the header's directions were used, so that patient right is at the left of an axial slice.
+        problems: Source -> why it has no label map.
     """
 
     image: np.ndarray
@@ -46,6 +58,7 @@ class CaseVolumes:
     spacing_mm: tuple[float, float]
     window: tuple[float, float]
     oriented: bool
+    problems: dict[str, str] = field(default_factory=dict)
 
 
 def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int = MOST_SLICES) -> CaseVolumes:
@@ -55,20 +68,30 @@ def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int
         image_path: First channel of the image.
         mask_paths: Source -> label map; ``GROUND_TRUTH`` is among them.
         most_slices: More are left out evenly.
+
+    Raises:
+        UserError: If the image cannot be shown; a label map that cannot is ``None`` and has a problem.
     """
     import numpy as np
-    import SimpleITK
 
-    original = SimpleITK.ReadImage(str(image_path))
+    original = read_file(image_path)
     oriented = original.GetDimension() == 3 and original.GetNumberOfComponentsPerPixel() == 1
     image = _orient(original, oriented)
     spacing = _spacing(image)
     axis = slice_axis(spacing)
     array = _as_slices(image, axis)
+    if array.dtype.kind not in "iufb":
+        raise UserError(f"{image_path} holds numbers of the type {array.dtype}, which has no grey.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UserError(f"{image_path} holds voxels that are not finite (NaN or infinite).")
     masks: dict[str, np.ndarray | None] = {}
+    problems: dict[str, str] = {}
     for name, path in mask_paths.items():
-        mask = _read_mask(path, original)
-        masks[name] = None if mask is None else _as_slices(_orient(mask, oriented), axis)
+        try:
+            masks[name] = _as_slices(_orient(_read_mask(path, original), oriented), axis)
+        except UserError as error:
+            masks[name] = None
+            problems[name] = str(error)
 
     span, rows, columns = _cut(array, [mask for mask in masks.values() if mask is not None])
     chosen = choose_slices(span, most_slices)
@@ -90,7 +113,45 @@ def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int
         spacing_mm=tuple(size for i, size in enumerate(spacing) if i != axis),
         window=(low, high),
         oriented=oriented,
+        problems=problems,
     )
+
+
+def read_file(path: Path) -> Any:
+    """Read an image or label map whose header promises something that can be shown.
+
+    Raises:
+        UserError: If it is no regular file, no image, of four axes, too large for the memory, or torn.
+    """
+    import SimpleITK
+
+    check_image_header(path, REMEDY)
+    header = SimpleITK.ImageFileReader()
+    header.SetFileName(str(path))
+    try:
+        header.ReadImageInformation()
+        _check_size(path, header)
+        refuse_cut_off(path)
+        return header.Execute()
+    except UserError:
+        raise
+    except (RuntimeError, MemoryError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}).") from error
+
+
+def _check_size(path: Path, header: Any) -> None:
+    size = header.GetSize()
+    shown = " x ".join(map(str, size))
+    if len(size) not in AXES or 0 in size:
+        raise UserError(f"{path} has the size {shown}; images of 2 or 3 axes can be shown.")
+    if not all(SMALLEST_SPACING <= one <= LARGEST_SPACING for one in header.GetSpacing()):
+        raise UserError(f"{path} has voxels of the size {' x '.join(f'{one:g}' for one in header.GetSpacing())} mm.")
+    num_bytes = math.prod(size) * header.GetNumberOfComponents() * BYTES_PER_NUMBER
+    if num_bytes > MOST_BYTES:
+        raise UserError(
+            f"{path} has the size {shown}, which takes {num_bytes / 2**30:.1f} GiB; at most {MOST_BYTES / 2**30:.0f} "
+            "GiB are read for a page."
+        )
 
 
 def _in_file(original: Any, turned: Any, axis: int) -> tuple[int, list[int]]:
@@ -128,15 +189,25 @@ def choose_slices(span: slice, most: int) -> list[int]:
 
 
 def _read_mask(path: Path, image: Any) -> Any:
-    """Return a label map on the grid of its image; ``None`` if it is missing, torn or of another shape."""
+    """Return a label map on the grid of its image.
+
+    Raises:
+        UserError: If it is missing, torn, of another size, or holds something else than labels.
+    """
+    import numpy as np
     import SimpleITK
 
-    try:
-        mask = SimpleITK.ReadImage(str(path))
-    except RuntimeError:
-        return None
+    mask = read_file(path)
     if mask.GetSize() != image.GetSize():
-        return None
+        sizes = [" x ".join(map(str, one.GetSize())) for one in (mask, image)]
+        raise UserError(f"{path} has the size {sizes[0]}, its image {sizes[1]}.")
+    if mask.GetNumberOfComponentsPerPixel() > 1:
+        raise UserError(f"{path} has {mask.GetNumberOfComponentsPerPixel()} numbers per voxel, a label map has one.")
+    values = SimpleITK.GetArrayViewFromImage(mask)
+    if values.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        raise UserError(f"{path} holds numbers that are no labels.")
+    if values.min() < 0 or values.max() > LARGEST_LABEL:
+        raise UserError(f"{path} holds labels from {values.min():g} to {values.max():g}.")
     mask.CopyInformation(image)  # labels lie on the voxels of the image, whatever their header says
     return mask
 

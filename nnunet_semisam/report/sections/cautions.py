@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.benchmark.records import CaseSet, Summary
+from nnunet_semisam.errors import name_some
 from nnunet_semisam.jobs.base import Status
 from nnunet_semisam.report.drawing.number_formats import count, p_value
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark, GridCell
 from nnunet_semisam.report.reading.inactive_runs import inactive_runs
 from nnunet_semisam.report.reading.training_cases import DatasetRecord
-from nnunet_semisam.report.reading.training_logs import Series
+from nnunet_semisam.report.reading.training_logs import Series, TrainingRecord
 from nnunet_semisam.report.sections.comparison import FEWEST_GROUPS, Verdict, least_p, unmatched, verdict
 from nnunet_semisam.report.sections.equal_hours import uneven_hours
 
@@ -38,15 +39,34 @@ ABSENT_LABELS = (
 VALIDATION_CASES = "Validation cases judged. Nothing of a training depends on them, but the plans may."
 
 
-def all_cautions(benchmark: Benchmark, dataset: DatasetRecord, terms: Mapping[str, Series]) -> list[str]:
+def all_cautions(benchmark: Benchmark, dataset: DatasetRecord, trainings: Mapping[str, TrainingRecord]) -> list[str]:
     """Return all that a reader must know, the gravest first.
 
     Args:
-        benchmark: The results.
+        benchmark: The results; what else of it is read must have been read before, so that all damage is noted.
         dataset: What is known of the dataset.
-        terms: Run -> the columns of its ``semisam_log.csv``.
+        trainings: Run -> what its logs say.
     """
-    return [*inactive_trainings(benchmark, terms), *cautions(benchmark), *data_notes(dataset)]
+    terms = {name: record.terms for name, record in trainings.items()}
+    return [
+        *benchmark.damage.sentences(),
+        *benchmark.contradictions,
+        *not_finite(trainings),
+        *inactive_trainings(benchmark, terms),
+        *cautions(benchmark),
+        *data_notes(dataset),
+    ]
+
+
+def not_finite(trainings: Mapping[str, TrainingRecord]) -> list[str]:
+    """Return one caution that names the trainings whose loss was no finite number in some epochs."""
+    found = []
+    for run, record in trainings.items():
+        for name, epochs in record.not_finite.items():
+            found.append(f"{name} of {run} ({count(epochs, 'epoch')})")
+    if not found:
+        return []
+    return [f"Not finite (NaN or infinite), and so not drawn: {name_some(found, 5)}. Such a training has diverged."]
 
 
 def inactive_trainings(benchmark: Benchmark, terms: Mapping[str, Series]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nnunet_semisam.benchmark.records import RunRecord
+from nnunet_semisam.errors import printable
 from nnunet_semisam.report.drawing.html_parts import (
     Cell,
     details,
@@ -15,7 +16,9 @@ from nnunet_semisam.report.drawing.html_parts import (
 )
 from nnunet_semisam.report.drawing.number_formats import NONE, gigabytes, quantity
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
+from nnunet_semisam.report.reading.damage import without_folders
 
+MOST_CHARACTERS = 20_000  # of an error
 NOTE = (
     "Hours by the clock, of all starts, killed ones included; GPU hours are those with a GPU, one for each run. "
     "Validation is in them. Peak memory is of the main process, without nnU-Net's workers; peak GPU is what torch "
@@ -64,8 +67,15 @@ def totals_table(benchmark: Benchmark) -> str:
 def run_table(benchmark: Benchmark) -> str:
     """Return what every run cost, and the errors of those that broke."""
     rows = [_run_row(benchmark, run) for run in benchmark.runs]
-    errors = [details(f"Error of {run.name}", pre(run.error), opened=True) for run in benchmark.runs if run.error]
+    errors = []
+    for run in benchmark.runs:
+        if run.error:
+            errors.append(details(f"Error of {run.name}", pre(_error_text(benchmark, run.error)), opened=True))
     return table("Runs and what they cost", RUNS_HEAD, rows) + "".join(errors)
+
+
+def _error_text(benchmark: Benchmark, text: str) -> str:
+    return printable(without_folders(text, benchmark.folder), MOST_CHARACTERS)
 
 
 def _run_row(benchmark: Benchmark, run: RunRecord) -> list[Cell]:

@@ -39,7 +39,8 @@ def convert_commands(dataset: DatasetRecord, number: str) -> list[str]:
     """Return the command that made the raw dataset, with the settings that its converter recorded."""
     if dataset.manifest is None:
         why = f" ({dataset.missing})" if dataset.missing else ""
-        return [f"# no converter's record of the dataset{why}: put it into $nnUNet_raw as it was"]
+        text = f"no converter's record of the dataset{why}: put it into $nnUNet_raw as it was"
+        return [f"# {' '.join(text.split())}"]
     settings = dataset.manifest.settings
     # a pattern for groups is an option of that converter alone, whatever the source was called
     name = FROM_NNUNET if "group" in settings else CONVERTERS.get(dataset.manifest.converter, FROM_NNUNET)

@@ -8,8 +8,10 @@ from typing import Any
 
 from nnunet_semisam.benchmark.held_out import CHECKED_FILE
 from nnunet_semisam.benchmark.records import Equal, RunRecord
+from nnunet_semisam.errors import UserError, printable
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.io.regular_files import MIB, read_text
 from nnunet_semisam.report.drawing.html_parts import details, paragraph, plain_table, pre
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.software import common, differences, recorded
@@ -21,6 +23,8 @@ LENGTHS = {
 }
 IN_COMMON = {Equal.STEPS: "optimiser steps", Equal.TIME: "wall-clock time"}
 RESULT_FILES = ("results.json", "results.csv")
+MOST_BYTES = MIB  # of a file of settings
+MOST_CHARACTERS = 500  # of a setting
 
 
 def setup_section(benchmark: Benchmark, dataset: DatasetRecord) -> str:
@@ -68,16 +72,21 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            yield printable(f"{prefix}{name}"), printable(str(value), MOST_CHARACTERS)
 
 
 def _resolved_settings(benchmark: Benchmark) -> list[tuple[RunRecord, str]]:
     """Return the first run of every trainer that left its resolved settings, and these."""
     found: dict[str, tuple[RunRecord, str]] = {}
     for run in benchmark.runs:
-        path = benchmark.folder / run.training / "semisam_config.yaml"
-        if run.trainer not in found and path.is_file():
-            found[run.trainer] = (run, path.read_text(encoding="utf-8"))
+        if run.trainer in found:
+            continue
+        try:
+            path = benchmark.file(run.training, "semisam_config.yaml")
+            if path is not None:
+                found[run.trainer] = (run, read_text(path, "The page can be made without it.", MOST_BYTES))
+        except UserError as error:
+            benchmark.damage.note("records of settings", f"semisam_config.yaml of {run.name}", error)
     return list(found.values())
 
 
@@ -121,7 +130,11 @@ def _folds_table(dataset: DatasetRecord) -> str:
 
 def _checked_folds(benchmark: Benchmark) -> set[str]:
     """Return the digests of the folds that were compared for leaks."""
-    path = benchmark.folder / CHECKED_FILE
-    if not path.is_file():
+    try:
+        path = benchmark.file(CHECKED_FILE)
+        if path is None:
+            return set()
+        return set(read_object(path, "Delete it and start the benchmark once more: it compares again."))
+    except UserError as error:
+        benchmark.damage.note("records of checks for leaks", CHECKED_FILE, error)
         return set()
-    return set(read_object(path, "Delete it and start the benchmark once more: it compares again."))
