@@ -27,7 +27,14 @@ from nnunet_semisam.splits.label_budgets import Grouping
 
 from .command_line import run_script
 from .converter import DatasetConverter, add_leave_out
-from .reading.acdc_files import Patient, check_patient, find_source, missing_labels, read_patients
+from .reading.acdc_files import (
+    Patient,
+    check_patient,
+    find_source,
+    missing_labels,
+    read_patients,
+    unused_names,
+)
 from .reading.acdc_splits import assign_5fold, assign_ssl4mis
 from .reading.case import Case, Conversion
 from .reading.listed_cases import check_left_out
@@ -60,6 +67,8 @@ class AcdcConverter(DatasetConverter):
         findings: list[str] = []
         patients = read_patients(source / "training")
         official = read_patients(source / "testing") if (source / "testing").is_dir() else {}
+        notes = unused_names(source / "training", patients)
+        notes += unused_names(source / "testing", official) if official else []
         to_leave_out = [default_group(case) for case in args.leave_out]
         left_out = check_left_out(to_leave_out, [*patients, *official], source)
         for name in left_out:
@@ -78,7 +87,7 @@ class AcdcConverter(DatasetConverter):
         settings = {"split": args.split, "labeled_patients": assignment.labeled}
         if args.split == "5fold":
             settings["seed"] = args.seed
-        notes = list(assignment.notes)
+        notes = [*assignment.notes, *notes]
         if left_out:
             settings["left_out"] = left_out
             notes.append(f"left out as asked: {', '.join(left_out)}")

@@ -79,6 +79,7 @@ class BHSDConverter(DatasetConverter):
         assignment = assignment_from_order(args.labeled, args.val, list(members), missing, members)
         test = [case for case in official.test if case in here]
         notes = [*assignment.notes, *missing_notes(official.train, official.test, here, left_out)]
+        notes += labels_without_image(download)
         kept = [*assignment.val, *(patient_of(case) for case in test)]
         pool = more_unlabeled(download, official, kept, left_out, args.unlabeled, notes)
         findings = [*download.findings, *shared_patients(assignment, members, test)]
@@ -107,6 +108,14 @@ class BHSDConverter(DatasetConverter):
             review=partial(review, intensities),
             can_leave_out=True,
         )
+
+
+def labels_without_image(download: Download) -> list[str]:
+    """Return a note about labels of label_192 whose image is not there; or none."""
+    alone = sorted(download.labels.keys() - download.images.keys())
+    if not alone:
+        return []
+    return [f"{len(alone)} labels of 'ground truths' have no image and are not used: {name_some(alone, 5)}"]
 
 
 def patients_of(listed: Sequence[str], here: Sequence[str]) -> dict[str, list[str]]:

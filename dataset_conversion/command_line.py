@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import MOST_CHARACTERS, UserError, printable
 
 from .converter import DatasetConverter
 from .writing.writer import Result
@@ -44,7 +44,7 @@ def convert_and_report(converter: DatasetConverter, args: argparse.Namespace) ->
         UserError: If options, data or target do not fit; nothing is written then.
     """
     result = converter.convert(args)
-    print("\n".join(report(result, args.dataset_id)))
+    print("\n".join(printable(line, MOST_CHARACTERS) for line in report(result, args.dataset_id)))
 
 
 def report(result: Result, dataset_id: int) -> list[str]:

@@ -84,7 +84,14 @@ class NNUNetConverter(DatasetConverter):
         pattern = written.pattern if args.group is None else args.group
         group_of = group_function(pattern)
         groups = members_of(dataset.train, group_of)
-        assignment = choose_assignment(args, written, groups)
+        try:
+            assignment = choose_assignment(args, written, groups)
+        except UserError as error:
+            if not dataset.findings:
+                raise
+            raise UserError(
+                f"{error} Files have faults, too, maybe for this reason: {dataset.findings[0].text}"
+            ) from error
         notes = [*dataset.notes, *assignment.notes]
         if left_out:
             notes.append(f"left out as asked: {', '.join(left_out)}")

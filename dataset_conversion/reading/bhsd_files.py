@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some, printable, shown
 from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.io.names import check_case_name, check_distinct, check_text_name
+
+from .msd_files import read_labels
 
 HOME = "https://huggingface.co/datasets/WuBiao/BHSD"
 LABELED, LABELS = "images", ("ground truths", "ground_truths")
@@ -80,7 +85,7 @@ def read_official(download: Download, folder: Path) -> Official:
         UserError: If the file is missing, cannot be read, or does not hold labels and two lists.
     """
     choices = [each / "dataset.json" for each in (folder, download.home, download.home.parent)]
-    path = next((each for each in choices if each.is_file()), None)
+    path = next((each for each in choices if os.path.lexists(each)), None)
     if path is None:
         raise UserError(
             f"{choices[0]} is missing. It holds the official split and the names of the labels, and is not in the zip "
@@ -89,11 +94,15 @@ def read_official(download: Download, folder: Path) -> Official:
     needed = 'must hold "labels" like {"0": "background", "1": "epidural"} and the lists "training" and "test"'
     content = read_object(path, f"It {needed}. Get it again from {HOME}.")
     try:
-        labels = {str(name): int(value) for value, name in content["labels"].items()}
+        labels = read_labels(path, content["labels"])
         train = [_case_of(entry) for entry in content["training"]]
         test = [_case_of(entry) for entry in content["test"]]
+    except UserError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} {needed}, got {type(error).__name__}: {error}. Get it again from {HOME}.") from error
+        raise UserError(
+            f"{path} {needed}, got {type(error).__name__}: {printable(str(error))}. Get it again from {HOME}."
+        ) from error
     _check_official(path, labels, train, test)
     return Official(labels, train, test)
 
@@ -101,12 +110,19 @@ def read_official(download: Download, folder: Path) -> Official:
 def _check_official(path: Path, labels: dict[str, int], train: list[str], test: list[str]) -> None:
     everyone = [*train, *test]
     if labels.get("background") != 0 or sorted(labels.values()) != list(range(len(labels))):
-        raise UserError(f"{path}: labels must count from 0, the background, upwards; got {labels}. Get it again.")
+        raise UserError(
+            f"{path}: labels must count from 0, the background, upwards; got {shown(labels)}. Get it again."
+        )
+    for name in labels:
+        check_text_name(name, "label", str(path), "Get it again.")
     if not train or not test:
         raise UserError(f"{path} lists {len(train)} training and {len(test)} test cases. Get it again from {HOME}.")
-    repeated = sorted({case for case in everyone if everyone.count(case) > 1})
+    for case in everyone:
+        check_case_name(case, str(path), f"Get it again from {HOME}.")
+    repeated = sorted(case for case, count in Counter(everyone).items() if count > 1)
     if repeated:
-        raise UserError(f"{path} lists {', '.join(repeated[:5])} more than once. Get it again from {HOME}.")
+        raise UserError(f"{path} lists {name_some(repeated, 5)} more than once. Get it again from {HOME}.")
+    check_distinct(everyone, str(path), f"Get it again from {HOME}.")
 
 
 def _case_of(entry: str | dict[str, str]) -> str:

@@ -101,8 +101,9 @@ def _limits(case: Case) -> tuple[float, float] | None:
     import SimpleITK as sitk  # noqa: N813
 
     try:
+        case.images[0].check()
         image = case.images[0].read()  # must live as long as the view of its voxels
-    except (RuntimeError, OSError, ValueError):
+    except Exception:  # every reader raises its own kinds, and the checks say what is wrong
         return None
     array = sitk.GetArrayViewFromImage(image)
     return float(array.min()), float(array.max())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from nnunet_semisam.data.raw_files import PARTS
 from nnunet_semisam.splits.folds import Split
 from nnunet_semisam.splits.label_budgets import Grouping, LabelBudget
+
+from .headers import check_file
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813  SimpleITK's own documentation calls it so
@@ -28,6 +31,7 @@ class Source:
         rewrite: Whether what was read is written; otherwise the file is copied, byte for byte.
         beside: A file that nnU-Net reads along with it: the spacing of a tif volume.
         many_channels: Whether the file may hold several channels, as the values of one voxel.
+        header: Looks at its header before it is read; ``None`` chooses by the ending of its name.
     """
 
     path: Path
@@ -35,6 +39,15 @@ class Source:
     rewrite: bool = False
     beside: Path | None = None
     many_channels: bool = False
+    header: Callable[[Path], None] | None = None
+
+    def check(self) -> None:
+        """Refuse the file by what it is and by its header; no voxel is read.
+
+        Raises:
+            UserError: If it cannot be right. The message names file and remedy.
+        """
+        check_file(self.path, self.header)
 
     def read(self) -> sitk.Image:
         """Return the image or label."""
@@ -43,7 +56,13 @@ class Source:
         return sitk.ReadImage(str(self.path)) if self.load is None else self.load(self.path)
 
     def write(self, target: Path) -> None:
-        """Write the file as nnU-Net needs it."""
+        """Write the file as nnU-Net needs it, where no file is.
+
+        Raises:
+            FileExistsError: If there is one, or a link: nothing is ever written over.
+        """
+        if os.path.lexists(target):
+            raise FileExistsError(f"{target} exists already")
         if not self.rewrite:
             shutil.copyfile(self.path, target)
             return

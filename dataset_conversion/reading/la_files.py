@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.io.names import check_case_name, check_distinct
+from nnunet_semisam.io.regular_files import MIB, read_text
 
 from .case import Source
+from .headers import check_h5
 
 if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
 
 H5_FILE = "mri_norm2.h5"
 NRRD_FILES = ("lgemri.nrrd", "laendo.nrrd")
+IMAGE_HEADER, LABEL_HEADER = partial(check_h5, key="image"), partial(check_h5, key="label")
+MOST_LIST_BYTES = MIB
 SPACING_MM = 0.625  # along every axis; h5 files do not say it
 # The 20 cases that the field tests on, by the first four characters of their identifiers, unique among the 100.
 # Source: data/test.list of https://github.com/yulequan/UA-MT. (Not quite the last 20 in alphabetical order.)
@@ -99,7 +106,7 @@ def read_lists(folder: Path, cases: list[str]) -> tuple[list[str], list[str], st
     both = sorted(set(train) & set(test))
     if both:
         raise UserError(
-            f"{test_file} and {train_file} both list {', '.join(both[:5])}. Remove them from one of the lists."
+            f"{test_file} and {train_file} both list {name_some(both, 5)}. Remove them from one of the lists."
         )
     return train, test, f"{train_file.name} and {test_file.name}"
 
@@ -112,7 +119,10 @@ def sources_of(folder: Path, form: str) -> tuple[Source, Source]:
     """Return image and label of a case."""
     if form == "h5":
         path = folder / H5_FILE
-        return Source(path, partial(read_h5, key="image"), True), Source(path, partial(read_h5, key="label"), True)
+        return (
+            Source(path, partial(read_h5, key="image"), True, header=IMAGE_HEADER),
+            Source(path, partial(read_h5, key="label"), True, header=LABEL_HEADER),
+        )
     image, label = (folder / name for name in NRRD_FILES)
     return Source(image, rewrite=True), Source(label, read_nrrd_label, True)
 
@@ -137,12 +147,11 @@ def read_h5(path: Path, key: str) -> sitk.Image:
     import numpy as np
     import SimpleITK as sitk  # noqa: N813
 
+    check_h5(path, key)
     with require_h5py()(path, "r") as file:
-        if key not in file:
-            raise ValueError(f"it has no array {key!r}, only {', '.join(sorted(file)) or 'nothing'}")
         array = np.asarray(file[key])
-    if array.ndim != 3:
-        raise ValueError(f"{key} must have the axes x y z, has {array.ndim} axes of {array.shape}")
+    if array.dtype == np.float16 or array.dtype == bool:
+        array = array.astype(np.float32 if array.dtype == np.float16 else np.uint8)  # types that SimpleITK lacks
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))  # z y x, as everywhere here
     image.SetSpacing([SPACING_MM] * 3)
     return image
@@ -172,15 +181,18 @@ def require_h5py() -> Callable:
 
 
 def _find_list(folder: Path, name: str) -> Path | None:
-    return next((path for path in (folder / name, folder.parent / name) if path.is_file()), None)
+    return next((path for path in (folder / name, folder.parent / name) if os.path.lexists(path)), None)
 
 
 def _read_list(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_text(path, "Write one case identifier per line, or remove the file.", MOST_LIST_BYTES).splitlines()
     cases = [line.strip() for line in lines if line.strip()]
     if not cases:
         raise UserError(f"{path} lists no case. Write one case identifier per line, or remove the file.")
-    repeated = sorted({case for case in cases if cases.count(case) > 1})
+    repeated = sorted(case for case, count in Counter(cases).items() if count > 1)
     if repeated:
-        raise UserError(f"{path} lists {', '.join(repeated[:5])} more than once. Name each case once.")
+        raise UserError(f"{path} lists {name_some(repeated, 5)} more than once. Name each case once.")
+    for case in cases:
+        check_case_name(case, str(path), "Write one case identifier per line.")
+    check_distinct(cases, str(path))
     return cases

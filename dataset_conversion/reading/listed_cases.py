@@ -23,8 +23,9 @@ def check_left_out(names: Sequence[str], known: Collection[str], folder: Path) -
 def missing_notes(train: list[str], test: list[str], here: list[str], left_out: list[str]) -> list[str]:
     """Return a sentence for each list that is not complete, and one for what was left out on purpose."""
     notes = [f"left out as asked: {', '.join(left_out)}"] if left_out else []
+    there = {*here, *left_out}
     for kind, names in (("training", train), ("test", test)):
-        absent = [name for name in names if name not in here and name not in left_out]
+        absent = [name for name in names if name not in there]
         if absent:
             notes.append(f"{len(absent)} of the {len(names)} {kind} cases are not there: {name_some(absent)}")
     extra = sorted(set(here) - {*train, *test})

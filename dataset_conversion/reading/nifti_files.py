@@ -5,15 +5,17 @@ Whatever is wrong here is fixed by reading voxels and affine with nibabel and wr
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from nnunet_semisam.data.stored_voxels import is_compressed, open_unpacked
+from nnunet_semisam.data.stored_voxels import MOST_BEHIND, is_compressed, open_unpacked
 
 from .case import Source
+from .headers import check_file, check_nifti
 
 if TYPE_CHECKING:
     import nibabel
@@ -129,15 +131,16 @@ def read_nifti(path: Path, grid: Grid | None = None) -> sitk.Image:
 
     header = read_header(path)
     try:
-        array = np.asanyarray(Nifti1Image.from_bytes(_content(path)).dataobj)
+        array = np.asanyarray(Nifti1Image.from_bytes(_content(path, header)).dataobj)
     except (EOFError, zlib.error, IndexError) as error:
         raise ValueError(f"it is cut off: {error}") from error
     if array.ndim != 3:
         raise ValueError(f"it must have three axes, has the shape {array.shape}")
     if np.issubdtype(array.dtype, np.floating):
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
-            raise ValueError("it holds NaN or infinite voxels")
-        array = array.astype(np.float32)
+            raise ValueError("it holds voxels that are NaN, infinite, or too large for float32")
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T.astype(array.dtype.newbyteorder("="))))
     grid = grid_of(header) if grid is None else grid
     image.SetSpacing(grid.spacing.tolist())
@@ -152,15 +155,16 @@ def source_of(path: Path) -> tuple[Source, list[Oddity]]:
     A file whose header cannot be read is no error here: reading it later is, together with all others.
     """
     try:
+        check_file(path, check_nifti)
         compressed = is_compressed(path)
         header = header_oddities(read_header(path))
     except (OSError, ValueError):
-        return Source(path, read_nifti), []
+        return Source(path, read_nifti, header=check_nifti), []
     needs_rewriting = header if compressed else [NOT_COMPRESSED, *header]
     if not path.name.endswith(".nii.gz"):
-        return Source(path, read_nifti, rewrite=bool(needs_rewriting)), [NO_SUFFIX, *needs_rewriting]
+        return Source(path, read_nifti, bool(needs_rewriting), header=check_nifti), [NO_SUFFIX, *needs_rewriting]
     if needs_rewriting:
-        return Source(path, read_nifti, rewrite=True), needs_rewriting
+        return Source(path, read_nifti, rewrite=True, header=check_nifti), needs_rewriting
     return Source(path), []
 
 
@@ -168,12 +172,14 @@ def label_source_of(path: Path, image: Path) -> tuple[Source, list[Oddity]]:
     """Return how a label is read and written: on the grid of its image, where only the headers differ."""
     source, odd = source_of(path)
     try:
+        check_file(path, check_nifti)
+        check_file(image, check_nifti)
         ours, theirs = grid_of(read_header(path)), grid_of(read_header(image))
     except (OSError, ValueError):
         return source, odd
     if ours.equals(theirs) or not ours.leads_the_same_way(theirs):
         return source, odd  # a label that may be mirrored is never moved: the checks refuse it
-    return Source(path, partial(read_nifti, grid=theirs), rewrite=True), [*odd, OTHER_GRID]
+    return Source(path, partial(read_nifti, grid=theirs), rewrite=True, header=check_nifti), [*odd, OTHER_GRID]
 
 
 def header_oddities(header: nibabel.Nifti1Header) -> list[Oddity]:
@@ -214,9 +220,15 @@ def summarise(odd: Mapping[str, Sequence[Oddity]], most: int = 5) -> list[str]:
     ]
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path, header: nibabel.Nifti1Header) -> bytes:
+    """Return the file unpacked, not more of it than belongs to its voxels."""
+    voxels = math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+    most = int(header["vox_offset"]) + voxels + MOST_BEHIND
     with open_unpacked(path) as file:
-        return file.read()
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError("it goes on far behind its voxels: it is damaged or crafted")
+    return content
 
 
 def _text(numbers: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -9,12 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.data.dataset_json import channel_names, file_ending
+from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.io.json_files import read_object
 
 from .msd_files import read_msd
 from .nnunet_readers import FileReader, reader_of
-from .raw_dataset import CaseFiles, RawDataset, check_labels, entry, further_entries, visible_files
+from .raw_dataset import (
+    CaseFiles,
+    RawDataset,
+    check_labels,
+    check_region_order,
+    entry,
+    further_entries,
+    visible_files,
+)
 
 
 @dataclass(frozen=True)
@@ -34,20 +44,30 @@ def find_raw_dataset(name: Path) -> Path:
     """Return the folder of a dataset that is given as a folder, or by id or name below ``nnUNet_raw``.
 
     Raises:
-        UserError: If there is no such dataset.
+        UserError: If there is no such dataset, or more than one of that id.
     """
     raw = os.environ.get("nnUNet_raw")
     choices = [name]
     if raw and len(name.parts) == 1:
-        pattern = f"Dataset{int(name.name):03d}_*" if name.name.isdecimal() else name.name
-        choices += sorted(Path(raw).glob(pattern))
+        is_id = re.fullmatch("[0-9]{1,3}", name.name)
+        pattern = f"Dataset{int(name.name):03d}_*" if is_id else glob.escape(name.name)
+        choices += sorted(path for path in Path(raw).glob(pattern) if _is_dataset(path))
+    if len(choices) > 2 and not _is_dataset(name):
+        raise UserError(
+            f"-i {name} is the id of {name_some([choice.name for choice in choices[1:]])} in {raw}. Give the name of "
+            "one of them."
+        )
     for choice in choices:
-        if (choice / "dataset.json").is_file():
+        if _is_dataset(choice):
             return choice
     raise UserError(
         f"-i {name} must be a dataset: a folder with dataset.json, imagesTr and labelsTr, or the id or name of one in "
         f"nnUNet_raw ({raw or 'not set'}). Give its path."
     )
+
+
+def _is_dataset(folder: Path) -> bool:
+    return os.path.lexists(folder / "dataset.json")  # whatever it is: its reader says what is wrong with it
 
 
 def read_raw_dataset(folder: Path) -> RawDataset:
@@ -73,12 +93,13 @@ def _read_nnunet(folder: Path, content: Mapping[str, Any]) -> RawDataset:
     path = folder / "dataset.json"
     dataset = RawDataset(
         folder=folder,
-        channel_names=entry(path, content, "channel_names", dict),
+        channel_names=channel_names({"channel_names": entry(path, content, "channel_names", dict)}, path),
         labels=entry(path, content, "labels", dict),
-        file_ending=entry(path, content, "file_ending", str),
+        file_ending=file_ending({"file_ending": entry(path, content, "file_ending", str)}, path),
         more_json=further_entries(content),
     )
     check_labels(path, dataset.labels)
+    check_region_order(path, dataset.labels, content.get("regions_class_order"))
     listed = _listed(folder, path, entry(path, content, "dataset", dict)) if "dataset" in content else {}
     examples = [case.images[0] for case in listed.values()]
     reader = reader_of(path, content, examples or visible_files(folder / "imagesTr", dataset.file_ending))
@@ -90,16 +111,22 @@ def _read_nnunet(folder: Path, content: Mapping[str, Any]) -> RawDataset:
         dataset.bare = sorted(found.keys() - dataset.train.keys())
         dataset.unlabeled = {case: found[case] for case in dataset.bare}
     for case, files in _in_folders(dataset, "Ul", reader).items():
+        if case in dataset.unlabeled:
+            image = files.images[0].path
+            dataset.find(case, f"{image}: the same case, without a label, is in imagesTr. Rename or remove one of them")
         dataset.unlabeled[case] = CaseFiles(files.images)
     dataset.test = _in_folders(dataset, "Ts", reader)
-    dataset.find_missing_files()
+    dataset.find_wrong_files()
     _note_spacing(dataset, reader)
+    dataset.note_unused(_beside(dataset))
     return dataset
 
 
 def _take_listed(dataset: RawDataset, listed: Mapping[str, ListedCase], reader: FileReader) -> None:
     images = []
     for case, files in listed.items():
+        if len({os.path.abspath(image) for image in files.images}) < len(files.images):
+            dataset.find(case, f"{files.images[0]}: {case} lists it for two channels. Correct dataset.json")
         dataset.train[case] = CaseFiles(tuple(reader.image(image) for image in files.images), reader.label(files.label))
         _check_count(dataset, case, files.images, reader)
         images += files.images
@@ -144,7 +171,7 @@ def _listed(folder: Path, path: Path, cases: Mapping[str, Any]) -> dict[str, Lis
     for case, files in cases.items():
         try:
             images, label = files["images"], files["label"]
-            if not isinstance(images, list) or not images:
+            if not isinstance(images, list) or not images or not all(map(_is_path, [*images, label])):
                 raise TypeError("no list of images")
             found[case] = ListedCase(
                 images=[folder / os.path.expandvars(image) for image in images],
@@ -152,9 +179,20 @@ def _listed(folder: Path, path: Path, cases: Mapping[str, Any]) -> dict[str, Lis
             )
         except (KeyError, TypeError) as error:
             raise UserError(
-                f'{path}: the entry of {case} under "dataset" must hold "images" (a list) and "label". Correct it.'
+                f'{path}: the entry of {shown(case)} under "dataset" must hold "images" (a list) and "label", got '
+                f"{shown(files)}. Correct it."
             ) from error
     return found
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and "\0" not in value
+
+
+def _beside(dataset: RawDataset) -> list[Path]:
+    everything = [*dataset.train.values(), *dataset.unlabeled.values(), *dataset.test.values()]
+    sources = [source for files in everything for source in (*files.images, files.label) if source is not None]
+    return [source.beside for source in sources if source.beside is not None]
 
 
 def _check_count(dataset: RawDataset, case: str, images: Sequence[Path], reader: FileReader) -> bool:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.errors import UserError, shown
 
 from .case import Source
+from .headers import check_file, read_spacing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,7 @@ class FileReader:
 
     def _spacing_file(self, path: Path, end: int) -> Path | None:
         beside = path.with_name(f"{path.name[:-end]}.json")
-        return beside if self.spacing_beside and beside.is_file() else None
+        return beside if self.spacing_beside and os.path.lexists(beside) else None
 
 
 def reader_of(path: Path, content: Mapping[str, Any], examples: Iterable[Path]) -> FileReader:
@@ -102,6 +103,12 @@ def reader_of(path: Path, content: Mapping[str, Any], examples: Iterable[Path]) 
     """
     from nnunetv2.imageio.reader_writer_registry import LIST_OF_IO_CLASSES, determine_reader_writer_from_dataset_json
 
+    wanted = content.get("overwrite_image_reader_writer", "None")
+    if not isinstance(wanted, str):
+        raise UserError(
+            f"{path}: overwrite_image_reader_writer must be the name of one of nnU-Net's readers, got {shown(wanted)}. "
+            "Correct or remove it."
+        )
     try:
         kind = determine_reader_writer_from_dataset_json(dict(content), verbose=False)
     except RuntimeError as error:
@@ -112,9 +119,10 @@ def reader_of(path: Path, content: Mapping[str, Any], examples: Iterable[Path]) 
         ) from error
     for example in examples if content["file_ending"].lower() == PHOTO_OR_VOLUME else []:
         try:
+            check_file(example)
             with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):  # it prints what failed
                 return FileReader(determine_reader_writer_from_dataset_json(dict(content), str(example), verbose=False))
-        except RuntimeError:
+        except (RuntimeError, UserError):
             continue
     return FileReader(kind)
 
@@ -149,15 +157,7 @@ def read_tiff(path: Path, spacing_file: Path | None) -> sitk.Image:
         raise ValueError(f"it has {voxels.ndim} axes, nnU-Net's {TIFF} needs 3")
     if spacing_file is None:
         return as_image(voxels[None].astype(np.float32), (1, 1, 1))
-    needed = 'must hold {"spacing": [z, y, x]}'
-    content = read_object(spacing_file, f"It {needed}.")
-    try:
-        spacing = [float(each) for each in content["spacing"]]
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{spacing_file} {needed}: {error}") from error
-    if len(spacing) != 3 or not all(each > 0 for each in spacing):
-        raise ValueError(f"{spacing_file} must hold three positive numbers, holds {spacing}")
-    return as_image(voxels[None].astype(np.float32), spacing)
+    return as_image(voxels[None].astype(np.float32), read_spacing(spacing_file))
 
 
 def as_image(channels: np.ndarray, spacing: Iterable[float]) -> sitk.Image:

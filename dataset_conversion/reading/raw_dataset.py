@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.errors import UserError, name_some, shown
+from nnunet_semisam.io.names import check_text_name
+from nnunet_semisam.io.regular_files import check_regular_file
 
 from .case import Source
 from .listed_cases import check_left_out
@@ -15,7 +18,7 @@ from .listed_cases import check_left_out
 REPLACED = ("channel_names", "labels", "numTraining", "file_ending", "converted_by", "dataset")  # in the new dataset
 OF_MSD = ("modality", "training", "test", "tensorImageSize", "numTest")  # tell of the source's files alone
 KINDS = {dict: "an object", str: "a text"}
-MOST_SHOWN = 100  # characters of a wrong entry
+MOST_LABEL = 2**15 - 1  # nnU-Net keeps segmentations as int16
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,14 @@ class CaseFiles:
     label: Source | None = None
 
     @property
-    def paths(self) -> list[Path]:
-        """All files, each once: channels may share one."""
-        sources = self.images if self.label is None else (*self.images, self.label)
-        return list(dict.fromkeys(source.path for source in sources))
+    def image_paths(self) -> list[Path]:
+        """Files of the channels, each once: they may share one."""
+        return list(dict.fromkeys(source.path for source in self.images))
+
+    @property
+    def label_paths(self) -> list[Path]:
+        """The file of the label, if there is one."""
+        return [] if self.label is None else [self.label.path]
 
 
 class Finding(NamedTuple):
@@ -95,13 +102,45 @@ class RawDataset:
         self.findings = [finding for finding in self.findings if finding.case not in left_out]
         return left_out
 
-    def find_missing_files(self) -> None:
-        """Add a finding for every file that a list names and that is not there."""
+    def find_wrong_files(self) -> None:
+        """Add a finding for every listed file that is not there, has another ending, or belongs to two cases."""
+        owner: dict[str, tuple[str, str]] = {}
+        linked: dict[str, str] = {}
         for files in (self.train, self.unlabeled, self.test):
             for case, case_files in files.items():
-                for path in case_files.paths:
-                    if not path.is_file():
-                        self.find(case, f"{path}: is missing; {case} needs it. Add it")
+                for kind, paths in (("image", case_files.image_paths), ("label", case_files.label_paths)):
+                    for path in paths:
+                        if self._find_wrong_file(case, path):
+                            self._find_shared_file(case, kind, path, owner, linked)
+        if linked:
+            self.notes.append(
+                f"{len(linked)} labels are links to the label of another case: {name_some(sorted(linked.values()), 5)}"
+            )
+
+    def _find_wrong_file(self, case: str, path: Path) -> bool:
+        if not os.path.lexists(path):
+            self.find(case, f"{path}: is missing; {case} needs it. Add it")
+            return False
+        try:
+            check_regular_file(path, "Replace it by the file itself")
+        except UserError as error:
+            self.find(case, str(error))
+            return False
+        if not path.name.lower().endswith(self.file_ending.lower()):
+            self.find(case, f"{path}: must end in {self.file_ending}, the file_ending of dataset.json. Convert it")
+        return True
+
+    def _find_shared_file(
+        self, case: str, kind: str, path: Path, owner: dict[str, tuple[str, str]], linked: dict[str, str]
+    ) -> None:
+        other, other_kind = owner.setdefault(os.path.abspath(path), (case, kind))
+        if (other, other_kind) != (case, kind):
+            self.find(
+                case,
+                f"{path}: is the {kind} of {case} and the {other_kind} of {other}. Correct the list of dataset.json",
+            )
+        elif kind == "label" and owner.setdefault(os.path.realpath(path), (case, kind))[0] != case:
+            linked[case] = f"{case} and {owner[os.path.realpath(path)][0]}"
 
     def find(self, case: str, text: str) -> None:
         """Add a finding; the way to go on without the case is added to the text."""
@@ -109,14 +148,36 @@ class RawDataset:
 
     def note_unlisted(self, part: str, listed: Collection[Path]) -> None:
         """Add a note about images that lie there and that the list of ``dataset.json`` does not name."""
-        known = {path.resolve() for path in listed}
+        known = {os.path.abspath(path) for path in listed} | {os.path.realpath(path) for path in listed}
         there = visible_files(self.folder / f"images{part}", self.file_ending)
-        unlisted = [path.name for path in there if path.resolve() not in known]
+        unlisted = [path.name for path in there if not known & {os.path.abspath(path), os.path.realpath(path)}]
         if unlisted:
             self.notes.append(
                 f"{len(unlisted)} images of images{part} are not listed in dataset.json and left out: "
                 f"{name_some(unlisted)}"
             )
+
+    def note_unused(self, beside: Iterable[Path] = ()) -> None:
+        """Add a note about what lies in the folders and is no case's: other endings, folders below.
+
+        Args:
+            beside: Files that belong to cases though they have another ending.
+        """
+        used = {os.path.abspath(path) for path in beside}
+        for name in ("imagesTr", "labelsTr", "imagesUl", "imagesTs", "labelsTs"):
+            folder = self.folder / name
+            unused = [
+                path.name
+                for path in (sorted(folder.iterdir()) if folder.is_dir() else [])
+                if not path.name.startswith(".")
+                and not path.name.endswith(self.file_ending)
+                and os.path.abspath(path) not in used
+            ]
+            if unused:
+                self.notes.append(
+                    f"{len(unused)} files or folders of {name} do not end in {self.file_ending} and are not used: "
+                    f"{name_some(unused, 5)}"
+                )
 
 
 def visible_files(folder: Path, ending: str) -> list[Path]:
@@ -139,7 +200,7 @@ def entry(path: Path, content: Mapping[str, Any], key: str, kind: type) -> Any:
     """
     if not isinstance(content.get(key), kind) or not content[key]:
         raise UserError(
-            f"{path} lacks {key!r}, got {repr(content.get(key))[:MOST_SHOWN]}. It must be {KINDS[kind]}, as in "
+            f"{path} lacks {key!r}, got {shown(content.get(key))}. It must be {KINDS[kind]}, as in "
             "nnU-Net's dataset.json (version 2), or one of the Decathlon. Add the entry."
         )
     return content[key]
@@ -151,16 +212,54 @@ def further_entries(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_labels(path: Path, labels: Mapping[str, Any]) -> None:
-    """Refuse labels that nnU-Net would not understand.
+    """Refuse labels that nnU-Net would not understand, or would not start to train on.
 
     Raises:
-        UserError: If there is no background 0, or a value is no number.
+        UserError: If a name is none, there is no background 0, a value is no number, or the numbers have a gap.
     """
+    for name in labels:
+        check_text_name(name, "label", str(path), "Correct it.")
     values: list[Any] = []
     for entry_value in labels.values():
         values += entry_value if isinstance(entry_value, list) else [entry_value]
-    if labels.get("background") != 0 or not all(isinstance(value, int) for value in values):
+    if labels.get("background") != 0 or [] in labels.values() or not all(map(_is_label, values)):
         raise UserError(
-            f'{path}: labels must be like {{"background": 0, "organ": 1}} (a list of numbers for a region), got '
-            f"{dict(labels)}. Correct it."
+            f'{path}: labels must be like {{"background": 0, "organ": 1}} (a list of numbers for a region), up to '
+            f"{MOST_LABEL}, got {shown(dict(labels))}. Correct it."
+        )
+    missing = sorted(set(range(max(values) + 1)) - set(values))
+    if missing:
+        raise UserError(
+            f"{path}: labels must count from 0 without a gap, or nnU-Net refuses them; no label has the value "
+            f"{missing[0]}. Correct it."
+        )
+    of_value: dict[str, str] = {}
+    for name, value in labels.items():
+        other = of_value.setdefault(repr(value), name)
+        if other != name:
+            raise UserError(f"{path}: the labels {other} and {name} are both {shown(value)}. Correct or remove one.")
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_LABEL
+
+
+def check_region_order(path: Path, labels: Mapping[str, Any], order: Any) -> None:
+    """Refuse regions that nnU-Net's label manager refuses when it plans.
+
+    Args:
+        path: ``dataset.json``, for the error.
+        labels: Checked labels.
+        order: ``regions_class_order``.
+
+    Raises:
+        UserError: If there are regions and the order does not hold a label for each.
+    """
+    if not any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
+        return
+    regions = [name for name, value in labels.items() if value not in (0, [0]) and name != "ignore"]
+    if not isinstance(order, list) or len(order) != len(regions) or not all(map(_is_label, order)):
+        raise UserError(
+            f"{path}: regions need regions_class_order, a list of {len(regions)} labels, one for each of "
+            f"{name_some(regions, 5)}; got {shown(order)}. Correct it."
         )

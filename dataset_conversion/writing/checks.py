@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,10 +12,13 @@ from nnunet_semisam.errors import UserError, name_some
 
 from ..reading.case import Case, Conversion, Review, Source
 from ..reading.facts import Facts, facts_of
+from ..reading.headers import REMEDY, check_geometry
 from .duplicates import review_duplicates
+from .faults import Faults
 from .parallel import in_threads
 
 if TYPE_CHECKING:
+    import numpy as np
     import SimpleITK as sitk  # noqa: N813
 
 GEOMETRY_TOLERANCE = 1e-3  # mm for spacing and origin, no unit for the direction: headers hold float32
@@ -52,7 +54,7 @@ class Inspection:
     notes: Sequence[str]
 
 
-def check_conversion(conversion: Conversion, workers: int) -> Inspection:
+def check_conversion(conversion: Conversion, workers: int, faults: Faults) -> Inspection:
     """Read every file that will be written, and report all that is wrong at once.
 
     The label of an unlabeled case is not even known here: :class:`Case` has no place for it.
@@ -60,14 +62,17 @@ def check_conversion(conversion: Conversion, workers: int) -> Inspection:
     Args:
         conversion: What will be written.
         workers: How many cases are read at the same time.
+        faults: What is wrong with names and headers. Such files stay closed, and all others are read nevertheless: one
+            run tells of every fault.
 
     Raises:
-        UserError: If there is any finding, those of the plan included.
+        UserError: If there is any finding, those of plan, names and headers included.
     """
-    found = in_threads(partial(check_case, conversion=conversion), conversion.cases, workers, "checking")
+    check = partial(check_case, conversion=conversion, unreadable=faults.unreadable)
+    found = in_threads(check, conversion.cases, workers, "checking")
     facts: dict[str, Facts] = {}
-    findings = list(conversion.findings)
-    faulty = []
+    findings = list(faults.findings)
+    faulty = list(faults.cases)
     for case, check in zip(conversion.cases, found, strict=True):
         facts |= check.facts
         findings += check.findings
@@ -82,7 +87,7 @@ def check_conversion(conversion: Conversion, workers: int) -> Inspection:
         notes += review.notes
     remedy = ""
     if conversion.can_leave_out and faulty:
-        remedy = f" Or leave cases out: --leave-out {' '.join(faulty)}"
+        remedy = f" Or leave cases out: --leave-out {' '.join(dict.fromkeys(faulty))}"
     raise_findings(findings, conversion.source, remedy)
     return Inspection(facts, notes)
 
@@ -129,16 +134,17 @@ def raise_findings(findings: Collection[str], source: Path, remedy: str = "") ->
     raise UserError(f"Nothing was written: {count} in {source}.\n{shown}{rest}\nFix or remove these files.{remedy}")
 
 
-def check_case(case: Case, conversion: Conversion) -> CaseCheck:
+def check_case(case: Case, conversion: Conversion, unreadable: Collection[Path] = ()) -> CaseCheck:
     """Return what is in the files of one case, and what is wrong with them.
 
     Args:
         case: The case.
         conversion: Knows the values that a label may have, and how far headers may differ.
+        unreadable: Files that stay closed, since another finding says what is wrong with them.
     """
     found = CaseCheck()
-    images = [_read(source, found.findings) for source in case.images]
-    label = None if case.label is None else _read(case.label, found.findings)
+    images = [_read(source, found.findings, unreadable) for source in case.images]
+    label = None if case.label is None else _read(case.label, found.findings, unreadable)
     read = list(zip(case.images, images, strict=True))
     if case.label is not None:
         read.append((case.label, label))
@@ -158,16 +164,20 @@ def check_case(case: Case, conversion: Conversion) -> CaseCheck:
     return found
 
 
-def _read(source: Source, findings: list[str]) -> sitk.Image | None:
+def _read(source: Source, findings: list[str], unreadable: Collection[Path]) -> sitk.Image | None:
+    from nnunet_semisam.data.image_headers import reason
     from nnunet_semisam.data.stored_voxels import refuse_cut_off
 
     path = source.path
+    if path in unreadable or source.beside in unreadable:
+        return None
     try:
-        image = source.read()
         refuse_cut_off(path)
-    except (RuntimeError, OSError, ValueError, EOFError, zlib.error) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        findings.append(f"{path}: cannot be read ({reason}). Download or export it again.")
+        image = source.read()
+        check_geometry(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+        _check_kind(image)
+    except Exception as error:  # every reader raises its own kinds; one bad file must not hide what others have
+        findings.append(f"{path}: cannot be read ({reason(error)}). {REMEDY}")
         return None
     if image.GetDimension() != 3 or (image.GetNumberOfComponentsPerPixel() != 1 and not source.many_channels):
         shape = f"{image.GetDimension()} axes, {image.GetNumberOfComponentsPerPixel()} values per voxel"
@@ -177,6 +187,11 @@ def _read(source: Source, findings: list[str]) -> sitk.Image | None:
         )
         return None
     return image
+
+
+def _check_kind(image: sitk.Image) -> None:
+    if "complex" in image.GetPixelIDTypeAsString():
+        raise ValueError("its voxels are complex, and nnU-Net would drop the imaginary part; store the magnitude")
 
 
 def _check_channels(case: Case, images: Sequence[sitk.Image | None], expected: int) -> list[str]:
@@ -193,29 +208,38 @@ def _check_channels(case: Case, images: Sequence[sitk.Image | None], expected: i
 
 def _check_intensities(path: Path, image: sitk.Image) -> list[str]:
     import numpy as np
-    import SimpleITK as sitk  # noqa: N813
 
-    from nnunet_semisam.data.stored_voxels import voxels_as_stored
-
-    voxels = voxels_as_stored(path, sitk.GetArrayViewFromImage(image))
-    if not np.isfinite(voxels).all():
+    voxels = _voxels(path, image)
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         bad = int(voxels.size - np.isfinite(voxels).sum())
         return [f"{path}: {bad} of {voxels.size} voxels are NaN or infinite. Replace them by a meaningful intensity."]
-    if voxels.min() == voxels.max():
+    low, high = voxels.min(), voxels.max()
+    if low == high:
+        return [f"{path}: every voxel is {low}; such an image shows nothing. Export it again or remove the case."]
+    most = float(np.finfo(np.float32).max)
+    if low < -most or high > most:
         return [
-            f"{path}: every voxel is {voxels.min()}; such an image shows nothing. Export it again or remove the case."
+            f"{path}: its voxels are {low:g} to {high:g}, and nnU-Net's float32 holds {most:.3g} at most: they would "
+            "become infinite. Correct the intensities."
         ]
     return []
 
 
-def _check_values(path: Path, label: sitk.Image, allowed: Collection[int]) -> list[str]:
-    import numpy as np
+def _voxels(path: Path, image: sitk.Image) -> np.ndarray:
+    """Return the voxels, with the NaN and infinity that ITK hides: of floats only, since other types hold neither."""
     import SimpleITK as sitk  # noqa: N813
 
     from nnunet_semisam.data.stored_voxels import voxels_as_stored
 
-    values = np.unique(voxels_as_stored(path, sitk.GetArrayViewFromImage(label)))
-    unexpected = [f"{value:g}" for value in values if value not in allowed]
+    voxels = sitk.GetArrayViewFromImage(image)
+    return voxels_as_stored(path, voxels) if voxels.dtype.kind == "f" else voxels
+
+
+def _check_values(path: Path, label: sitk.Image, allowed: Collection[int]) -> list[str]:
+    import numpy as np
+
+    values = np.unique(_voxels(path, label))
+    unexpected = [f"{value:.9g}" for value in values if value not in allowed]
     if not unexpected:
         return []
     return [

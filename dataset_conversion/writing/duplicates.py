@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from nnunet_semisam.errors import name_some
 from nnunet_semisam.splits.folds import validates_on_itself
 
 from ..reading.case import Case, Conversion, Review
@@ -18,10 +19,12 @@ def review_duplicates(conversion: Conversion, facts: Mapping[str, Facts]) -> Rev
         facts: Target -> facts of every file.
 
     Returns:
-        A finding for every two cases with equal images where one trains and the other validates or tests; a note for
-        the others.
+        A finding for every two cases with equal images where one trains and the other validates or tests; for the
+        others a note that counts them, and another for those whose labels differ.
     """
-    notes, findings = [], []
+    findings: list[str] = []
+    twice: list[str] = []
+    contradicting: list[str] = []
     seen: dict[tuple[str, ...], list[Case]] = {}
     for case in conversion.cases:
         targets = case.targets(conversion.file_ending)[: len(case.images)]
@@ -37,9 +40,27 @@ def review_duplicates(conversion: Conversion, facts: Mapping[str, Facts]) -> Rev
                 f"be trained on while the other is kept for validation or testing. Remove one of the two{remedy}."
             )
         elif same:
-            notes.append(f"{case.identifier} and {same[0].identifier} show the same voxels")
+            pair = f"{case.identifier} and {same[0].identifier}"
+            (contradicting if _labels_differ(conversion, case, same[0], facts) else twice).append(pair)
         same.append(case)
+    notes = []
+    if twice:
+        notes.append(f"{len(twice)} cases show the same voxels as another: {name_some(twice)}")
+    if contradicting:
+        notes.append(
+            f"{len(contradicting)} cases show the same voxels as another and have other labels, so one of the two may "
+            f"be wrong: {name_some(contradicting)}"
+        )
     return Review(notes, findings)
+
+
+def _labels_differ(conversion: Conversion, first: Case, second: Case, facts: Mapping[str, Facts]) -> bool:
+    labels = []
+    for case in (first, second):
+        if case.label is not None:
+            target = case.targets(conversion.file_ending)[len(case.images)]
+            labels += [facts[target].voxels] if target in facts else []
+    return len(labels) == 2 and labels[0] != labels[1]
 
 
 def _leaks(conversion: Conversion, first: Case, second: Case) -> bool:

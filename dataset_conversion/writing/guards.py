@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.names import check_case_name
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.folds import load_splits, same_splits
 from nnunet_semisam.splits.replan import ct_channels
@@ -28,6 +29,12 @@ def raw_folder() -> Path:
             "The environment variable nnUNet_raw is not set. Say where raw datasets shall be kept, for example "
             '`export nnUNet_raw="$HOME/nnunet/raw"` (and likewise nnUNet_preprocessed and nnUNet_results).'
         )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"nnUNet_raw={value} is no text in UTF-8, which image readers need. Let it point to another folder."
+        ) from error
     folder = Path(value)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -40,11 +47,11 @@ def dataset_folder_name(dataset_id: int, name: str) -> str:
     """Return nnU-Net's folder name of a dataset, for example ``Dataset027_ACDC``.
 
     Raises:
-        UserError: If the id does not fit nnU-Net's three digits.
+        UserError: If the id does not fit nnU-Net's three digits, or the name is too long for a folder.
     """
     if not 1 <= dataset_id <= 999:
         raise UserError(f"The dataset id must be between 1 and 999, got {dataset_id}. Choose another with -d.")
-    return f"Dataset{dataset_id:03d}_{name}"
+    return check_case_name(f"Dataset{dataset_id:03d}_{name}", "The new dataset", "Choose another with --name.")
 
 
 def refuse_other_names(dataset_id: int, name: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nnunet_semisam import __version__
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable
 from nnunet_semisam.io.hashes import sha256_of, sha256_of_json
 from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.splits.folds import Split
@@ -21,6 +21,7 @@ from .checks import Inspection
 from .parallel import in_threads
 
 MOST_SHOWN = 5
+MOST_NAME = 255  # characters of a file of the dataset, with its folder
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,7 @@ def compare_existing(folder: Path, planned: PlannedContent, workers: int) -> Out
     for key in (*expected, "fingerprint", "notes", "files"):
         if key not in recorded:
             raise UserError(f"{path} lacks {key!r}, so it cannot be told whether this is the same dataset. {way_out}")
+    _check_recorded(path, recorded, way_out)
     for key, value in expected.items():
         if recorded[key] != value:
             raise UserError(
@@ -214,6 +216,26 @@ def compare_existing(folder: Path, planned: PlannedContent, workers: int) -> Out
             f"{folder} was changed after it was made ({len(changed)} files: {_first_of(changed)}). {way_out}"
         )
     return Outcome(recorded["notes"], recorded["fingerprint"])
+
+
+def _check_recorded(path: Path, recorded: Mapping[str, Any], way_out: str) -> None:
+    """Refuse a manifest that no run of ours wrote: its texts are printed, and its names are opened."""
+    files, notes = recorded["files"], recorded["notes"]
+    whole = (
+        isinstance(files, dict)
+        and all(_is_inside(name) and isinstance(digest, str) for name, digest in files.items())
+        and isinstance(notes, list)
+        and all(isinstance(note, str) for note in notes)
+        and isinstance(recorded["fingerprint"], str)
+    )
+    if not whole:
+        raise UserError(f"{path} is damaged: its files, notes or fingerprint are not as they were written. {way_out}")
+
+
+def _is_inside(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    short = len(name) <= MOST_NAME
+    return bool(parts) and short and "\0" not in name and ".." not in parts and not name.startswith("/")
 
 
 def digests_of(paths: Sequence[Path], workers: int, text: str) -> dict[Path, str]:
@@ -252,4 +274,4 @@ def _difference(found: Any, planned: Any) -> str:
 
 
 def _first_of(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_SHOWN]) + (", ..." if len(names) > MOST_SHOWN else "")
+    return ", ".join(map(printable, names[:MOST_SHOWN])) + (", ..." if len(names) > MOST_SHOWN else "")

@@ -20,8 +20,9 @@ from nnunet_semisam.splits.label_budgets import (
     write_grouping,
 )
 
-from ..reading.case import PARTS, Case, Conversion, Source
-from .checks import Inspection, check_conversion, raise_findings
+from ..reading.case import PARTS, Conversion, Source
+from .checks import Inspection, check_conversion
+from .faults import find_faults
 from .guards import (
     check_free_space,
     dataset_folder_name,
@@ -83,7 +84,9 @@ def write_dataset(conversion: Conversion, dataset_id: int, workers: int = 1) -> 
     with folder_lock(raw, wait=True):
         remove_temporaries(raw, target.name)
         refuse_other_names(dataset_id, target.name)
-        raise_findings([*conversion.findings, *repeated_identifiers(conversion)], conversion.source)
+        faults = find_faults(conversion, workers)
+        if faults.findings:
+            check_conversion(conversion, workers, faults)  # raises, with what is wrong in the other files
         refuse_other_folds(conversion, target.name)
         refuse_hidden_labels_of_ct(conversion)
         planned = plan_content(conversion, workers)
@@ -92,23 +95,10 @@ def write_dataset(conversion: Conversion, dataset_id: int, workers: int = 1) -> 
             outcome = compare_existing(target, planned, workers)
         else:
             check_free_space(conversion, raw)
-            inspection = check_conversion(conversion, workers)
+            inspection = check_conversion(conversion, workers, faults)
             manifest = _build(conversion, planned, inspection, target, workers)
             outcome = Outcome(manifest.notes, manifest.fingerprint)
     return Result(target, conversion, already_there, outcome.notes, outcome.fingerprint)
-
-
-def repeated_identifiers(conversion: Conversion) -> list[str]:
-    """Return a finding for every case identifier that comes twice, for example a patient in training and testing."""
-    first: dict[str, Case] = {}
-    findings = []
-    for case in conversion.cases:
-        other = first.setdefault(case.identifier, case)
-        if other is not case:
-            findings.append(
-                f"{case.images[0].path}: is the same case as {other.images[0].path}. Remove or rename one of them."
-            )
-    return findings
 
 
 def _build(
@@ -141,8 +131,11 @@ def _write_cases(conversion: Conversion, folder: Path) -> None:
             (folder / f"images{part}").mkdir(exist_ok=True)
     for case in tqdm(conversion.cases, desc="writing", unit="case", leave=False):
         for source, name in zip(case.sources, case.targets(conversion.file_ending), strict=True):
-            (folder / name).parent.mkdir(exist_ok=True)
-            _write_file(source, folder / name)
+            target = folder / name
+            if target.parent.parent != folder or ".." in target.parts:
+                raise UserError(f"{name} would lie outside of {folder}. Rename {case.identifier}.")
+            target.parent.mkdir(exist_ok=True)
+            _write_file(source, target)
 
 
 def _write_file(source: Source, target: Path) -> None:

@@ -27,12 +27,13 @@ FIRST_VOXEL = {b"n+1": 352, b"n+2": 544}  # magic of NIfTI-1 and NIfTI-2 in one 
 MOST_HEADER = 2**20
 
 
-def check_image_header(path: str | Path, remedy: str = REMEDY) -> None:
+def check_image_header(path: str | Path, remedy: str = REMEDY, nifti: bool = False) -> None:
     """Refuse an image by its header; no voxel is read.
 
     Args:
         path: The file.
         remedy: What to do, for the error.
+        nifti: Whether it is a NIfTI file whatever its name says.
 
     Raises:
         UserError: If it is no regular file, its header cannot be read or says what cannot be, its voxels are in
@@ -41,7 +42,7 @@ def check_image_header(path: str | Path, remedy: str = REMEDY) -> None:
     path = Path(path)
     size = check_regular_file(path, remedy)
     try:
-        if path.name.endswith(NIFTI_ENDINGS):
+        if nifti or path.name.endswith(NIFTI_ENDINGS):
             _check_nifti(path, size)
         else:
             _check_voxels_are_inside(path)

@@ -52,7 +52,7 @@ def bhsd_image_cut_off(data):
 
 def bhsd_image_is_a_web_page(data):
     (data / "unlabel_1980" / f"{fake_bhsd.UNLABELED[0]}.nii.gz").write_text("<html>not found</html>")
-    return rf"{fake_bhsd.UNLABELED[0]}.nii.gz: cannot be read \(.*\). Download or export it again"
+    return rf"{fake_bhsd.UNLABELED[0]}.nii.gz: cannot be read: .*. Download or export it again"
 
 
 def bhsd_image_with_nan(data):
@@ -66,7 +66,7 @@ def bhsd_image_with_nan_and_no_ending(data):
     bhsd_image_with_nan(data)
     path = data / "label_192" / "images" / f"{TRAIN[0]}.nii.gz"
     path.rename(path.with_name(TRAIN[0]))
-    return rf"images/{TRAIN[0]}: cannot be read \(it holds NaN or infinite voxels\)"
+    return rf"images/{TRAIN[0]}: cannot be read \(it holds voxels that are NaN, infinite, or too large for float32\)"
 
 
 def bhsd_image_without_voxel_size(data):

@@ -21,7 +21,7 @@ def la_label_missing(data):
 
 def la_image_flat(data):
     fake_la.write_h5(data / LA_FOLDER, "0RZD", image=np.zeros((7, 6), np.float32))
-    return r"0RZD/mri_norm2.h5: cannot be read \(image must have the axes x y z, has 2 axes"
+    return r"0RZD/mri_norm2.h5: cannot be read \(image must have the axes x y z, has the shape \(7, 6\)"
 
 
 def la_label_of_two_classes(data):

@@ -88,7 +88,7 @@ def raw_list_of_files_is_no_object(data):
 def raw_list_names_images_without_a_list(data):
     files = {"images": "imagesTr/p01_frame01_0000.nii.gz", "label": "labelsTr/p01_frame01.nii.gz"}
     change_json(data / "dataset.json", lambda content: content.update(dataset={"p01_frame01": files}))
-    return r'dataset.json: the entry of p01_frame01 under "dataset" must hold "images" \(a list\) .* Correct it'
+    return r'dataset.json: the entry of .p01_frame01. under "dataset" must hold "images" \(a list\) .* Correct it'
 
 
 def raw_channel_names_are_a_list(data):

@@ -129,7 +129,7 @@ def test_patient_outside_the_published_lists_is_left_out_and_reported(convert, d
 
 def test_patient_is_left_out_by_name_of_patient_or_case(convert, database):
     (database / "training" / "patient100" / "patient100_frame01.nii.gz").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"cannot be read .*(.|\n)*--leave-out patient100_frame01"):
+    with pytest.raises(UserError, match=r"cannot be read: (.|\n)*--leave-out patient100_frame01"):
         convert("--labeled", "2")
     result = convert("--labeled", "2", "--leave-out", "patient100_frame01")
     assert "left out as asked: patient100" in result.notes

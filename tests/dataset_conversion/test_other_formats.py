@@ -105,8 +105,12 @@ def test_tif_volumes_without_spacing_are_reported(convert, tmp_path):
     ("file", "content", "message"),
     [
         ("labelsTr/c1.json", '{"spacing": [1, 2, 2.5]}', r"c1.tif: spacing is \(2.5, 2, 1\), must be \(2.5, 2, 7\)"),
-        ("imagesTr/c1.json", '{"spacing": [7, 2]}', r"imagesTr/c1.json must hold three positive numbers, holds"),
-        ("imagesTr/c1.json", '{"space": 7}', r'imagesTr/c1.json must hold \{"spacing": \[z, y, x\]\}'),
+        ("imagesTr/c1.json", '{"spacing": [7, 2]}', r"imagesTr/c1.json: spacing is \[7, 2\]. It must hold"),
+        (
+            "imagesTr/c1.json",
+            '{"space": 7}',
+            r'imagesTr/c1.json: spacing is None. It must hold \{"spacing": \[z, y, x\]\}',
+        ),
     ],
 )
 def test_faulty_spacing_of_a_tif_volume_is_refused(convert, tmp_path, raw, file, content, message):
