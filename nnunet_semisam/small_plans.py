@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.json_files import object_or_none, write_json
+from nnunet_semisam.io.json_files import object_or_none, read_object, write_json
+from nnunet_semisam.io.regular_files import check_regular_file
 
 FEWEST_STAGES = 3
 SMALLEST_BOTTLENECK = 4  # voxels along the longest axis; nnU-Net's UNet_featuremap_min_edge_length
@@ -54,6 +56,7 @@ def narrow(
         UserError: If the patch has another number of axes, or leaves fewer than three stages.
     """
     result = copy.deepcopy(configuration)
+    _check_sizes(configuration)
     base_patch = configuration["patch_size"]
     network = result["architecture"]["arch_kwargs"]
     if len(patch) != len(base_patch):
@@ -69,6 +72,18 @@ def narrow(
     network["features_per_stage"] = list(features[:stages])
     result["patch_size"], result["batch_size"] = size, min(batch, configuration["batch_size"])
     return result
+
+
+def _check_sizes(configuration: dict[str, Any]) -> None:
+    """Raise ValueError if a size is no positive whole number: nnU-Net would say so at the first step."""
+    network = configuration["architecture"]["arch_kwargs"]
+    sizes = [*configuration["patch_size"], configuration["batch_size"], network["n_stages"]]
+    sizes += [step for stage in network["strides"] for step in ([stage] if isinstance(stage, int) else stage)]
+    for size in sizes:
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(
+                f"patch_size, batch_size, n_stages and strides must be positive whole numbers, got {size!r}"
+            )
 
 
 def _stages_that_fit(patch: Sequence[int], strides: Sequence[Sequence[int]]) -> int:
@@ -117,15 +132,18 @@ def write_plans(folder: Path, plans: dict[str, Any], overwrite: bool) -> tuple[P
         UserError: If other plans of that name are there and ``overwrite`` is off.
     """
     path = folder / f"{plans['plans_name']}.json"
-    if path.is_file():
+    if os.path.lexists(path):
+        remedy = "Use --overwrite if there are no models worth keeping that were trained with it, or another --name."
+        check_regular_file(path, "Remove it, or choose another --name.")
         if object_or_none(path) == plans:
             return path, False
         if not overwrite:
-            raise UserError(
-                f"{path} exists and differs. Models trained with it would no longer fit: use --overwrite if there are "
-                "none worth keeping, or choose another --name."
-            )
-    write_json(path, plans)
+            read_object(path, remedy)
+            raise UserError(f"{path} exists and differs, so that models trained with it would no longer fit. {remedy}")
+    try:
+        write_json(path, plans)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error}). Make room, or see who may write there.") from error
     return path, True
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable
 
 if TYPE_CHECKING:
     from nnunet_semisam.data.datasets import PlannedDataset
@@ -107,7 +107,7 @@ def mini_plans(plans: dict, args: argparse.Namespace, file: Path) -> dict:
     Raises:
         UserError: If a patch does not fit, or a configuration lacks what a network needs.
     """
-    from nnunet_semisam.small_plans import doubled, inherited, narrow
+    from nnunet_semisam.small_plans import doubled, inherited, narrow, parameters
 
     first, most = args.features
     if first > most:
@@ -121,13 +121,14 @@ def mini_plans(plans: dict, args: argparse.Namespace, file: Path) -> dict:
             whole = inherited(plans["configurations"], name)
             patch, batch = patch_and_batch(whole, args)
             small = narrow(whole, patch, batch, features, name)
-            small["data_identifier"]
+            small["data_identifier"], parameters(small)
         except UserError:
             raise
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError) as error:
+            why = printable(repr(error), 300)
             raise UserError(
-                f"{file}: the configuration {name} cannot be made small ({error!r}). It must have what nnU-Net's "
-                "planner writes for a U-Net: patch_size, batch_size, data_identifier and architecture, of its own or "
+                f"{file}: the configuration {name} cannot be made small ({why}). It must have what nnU-Net's planner "
+                "writes for a U-Net: patch_size, batch_size, data_identifier and architecture, of its own or "
                 "by inherits_from. Correct it, or run nnUNetv2_plan_experiment again."
             ) from error
         sizes = {key: small[key] for key in sorted(SIZES)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 HELP = "Preprocess the images of imagesUl with the dataset's plans, after nnUNetv2_plan_and_preprocess."
+LOCK = ".preprocess.lock"  # two at once would take each other's unfinished files for leftovers
 EXAMPLE = "nnunet-semisam preprocess -d 27 -c 2d 3d_fullres"
 
 
@@ -18,22 +19,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Preprocess every configuration; exit status 1 if a file had to be left out."""
+    from nnunet_semisam.data.dataset_json import check_dataset_json
     from nnunet_semisam.data.datasets import open_dataset
     from nnunet_semisam.data.geometry import write_geometry_of_labeled
+    from nnunet_semisam.data.plans import checked_configuration
     from nnunet_semisam.data.preprocess_unlabeled import preprocess_configuration
+    from nnunet_semisam.io.locks import folder_lock
     from nnunet_semisam.splits.default_splits import ensure_splits
 
     dataset = open_dataset(args.dataset, args.plans)
-    for message in ensure_splits(dataset.preprocessed, dataset.raw):
-        print(message)
-    problems = write_geometry_of_labeled(dataset.raw, dataset.preprocessed, dataset.dataset_json, dataset.plans)
-    for configuration in args.configurations or dataset.preprocessable_configurations():
+    plans_file = dataset.preprocessed / f"{args.plans}.json"
+    check_dataset_json(dataset.dataset_json, dataset.preprocessed / "dataset.json")
+    configurations = args.configurations or dataset.preprocessable_configurations()
+    for configuration in configurations:
         dataset.check_configuration(configuration)
-        ready, left_out = preprocess_configuration(
-            dataset.raw, dataset.preprocessed, dataset.plans, dataset.dataset_json, configuration, args.num_processes
-        )
-        print(f"{configuration}: {ready} unlabeled cases ready, {len(left_out)} left out.")
-        problems += [problem for problem in left_out if problem not in problems]
+        checked_configuration(dataset.plans, configuration, dataset.dataset_json, plans_file)
+    with folder_lock(dataset.preprocessed, wait=True, name=LOCK):
+        for message in ensure_splits(dataset.preprocessed, dataset.raw):
+            print(message)
+        problems = write_geometry_of_labeled(dataset.raw, dataset.preprocessed, dataset.dataset_json, dataset.plans)
+        for configuration in configurations:
+            ready, left_out = preprocess_configuration(
+                dataset.raw,
+                dataset.preprocessed,
+                dataset.plans,
+                dataset.dataset_json,
+                configuration,
+                args.num_processes,
+            )
+            print(f"{configuration}: {ready} unlabeled cases ready, {len(left_out)} left out.")
+            problems += [problem for problem in left_out if problem not in problems]
     for problem in problems:
         print(f"left out: {problem}")
     if problems:

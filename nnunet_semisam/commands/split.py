@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 
 if TYPE_CHECKING:
     from nnunet_semisam.splits.folds import Split
@@ -94,7 +95,9 @@ class Budgets:
 
 def run(args: argparse.Namespace) -> None:
     """Work out the folds, check them for leaks, write them, and plan again if asked to."""
+    from nnunet_semisam.data.dataset_json import read_dataset_json
     from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
+    from nnunet_semisam.data.raw_files import notes_on_unused
     from nnunet_semisam.splits.replan import check_plans_name, fingerprint_notes, plan_on
 
     if args.replan:
@@ -103,12 +106,14 @@ def run(args: argparse.Namespace) -> None:
     name = find_dataset_name(raw, args.dataset)
     raw, preprocessed = raw / name, preprocessed / name
     refuse_unusable_folder(preprocessed)
-    dataset_json = read_dataset_json(raw)
+    dataset_json = read_dataset_json(raw / "dataset.json")
     budgets = make_budgets(args, raw, dataset_json)
     refuse_hidden_labels_of_ct(args, budgets, dataset_json)
     targets = targets_of(raw, preprocessed)
     refuse_other_folds(budgets, targets, args.overwrite)
-    notes = budgets.notes + check_leaks(budgets, raw, dataset_json, args.num_processes)
+    notes = (
+        budgets.notes + notes_on_unused(raw, dataset_json) + check_leaks(budgets, raw, dataset_json, args.num_processes)
+    )
     if args.replan:
         smallest = min(budgets.folds, key=lambda fold: len(fold["train"]))
         seen = sorted({*smallest["train"], *smallest["val"]})
@@ -130,29 +135,6 @@ def next_commands(raw: Path, plans_name: str) -> list[str]:
         *unlabeled,
         f"  nnUNetv2_train {number} 3d_fullres 0 -tr nnUNetTrainerSemiSAM -p {plans_name}",
     ]
-
-
-def read_dataset_json(raw: Path) -> dict:
-    """Return nnU-Net's dataset.json.
-
-    Raises:
-        UserError: If it is missing, is no json, or file ending or channel names are not as nnU-Net needs them.
-    """
-    from nnunet_semisam.io.json_files import read_object
-
-    path = raw / "dataset.json"
-    content = read_object(path, "It must be nnU-Net's, with a file_ending. Correct it.")
-    ending, channels = content.get("file_ending"), channel_names(content)
-    if not isinstance(ending, str) or not ending:
-        raise UserError(f'{path}: file_ending must be a text like ".nii.gz", got {ending!r}. Correct it.')
-    if not isinstance(channels, dict) or not all(isinstance(name, str) for name in channels.values()):
-        raise UserError(f'{path}: channel_names must be like {{"0": "T1", "1": "T2"}}, got {channels!r}. Correct it.')
-    return content
-
-
-def channel_names(dataset_json: dict) -> Any:
-    """Return what nnU-Net takes the channels' normalisation from: older datasets call it ``modality``."""
-    return dataset_json.get("channel_names", dataset_json.get("modality", {}))
 
 
 def make_budgets(args: argparse.Namespace, raw: Path, dataset_json: dict) -> Budgets:
@@ -177,6 +159,7 @@ def make_budgets(args: argparse.Namespace, raw: Path, dataset_json: dict) -> Bud
     group_of = group_function(pattern)
     members = members_of(cases, group_of)
     order, val = labeling_order(written, members, args.group, args.seed, args.order)
+    lost = sorted(set(written.val) - set(members)) if val is not None and not args.val else []
     if args.val:
         val = args.val
     elif val is not None:
@@ -185,7 +168,13 @@ def make_budgets(args: argparse.Namespace, raw: Path, dataset_json: dict) -> Bud
     folds, labeled = make_folds(assignment, members.__getitem__, hide=True)
     seed = SEED if args.seed is None else args.seed
     choice = SplitChoice(args.labeled, assignment.val, pattern, seed, assignment.order)
-    return Budgets(folds, labeled, choice, group_of, assignment.notes)
+    notes = list(assignment.notes)
+    if lost:
+        notes.append(
+            f"{len(lost)} validation group(s) of the converter have no labels here and are left out: "
+            f"{name_some(lost, 5)}"
+        )
+    return Budgets(folds, labeled, choice, group_of, notes)
 
 
 def refuse_hidden_labels_of_ct(args: argparse.Namespace, budgets: Budgets, dataset_json: dict) -> None:
@@ -195,6 +184,7 @@ def refuse_hidden_labels_of_ct(args: argparse.Namespace, budgets: Budgets, datas
         UserError: If labels are hidden, a channel is normalised with numbers from all of them, and ``--replan`` is
             off.
     """
+    from nnunet_semisam.data.dataset_json import channel_names
     from nnunet_semisam.splits.replan import ct_channels
 
     channels = ct_channels(channel_names(dataset_json))
@@ -219,8 +209,14 @@ def check_leaks(budgets: Budgets, raw: Path, dataset_json: dict, num_processes: 
     missing = sorted(used - files["Tr"].keys())
     if missing:
         raise UserError(
-            f"{raw / 'imagesTr'} lacks the image of {len(missing)} labeled case(s): {', '.join(missing[:5])}. Add "
+            f"{raw / 'imagesTr'} lacks the image of {len(missing)} labeled case(s): {name_some(missing, 5)}. Add "
             f"{missing[0]}_0000{dataset_json['file_ending']}, or remove the label."
+        )
+    both = sorted(set(files["Tr"]) & set(files["Ul"]))
+    if both:
+        raise UserError(
+            f"{len(both)} case(s) are in {raw / 'imagesUl'} and among the labeled cases, too: {name_some(both, 5)}. A "
+            "case may be in one place only: remove or rename one of the two."
         )
     sides = [leakage.sides_of(fold, files) for fold in budgets.folds]
     leakage.refuse_leaks(_unique(leakage.shared_groups(each, budgets.group_of) for each in sides), raw)
@@ -253,7 +249,7 @@ def targets_of(raw: Path, preprocessed: Path) -> list[Path]:
     from nnunet_semisam.splits.default_splits import SPLITS_FILE
 
     targets = [preprocessed / SPLITS_FILE]
-    if (raw / SPLITS_FILE).is_file():
+    if os.path.lexists(raw / SPLITS_FILE):
         targets.append(raw / SPLITS_FILE)
     return targets
 
@@ -268,7 +264,7 @@ def refuse_other_folds(budgets: Budgets, targets: Sequence[Path], overwrite: boo
 
     if overwrite:
         return
-    others = [path for path in targets if path.is_file() and not same_splits(load_splits(path), budgets.folds)]
+    others = [path for path in targets if os.path.lexists(path) and not same_splits(load_splits(path), budgets.folds)]
     if others:
         raise UserError(
             f"{' and '.join(map(str, others))} holds other folds. Models trained on them would no longer fit: use "

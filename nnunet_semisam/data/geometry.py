@@ -245,7 +245,13 @@ def write_geometry_of_labeled(
             problems.append(str(error))
             continue
         if recorded_geometry(preprocessed_dataset, case) != geometry:
-            write_geometry(preprocessed_dataset, case, geometry)
+            try:
+                write_geometry(preprocessed_dataset, case, geometry)
+            except OSError as error:
+                raise UserError(
+                    f"{geometry_file(preprocessed_dataset, case)} cannot be written ({error}). Make room, or see who "
+                    "may write there, and run this again."
+                ) from error
     return problems
 
 

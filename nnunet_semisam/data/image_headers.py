@@ -48,7 +48,7 @@ def check_image_header(path: str | Path, remedy: str = REMEDY, nifti: bool = Fal
             _check_voxels_are_inside(path)
             _check_with_itk(path)
     except Exception as error:  # every library raises its own kinds; the header is wrong either way
-        raise UserError(f"{path}: cannot be read: {reason(error)}. {remedy}") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}. {remedy}") from error
 
 
 def check_memory(shape: Sequence[int], values_per_voxel: int = 1) -> None:

@@ -148,10 +148,13 @@ def refuse_stale(preprocessed: Path, plans: dict, configuration: ConfigurationMa
     if not cases_in(folder):
         return
     if not os.path.lexists(folder / RECIPE_FILE):
-        raise UserError(
-            f"With which plans the unlabeled cases in {folder} were preprocessed is not known: {RECIPE_FILE} is gone. "
-            "Run 'nnunet-semisam preprocess' again for this dataset and configuration."
+        LOGGER.warning(
+            "With which plans the unlabeled cases in %s were preprocessed is not known: %s is gone. Run "
+            "'nnunet-semisam preprocess' again to be sure that they are these.",
+            folder,
+            RECIPE_FILE,
         )
+        return
     if _recorded_recipe(folder) != recipe(plans, configuration):
         raise UserError(
             f"The unlabeled cases in {folder} were preprocessed with other plans (spacing, normalization or resampling "
@@ -201,12 +204,12 @@ def _run(job: Job) -> PreprocessedImage:
         not_finite = _count_not_finite(job.images, data)
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
         why = reason(error) if str(error).strip() else "its channels differ in shape, spacing or origin"
-        raise UserError(f"{names}: cannot be read: {why}. Fix or remove it.") from error
+        raise UserError(f"{names} cannot be read: {why}. Fix or remove it.") from error
     _check_image(names, data, not_finite, len(channel_names(job.dataset_json)))
     _check_spacing(names, properties["spacing"], job.plans)
     shape = data.shape[1:]
     try:
-        check_memory(_resampled_shape(shape, properties["spacing"], manager, configuration), len(data))
+        _check_resampled(shape, len(data), properties["spacing"], manager, configuration)
         preprocessor = configuration.preprocessor_class(verbose=False)
         data, _, properties = preprocessor.run_case_npy(
             data, None, properties, manager, configuration, job.dataset_json
@@ -221,14 +224,27 @@ def _run(job: Job) -> PreprocessedImage:
     return PreprocessedImage(data, geometry, configuration)
 
 
-def _resampled_shape(
-    shape: Sequence[int], spacing_mm: Sequence[float], manager: PlansManager, configuration: ConfigurationManager
-) -> list[int]:
-    """Return about how many voxels an image has along each axis of the plans after resampling."""
+def _check_resampled(
+    shape: Sequence[int],
+    channels: int,
+    spacing_mm: Sequence[float],
+    manager: PlansManager,
+    configuration: ConfigurationManager,
+) -> None:
+    """Refuse an image that would not fit into memory after resampling.
+
+    Raises:
+        ValueError: If the spacing of the plans is too fine for it.
+    """
     order = manager.transpose_forward
     shape, spacing = [shape[axis] for axis in order], [spacing_mm[axis] for axis in order]
     target = [*spacing[: 3 - len(configuration.spacing)], *configuration.spacing]
-    return [max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, target, strict=True)]
+    resampled = [max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, target, strict=True)]
+    try:
+        check_memory(resampled, channels)
+    except ValueError as error:
+        steps = " x ".join(f"{step:g}" for step in target)
+        raise ValueError(f"at the spacing of the plans, {steps} mm, its {error}") from error
 
 
 def _check_preprocessed(data: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -18,6 +19,7 @@ NIFTI_ENDINGS = (".nii", ".nii.gz")
 NIFTI_1_BYTES, NIFTI_2_BYTES = 348, 540  # lengths of the headers, and their first number
 BLOCK_BYTES = 2**20
 MOST_BEHIND = 64 * 2**20  # bytes behind the voxels: no program of use writes there what is worth unpacking
+GZIP_LENGTH_BYTES = 4
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -68,6 +70,29 @@ def refuse_cut_off(path: Path) -> None:
 
 def _voxel_bytes(header: Nifti1Header | Nifti2Header) -> int:
     return math.prod(map(int, header.get_data_shape())) * header.get_data_dtype().itemsize
+
+
+def refuse_cut_off_quickly(path: Path) -> None:
+    """Refuse a NIfTI file that ends too early, for readers that notice all other damage; voxels are not unpacked.
+
+    A gzip file ends with the length of what is in it; only if that is not as the header says is all of it unpacked.
+
+    Raises:
+        ValueError: As :func:`refuse_cut_off`.
+    """
+    if not path.name.endswith(NIFTI_ENDINGS):
+        return
+    with open_unpacked(path) as file:
+        header = header_of(file.read(NIFTI_2_BYTES))
+    expected = int(header["vox_offset"]) + _voxel_bytes(header)
+    if is_compressed(path):
+        with path.open("rb") as file:
+            file.seek(-GZIP_LENGTH_BYTES, os.SEEK_END)
+            whole = int.from_bytes(file.read(), "little") == expected % 2 ** (8 * GZIP_LENGTH_BYTES)
+    else:
+        whole = path.stat().st_size >= expected
+    if not whole:
+        refuse_cut_off(path)
 
 
 def voxels_as_stored(path: Path, read: np.ndarray) -> np.ndarray:

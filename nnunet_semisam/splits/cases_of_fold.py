@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.data.unlabeled_dataset import cases_in, unlabeled_folder
+from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.splits.default_splits import SPLITS_FILE, ensure_splits
-from nnunet_semisam.splits.folds import Fold, read_fold
+from nnunet_semisam.splits.folds import Fold, default_group, read_fold
+from nnunet_semisam.splits.label_budgets import group_function, recorded_pattern
+from nnunet_semisam.splits.leakage import shared_groups, sides_of
 from nnunet_semisam.splits.replan import was_planned_without
 
+MOST_SHOWN = 5
 LEAKING_NORMALIZATION = "CTNormalization"
 
 
@@ -26,7 +32,7 @@ def cases_of_fold(
         folder: Preprocessed cases of the configuration.
         fold: Index of the fold, or ``all``.
         configuration: The plans' configuration.
-        log: Receives what was done.
+        log: Receives what was done, and what the user should know about the fold.
 
     Raises:
         UserError: If the fold is not usable (see :func:`~nnunet_semisam.splits.folds.read_fold`), or hides labels that
@@ -34,14 +40,70 @@ def cases_of_fold(
     """
     if not folder.is_dir():
         raise UserError(f"There is no {folder}. Run nnUNetv2_preprocess for this configuration.")
-    if fold != "all" and not (preprocessed_dataset / SPLITS_FILE).is_file():
+    if fold != "all" and not os.path.lexists(preprocessed_dataset / SPLITS_FILE):
         for message in ensure_splits(preprocessed_dataset, raw_of(preprocessed_dataset)):
             log(message)
     cases = _preprocessed_cases(folder)
     result = read_fold(preprocessed_dataset / SPLITS_FILE, fold, cases)
     if result.unlabeled:
         _refuse_leaking_plans(configuration, result.unlabeled)
+    if fold != "all":
+        pool = cases_in(unlabeled_folder(preprocessed_dataset, folder.name))
+        for warning in warnings_of_fold(result, pool, preprocessed_dataset):
+            log(f"WARNING: fold {fold} of {preprocessed_dataset / SPLITS_FILE}: {warning}")
     return result
+
+
+def warnings_of_fold(fold: Fold, pool: Sequence[str], preprocessed_dataset: Path) -> list[str]:
+    """Return what makes the validation of a fold say little about new cases, and what of the fold nobody reads.
+
+    nnU-Net, too, trains on such folds with a warning: a single patient can only be validated on itself.
+
+    Args:
+        fold: The fold.
+        pool: Cases of ``imagesUl``, which are trained on without labels.
+        preprocessed_dataset: ``$nnUNet_preprocessed/DATASET``; how its cases are grouped is written there or in the
+            raw folder.
+    """
+    warnings = []
+    if fold.ignored:
+        warnings.append(f"nothing reads the entry {name_some(fold.ignored)}; only train, val and unlabeled are read.")
+    both = sorted(set(fold.train) & set(fold.val))
+    if both:
+        warnings.append(
+            f"{len(both)} of {len(fold.val)} validation case(s) are also training cases, so their Dice says nothing "
+            f"about new cases: {name_some(both, MOST_SHOWN)}."
+        )
+    group_of, problem = _grouping(preprocessed_dataset)
+    if problem:
+        warnings.append(f"which cases are of one patient is told by their names only: {problem}")
+    sides = sides_of(asdict(fold), {"Ul": dict.fromkeys(pool, ()), "Ts": {}})
+    shared = shared_groups(sides, group_of)
+    if shared:
+        warnings.append(
+            f"{len(shared)} group(s) (patients) are trained on and validated on, so the validation Dice is too good: "
+            f"{'; '.join(shared[:MOST_SHOWN])}. See nnunet-semisam split, which keeps patients together."
+        )
+    return warnings
+
+
+def _grouping(preprocessed_dataset: Path) -> tuple[Callable[[str], str], str]:
+    """Return what tells the group of a case, and why it is not what was recorded, if that is so."""
+    from nnunetv2.paths import nnUNet_raw
+
+    raw = Path(str(nnUNet_raw)) / preprocessed_dataset.name if nnUNet_raw.is_set() else None
+    try:
+        recorded = group_function(recorded_pattern(preprocessed_dataset, raw), "the recorded pattern")
+    except UserError as error:
+        return default_group, str(error)
+
+    def group_of(case: str) -> str:
+        try:
+            return recorded(case)
+        except UserError:  # images from elsewhere in imagesUl, say: each is a group of its own
+            return case
+
+    return group_of, ""
 
 
 def _preprocessed_cases(folder: Path) -> list[str]:

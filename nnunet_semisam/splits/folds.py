@@ -6,6 +6,7 @@ list ``"unlabeled"`` cases: they have a label on disk that training must never s
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.io.json_files import read_json, write_json
+from nnunet_semisam.io.names import check_case_name
 
 LISTS = ("train", "val", "unlabeled")
+MISSPELT = re.compile(r"un-?_?label.*|train.*|val.*|hidden.*", re.IGNORECASE)  # what somebody meant to be one of LISTS
 Split = dict[str, list[str]]  # a fold as it stands in the file: one of LISTS -> case identifiers
 FRAME_SUFFIX = re.compile(r"[_-]?frame[_-]?\d+$", re.IGNORECASE)
 
@@ -29,11 +32,13 @@ class Fold:
         train: Cases whose labels are used for training.
         val: Cases of nnU-Net's validation.
         unlabeled: Cases of the preprocessed training folder whose images may be used, and whose labels must not.
+        ignored: Further entries of the fold in the file, which nothing reads.
     """
 
     train: list[str]
     val: list[str]
     unlabeled: list[str]
+    ignored: tuple[str, ...] = ()
 
     @property
     def validates_on_training_cases(self) -> bool:
@@ -68,7 +73,8 @@ def read_fold(splits_file: Path, fold: int | str, all_cases: Sequence[str]) -> F
     splits = load_splits(splits_file)
     index = _fold_index(fold, len(splits), splits_file)
     where = f"Fold {index} of {splits_file}"
-    result = Fold(**{name: list(splits[index].get(name, [])) for name in LISTS})
+    lists = {name: list(splits[index].get(name, [])) for name in LISTS}
+    result = Fold(**lists, ignored=tuple(sorted(set(splits[index]) - set(LISTS))))
     _check_names(result, all_cases, where)
     _check_overlaps(result, where)
     _check_not_empty(result, where)
@@ -81,16 +87,17 @@ def has_unlabeled_lists(splits_file: Path) -> bool:
     Raises:
         UserError: If the file is malformed.
     """
-    return Path(splits_file).is_file() and any(split.get("unlabeled") for split in load_splits(Path(splits_file)))
+    return os.path.lexists(splits_file) and any(split.get("unlabeled") for split in load_splits(Path(splits_file)))
 
 
 def load_splits(splits_file: Path) -> list[Split]:
     """Return all folds of a file.
 
     Raises:
-        UserError: If the file is missing, is not json, or does not hold a list of folds.
+        UserError: If the file is missing, is not json, or does not hold a list of folds, a list has another name
+            than it should, or a name cannot be a case's.
     """
-    if not splits_file.is_file():
+    if not os.path.lexists(splits_file):
         raise UserError(
             f"There is no {splits_file}. It says which cases are labeled, and is made by `nnunet-semisam convert` or, "
             "for a dataset of your own, by `nnunet-semisam preprocess -d ID -c CONFIGURATION`."
@@ -171,7 +178,7 @@ def write_splits(path: Path, splits: Sequence[Split], overwrite: bool = False) -
     """
     path = Path(path)
     _check_structure(list(splits), f"What is to be written to {path}")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         if same_splits(load_splits(path), splits):
             return
         raise UserError(
@@ -199,8 +206,9 @@ def _fold_index(fold: int | str, count: int, splits_file: Path) -> int:
         index = -1
     if not 0 <= index < count:
         raise UserError(
-            f"There is no fold {fold!r} in {splits_file}: it has {count}, numbered 0 to {count - 1}. (nnU-Net would "
-            "cut ALL cases 80:20 instead, hidden labels included.) Choose one of these, or add the fold to the file."
+            f"There is no fold {shown(fold)} in {splits_file}: it has {count}, numbered 0 to {count - 1}. (nnU-Net "
+            "would cut ALL cases 80:20 instead, hidden labels included.) Choose one of these, or add the fold to the "
+            "file."
         )
     return index
 
@@ -212,10 +220,23 @@ def _check_structure(splits: Any, where: str) -> None:
     for index, split in enumerate(splits):
         if not isinstance(split, dict) or not {"train", "val"} <= set(split):
             raise UserError(f"{where} must be {shape}; fold {index} lacks train or val.")
+        _check_spelling(split, f"{where}, fold {index}")
         for name in LISTS:
             cases = split.get(name, [])
             if not isinstance(cases, list) or not all(isinstance(case, str) for case in cases):
                 raise UserError(f"{where} must be {shape}; {name} of fold {index} is not a list of case identifiers.")
+            for case in cases:
+                check_case_name(case, f"{where}, {name} of fold {index}", "Correct it.")
+
+
+def _check_spelling(split: Mapping[str, Any], where: str) -> None:
+    """Refuse a list that is called almost as it should be: nobody would read it, labels that it hides would be seen."""
+    for name, cases in split.items():
+        if name not in LISTS and MISSPELT.fullmatch(name) and isinstance(cases, list):
+            raise UserError(
+                f"{where}: nothing reads the entry {shown(name)}. The lists are called train, val and unlabeled: "
+                "rename it, or remove it."
+            )
 
 
 def _check_names(fold: Fold, all_cases: Sequence[str], where: str) -> None:

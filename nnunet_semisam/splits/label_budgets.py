@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.names import check_text_name
+from nnunet_semisam.io.regular_files import MIB, read_text
 from nnunet_semisam.splits.folds import default_group
 
 BUDGETS_FILE = "semisam_budgets.json"
@@ -18,6 +21,8 @@ SPLIT_FILE = "semisam_split.json"
 GROUPS_FILE = "semisam_groups.json"
 TEST_SETS_FILE = "semisam_test_sets.json"
 MANIFEST_FILE = "semisam_manifest.json"
+MOST_PATTERN = 500
+MOST_ORDER = 16 * MIB
 SEED = 12345  # nnU-Net's own, for its folds
 
 
@@ -67,17 +72,50 @@ def read_grouping(raw: Path) -> Grouping:
         UserError: If the file cannot be read.
     """
     path = raw / GROUPS_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return Grouping()
     remedy = "Run the converter again under another id."
     content = read_object(path, remedy)
     try:
-        found = Grouping(content["pattern"], list(content["order"]), list(content["val"]))
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} lacks an entry ({error!r}). {remedy}") from error
-    if found.pattern is not None and not isinstance(found.pattern, str):
-        raise UserError(f"{path}: pattern must be a text or null, got {found.pattern!r}. {remedy}")
+        found = Grouping(content["pattern"], content["order"], content["val"])
+    except KeyError as error:
+        raise UserError(f"{path} lacks the entry {error}. {remedy}") from error
+    _check_pattern(found.pattern, path, remedy)
+    for name, groups in (("order", found.order), ("val", found.val)):
+        if not isinstance(groups, list):
+            raise UserError(f"{path}: {name} must be a list of groups, got {shown(groups)}. {remedy}")
+        for group in groups:
+            check_text_name(group, "group", f"{path}, {name}", remedy)
+        if len(set(groups)) < len(groups):
+            raise UserError(f"{path}: {name} names a group twice. {remedy}")
     return found
+
+
+def recorded_pattern(preprocessed: Path, raw: Path | None) -> str | None:
+    """Return the pattern that finds the groups: that of ``nnunet-semisam split``, or else that of the converter.
+
+    Args:
+        preprocessed: ``$nnUNet_preprocessed/DATASET``.
+        raw: ``$nnUNet_raw/DATASET``; ``None`` where it is not known.
+
+    Raises:
+        UserError: If a file cannot be read.
+    """
+    path = preprocessed / SPLIT_FILE
+    if not os.path.lexists(path):
+        return None if raw is None else read_grouping(raw).pattern
+    remedy = "Run nnunet-semisam split again."
+    content = read_object(path, remedy)
+    if "group" not in content:
+        raise UserError(f"{path} does not say how cases are grouped. {remedy}")
+    _check_pattern(content["group"], path, remedy)
+    return content["group"]
+
+
+def _check_pattern(pattern: Any, path: Path, remedy: str) -> None:
+    if pattern is not None and not isinstance(pattern, str):
+        raise UserError(f"{path}: the pattern must be a text or null, got {shown(pattern)}. {remedy}")
+    group_function(pattern, f"{path}: the pattern")
 
 
 def write_grouping(raw: Path, grouping: Grouping) -> None:
@@ -85,37 +123,65 @@ def write_grouping(raw: Path, grouping: Grouping) -> None:
     write_json(raw / GROUPS_FILE, asdict(grouping))
 
 
-def group_function(pattern: str | None) -> Callable[[str], str]:
+def group_function(pattern: str | None, source: str = "--group") -> Callable[[str], str]:
     """Return the function that tells the group (patient) of a case.
 
     Args:
         pattern: Regular expression that is searched in a case identifier. Its first bracketed part is the group, or
             all that it matches if it has no brackets. ``None`` cuts off frame numbers.
+        source: Where it was given, for errors.
 
     Raises:
-        UserError: If the expression is malformed; the function raises it for a case that does not match.
+        UserError: If the expression is malformed, too long, or could take for ever; the function raises it for a case
+            that does not match.
     """
     if pattern is None:
         return default_group
+    name = f"{source} {shown(pattern)}"
+    if len(pattern) > MOST_PATTERN:
+        raise UserError(f"{name} has {len(pattern)} characters, at most {MOST_PATTERN} are allowed. Shorten it.")
     try:
         expression = re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UserError(f"{name} is no regular expression ({error}). Example: --group '(patient[0-9]+)_'.") from error
+    if _repeats_a_choice(pattern):
         raise UserError(
-            f"--group {pattern!r} is no regular expression ({error}). Example: --group '(patient[0-9]+)_'."
-        ) from error
+            f"{name} repeats a bracket in which something is repeated or chosen, such as (a+)+, which can take for "
+            "ever. Write it without, for example [a-z0-9]+ for ([a-z]+|[0-9]+)+."
+        )
 
     def group_of(case: str) -> str:
         match = expression.search(case)
         group = match and match.group(1 if expression.groups else 0)
         if not group:
             raise UserError(
-                f"--group {pattern!r} finds no group in the case {case!r}. Every case must belong to one, or a patient "
+                f"{name} finds no group in the case {shown(case)}. Every case must belong to one, or a patient "
                 "could end up on both sides: widen the expression, for example to ^([^_]+) for what stands before the "
                 "first underscore."
             )
         return group
 
     return group_of
+
+
+def _repeats_a_choice(pattern: str) -> bool:
+    """Return whether a bracket that is repeated without bound holds a repetition or a choice.
+
+    Python's expressions then may try every way to cut a name into parts: for 40 letters that takes years.
+    """
+    without_classes = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]", "x", pattern, flags=re.DOTALL)
+    holds = [False]  # for each bracket that is open
+    for match in re.finditer(r"\(|\)(?P<again>[*+]|\{[0-9]*,)?|[*+|]|\{[0-9]*,", without_classes):
+        if match[0] == "(":
+            holds.append(False)
+        elif match[0].startswith(")"):
+            inner = holds.pop() if len(holds) > 1 else False
+            if inner and match["again"]:
+                return True
+            holds[-1] = holds[-1] or inner or bool(match["again"])
+        else:
+            holds[-1] = True
+    return False
 
 
 def members_of(cases: Iterable[str], group_of: Callable[[str], str]) -> dict[str, list[str]]:
@@ -176,21 +242,21 @@ def group_order(members: Mapping[str, Sequence[str]], seed: int, file: Path | No
     if file is None:
         return shuffled
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--order {file} cannot be read as text ({error}). Write a group per line.") from error
+        lines = read_text(file, "Write a group per line.", MOST_ORDER).splitlines()
+    except UserError as error:
+        raise UserError(f"--order {error}") from error
     without_comments = [line.split("#")[0].strip() for line in lines]
     names = [name for name in without_comments if name]
     if not names:
         raise UserError(f"--order {file} names no group. Write a group (patient) or case per line.")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise UserError(f"--order {file} names something twice: {', '.join(repeated)}. Name each once.")
+        raise UserError(f"--order {file} names something twice: {name_some(repeated, 5)}. Name each once.")
     first = as_groups(names, members)
     unknown = [name for name in first if name not in members]
     if unknown:
         raise UserError(
             f"--order {file} names groups without labels: {name_some(unknown, 5)}. Known are, for example, "
-            f"{', '.join(sorted(members)[:5])}. Correct the names, or say with --group how cases are grouped."
+            f"{name_some(sorted(members)[:5])}. Correct the names, or say with --group how cases are grouped."
         )
     return first + [name for name in shuffled if name not in first]

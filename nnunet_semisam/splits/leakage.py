@@ -6,9 +6,7 @@ Three sides are told apart. ``train`` is all that a training may look at: labele
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,12 +100,26 @@ class DigestJob(NamedTuple):
     """One case for a worker process.
 
     Attributes:
+        place: The case.
         images: One file per channel.
         dataset_json: nnU-Net's dataset.json, which says how they are read.
     """
 
+    place: Place
     images: tuple[str, ...]
     dataset_json: dict[str, Any]
+
+
+class DigestOfImage(NamedTuple):
+    """What a worker process found.
+
+    Attributes:
+        digest: Of the voxels.
+        problem: Why there is none; empty if there is one.
+    """
+
+    digest: str
+    problem: str = ""
 
 
 def content_digests(
@@ -121,33 +133,41 @@ def content_digests(
         num_processes: How many files are read at the same time.
 
     Raises:
-        UserError: If an image cannot be read; the message names it.
+        UserError: If images cannot be read; the message names all of them.
     """
-    from tqdm import tqdm
+    from nnunet_semisam.data.case_workers import KILLED, each_case
 
     places = [Place(part, case) for part in PARTS for case in files[part]]
-    jobs = [DigestJob(files[place.part][place.case], dict(dataset_json)) for place in places]
+    jobs = [DigestJob(place, files[place.part][place.case], dict(dataset_json)) for place in places]
 
-    def with_bar(digests: Any) -> Any:
-        return tqdm(digests, desc="comparing images", unit="case", total=len(jobs), leave=False)
+    def killed(job: DigestJob) -> DigestOfImage:
+        return DigestOfImage("", f"{', '.join(job.images)}: {KILLED}. Close other programs, or remove the case.")
 
-    if num_processes <= 1 or len(jobs) <= 1:
-        return dict(zip(places, with_bar(map(_digest, jobs)), strict=True))
-    with ProcessPoolExecutor(min(num_processes, len(jobs)), multiprocessing.get_context("spawn")) as workers:
-        return dict(zip(places, with_bar(workers.map(_digest, jobs)), strict=True))
+    found = {job.place: digest for job, digest in each_case(_digest, jobs, num_processes, "comparing images", killed)}
+    problems = sorted(digest.problem for digest in found.values() if digest.problem)
+    if problems:
+        more = f"\n... and {len(problems) - MOST_SHOWN} more" if len(problems) > MOST_SHOWN else ""
+        raise UserError("\n".join(problems[:MOST_SHOWN]) + more)
+    return {place: found[place].digest for place in places}
 
 
-def _digest(job: DigestJob) -> str:
+def _digest(job: DigestJob) -> DigestOfImage:
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-    from nnunet_semisam.data.stored_voxels import hash_of_voxels
+    from nnunet_semisam.data.image_headers import check_image_header, reason
+    from nnunet_semisam.data.stored_voxels import hash_of_voxels, refuse_cut_off_quickly
 
+    remedy = "Fix or remove the case."
     try:
+        for image in job.images:
+            check_image_header(image, remedy)
+            refuse_cut_off_quickly(Path(image))
         reader = determine_reader_writer_from_dataset_json(job.dataset_json, job.images[0], verbose=False)()
-        return hash_of_voxels(reader.read_images(job.images)[0])
+        return DigestOfImage(hash_of_voxels(reader.read_images(job.images)[0]))
+    except UserError as error:
+        return DigestOfImage("", str(error))
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
-        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise UserError(f"{', '.join(job.images)} cannot be read: {reason[0]}. Fix or remove the case.") from error
+        return DigestOfImage("", f"{', '.join(job.images)} cannot be read: {reason(error)}. {remedy}")
 
 
 def refuse_leaks(leaks: Sequence[str], raw: Path) -> None:

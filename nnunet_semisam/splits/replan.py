@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from nnunet_semisam.data.image_headers import reason
 from nnunet_semisam.data.raw_files import image_files, label_files
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some, shown
+from nnunet_semisam.io.atomic import write_bytes
 from nnunet_semisam.io.json_files import read_object, write_json
 
 PLANNED_ON = "semisam_planned_on"
@@ -36,7 +37,7 @@ def check_plans_name(name: str, option: str = "--plans-name") -> None:
         UserError: If the plans would be written elsewhere, or over nnU-Net's.
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-        raise UserError(f"{option} {name!r} must be a plain name: letters, digits, _ - and dots. Choose another.")
+        raise UserError(f"{option} {shown(name)} must be a plain name: letters, digits, _ - and dots. Choose another.")
     if name == "nnUNetPlans":
         raise UserError(f"{option} {name} are nnU-Net's own plans, made from all labels. Choose another name.")
 
@@ -60,13 +61,19 @@ def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_
     """
     check_plans_name(name)
     target = preprocessed / f"{name}.json"
-    if target.is_file():
+    if os.path.lexists(target):
         _refuse_other_cases(target, cases)
         return target
     with tempfile.TemporaryDirectory(prefix="nnunet-semisam-plan-") as folder:
         with _folders(Path(folder)) as (temporary_raw, temporary_preprocessed):
             _write_dataset(raw, temporary_raw / raw.name, cases)
-            _run_planner(int(raw.name[7:10]), name, num_processes)
+            try:
+                _run_planner(int(raw.name[7:10]), name, num_processes)
+            except Exception as error:  # nnU-Net's code may raise anything
+                raise UserError(
+                    f"nnU-Net's planner stopped ({type(error).__name__}: {reason(error)}); what it printed above names "
+                    f"the file. Fix the images and labels of {raw}; nothing was written."
+                ) from error
         made = temporary_preprocessed / raw.name
         plans = read_object(made / f"{name}.json", "Plan again.")
         for configuration in plans["configurations"].values():
@@ -75,7 +82,7 @@ def plan_on(raw: Path, preprocessed: Path, cases: Sequence[str], name: str, num_
             preprocessed.mkdir(parents=True, exist_ok=True)
             _keep_fingerprint(made / FINGERPRINT, preprocessed, name)
             if not (preprocessed / "dataset.json").is_file():
-                shutil.copy(raw / "dataset.json", preprocessed)
+                write_bytes(preprocessed / "dataset.json", (raw / "dataset.json").read_bytes())
             write_json(target, plans)
         except OSError as error:
             raise UserError(f"The plans cannot be written to {target} ({error}). Fix that and retry.") from error
@@ -97,7 +104,7 @@ def _keep_fingerprint(made: Path, preprocessed: Path, name: str) -> None:
     nnU-Net's trainers stop without a ``dataset_fingerprint.json``, which they only copy, and its planner takes any that
     is there. So where there is none yet, one without numbers is written: trainers copy it, the planner stops.
     """
-    shutil.copy(made, preprocessed / f"{name}_fingerprint.json")
+    write_bytes(preprocessed / f"{name}_fingerprint.json", made.read_bytes())
     path = preprocessed / FINGERPRINT
     if not path.is_file():
         text = (
@@ -109,13 +116,17 @@ def _keep_fingerprint(made: Path, preprocessed: Path, name: str) -> None:
 
 def was_planned_without(configuration: dict, hidden: Sequence[str]) -> bool:
     """Return whether a configuration of the plans is known to owe nothing to the labels of some cases."""
-    return PLANNED_ON in configuration and set(hidden).isdisjoint(configuration[PLANNED_ON])
+    seen = configuration.get(PLANNED_ON)
+    if not isinstance(seen, list) or not seen or not all(isinstance(case, str) for case in seen):
+        return False  # nothing is known: a text would be disjoint from every list of names
+    return set(hidden).isdisjoint(seen)
 
 
 def _refuse_other_cases(plans_file: Path, cases: Sequence[str]) -> None:
     remedy = "Choose another --plans-name, or move it away with the data that were preprocessed with it."
-    configurations = read_object(plans_file, remedy).get("configurations", {})
-    if any(sorted(cases) != content.get(PLANNED_ON) for content in configurations.values()):
+    configurations = read_object(plans_file, remedy).get("configurations")
+    known = isinstance(configurations, dict) and all(isinstance(each, dict) for each in configurations.values())
+    if not known or any(sorted(cases) != content.get(PLANNED_ON) for content in configurations.values()):
         raise UserError(f"{plans_file} exists and was made from other cases than this split allows. {remedy}")
 
 
@@ -125,7 +136,7 @@ def _write_dataset(raw: Path, target: Path, cases: Sequence[str]) -> None:
     images, labels = image_files(raw, content)["Tr"], label_files(raw, content)
     missing = sorted(set(cases) - set(images))
     if missing:
-        raise UserError(f"{raw / 'imagesTr'} lacks images of {', '.join(missing[:5])}. Add them, or remove the labels.")
+        raise UserError(f"{raw / 'imagesTr'} lacks images of {name_some(missing, 5)}. Add them, or remove the labels.")
     content["dataset"] = {
         case: {
             "images": [str(Path(file).resolve()) for file in images[case]],

@@ -76,6 +76,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self._resumed = False
         self._resumed_pseudo_labels: dict[str, Any] | None = None
         self._step = 0
+        self._cases: Fold | None = None
 
     def _use_settings(self, settings: Settings) -> None:
         """Take over the settings that are nnU-Net's own attributes."""
@@ -163,13 +164,15 @@ class SemiSupervisedTrainer(nnUNetTrainer):
 
     def fold_cases(self) -> Fold:
         """Return the checked train, val and unlabeled cases of this fold."""
-        return cases_of_fold(
-            Path(self.preprocessed_dataset_folder_base),
-            Path(self.preprocessed_dataset_folder),
-            self.fold,
-            self.configuration_manager,
-            self.print_to_log_file,
-        )
+        if self._cases is None:  # read once, so that what it warns of is told once
+            self._cases = cases_of_fold(
+                Path(self.preprocessed_dataset_folder_base),
+                Path(self.preprocessed_dataset_folder),
+                self.fold,
+                self.configuration_manager,
+                self.print_to_log_file,
+            )
+        return self._cases
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Return train and val cases; unlike nnU-Net, refuse a fold that is not in the file."""

@@ -142,7 +142,7 @@ def test_formats_without_a_position_lie_at_the_origin(tmp_path):
 def test_unreadable_image_is_named(tmp_path, reader):
     path = tmp_path / "case_0000.nii.gz"
     path.write_text("a picture of a heart")
-    with pytest.raises(UserError, match=r"case_0000.nii.gz: cannot be read: .*Fix or remove it"):
+    with pytest.raises(UserError, match=r"case_0000.nii.gz cannot be read: .*Fix or remove it"):
         geometry_of_files([path], reader)
 
 

@@ -80,7 +80,7 @@ def test_missing_scaling_is_no_fault(tmp_path, slope):
 def test_header_that_cannot_be_right_is_refused(tmp_path, ending, field, value, place, message):
     path = write(tmp_path / f"a{ending}")
     edit(path, field, value, place)
-    with pytest.raises(UserError, match=rf"a{ending}: cannot be read: .*{message}.* Fix or remove it"):
+    with pytest.raises(UserError, match=rf"a{ending} cannot be read: .*{message}.* Fix or remove it"):
         check_image_header(path)
 
 
