@@ -5,12 +5,14 @@ Every function is the identity where no process group exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from nnunet_semisam.errors import UserError
 
 T = TypeVar("T")
 
@@ -78,6 +80,32 @@ def gathered(value: T) -> list[T]:
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, value)
     return found
+
+
+def computed_on_rank_zero(rank: int, compute: Callable[[], T]) -> T:
+    """Return what process 0 computes (a picklable object); if it fails there, all fail, and none waits for it."""
+    value, error = None, None
+    if rank == 0:
+        try:
+            value = compute()
+        except Exception as caught:
+            error = caught
+    value, reason = from_rank_zero((value, None if error is None else f"{type(error).__name__}: {error}"))
+    if error is not None:
+        raise error
+    if reason is not None:
+        raise UserError(f"Process 0 failed ({reason}), so this one stops, too.")
+    return value
+
+
+def fail_together(error: Exception | None) -> None:
+    """Wait for the other processes; raise if one of them has an error, each its own or that of the first."""
+    reasons = gathered(None if error is None else f"{type(error).__name__}: {error}")
+    if error is not None:
+        raise error
+    failed = next((rank for rank, reason in enumerate(reasons) if reason is not None), None)
+    if failed is not None:
+        raise UserError(f"Process {failed} failed ({reasons[failed]}), so this one stops, too.")
 
 
 def barrier() -> None:

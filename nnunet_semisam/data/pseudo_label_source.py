@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-import blosc2
 import numpy as np
 
 CONFIDENCE_LEVELS = 255  # stored confidences are uint8: level / CONFIDENCE_LEVELS is in [0, 1]
@@ -14,11 +14,24 @@ NO_LABEL = -1  # in a pseudo-label: nothing is claimed about this voxel
 class PseudoLabelRound(Protocol):
     """One finished round of pseudo-labels. Two rounds compare equal if they are the same."""
 
-    def open(self, case: str) -> tuple[blosc2.NDArray, blosc2.NDArray] | None:
-        """Open label ``(1, Z, Y, X)``, int8 or int16, and confidence ``(1, Z, Y, X)``, uint8; ``None`` if absent."""
+    def crop(self, case: str, box: list[list[int]], shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return a patch of a case: label, int16, and confidence, uint8, ``(1, *S)`` each; ``None`` if it has none.
+
+        Args:
+            case: Name of the case.
+            box: First voxel and one past the last along Z, Y, X; outside the volume there is ``NO_LABEL``.
+            shape: Z, Y, X of the case's image.
+
+        Raises:
+            UserError: If the stored pseudo-label is damaged, or of an image of another shape.
+        """
 
     def foreground_locations(self, case: str) -> dict[int, np.ndarray]:
-        """Return label -> confident voxels, ``(n, 4)``, int32: 0, z, y, x, as nnU-Net's ``class_locations``."""
+        """Return label -> confident voxels, ``(n, 4)``, int32: 0, z, y, x, as nnU-Net's ``class_locations``.
+
+        Raises:
+            UserError: If the stored locations are damaged.
+        """
 
 
 class PseudoLabelSource(Protocol):

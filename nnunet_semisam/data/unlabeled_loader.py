@@ -5,8 +5,8 @@ Shapes in this file: ``B`` batch, ``C`` image channels, ``*S`` the two or three 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import blosc2
 import numpy as np
@@ -24,6 +24,7 @@ from nnunet_semisam.errors import UserError, printable
 from nnunet_semisam.io.array_files import UNREADABLE
 
 LOST = "lost"
+T = TypeVar("T")
 
 
 class DamagedImageError(Exception):
@@ -34,7 +35,8 @@ class UnlabeledLoader(nnUNetDataLoader):
     """Yields batches of unlabeled patches; there is no target to leak.
 
     A batch has ``weak`` and ``strong`` (and ``strong2``), with pseudo-labels ``pseudo_label`` and
-    ``pseudo_confidence``, and ``keys``, the names of the cases.
+    ``pseudo_confidence``, and ``keys``, the names of the cases. A pseudo-label that cannot be read is left out until
+    the next round; batches then have ``damaged``, case -> reason: the first batch of a loader reaches nobody.
 
     A case whose file turns out to be damaged leaves the pool of this worker, and another one takes its place in the
     batch. The next batch names it under ``lost``: see :class:`~nnunet_semisam.data.augmenters.UnlabeledBatches`, which
@@ -78,9 +80,10 @@ class UnlabeledLoader(nnUNetDataLoader):
         self._lost: dict[str, str] = {}  # case -> why, since the last batch
         self._round: PseudoLabelRound | None = None
         self._locations: dict[str, dict[int, np.ndarray]] = {}  # of that round; up to 100 KB a case
+        self._damaged: dict[str, str] = {}  # of that round
 
     def generate_train_batch(self) -> dict[str, Any]:
-        """Return one batch; every entry but ``keys`` and ``lost`` has the batch axis first.
+        """Return one batch; every entry but ``keys``, ``lost`` and ``damaged`` has the batch axis first.
 
         ``lost`` (case -> why) is there only if cases were lost; if none is left, it is all that there is.
         """
@@ -88,13 +91,16 @@ class UnlabeledLoader(nnUNetDataLoader):
             return {}
         keys = list(self.get_indices())
         current = None if self.source is None else self.source.current()
+        if current != self._round:
+            self._round, self._locations, self._damaged = current, {}, {}
         with torch.no_grad(), threadpool_limits(limits=1, user_api=None):
             samples = [self._sample_or_another(keys, j, current) for j in range(len(keys))]
         lost, self._lost = self._lost, {}
         if not self.indices:
             return {LOST: lost}
         batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
-        return batch | {"keys": keys} | ({LOST: lost} if lost else {})
+        found = {LOST: lost, "damaged": dict(self._damaged)}
+        return batch | {"keys": keys} | {name: cases for name, cases in found.items() if cases}
 
     def _sample_or_another(self, keys: list[str], j: int, current: PseudoLabelRound | None) -> dict[str, Tensor]:
         """Return sample ``j`` of a batch; if its case is damaged, of another case, whose name takes its place."""
@@ -121,7 +127,7 @@ class UnlabeledLoader(nnUNetDataLoader):
         inside = self._inside(cropped) if self.views.masked_channels else None
         label = confidence = None
         if self.source is not None:
-            label, confidence = self._pseudo(case, box, current)
+            label, confidence = self._pseudo(case, box, shape, current)
         return self.views(
             self._drop_slice_axis(cropped),
             self._drop_slice_axis(inside),
@@ -151,26 +157,36 @@ class UnlabeledLoader(nnUNetDataLoader):
 
     def _foreground(self, case: str, current: PseudoLabelRound) -> dict[int, np.ndarray]:
         """Return the confident voxels of a case, read once a round: reading them costs as much as cropping a patch."""
-        if current != self._round:
-            self._round, self._locations = current, {}
         if case not in self._locations:
-            self._locations[case] = current.foreground_locations(case)
+            self._locations[case] = self._or_leave_out(case, lambda: current.foreground_locations(case)) or {}
         return self._locations[case]
+
+    def _or_leave_out(self, case: str, read: Callable[[], T]) -> T | None:
+        """Return what ``read`` returns; a case whose pseudo-label is damaged has none until the next round."""
+        if case in self._damaged:
+            return None
+        try:
+            return read()
+        except UserError as error:
+            self._damaged[case] = str(error)
+            return None
 
     def _inside(self, image: Tensor) -> Tensor:
         """Return 0 inside and -1 outside the nonzero mask, ``(1, *S)``: outside, nnU-Net set masked channels to 0."""
         empty = (image[self.views.masked_channels] == 0).all(dim=0, keepdim=True)
         return -empty.to(torch.int16)
 
-    def _pseudo(self, case: str, box: list[list[int]], current: PseudoLabelRound | None) -> tuple[Tensor, Tensor]:
+    def _pseudo(
+        self, case: str, box: list[list[int]], shape: Sequence[int], current: PseudoLabelRound | None
+    ) -> tuple[Tensor, Tensor]:
         """Return label ``(1, *S)``, int16, and confidence ``(1, *S)`` in [0, 1] of a patch."""
         size = tuple(high - low for low, high in box)
-        stored = None if current is None else current.open(case)
+        stored = None
+        if current is not None:
+            stored = self._or_leave_out(case, lambda: current.crop(case, box, shape))
         if stored is None:
             return torch.full((1, *size), NO_LABEL, dtype=torch.int16), torch.zeros((1, *size))
-        label = crop_and_pad_nd(stored[0], box, NO_LABEL).astype(np.int16)
-        levels = crop_and_pad_nd(stored[1], box, 0).astype(np.float32)
-        return torch.from_numpy(label), torch.from_numpy(levels) / CONFIDENCE_LEVELS
+        return torch.from_numpy(stored[0]), torch.from_numpy(stored[1].astype(np.float32)) / CONFIDENCE_LEVELS
 
     def _drop_slice_axis(self, x: Tensor | None) -> Tensor | None:
         return x[:, 0] if x is not None and self.patch_size_was_2d else x

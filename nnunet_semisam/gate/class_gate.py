@@ -9,6 +9,7 @@ Shapes in this file: ``B`` batch, ``K`` output channels, ``*S`` spatial axes.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +99,7 @@ class ClassGate:
     Attributes:
         started: Whether all classes were active once, or the settings do not wait for that.
         opened_at: Progress at which the gate opened first, in [0, 1]; ``None`` before.
+        left_out: Channels that nothing waits for; see :meth:`leave_out`.
 
     Example:
         >>> gate = ClassGate(GateSettings(start="any"), Labels.of_classes(2))
@@ -116,6 +118,14 @@ class ClassGate:
         self.area = AreaPrior(labels, settings.area_factor, settings.area_memory)
         self.started = settings.start == "any"
         self.opened_at: float | None = None
+        self.left_out: frozenset[int] = frozenset()
+
+    def leave_out(self, channels: Collection[int]) -> None:
+        """Wait for these channels no longer: no labeled case shows them, so their Dice can never be measured."""
+        self.left_out = self.area.left_out = frozenset(channels)
+
+    def _waited_for(self) -> list[int]:
+        return [k for k in range(self.labels.first_foreground, self.labels.heads) if k not in self.left_out]
 
     # ---------------------------------------------------------------------------------------------- measurements
 
@@ -161,7 +171,7 @@ class ClassGate:
             return torch.ones(self.labels.heads, dtype=torch.float32)
         weights = ((self.labeled_dice.dice() - self.settings.dice) / self.settings.width).clamp(0, 1).float()
         if not self.labels.has_regions:
-            weights[0] = weights[1:].min()
+            weights[0] = weights[self._waited_for()].min()
         return weights
 
     def class_weights(self) -> Tensor:
@@ -175,7 +185,7 @@ class ClassGate:
             progress: Fraction of the training done, in [0, 1]; the first time is kept as :attr:`opened_at`.
         """
         weights = self.dice_weights()
-        foreground = weights[self.labels.first_foreground :]
+        foreground = weights[self._waited_for()]
         self.started = self.started or bool((foreground >= self.settings.active_from).all())
         open_now = self.started and bool(weights.max() >= self.settings.active_from)
         if open_now and self.opened_at is None:
@@ -189,7 +199,7 @@ class ClassGate:
         labeled patches, which is too optimistic, stands in.
         """
         measured = self.agreement if self.agreement.measured else self.labeled_dice
-        return float(measured.dice()[self.labels.first_foreground :].mean())
+        return float(measured.dice()[self._waited_for()].mean())
 
     def apply(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor) -> GatedTarget:
         """Return what the loss takes of a term.

@@ -56,4 +56,6 @@ class RunningDice:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore the counts."""
+        if any(state[name].shape != self.size.shape for name in ("overlap", "size")):
+            raise ValueError(f"The counts are of {len(state['size'])} channels, and there are {len(self.size)}.")
         self.overlap, self.size = state["overlap"].cpu(), state["size"].cpu()

@@ -9,15 +9,16 @@ import contextlib
 import logging
 import os
 import time
-import uuid
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.array_files import read_npz
+from nnunet_semisam.io.atomic import TEMPORARY_SUFFIX, open_atomically
 from nnunet_semisam.sam.base import Embedding
 
 LOGGER = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class EmbeddingCache:
         self.limit_bytes = limit_gb * 1e9
         self._present: set[Path] = set()
         self._told_full = False
+        self.told_refused = False
 
     def of(self, fingerprint: str, view: str, channel: int) -> EmbeddingFolder:
         """Return the folder of one generalist.
@@ -100,7 +102,7 @@ class EmbeddingCache:
         return found
 
     def _remove_leftovers(self) -> None:
-        for leftover in self.root.rglob("*.partial"):
+        for leftover in self.root.rglob(f".*{TEMPORARY_SUFFIX}"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
                     leftover.unlink()
@@ -139,7 +141,7 @@ class EmbeddingFolder:
             Features in float32 that hold half-precision values: the first use and all later ones agree bit for bit.
 
         Raises:
-            ValueError: If the SAM returns NaN.
+            UserError: If the SAM returns NaN.
         """
         file = self.folder / f"{case}.npz"
         stored = self._read(file, digest)
@@ -150,47 +152,68 @@ class EmbeddingFolder:
         embedding = encode()
         arrays = {f"feature_{name}": _to_half(value, case) for name, value in embedding.features.items()}
         if self.cache.limit_bytes > 0:
-            file.unlink(missing_ok=True)  # of other images, or damaged
-            if self.cache.make_room(sum(array.nbytes for array in arrays.values()) + FILE_OVERHEAD):
-                self._write(file, digest=np.array(digest), image_shape=np.array(embedding.image_shape), **arrays)
+            size = sum(array.nbytes for array in arrays.values()) + FILE_OVERHEAD
+            arrays_of_file = {"digest": np.array(digest), "image_shape": np.array(embedding.image_shape), **arrays}
+            self._store(file, size, arrays_of_file)
         return _to_embedding(arrays, embedding.image_shape)
 
     def _read(self, file: Path, digest: str) -> Embedding | None:
         """Return a stored embedding, or ``None`` if there is none that can be used."""
+        if not os.path.lexists(file):
+            return None
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                if str(stored["digest"]) != digest:
-                    return None
-                arrays = {name: stored[name] for name in stored.files if name.startswith("feature_")}
-                shape = tuple(int(i) for i in stored["image_shape"])
+            stored = read_npz(file, "The case is encoded again.")
+            if str(stored.get("digest")) != digest:
+                return None
+            arrays = {name: array for name, array in stored.items() if name.startswith("feature_")}
+            shape = _checked_shape(file, arrays, stored.get("image_shape"))
+        except UserError as error:
+            LOGGER.warning("%s", error)
+            return None
+        with contextlib.suppress(OSError):
             os.utime(file)  # the time of the last use; access times are off on many file systems
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            LOGGER.warning("The cached embedding %s cannot be read (%s); the case is encoded again.", file, error)
-            return None
         return _to_embedding(arrays, shape)
 
-    def _write(self, file: Path, **arrays: np.ndarray) -> None:
-        """Write whole or not at all; not flushed to the disk: a torn file is found when it is read."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+    def _store(self, file: Path, size: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep an embedding if there is room; a disk that refuses costs time and nothing else, and is said once."""
         try:
-            with open(temporary, "wb") as stream:
-                np.savez(stream, **arrays)
-            temporary.replace(file)
-        finally:
-            temporary.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)  # of other images, or damaged
+            if self.cache.make_room(size):
+                self._write(file, arrays)
+        except OSError as error:
+            if not self.cache.told_refused:
+                LOGGER.warning(
+                    "Embeddings cannot be kept in %s (%s): their cases are encoded in every round. Free disk space, or "
+                    "remove what is in the way.",
+                    self.folder,
+                    error.strerror or error,
+                )
+                self.cache.told_refused = True
+
+    def _write(self, file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open_atomically(file) as stream:
+            np.savez(stream, **arrays)
         if not self.cache.within_limit():  # another process wrote at the same time
             file.unlink(missing_ok=True)
 
 
 def _to_half(value: torch.Tensor, case: str) -> np.ndarray:
     if not torch.isfinite(value).all():
-        raise ValueError(
+        raise UserError(
             f"The SAM's embedding of case {case!r} holds NaN or infinity. Check the case's image for such values."
         )
     return value.detach().float().clamp(-HALF_MAX, HALF_MAX).half().cpu().numpy()
+
+
+def _checked_shape(file: Path, arrays: Mapping[str, np.ndarray], shape: np.ndarray | None) -> tuple[int, ...]:
+    """Return the shape of the encoded images, if this is an embedding as :meth:`EmbeddingFolder.get` stores it."""
+    numbers = {array.shape[0] if array.ndim > 1 else 0 for array in arrays.values()}
+    halves = all(array.dtype == np.float16 and np.isfinite(array).all() for array in arrays.values())
+    sides = [] if shape is None or shape.ndim != 1 or shape.dtype.kind not in "iu" else shape.tolist()
+    if len(numbers) != 1 or 0 in numbers or not halves or len(sides) not in (2, 3) or min(sides) < 1:
+        raise UserError(f"{file} holds no embedding. The case is encoded again.")
+    return tuple(sides)
 
 
 def _to_embedding(arrays: dict[str, np.ndarray], image_shape: tuple[int, ...]) -> Embedding:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_semisam.errors import UserError, printable
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior, ConnectivitySettings
 from nnunet_semisam.pseudo_labels.fusion import CasePriors
@@ -29,11 +30,26 @@ class LabeledCases:
 
     def load_image(self, case: str) -> np.ndarray:
         """Return ``(C, Z, Y, X)``, float32."""
-        return self.dataset.load_case(case)[0][:]
+        return self._read(case, 0)
 
     def load_label(self, case: str) -> np.ndarray:
         """Return the label map, ``(Z, Y, X)``, int16; nnU-Net's -1 (outside the nonzero mask) becomes background."""
-        return np.maximum(self.dataset.load_case(case)[1][:][0], 0).astype(np.int16)
+        return np.maximum(self._read(case, 1)[0], 0).astype(np.int16)
+
+    def _read(self, case: str, part: int) -> np.ndarray:
+        """Return image (0) or label (1) of a case.
+
+        Raises:
+            UserError: If its files are damaged.
+        """
+        try:
+            return self.dataset.load_case(case)[part][:]
+        except Exception as error:  # nnU-Net's reader unpickles, and raises what the bytes make it raise
+            reason = printable(str(error) or type(error).__name__, 200)
+            raise UserError(
+                f"The preprocessed labeled case {case!r} cannot be read ({reason}). Delete its files in "
+                "nnUNet_preprocessed and run nnUNetv2_preprocess again."
+            ) from error
 
     def priors(self, connectivity: ConnectivitySettings) -> CasePriors:
         """Return areas of all cases, and the connectivity of those that are annotated throughout.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,8 +14,10 @@ from nnunet_semisam import ranks
 from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data.geometry import preprocessed_spacing, read_geometry
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
+from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.generalists.base import GeneralistContext
 from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
+from nnunet_semisam.io.array_files import UNREADABLE
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
@@ -73,7 +76,7 @@ class PseudoLabelSession:
         patch_size = context.data.patch_size
         store_folder = context.output_folder / STORE_FOLDER
         self.store = PseudoLabelStore(store_folder, patch_size, self.settings.max_locations)
-        self.reader = RoundReader(store_folder, patch_size)
+        self.reader = RoundReader(store_folder, patch_size, max(context.labels.foreground_labels))
         self.stage = self._build_stage(specialist)
         self.plan = RoundPlan.of(context, self._windows_per_case())
         self.current_round: int | None = None
@@ -104,7 +107,18 @@ class PseudoLabelSession:
         return PseudoLabelStage(settings, ensemble, context.labels, inputs, outputs)
 
     def _load_image(self, case: str) -> np.ndarray:
-        return self.pool.load_image(case) if case in self.pool.files else self.labeled.load_image(case)
+        if case not in self.pool.files:
+            return self.labeled.load_image(case)
+        try:
+            return self.pool.load_image(case)
+        except UNREADABLE as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"The preprocessed image {self.pool.files[case]} is damaged ({printable(str(error), 200)}). Delete "
+                f"it and "
+                "preprocess it again."
+            ) from error
 
     def _windows_per_case(self) -> float:
         """Return how many patches the sliding window takes for an unlabeled case, on average."""
@@ -125,18 +139,62 @@ class PseudoLabelSession:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on with the round that a checkpoint names; a round that is gone is made again at the next epoch."""
-        self._next_round, self._last_refresh = state["next_round"], state["last_refresh"]
-        if state["calibration"] is not None:
-            self.stage.use_calibration(CalibrationTable.from_dict(state["calibration"]))
-        if state["round"] is None or state["round"] in self.store.rounds():
-            self._use(state["round"])
+        """Go on with the round that a checkpoint names; one that is gone or damaged is made again at the next epoch."""
+        try:
+            used, self._next_round, self._last_refresh = _numbers(state)
+            self._resume_calibration(state["calibration"])
+            reason = None if used is None else self._problem(used)
+        except (KeyError, TypeError, ValueError) as error:
+            used, self._next_round = None, 1 + max(self.store.rounds(), default=-1)
+            reason = f"What the checkpoint says of the rounds cannot be used ({printable(str(error), 200)})"
+        if reason is None:
+            self._use(used)
             return
         self._last_refresh = None
-        self.context.log(f"Round {state['round']} of pseudo-labels is gone; a new one will be made.")
+        self.context.log(f"WARNING: {reason}; a new round of pseudo-labels will be made.")
 
-    def keep_rounds(self, named: set[int]) -> None:
-        """Remove all rounds but those that checkpoints name, the one in use, and what a worker may still read."""
+    def _resume_calibration(self, content: Mapping[str, Any] | None) -> None:
+        if content is None:
+            return
+        try:
+            table = CalibrationTable.from_dict(content)
+            expected = list(self.context.settings.block("sam").models), self.context.labels.channels
+            if (list(table.generalists), len(table.classes)) != (expected[0], len(expected[0]) * expected[1]):
+                raise ValueError(f"it is of {name_some(table.generalists)}")
+            self.stage.use_calibration(table)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.context.log(
+                f"WARNING: The calibration in the checkpoint cannot be used ({printable(str(error), 200)}); it is made "
+                "again with the next round."
+            )
+
+    def _problem(self, round_index: int) -> str | None:
+        """Return why a round cannot be used; damaged cases of it are named and left out by the loader."""
+        if round_index not in self.store.rounds():
+            return f"Round {round_index} of pseudo-labels is gone"
+        try:
+            cases = self.store.provenance(round_index)["cases"]
+        except UserError as error:
+            return f"Round {round_index} of pseudo-labels is damaged: {error}"
+        damaged = {case: problem for case in cases if (problem := self.store.problem(case, round_index)) is not None}
+        if damaged and len(damaged) == len(cases):
+            return f"Round {round_index} of pseudo-labels is damaged: {next(iter(damaged.values()))}"
+        if damaged:
+            self.context.log(
+                f"WARNING: {len(damaged)} of {len(cases)} pseudo-labels of round {round_index} are damaged and left "
+                f"out "
+                f"until their cases' next turn: {name_some(list(damaged), 5)}. {next(iter(damaged.values()))}"
+            )
+        return None
+
+    def keep_rounds(self, named: set[int] | None) -> None:
+        """Remove all rounds but those that checkpoints name, the one in use, and what a worker may still read.
+
+        Args:
+            named: What the checkpoints name; ``None``: that is not known, so nothing is removed.
+        """
+        if named is None:
+            return
         previous = [r for r in self.store.rounds() if self.current_round is not None and r < self.current_round]
         self.store.prune({*named, self.current_round, *previous[-1:]} - {None})
 
@@ -149,7 +207,7 @@ class PseudoLabelSession:
         if self._last_refresh is not None and epoch - self._last_refresh < self.plan.refresh_epochs:
             return
         weights = self.gate.class_weights()
-        if not can_prompt(weights, self.context.labels):
+        if not can_prompt(weights, self.context.labels, getattr(self.gate, "left_out", ())):
             self.context.log(
                 "No pseudo-labels yet: the network does not know its classes well enough to prompt (block gate); "
                 f"class weights {[round(float(weight), 2) for weight in weights]}"
@@ -174,7 +232,7 @@ class PseudoLabelSession:
         cases = cases_for_round(list(self.pool.files), round_index, count)
         context = self.context
         self.stage.refresh(
-            round_index, cases, epoch, rank=context.rank, world_size=context.world_size, barrier=ranks.barrier
+            round_index, cases, epoch, rank=context.rank, world_size=context.world_size, together=ranks.fail_together
         )
         self._use(round_index)
         self._record(RoundRecord(round_index, epoch, len(cases), True, time.perf_counter() - start))
@@ -186,11 +244,12 @@ class PseudoLabelSession:
         """
         table, every = self.stage.calibration, self.settings.calibrate_every
         if table is None or not table.active or round_index % every == 0:
-            if self.context.rank == 0:
-                cases = cases_for_round(self.labeled.cases, round_index // every, self.settings.calibration_cases)
-                estimated_dice = self.gate.estimated_dice()
-                table = self.stage.calibrate(round_index, epoch, cases, self.labeled.load_label, estimated_dice)
-            table = ranks.from_rank_zero(table)
+            cases = cases_for_round(self.labeled.cases, round_index // every, self.settings.calibration_cases)
+            estimated_dice = self.gate.estimated_dice()
+            table = ranks.computed_on_rank_zero(
+                self.context.rank,
+                lambda: self.stage.calibrate(round_index, epoch, cases, self.labeled.load_label, estimated_dice),
+            )
             self.stage.use_calibration(table)
             self.context.log(table.log_text())
         return table.active
@@ -213,7 +272,15 @@ def known_spacing(data: DataContext, case: str) -> Spacing | None:
     return preprocessed_spacing(geometry, data.configuration_manager.spacing, data.plans_manager.transpose_forward)
 
 
-def can_prompt(class_weights: Tensor, labels: Labels) -> bool:
+def _numbers(state: Mapping[str, Any]) -> tuple[int | None, int, int | None]:
+    """Return round in use, number of the next one and epoch of the last refresh."""
+    used, following, last = (state[name] for name in ("round", "next_round", "last_refresh"))
+    if type(following) is not int or any(value is not None and type(value) is not int for value in (used, last)):
+        raise ValueError(f"round {used!r}, next_round {following!r}, last_refresh {last!r}")
+    return used, following, last
+
+
+def can_prompt(class_weights: Tensor, labels: Labels, left_out: Collection[int] = ()) -> bool:
     """Return whether the network knows all classes to some degree, or at least one region.
 
     Where a class is still unknown, "background" in a pseudo-label could be that class. How well the network knows a
@@ -222,8 +289,10 @@ def can_prompt(class_weights: Tensor, labels: Labels) -> bool:
     Args:
         class_weights: ``(K,)``, in [0, 1].
         labels: What the channels mean.
+        left_out: Channels that no labeled case shows, and that nothing waits for.
     """
-    foreground = class_weights[labels.first_foreground :]
+    channels = [k for k in range(labels.first_foreground, len(class_weights)) if k not in left_out]
+    foreground = class_weights[channels]
     return bool(foreground.max() > 0 if labels.has_regions else foreground.min() > 0)
 
 

@@ -9,14 +9,15 @@ order of nnU-Net's preprocessed arrays.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from nnunet_semisam.generalists.base import CaseInput, CaseResult, stopwatch
+from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, stopwatch
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
@@ -75,6 +76,36 @@ class StageOutputs:
     log: Callable[[str], object] = lambda text: None
 
 
+@dataclass(frozen=True)
+class _PredictedCase:
+    """A case before it is written: its image ``(C, Z, Y, X)``, what was prompted with, and the outcome."""
+
+    image: np.ndarray
+    prompted: np.ndarray
+    outcome: CaseOutcome
+
+
+def _alone(error: Exception | None) -> None:
+    if error is not None:
+        raise error
+
+
+def _error_of(work: Callable[[], object]) -> Exception | None:
+    try:
+        work()
+    except Exception as error:  # raised again by all processes together
+        return error
+    return None
+
+
+def _check_finite(result: CaseResult, name: str, case: str) -> None:
+    if not (np.isfinite(result.prediction.probs).all() and np.isfinite(result.prediction.reliability).all()):
+        raise UserError(
+            f"The masks of {name} for case {case!r} are not finite (NaN): its image holds such values, or the weights "
+            "are damaged."
+        )
+
+
 class PseudoLabelStage:
     """Refreshes the pseudo-labels of unlabeled cases.
 
@@ -112,7 +143,7 @@ class PseudoLabelStage:
         *,
         rank: int = 0,
         world_size: int = 1,
-        barrier: Callable[[], object] = lambda: None,
+        together: Callable[[Exception | None], object] = _alone,
     ) -> RoundSummary:
         """Make one round. The previous round stays in place until this one is complete.
 
@@ -122,25 +153,29 @@ class PseudoLabelStage:
             epoch: Epoch of the network, for the provenance.
             rank: This process; process 0 opens and closes the round.
             world_size: How many processes share the work.
-            barrier: Waits for the other processes; called after every case, so that none waits long enough to give up.
+            together: Waits for the other processes, and raises in all of them if one has an error; called after every
+                case, so that none waits long enough to give up.
 
         Returns:
             Summary over all cases of all processes.
+
+        Raises:
+            UserError: If the round cannot be written, or nothing of the first round can be predicted.
         """
-        store = self.outputs.store
-        if rank == 0:
-            store.begin(round_index)
-        barrier()
+        store, previewed = self.outputs.store, self._previewed(cases)
+        together(_error_of(lambda: store.begin(round_index)) if rank == 0 else None)
         mine = shard(cases, rank, world_size)
+        reasons: dict[str, str] = {}
         for i in range(len(shard(cases, 0, world_size))):
+            error = None
             if i < len(mine):
-                self.refresh_case(round_index, mine[i], epoch, preview=mine[i] in self._previewed(cases))
-            barrier()
-        if rank == 0:
-            store.commit(round_index, provenance(self.settings, self.ensemble, self.calibration, epoch))
-        barrier()
+                error = _error_of(lambda: self._refresh_or_leave_out(round_index, mine[i], epoch, previewed, reasons))  # noqa: B023
+            together(error)
+        together(_error_of(lambda: self._commit(round_index, epoch)) if rank == 0 else None)
         stored = store.provenance(round_index)["cases"]
-        records = [record_from_json(CaseRecord, stored[case]) for case in cases]
+        made = [case for case in cases if stored.get(case, {}).get("round") == round_index]
+        self._tell_left_out(round_index, cases, made, reasons)
+        records = [record_from_json(CaseRecord, stored[case]) for case in made]
         if rank == 0 and self.outputs.records is not None:
             for record in records:
                 round_log.append(self.outputs.records, record)
@@ -148,11 +183,49 @@ class PseudoLabelStage:
         self.outputs.log(summary.log_text())
         return summary
 
+    def _commit(self, round_index: int, epoch: int) -> None:
+        about = provenance(self.settings, self.ensemble, self.calibration, epoch)
+        damaged = self.outputs.store.commit(round_index, about)
+        if damaged:
+            self.outputs.log(
+                f"WARNING: {len(damaged)} pseudo-label(s) of the round before are damaged and were left out until "
+                f"their "
+                f"cases' next turn: {name_some(list(damaged), 5)}. {next(iter(damaged.values()))}"
+            )
+
+    def _refresh_or_leave_out(
+        self, round_index: int, case: str, epoch: int, previewed: Sequence[str], reasons: dict[str, str]
+    ) -> None:
+        """Refresh a case; one that cannot be read or predicted keeps its pseudo-label of the round before, if any."""
+        try:
+            made = self._predict_case(case)
+        except UserError as error:
+            reasons[case] = str(error)
+            return
+        self._write_case(round_index, case, epoch, made, preview=case in previewed)
+
+    def _tell_left_out(
+        self, round_index: int, cases: Sequence[str], made: Sequence[str], reasons: Mapping[str, str]
+    ) -> None:
+        missing = [case for case in cases if case not in made]
+        if not missing:
+            return
+        reason = next(iter(reasons.values()), "the reason is in the output of another process")
+        if not made and not self.outputs.store.cases(round_index):
+            raise UserError(f"No pseudo-label could be made: none of the {len(cases)} cases of the round. {reason}")
+        self.outputs.log(
+            f"WARNING: {len(missing)} of {len(cases)} cases were left out of round {round_index} of pseudo-labels: "
+            f"{name_some(missing, 5)}. {reason}"
+        )
+
     def _previewed(self, cases: Sequence[str]) -> Sequence[str]:
         return cases[: self.sam.preview_cases] if self.outputs.previews is not None else ()
 
     def refresh_case(self, round_index: int, case: str, epoch: int, preview: bool = False) -> None:
         """Write the pseudo-label of one case into a round that has begun."""
+        self._write_case(round_index, case, epoch, self._predict_case(case), preview)
+
+    def _predict_case(self, case: str) -> _PredictedCase:
         seconds: dict[str, float] = {}
         with stopwatch(seconds, "load"):
             image = self.inputs.load_image(case)
@@ -160,20 +233,28 @@ class PseudoLabelStage:
             specialist = self._predict(case, image)
         prompted = self._without_spurious(specialist)
         result = self.ensemble.predict_case(CaseInput(case, image, prompted, self._known_spacing(case)))
+        _check_finite(result, self.ensemble.name, case)
         weights, priors = self.ensemble.weights, self.inputs.priors
         with stopwatch(seconds, "fuse"):
             fused = fuse(specialist, result.prediction, self.labels, weights, self.settings.block("fusion"), priors)
-        threshold = self.sam.confidence_threshold
-        outcome = CaseOutcome(specialist, result, fused, weights.weight, seconds)
+        return _PredictedCase(image, prompted, CaseOutcome(specialist, result, fused, weights.weight, seconds))
+
+    def _write_case(self, round_index: int, case: str, epoch: int, made: _PredictedCase, preview: bool) -> None:
+        threshold, outcome = self.sam.confidence_threshold, made.outcome
         record = case_record(round_index, epoch, case, outcome, self.labels, threshold)
+        fused = outcome.fused
         self.outputs.store.write(round_index, case, fused.label, fused.confidence, asdict(record), threshold)
         if preview:
-            self._write_preview(round_index, case, image, prompted, result, fused)
+            self._write_preview(round_index, case, made.image, made.prompted, outcome.result, fused)
 
     def _predict(self, case: str, image: np.ndarray) -> np.ndarray:
         specialist = self.inputs.predict(image).detach().float().cpu().numpy()
         if not np.isfinite(specialist).all():
-            raise ValueError(f"The network's probabilities of case {case!r} hold NaN; has the training diverged?")
+            raise UserError(
+                f"The network's probabilities of case {case!r} are not finite (NaN): its image holds such values, or "
+                f"the "
+                "training has diverged."
+            )
         return specialist
 
     def _without_spurious(self, specialist: np.ndarray) -> np.ndarray:
@@ -212,20 +293,24 @@ class PseudoLabelStage:
         members = self.ensemble.members
         settings = self.settings.block("calibration")
         calibrations = [Calibration(self.labels, member.name, settings) for member in members]
+        reasons = {}
         for case in cases:
-            image, label = self.inputs.load_image(case), load_label(case)
-            specialist = simulate_generalisation_error(
-                self._predict(case, image),
-                label,
-                self.labels,
-                estimated_dice,
-                self._spacing(case, label.shape),
-                case,
-                self.settings.block("generalisation_error"),
+            try:
+                label = load_label(case)
+                specialist, predictions = self._measured(case, label, estimated_dice)
+            except UserError as error:
+                reasons[case] = str(error)
+                continue
+            for calibration, prediction in zip(calibrations, predictions, strict=True):
+                calibration.add(specialist, prediction, label)
+        if reasons:
+            first = next(iter(reasons.values()))
+            if len(reasons) == len(cases):
+                raise UserError(f"None of the {len(cases)} labeled cases of the calibration can be used. {first}")
+            self.outputs.log(
+                f"WARNING: {len(reasons)} of {len(cases)} labeled cases were left out of the calibration: "
+                f"{name_some(list(reasons), 5)}. {first}"
             )
-            inputs = CaseInput(case, image, specialist, self._known_spacing(case))
-            for member, calibration in zip(members, calibrations, strict=True):
-                calibration.add(specialist, member.predict_case(inputs).prediction, label)
         names = tuple(member.name for member in members)
         classes = tuple(entry for calibration in calibrations for entry in calibration.classes())
         table = CalibrationTable(names, classes)
@@ -235,6 +320,24 @@ class PseudoLabelStage:
                 self.outputs.records, CalibrationRecord(round_index, epoch, estimated_dice, seconds, table.classes)
             )
         return table
+
+    def _measured(self, case: str, label: np.ndarray, estimated_dice: float) -> tuple[np.ndarray, list[CasePrediction]]:
+        """Return the specialist's prediction with a simulated error, and what each generalist makes of it."""
+        image = self.inputs.load_image(case)
+        specialist = simulate_generalisation_error(
+            self._predict(case, image),
+            label,
+            self.labels,
+            estimated_dice,
+            self._spacing(case, label.shape),
+            case,
+            self.settings.block("generalisation_error"),
+        )
+        inputs = CaseInput(case, image, specialist, self._known_spacing(case))
+        results = {member.name: member.predict_case(inputs) for member in self.ensemble.members}
+        for name, result in results.items():
+            _check_finite(result, name, case)
+        return specialist, [result.prediction for result in results.values()]
 
     def use_calibration(self, table: CalibrationTable) -> None:
         """Follow a calibration in all rounds from now on.

@@ -10,11 +10,13 @@ and, when all are done, one calls ``commit``.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import uuid
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,16 @@ import blosc2
 import numpy as np
 
 from nnunet_semisam.data.pseudo_label_source import CONFIDENCE_LEVELS
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.io.array_files import open_array, read_npz
 from nnunet_semisam.io.json_files import read_object, write_json
 
 MAX_LOCATIONS = 2000
 MAX_BLOCK_VOXELS = 2**17  # at one byte per voxel nnU-Net's own block size of 128 KiB
 FILES = (("label", ".b2nd"), ("confidence", ".b2nd"), ("locations", ".npz"), ("records", ".json"))
 REMEDY = "Remove the round's folder: the training makes it again."
-ROUND = re.compile(r"round_(\d{3,})")
+ROUND = re.compile(r"round_([0-9]{3,9})")
+LABEL = re.compile(r"[0-9]{1,5}")
 
 
 class PseudoLabelStore:
@@ -54,7 +58,7 @@ class PseudoLabelStore:
         """Return the complete rounds, ascending."""
         if not self.root.is_dir():
             return []
-        matches = (ROUND.fullmatch(folder.name) for folder in self.root.iterdir())
+        matches = (ROUND.fullmatch(folder.name) for folder in self.root.iterdir() if folder.is_dir())
         return sorted(int(match[1]) for match in matches if match)
 
     def latest_round(self) -> int | None:
@@ -83,19 +87,45 @@ class PseudoLabelStore:
             Label ``(1, *S)``, int8 or int16, and confidence ``(1, *S)``, uint8: divide by 255 for [0, 1].
 
         Raises:
-            UserError: If the round has no such case.
+            UserError: If the round has no such case, or its files are damaged.
         """
         folder = self._existing(case, round_index)
-        return _open(folder / "label" / f"{case}.b2nd"), _open(folder / "confidence" / f"{case}.b2nd")
+        label = open_array(folder / "label" / f"{case}.b2nd", REMEDY, kinds="iu")
+        confidence = open_array(folder / "confidence" / f"{case}.b2nd", REMEDY, kinds="u")
+        if label.shape != confidence.shape or label.shape[0] != 1 or confidence.dtype != np.uint8:
+            raise UserError(
+                f"Label {label.shape} and confidence {confidence.shape} ({confidence.dtype}) of the pseudo-label of "
+                f"{case!r} in {folder} do not belong together. {REMEDY}"
+            )
+        return label, confidence
 
     def locations(self, case: str, round_index: int | None = None) -> dict[int, np.ndarray]:
         """Return confident voxels of each label, ``(n, 4)``, int32: 0, z, y, x, as nnU-Net's ``class_locations``."""
-        with np.load(self._existing(case, round_index) / "locations" / f"{case}.npz", allow_pickle=False) as file:
-            return {int(label): file[label] for label in file.files}
+        file = self._existing(case, round_index) / "locations" / f"{case}.npz"
+        found = {}
+        for name, places in read_npz(file, REMEDY).items():
+            if not LABEL.fullmatch(name) or places.ndim != 2 or places.shape[1] != 4 or places.dtype.kind != "i":
+                raise UserError(f"{file} holds {name!r}, {places.shape}, {places.dtype}: no locations. {REMEDY}")
+            found[int(name)] = places
+        return found
+
+    def problem(self, case: str, round_index: int) -> str | None:
+        """Return what is wrong with the files of a case, as far as it shows without reading them through."""
+        try:
+            self.open(case, round_index)
+            self.locations(case, round_index)
+            read_object(self.folder(round_index) / "records" / f"{case}.json", REMEDY)
+        except UserError as error:
+            return str(error)
+        return None
 
     def provenance(self, round_index: int) -> dict[str, Any]:
         """Return what is known about how a round was made; ``cases`` holds the record of each case."""
-        return read_object(self.folder(round_index) / "provenance.json", REMEDY)
+        path = self.folder(round_index) / "provenance.json"
+        content = read_object(path, REMEDY)
+        if content.get("round") != round_index or not isinstance(content.get("cases"), dict):
+            raise UserError(f"{path} is of another round, or names no cases. {REMEDY}")
+        return content
 
     def _existing(self, case: str, round_index: int | None) -> Path:
         round_index = self.latest_round() if round_index is None else round_index
@@ -113,7 +143,7 @@ class PseudoLabelStore:
         """Start a round: remove what killed runs left, make its temporary folder."""
         self.root.mkdir(parents=True, exist_ok=True)
         for leftover in (*self.root.glob("round_*.partial"), *self.root.glob("round_*.old")):
-            shutil.rmtree(leftover)
+            shutil.rmtree(leftover, ignore_errors=True)  # network file systems keep what a worker has open
         for name, _ in FILES:
             (self._partial(round_index) / name).mkdir(parents=True)
 
@@ -147,22 +177,42 @@ class PseudoLabelStore:
             )
         folder = self._partial(round_index)
         label = label.astype(np.int8 if np.abs(label).max(initial=0) < 128 else np.int16)
-        self._save(folder / "label" / f"{case}.b2nd", label)
-        self._save(folder / "confidence" / f"{case}.b2nd", np.round(confidence * CONFIDENCE_LEVELS).astype(np.uint8))
+        levels = np.round(confidence * CONFIDENCE_LEVELS).astype(np.uint8)
         found = foreground_locations(label, confidence >= min_confidence, case, self.max_locations)
         locations = {str(value): places for value, places in found.items()}
-        np.savez_compressed(folder / "locations" / f"{case}.npz", **locations)
-        write_json(folder / "records" / f"{case}.json", {"round": round_index, **(record or {})})
+        with self._writing():
+            self._save(folder / "label" / f"{case}.b2nd", label)
+            self._save(folder / "confidence" / f"{case}.b2nd", levels)
+            np.savez_compressed(folder / "locations" / f"{case}.npz", **locations)
+            write_json(folder / "records" / f"{case}.json", {"round": round_index, **(record or {})})
 
-    def commit(self, round_index: int, provenance: Mapping[str, Any]) -> None:
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # blosc2 raises the second, without a reason
+            free = shutil.disk_usage(self.root).free if self.root.is_dir() else 0
+            raise UserError(
+                f"A round of pseudo-labels cannot be written to {self.root} ({printable(str(error), 200)}; "
+                f"{free / 1e6:.0f} MB of space are free). The rounds before it are as they were. Free disk space, and "
+                "go on with nnUNetv2_train ... --c"
+            ) from error
+
+    def commit(self, round_index: int, provenance: Mapping[str, Any]) -> dict[str, str]:
         """Finish a round: carry over the cases it did not refresh, write its provenance, make it visible.
 
         Rounds with a higher index are removed: they belong to a future that a resumed run has left.
+
+        Returns:
+            Cases of the round before that are damaged, with the reason: they are not carried over.
         """
+        with self._writing():
+            return self._commit(round_index, provenance)
+
+    def _commit(self, round_index: int, provenance: Mapping[str, Any]) -> dict[str, str]:
         partial, target = self._partial(round_index), self.folder(round_index)
         earlier = [r for r in self.rounds() if r < round_index]
-        if earlier:
-            self._carry_over(self.folder(earlier[-1]), partial)
+        damaged = self._carry_over(earlier[-1], partial) if earlier else {}
         files = sorted((partial / "records").glob("*.json"))
         records = {file.name.removesuffix(".json"): read_object(file, REMEDY) for file in files}
         write_json(partial / "provenance.json", {"round": round_index, **provenance, "cases": records})
@@ -170,6 +220,7 @@ class PseudoLabelStore:
             if abandoned >= round_index:
                 self._remove(abandoned)
         partial.rename(target)
+        return damaged
 
     def prune(self, keep: set[int]) -> None:
         """Remove all rounds but those in ``keep`` (named by checkpoints) and the latest one."""
@@ -182,17 +233,23 @@ class PseudoLabelStore:
 
     def _remove(self, round_index: int) -> None:
         """Remove a round: first its name, so that a kill half-way leaves no torn round."""
-        hidden = self.root / f"round_{round_index:03d}.old"
-        shutil.rmtree(hidden, ignore_errors=True)
+        hidden = self.root / f"round_{round_index:03d}.{uuid.uuid4().hex[:8]}.old"
         self.folder(round_index).rename(hidden)
-        shutil.rmtree(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)  # network file systems keep what a worker has open
 
-    @staticmethod
-    def _carry_over(source: Path, target: Path) -> None:
-        for name, suffix in FILES:
-            for file in (source / name).glob(f"*{suffix}"):
-                if not (target / name / file.name).exists():
-                    _link_or_copy(file, target / name / file.name)
+    def _carry_over(self, source: int, target: Path) -> dict[str, str]:
+        damaged = {}
+        for case in self.cases(source):
+            if (target / "records" / f"{case}.json").exists():
+                continue
+            problem = self.problem(case, source)
+            if problem is not None:
+                damaged[case] = problem
+                continue
+            for name, suffix in FILES:
+                file = self.folder(source) / name / f"{case}{suffix}"
+                _link_or_copy(file, target / name / file.name)
+        return damaged
 
     def _save(self, file: Path, array: np.ndarray) -> None:
         array = np.ascontiguousarray(array[None])
@@ -205,6 +262,7 @@ class PseudoLabelStore:
             blocks=(1, *blocks),
             cparams={"codec": blosc2.Codec.ZSTD, "clevel": 5, "nthreads": 1},
         )
+        open_array(file, REMEDY, kinds="iu")  # a file that is shorter than its header says is found here
 
 
 def foreground_locations(
@@ -238,12 +296,6 @@ def _block_shape(shape: Sequence[int], patch_size: Sequence[int]) -> list[int]:
         longest = int(np.argmax(blocks))
         blocks[longest] = -(-blocks[longest] // 2)
     return blocks
-
-
-def _open(file: Path) -> blosc2.NDArray:
-    """Open an array as nnU-Net does: one thread; memory-mapped, but not on Windows (nnU-Net issue 2723)."""
-    mmap = {} if os.name == "nt" else {"mmap_mode": "r"}
-    return blosc2.open(urlpath=str(file), mode="r", dparams={"nthreads": 1}, **mmap)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -50,6 +51,9 @@ class Optimisation:
     def step(self) -> None:
         """Clip and step as nnU-Net does; an optimiser none of whose parameters has a gradient is left out.
 
+        So is one with a gradient that is not finite, with or without a scaler: one step with it makes all weights NaN,
+        for good. nnU-Net 2.8.1 takes that step where it has no scaler (CPU).
+
         ``GradScaler.step`` would raise for such an optimiser, and a method's second network has no gradient before its
         term starts.
         """
@@ -62,8 +66,9 @@ class Optimisation:
                 continue
             stepped = True
             if self.scaler is None:
-                nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP_NORM)
-                optimizer.step()
+                norm = nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP_NORM)
+                if bool(torch.isfinite(norm)):
+                    optimizer.step()
             else:
                 self.scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(parameters, GRADIENT_CLIP_NORM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data import augmenters
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import switch_off_benchmarks
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.generalists.build import backend_of_settings, check_generalists
 from nnunet_semisam.io.atomic import write_text
@@ -33,6 +34,7 @@ from nnunet_semisam.training import checkpoint as checkpoints
 from nnunet_semisam.training.build_loader import (
     Augmentation,
     build_unlabeled_loader,
+    channels_without_voxels,
     collect_unlabeled,
     write_missing_geometry,
 )
@@ -40,9 +42,17 @@ from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.optimisation import Optimisation, optimizer_like
 from nnunet_semisam.training.seeding import seed_everything
+from nnunet_semisam.training.start import check_start
 from nnunet_semisam.training.step import SemiSupervisedStep
+from nnunet_semisam.training.step_watch import StepWatch
 from nnunet_semisam.training.training_log import TrainingLog
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
+
+DISK_ERRORS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EISDIR", "ENOTDIR", "EACCES", "EPERM")
+    if hasattr(errno, name)  # Windows has no quota
+}
 
 
 class SemiSupervisedTrainer(nnUNetTrainer):
@@ -62,6 +72,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),
     ) -> None:
+        self._resumes = bool(plans.get("continue_training"))  # nnU-Net takes it out of the plans
+        check_start(plans, configuration, device)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._use_settings(settings_file.from_environment(type(self).settings))
         self.method: SSLMethod | None = None
@@ -73,6 +85,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.dataloader_unlabeled: Any = None
         self.semisam_log = TrainingLog()
         self._conflict: dict[str, tuple[Any, Any]] = {}
+        self._watch = StepWatch(self.print_to_log_file)
+        self._told: set[str] = set()
         self._resumed = False
         self._resumed_pseudo_labels: dict[str, Any] | None = None
         self._step = 0
@@ -212,6 +226,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Start nnU-Net's loaders and the unlabeled one, together within nnU-Net's number of workers."""
         if self.method is None:
             return super().get_dataloaders()
+        self._leave_out_unseen_classes()
         loader = self._build_unlabeled_loader()
         with augmenters.labeled_share() as num_workers:
             labeled, validation = super().get_dataloaders()
@@ -250,6 +265,29 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         augmentation = Augmentation(transforms, initial_patch_size)
         return build_unlabeled_loader(context, pool, augmentation, self.method.strong_views, source, oversample)
 
+    def _leave_out_unseen_classes(self) -> None:
+        """Let nothing wait for classes that no labeled training case shows: it would be forever."""
+        cases = self.fold_cases().train
+        unseen = channels_without_voxels(
+            self.dataset_class(self.preprocessed_dataset_folder, cases), self.label_manager
+        )
+        if not unseen:
+            return
+        labels = self.method.labels
+        names = name_some([labels.names[f] for f in unseen])
+        if len(unseen) == labels.channels:
+            raise UserError(
+                f"None of the {len(cases)} labeled training cases of fold {self.fold} shows any class ({names}): "
+                f"there is "
+                "nothing to learn. Check labelsTr, or take other cases into the fold."
+            )
+        self.print_to_log_file(
+            f"WARNING: No labeled training case of fold {self.fold} shows {names}: what is not known of it is left "
+            f"to the "
+            "supervised loss, and unlabeled terms and pseudo-labels do not wait for it."
+        )
+        self.gate.leave_out([f + labels.first_foreground for f in unseen])
+
     def _build_step(self, oversample_unlabeled: float = 0.0) -> SemiSupervisedStep:
         return SemiSupervisedStep(
             network=self.network,
@@ -268,6 +306,17 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Train as nnU-Net does; stop all workers on every way out."""
         try:
             super().run_training()
+        except UserError:
+            raise
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            raise UserError(
+                f"The training stopped: {error.filename or self.output_folder} cannot be written ({error.strerror}). "
+                f"The "
+                "checkpoints and pseudo-labels that were there are whole: free disk space, and go on with the same "
+                "command and --c"
+            ) from error
         finally:
             for augmenter in (self.dataloader_unlabeled, self.dataloader_train, self.dataloader_val):
                 augmenters.finish(augmenter)
@@ -320,7 +369,10 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             return super().train_step(batch)
         if self.semi_supervised_step is None:
             self.semi_supervised_step = self._build_step()
-        log = self.semi_supervised_step(batch, next(self.dataloader_unlabeled), self.progress)
+        unlabeled = next(self.dataloader_unlabeled)
+        self._watch.tell_damaged(unlabeled.pop("damaged", {}))
+        log = self.semi_supervised_step(batch, unlabeled, self.progress)
+        self._watch.count(log, [*batch.get("keys", ()), *unlabeled.get("keys", ())])
         self._step += 1
         return log
 
@@ -329,6 +381,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         super().on_train_epoch_end(train_outputs)
         if self.method is None:
             return
+        self._watch.end_epoch()
         terms = {name: float(np.nanmean(values)) for name, values in collate_outputs(train_outputs).items()}
         all_ranks = ranks.gathered(terms)
         terms = {name: float(np.nanmean([each[name] for each in all_ranks])) for name in terms}
@@ -370,9 +423,38 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self.disable_checkpointing:
             self.print_to_log_file("No checkpoint written, checkpointing is disabled")
             return
+        self._refuse_diverged(Path(filename))
         checkpoints.save(self._nnunet_checkpoint(), self._semisam_entry(), Path(filename))
         if self.pseudo_labels is not None:
-            self.pseudo_labels.keep_rounds(checkpoints.rounds_in_use(Path(self.output_folder)))
+            self.pseudo_labels.keep_rounds(self._rounds_in_use())
+
+    def _refuse_diverged(self, path: Path) -> None:
+        """Stop before NaN takes the place of a checkpoint from which the training could go on."""
+        if self.method is None:
+            return
+        states = [
+            unwrap(self.network).state_dict(),
+            *(part.state_dict() for part in self.method.state_parts().values()),
+        ]
+        try:
+            checkpoints.check_weights(states, path, "")
+        except UserError as error:
+            raise UserError(
+                f"The training diverged: after epoch {self.current_epoch} the weights of a network are not finite "
+                f"(NaN or "
+                f"infinite). {path.name} was not written; the checkpoints in {path.parent} are of earlier epochs and "
+                f"whole. "
+                "Train again with a lower initial_lr, or look for cases with odd intensities in the log."
+            ) from error
+
+    def _rounds_in_use(self) -> set[int] | None:
+        try:
+            return checkpoints.rounds_in_use(Path(self.output_folder))
+        except UserError as error:
+            if str(error) not in self._told:
+                self._told.add(str(error))
+                self.print_to_log_file(f"WARNING: {error} All rounds of pseudo-labels are kept until it is replaced.")
+            return None
 
     def _nnunet_checkpoint(self) -> dict[str, Any]:
         """Return what nnU-Net 2.8.1 writes, with the deployed weights as ``network_weights``."""
@@ -414,26 +496,75 @@ class SemiSupervisedTrainer(nnUNetTrainer):
 
         Raises:
             UserError: If the file was written by a trainer without a ``semisam`` entry, or by another trainer, whose
-                settings would silently become those of this one.
+                settings would silently become those of this one; or if it is damaged, and so are the others of this
+                training.
         """
         path = Path(filename_or_checkpoint)
-        entry = checkpoints.read_entry(path, self.device)
-        writer = checkpoints.read_trainer_name(path)
+        wanted = self.settings
+        try:
+            self._load(path, wanted)
+        except checkpoints.DamagedCheckpointError as error:
+            if not self._resumes:
+                raise  # a validation must not take another model without a word
+            self._load_another(path, wanted, error)
+
+    def _load_another(self, path: Path, wanted: Settings, damage: UserError) -> None:
+        """Go on with another checkpoint of this training."""
+        for other in checkpoints.others(path):
+            try:
+                self._load(other, wanted)
+            except checkpoints.DamagedCheckpointError:
+                continue
+            self.print_to_log_file(
+                f"WARNING: {damage} The training goes on with {other.name}, which was written after epoch "
+                f"{self.current_epoch - 1}."
+            )
+            return
+        raise UserError(
+            f"{damage} No other checkpoint in {path.parent} can be used. To begin again, start without --c."
+        ) from damage
+
+    def _load(self, path: Path, wanted: Settings) -> None:
+        content = checkpoints.read(path, self.device)
+        entry, writer = content.get(checkpoints.ENTRY), content.get("trainer_name")
         if entry is None or writer != type(self).__name__:
             raise UserError(
-                f"{path} was not written by {type(self).__name__} but by {writer}. Use it with -pretrained_weights "
-                "instead."
+                f"{path} was not written by {type(self).__name__} but by {printable(str(writer))}. Use it with "
+                "-pretrained_weights instead."
             )
-        stored = Settings().replace(entry["settings"], str(path))
-        if settings_file.is_given():
-            self._conflict = stored.differences(self.settings)
+        checkpoints.check_whole(path)
+        written_by = f"{path} (written by nnunet-semisam {printable(entry['version'])}, this is {__version__})"
+        stored = Settings().replace(entry["settings"], written_by)
+        self._conflict = stored.differences(wanted) if settings_file.is_given() else {}
         self._use_settings(stored)
+        try:
+            self._restore(path, entry)
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            reason = printable(f"{type(error).__name__}: {error}", 300)
+            raise checkpoints.DamagedCheckpointError(
+                f"{written_by} does not fit this training ({reason}): it is damaged, or of other plans, labels or "
+                f"another "
+                "version."
+            ) from error
+        if entry["version"] != __version__:
+            self.print_to_log_file(f"WARNING: The checkpoint is of another version: {written_by}.")
+
+    def _restore(self, path: Path, entry: dict[str, Any]) -> None:
         super().load_checkpoint(str(path))
+        if type(self.current_epoch) is not int or self.current_epoch < 0:
+            raise ValueError(f"current_epoch is {self.current_epoch!r}")
         self.semisam_log.load_state_dict(entry["log"])
         self._resumed = True
         self._resumed_pseudo_labels = entry["pseudo_labels"]  # not the entry: its weights would stay on the device
         if self.method is not None:
             self._restore_method(entry)
+            parts = self.method.state_parts().values()
+            states = [unwrap(self.network).state_dict(), *(part.state_dict() for part in parts)]
+            checkpoints.check_weights(states, path, "The training that wrote it had diverged, or the file is damaged.")
 
     def _restore_method(self, entry: dict[str, Any]) -> None:
         unwrap(self.network).load_state_dict(entry["student"])

@@ -5,12 +5,12 @@ nnU-Net 2.8.1's local logger accepts eight fixed keys only, so the terms of this
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnunet_semisam.io.atomic import open_atomically, replaced_file
+from nnunet_semisam.io.atomic import replaced_file
+from nnunet_semisam.io.csv_files import write_table
 
 CSV_NAME = "semisam_log.csv"
 PICTURE_NAME = "progress_semisam.png"
@@ -33,10 +33,7 @@ class TrainingLog:
 
     def write(self, folder: Path) -> None:
         """Write the csv file and the picture to ``folder``."""
-        with open_atomically(folder / CSV_NAME, "w") as file:
-            writer = csv.DictWriter(file, self.columns())
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_table(folder / CSV_NAME, self.columns(), self.rows)
         self._plot(folder / PICTURE_NAME)
 
     def _plot(self, path: Path) -> None:
@@ -70,4 +67,7 @@ class TrainingLog:
 
     def load_state_dict(self, state: list[dict[str, float]]) -> None:
         """Restore the rows."""
-        self.rows = [dict(row) for row in state]
+        rows = [dict(row) for row in state]
+        if not all(isinstance(row.get("epoch"), int) for row in rows):
+            raise ValueError("the log has rows without an epoch")
+        self.rows = rows

@@ -147,7 +147,7 @@ def test_values_beyond_half_precision_are_clipped_and_nan_is_refused(cache):
 
 def test_leftovers_of_killed_processes_are_removed_and_those_of_living_ones_are_not(cache):
     cache.folder.mkdir(parents=True)
-    old, new = cache.folder / "a.npz.1.partial", cache.folder / "a.npz.2.partial"
+    old, new = cache.folder / ".a.npz.1-00000000.tmp", cache.folder / ".a.npz.2-00000000.tmp"
     for file in (old, new):
         file.write_bytes(b"half")
     os.utime(old, (1000, 1000))

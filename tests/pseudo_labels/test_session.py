@@ -154,9 +154,11 @@ def test_process_0_calibrates_and_the_others_follow_its_table(tmp_path, monkeypa
     session = session_in(tmp_path)
     object.__setattr__(session.context, "rank", 1)
     told = []
-    monkeypatch.setattr("nnunet_semisam.ranks.from_rank_zero", lambda value: told.append(value) or table(0.25, 0.0))
+    monkeypatch.setattr(
+        "nnunet_semisam.ranks.from_rank_zero", lambda value: told.append(value) or (table(0.25, 0.0), None)
+    )
     session.maybe_refresh(0)
-    assert told == [None]
+    assert told == [(None, None)]
     assert session.stage.calibrated_with == []
     assert session.stage.calibration == table(0.25, 0.0)
     assert round_log.read(tmp_path).rounds == (), "process 0 writes the records"

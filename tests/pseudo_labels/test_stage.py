@@ -215,7 +215,9 @@ def test_two_processes_share_a_round(make_stage, store):
     barrier, summaries = threading.Barrier(2, timeout=30), {}
 
     def run(rank: int) -> None:
-        summaries[rank] = make_stage().refresh(0, list(CASES), epoch=0, rank=rank, world_size=2, barrier=barrier.wait)
+        summaries[rank] = make_stage().refresh(
+            0, list(CASES), epoch=0, rank=rank, world_size=2, together=lambda error: barrier.wait()
+        )
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(2)]
     for thread in threads:
