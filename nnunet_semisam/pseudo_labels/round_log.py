@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from nnunet_semisam.errors import shown
+from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.json_files import append_json_line, read_json_lines
+from nnunet_semisam.io.names import check_case_name
 from nnunet_semisam.io.typed_records import Amount, Count, Name, RecordError, Share, read_record
 
 FILE_NAME = "semisam_rounds.jsonl"
@@ -180,7 +181,9 @@ def read(folder: Path) -> RoundLog:
             continue
         try:
             record = read_record(RECORDS[kind], line, kind)
-        except RecordError as error:
+            if isinstance(record, CaseRecord):
+                _check_case(record)
+        except (RecordError, UserError) as error:
             damaged.append(str(error))
             continue
         if _begins_again(record, found):
@@ -188,6 +191,16 @@ def read(folder: Path) -> RoundLog:
             _forget(found[RoundRecord.kind], record.round)
         found[kind][record.round, getattr(record, "case", None)] = record
     return RoundLog(*(tuple(found[kind].values()) for kind in ("calibration", "case", "round")), tuple(damaged))
+
+
+def _check_case(record: CaseRecord) -> None:
+    """Refuse a name that is no case's, and lists of different lengths: figures of a round are made of them."""
+    check_case_name(record.case, FILE_NAME)
+    lists = (record.agreement, record.confidence, record.confident_share, record.prompts, record.rejected)
+    numbers = [len(each) for each in (*lists, record.empty, record.weights)] + [len(record.histogram) - 1]
+    bins = {len(each) for each in record.histogram}
+    if any(number != len(record.names) for number in numbers) or bins != {HISTOGRAM_BINS}:
+        raise UserError(f"the record of {record.case} in round {record.round} has lists of different lengths")
 
 
 def _begins_again(record: Record, found: dict[str, dict[Any, Record]]) -> bool:
