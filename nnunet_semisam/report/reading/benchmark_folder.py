@@ -68,7 +68,8 @@ class Benchmark(Results):
     @cached_property
     def budgets(self) -> list[int]:
         """Return the label budgets, ascending."""
-        return sorted({run.budget for run in self.runs})
+        budgets = {run.budget for run in self.runs} or {fold.budget for fold in self.study.folds.values()}
+        return sorted(budgets)
 
     @cached_property
     def labels(self) -> list[str]:

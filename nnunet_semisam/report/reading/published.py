@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from nnunet_semisam.benchmark.records import CaseSet
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.json_files import read_json
+from nnunet_semisam.io.typed_records import Between, Count, RecordError, read_entry, read_record, read_value
 from nnunet_semisam.report.reading.anchor_limits import limits
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.dataset_labels import dataset_labels
@@ -37,8 +39,8 @@ class PublishedResult:
     """
 
     method: str
-    budget: int
-    dice: float
+    budget: Count
+    dice: Annotated[float, Between(0, 100)]
     source: str
     note: str
 
@@ -72,11 +74,11 @@ class Protocol:
     """
 
     name: str
-    needs: Mapping[str, str]
+    needs: dict[str, str]
     labels: tuple[PublishedLabel, ...]
     train: tuple[str, ...]
     test: tuple[str, ...]
-    cases_per_test_group: int
+    cases_per_test_group: Count
     remark: str
     results: tuple[PublishedResult, ...]
 
@@ -117,23 +119,24 @@ class Anchors:
     reason: str = ""
 
 
-def read_protocols() -> list[Protocol]:
-    """Return the splits that this package knows."""
-    content = read_json(DATA, "Install nnunet-semisam again.")
-    return [_parse_protocol(one) for one in content]
+def read_protocols(path: Path = DATA) -> list[Protocol]:
+    """Return the splits that this package knows.
+
+    Raises:
+        UserError: If the file is not what it was in the package.
+    """
+    remedy = "Install nnunet-semisam again."
+    content = read_json(path, remedy)
+    try:
+        entries = read_value(list[dict[str, object]], content, "it")
+        return [_parse_protocol(one, f"[{i}]") for i, one in enumerate(entries)]
+    except RecordError as error:
+        raise UserError(f"{path} cannot be read: {error} {remedy}") from error
 
 
-def _parse_protocol(content: Mapping[str, Any]) -> Protocol:
-    return Protocol(
-        name=content["name"],
-        needs=content["needs"],
-        labels=tuple(PublishedLabel(one["value"], tuple(one["names"])) for one in content["labels"]),
-        train=tuple(content["train"].split()),
-        test=tuple(content["test"].split()),
-        cases_per_test_group=content["cases_per_test_group"],
-        remark=content["remark"],
-        results=tuple(PublishedResult(**one) for one in content["results"]),
-    )
+def _parse_protocol(content: Mapping[str, Any], place: str) -> Protocol:
+    groups = {name: read_entry(str, content, name).split() for name in ("train", "test")}
+    return read_record(Protocol, {**content, **groups}, place)
 
 
 def find_anchors(benchmark: Benchmark, dataset: DatasetRecord) -> Anchors:

@@ -28,3 +28,24 @@ def test_long_lines_are_thinned_but_keep_their_end():
     coordinates = text.split('points="')[1].split('"')[0].split()
     assert len(coordinates) <= charts.MOST_POINTS + 1
     assert coordinates[-1] == f"{charts.WIDTH - charts.RIGHT:.1f},{charts.TOP:.1f}"
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        (0.3, 0.30000000000000004),
+        (0.0, 5e-324),
+        (-1e30, 1e30),
+        (1e-300, 2e-300),
+        (1e20, 1e20 + 1e5),
+        (0.0, 0.0),
+        (-7e-20, -7e-20),
+        (0.0, 1e-12),
+    ],
+)
+def test_ticks_of_any_range_span_something(low, high):
+    ticks = charts.round_ticks(low, high)
+    assert len(ticks) >= 2
+    assert ticks == sorted(set(ticks))
+    assert ticks[0] <= low + 1e-9 * max(abs(low), 1e-20)
+    assert ticks[-1] >= high - 1e-9 * max(abs(high), 1e-20)
