@@ -7,12 +7,14 @@ Every command module holds ``HELP`` (a line), ``EXAMPLE`` (a command line), ``ad
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from nnunet_semisam import __version__
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, shown
 
 COMMANDS = {
     "convert": "convert",
@@ -28,6 +30,22 @@ COMMANDS = {
     "report": "report",
     "export": "export",
     "demo": "demo",
+}
+# What a disk or the rights of a user refuse in the middle of any command, and what to do.
+ROOM = "Make room on that disk."
+RIGHTS = "Give this user the right to it, or name another place."
+PLACES = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EACCES: RIGHTS,
+    errno.EPERM: RIGHTS,
+    errno.EROFS: RIGHTS,
+    errno.ENOTDIR: "Name a folder.",
+    errno.EISDIR: "Name a file.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "Remove the link that leads back to itself.",
+    errno.EIO: "The disk fails: check it, and restore the file.",
+    errno.EMFILE: "Allow more open files: ulimit -n 65536.",
 }
 
 
@@ -55,15 +73,32 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command; errors that the user can fix are printed without a traceback (exit status 2)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name that this terminal cannot show must not end the command
+            stream.reconfigure(errors="backslashreplace")
     args = build_parser().parse_args(argv)
     try:
         return args.run(args) or 0
     except UserError as error:
-        print(f"nnunet-semisam {args.command}: {error}", file=sys.stderr)
-        return 2
+        return _refuse(args.command, str(error))
     except KeyboardInterrupt:
         print(f"nnunet-semisam {args.command}: interrupted; run the same command again to go on.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who read the output, `head` for example, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno not in PLACES:
+            raise
+        place = f" {shown(error.filename)}" if error.filename is not None else ""
+        return _refuse(
+            args.command, f"{error.strerror}:{place}. {PLACES[error.errno]} Then run the same command again."
+        )
+
+
+def _refuse(command: str, message: str) -> int:
+    print(f"nnunet-semisam {command}: {message}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import pickle
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,14 +13,19 @@ import numpy as np
 import torch
 
 from nnunet_semisam import __version__
-from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import new_folder
+from nnunet_semisam.checks.findings import cause_of
+from nnunet_semisam.checks.places import check_target
+from nnunet_semisam.checks.plans import read_plan
+from nnunet_semisam.errors import UserError, shown
+from nnunet_semisam.io.atomic import new_folder, open_atomically, remove_leftovers_of_the_dead
 from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.io.tensor_files import check_finite, read_tensors
 
 STOCK_TRAINER = "nnUNetTrainer"
 MODEL_FILES = ("plans.json", "dataset.json")  # what nnU-Net's predictor reads
 OPTIONAL_MODEL_FILES = ("dataset_fingerprint.json",)
 OPTIONAL_FOLD_FILES = ("progress.png",)  # not validation/summary.json: it names cases and local paths
+KINDS = {"network_weights": dict, "init_args": dict, "trainer_name": str}  # what every checkpoint of nnU-Net holds
 TRAINING_STATE = ("optimizer_state", "grad_scaler_state")
 
 
@@ -40,23 +45,24 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If the file is missing, damaged, holds other types than nnU-Net writes, or is no such checkpoint.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         there = ", ".join(sorted(p.name for p in path.parent.glob("*.pth"))) or "none"
         raise UserError(
             f"There is no checkpoint {path}; in that folder: {there}. Train first, or choose one with --checkpoint."
         )
-    try:
-        with torch.serialization.safe_globals(nnunet_globals()):
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:  # the latter three: a torn file
-        reason = (str(error).strip() or "the file ends early.").splitlines()[0]
-        raise UserError(
-            f"Cannot read {path}: {reason} Only complete checkpoints are read, with the types that nnU-Net writes "
-            "(a file that could run code is refused). Take a checkpoint of nnUNetv2_train as it was written."
-        ) from error
-    missing = {"network_weights", "init_args", "trainer_name"} - set(checkpoint if isinstance(checkpoint, dict) else ())
+    remedy = "Take a checkpoint of nnUNetv2_train as it was written, or choose another with --checkpoint."
+    checkpoint = read_tensors(path, remedy, nnunet_globals())
+    missing = sorted(KINDS.keys() - checkpoint.keys())
     if missing:
-        raise UserError(f"{path} is no nnU-Net checkpoint: it lacks {', '.join(sorted(missing))}.")
+        raise UserError(f"{path} is no nnU-Net checkpoint: it lacks {', '.join(missing)}. {remedy}")
+    for name, kind in KINDS.items():
+        if not isinstance(checkpoint[name], kind):
+            found = type(checkpoint[name]).__name__
+            raise UserError(f"{path} is no nnU-Net checkpoint: {name} is a {found}, not a {kind.__name__}. {remedy}")
+    if not isinstance(checkpoint["init_args"].get("configuration"), str):
+        raise UserError(f"{path} is no nnU-Net checkpoint: init_args names no configuration. {remedy}")
+    if not isinstance(checkpoint.get("semisam") or {}, dict):
+        raise UserError(f"{path}: the entry semisam must be a dict, as our trainers write it. {remedy}")
     return checkpoint
 
 
@@ -79,32 +85,35 @@ def stock_checkpoint(checkpoint: dict[str, Any], keep_optimizer: bool) -> dict[s
     return stock
 
 
-def check_weights(model: Path, checkpoint: dict[str, Any]) -> None:
-    """Build nnU-Net's own network from the model folder's plans and load the weights into it.
+def check_weights(model: Path, checkpoint: dict[str, Any], source: Path) -> None:
+    """Check that weights are finite, and fit the network that nnU-Net builds from the model folder's plans.
+
+    The network takes no memory: plans that ask for an absurd one do no harm.
+
+    Args:
+        model: The trained model folder.
+        checkpoint: What :func:`read_checkpoint` returned, or a part of it for a further network.
+        source: The file that it is of, for messages.
 
     Raises:
-        UserError: If they do not fit.
+        UserError: If they do not fit, or are not finite.
     """
-    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
     remedy = "Restore the file as nnUNetv2_train wrote it."
-    dataset_json = read_object(model / "dataset.json", remedy)
-    plans = PlansManager(read_object(model / "plans.json", remedy))
-    configuration = plans.get_configuration(checkpoint["init_args"]["configuration"])
-    channels = determine_num_input_channels(plans, configuration, dataset_json)
-    heads = plans.get_label_manager(dataset_json).num_segmentation_heads
-    network = nnUNetTrainer.build_network_architecture(
-        plans, configuration, channels, heads, enable_deep_supervision=False
-    )
+    plans_file, dataset_file = model / "plans.json", model / "dataset.json"
+    plans, dataset_json = read_object(plans_file, remedy), read_object(dataset_file, remedy)
+    plan = read_plan(plans, checkpoint["init_args"]["configuration"], dataset_json, plans_file, dataset_file)
+    weights = checkpoint["network_weights"]
     try:
-        network.load_state_dict(checkpoint["network_weights"])
-    except RuntimeError as error:
+        plan.network().load_state_dict(weights, assign=True)
+    except UserError:
+        raise
+    except Exception as error:  # names that are no texts, values that are no tensors, other shapes
         raise UserError(
-            f"The weights do not fit the network that stock nnU-Net builds from {model / 'plans.json'}: {error}. "
-            "A trainer that changes the network cannot be exported; predict with this package installed."
+            f"The weights in {source} do not fit the network that stock nnU-Net builds from {plans_file}: "
+            f"{cause_of(error)}. A trainer that changes the network cannot be exported; predict with this package "
+            "installed."
         ) from error
+    check_finite(weights, source, "Export another checkpoint with --checkpoint, or train again.")
 
 
 def find_folds(model: Path, folds: Sequence[str], checkpoint_name: str) -> list[str]:
@@ -154,31 +163,68 @@ def export_model(
     Raises:
         UserError: If something is missing, unreadable, or does not fit stock nnU-Net.
     """
+    output = check_target(output, "output")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"The output {output} exists already; it must be a new or an empty folder. Choose another.")
+    if output.is_relative_to(model.resolve()):
+        raise UserError(f"The output {output} lies in the trained model {model}. Choose another.")
     folds = find_folds(model, folds, checkpoint_name)
     further = _numbers_after(folds)
-    with new_folder(output) as unfinished:
-        _copy_model_files(model, unfinished)
-        written = list(folds)
-        for fold in folds:
-            source = model / f"fold_{fold}"
-            checkpoint = read_checkpoint(source / checkpoint_name)
-            stock = stock_checkpoint(checkpoint, keep_optimizer)
-            _write_fold(stock, unfinished, fold)
-            _copy_fold_files(source, unfinished / source.name)
-            for name, weights in ensemble_weights(checkpoint).items():
-                member = stock | {"network_weights": weights}
-                member["semisam"] = stock["semisam"] | {"network": name, "of_fold": fold}
-                written.append(str(next(further)))
-                _write_fold(member, unfinished, written[-1])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers_of_the_dead(output.parent, output.name)
+    try:
+        with new_folder(output) as unfinished:
+            return _write_model(model, unfinished, folds, further, checkpoint_name, keep_optimizer)
+    except OSError as error:
+        raise UserError(
+            f"{output} could not be written ({error.strerror or error}); nothing is left of it. Make room, or choose "
+            "another output."
+        ) from error
+
+
+def _write_model(
+    model: Path,
+    target: Path,
+    folds: Sequence[str],
+    further: Iterator[int],
+    checkpoint_name: str,
+    keep_optimizer: bool,
+) -> list[str]:
+    """Write all folds into ``target``; return their names."""
+    _copy_model_files(model, target)
+    written = list(folds)
+    for fold in folds:
+        source = model / f"fold_{fold}"
+        path = source / checkpoint_name
+        checkpoint = read_checkpoint(path)
+        check_weights(model, checkpoint, path)
+        stock = stock_checkpoint(checkpoint, keep_optimizer)
+        _write_fold(stock, target, fold)
+        _copy_fold_files(source, target / source.name)
+        for name, weights in ensemble_weights(checkpoint, path).items():
+            member = stock | {"network_weights": weights}
+            check_weights(model, member, path)
+            member["semisam"] = stock["semisam"] | {"network": name, "of_fold": fold}
+            written.append(str(next(further)))
+            _write_fold(member, target, written[-1])
     return written
 
 
-def ensemble_weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Return the weights of the networks that are shipped beside the deployed one, by name; none for most methods."""
+def ensemble_weights(checkpoint: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Return the weights of the networks that are shipped beside the deployed one, by name; none for most methods.
+
+    Raises:
+        UserError: If the checkpoint names a network that it does not hold.
+    """
     entry = checkpoint.get("semisam") or {}
-    return {name: entry["method"][name] for name in entry.get("ensemble_members", ())}
+    names, parts = entry.get("ensemble_members") or (), entry.get("method") or {}
+    fitting = isinstance(names, (list, tuple)) and isinstance(parts, dict)
+    if not fitting or not all(isinstance(name, str) and isinstance(parts.get(name), dict) for name in names):
+        raise UserError(
+            f"{source} names networks to ship beside the deployed one ({shown(names)}) that it does not hold. Take a "
+            "checkpoint of nnUNetv2_train as it was written."
+        )
+    return {name: parts[name] for name in names}
 
 
 def _numbers_after(folds: Sequence[str]) -> Iterator[int]:
@@ -190,16 +236,24 @@ def _copy_model_files(model: Path, target: Path) -> None:
     if missing:
         raise UserError(f"{model} lacks {', '.join(missing)}, which nnUNetv2_train writes when it starts.")
     for name in (*MODEL_FILES, *OPTIONAL_MODEL_FILES):
-        if (model / name).is_file():
+        if (model / name).is_file():  # no pipe, no folder
             shutil.copyfile(model / name, target / name)
 
 
 def _write_fold(checkpoint: dict[str, Any], target: Path, fold: str) -> None:
-    """Write one fold below ``target``, whose plans.json and dataset.json are there already."""
-    check_weights(target, checkpoint)
+    """Write one fold below ``target``.
+
+    Raises:
+        OSError: If the disk is full: torch says it with a RuntimeError.
+    """
     folder = target / f"fold_{fold}"
     folder.mkdir()
-    torch.save(checkpoint, folder / "checkpoint_final.pth")
+    path = folder / "checkpoint_final.pth"
+    try:
+        with open_atomically(path) as file:
+            torch.save(checkpoint, file)
+    except RuntimeError as error:
+        raise OSError(f"{path.name}: {cause_of(error)}") from error
 
 
 def _copy_fold_files(source: Path, target: Path) -> None:

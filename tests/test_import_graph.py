@@ -28,7 +28,7 @@ FLOORS = (
     ("data", "splits"),
     ("generalists", "pseudo_labels"),
     ("training",),
-    ("trainers", "jobs", "small_plans", "model_export"),
+    ("trainers", "jobs", "small_plans", "checks", "model_export"),
     ("benchmark", "report", "demo"),
     ("dataset_conversion",),
     ("commands", "cli"),

@@ -8,6 +8,7 @@ you believe that time was equal.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -84,7 +85,9 @@ class MeasureStep(Task):
 
     def seconds(self) -> float | None:
         """Return the seconds of a step; ``None`` if they were not measured, or the file of it is torn."""
-        return (object_or_none(self.report) or {}).get("seconds_per_step")
+        seconds = (object_or_none(self.report) or {}).get("seconds_per_step")
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        return float(seconds) if is_number and math.isfinite(seconds) and seconds > 0 else None
 
     def settings(self) -> dict[str, Any]:
         """Return settings of two short epochs in which every term is active."""

@@ -7,22 +7,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.benchmark.records import CaseSet, HeldOutSet, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import Files, image_files, label_files
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.io.atomic import write_symlink
 from nnunet_semisam.io.hashes import sha256_of, sha256_of_json, sha256_of_text
 from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.regular_files import check_regular_file
 from nnunet_semisam.splits import leakage
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.folds import load_splits
 from nnunet_semisam.splits.label_budgets import TEST_SETS_FILE
 
 CHECKED_FILE = "leakage.json"
+FIX_CASE = "Put the file back as it was, or take the case out of the test cases."
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def test_cases(raw: Path, dataset_json: Mapping[str, Any], test_set: str | None)
     ending = dataset_json["file_ending"]
     cases = [case for case in sorted(images) if (raw / "labelsTs" / f"{case}{ending}").is_file()]
     sets_file = raw / TEST_SETS_FILE
-    sets = read_object(sets_file, "Run the converter again.") if sets_file.is_file() else {}
+    sets = _read_test_sets(sets_file) if sets_file.is_file() else {}
     if test_set is None and len(sets) > 1:
         raise UserError(f"{raw} has several test sets: {', '.join(sets)}. Choose one with --test-set.")
     if test_set is not None:
@@ -70,6 +73,15 @@ def test_cases(raw: Path, dataset_json: Mapping[str, Any], test_set: str | None)
             "cases of the folds: --cases val."
         )
     return cases
+
+
+def _read_test_sets(path: Path) -> dict[str, list[str]]:
+    remedy = "Run the converter again."
+    sets = read_object(path, remedy)
+    for name, cases in sets.items():
+        if not isinstance(cases, list) or not all(isinstance(case, str) for case in cases):
+            raise UserError(f"{path}: {shown(name)} must be a list of cases, got {shown(cases)}. {remedy}")
+    return sets
 
 
 def held_out_cases(study: Study, dataset: PlannedDataset, fold: int) -> list[str]:
@@ -111,7 +123,43 @@ def pin(study: Study, dataset: PlannedDataset) -> Study:
 
 
 def _digest_of_files(paths: Iterable[str | Path]) -> str:
-    return sha256_of_text("".join(sha256_of(Path(path)) for path in paths))
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        check_regular_file(path, FIX_CASE)
+    return sha256_of_text("".join(sha256_of(path) for path in paths))
+
+
+def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
+    """Return what is wrong with held-out cases: what prediction and metrics will read after days of training.
+
+    Every image has all channels and can be read; its label has its shape, and no value that is unknown.
+    """
+    from nnunet_semisam.benchmark.metrics import label_values, read_label
+    from nnunet_semisam.data.geometry import geometry_of_files, reader_of_plans
+
+    images, labels = _files(study, dataset)
+    reader = reader_of_plans(dataset.plans)
+    names, ignore = label_values(dataset.dataset_json)
+    allowed = {0, *(value for values in names.values() for value in values), *([] if ignore is None else [ignore])}
+    channels = len(dataset.dataset_json["channel_names"])
+    problems = []
+    for case in sorted({case for fold in study.folds for case in held_out_cases(study, dataset, fold)}):
+        try:
+            if len(images[case]) != channels:
+                raise UserError(
+                    f"{images[case][0]}: the case has {len(images[case])} of {channels} channels. {FIX_CASE}"
+                )
+            shape = geometry_of_files(images[case], reader).shape
+            label = read_label(labels[case], dataset.dataset_json)
+            if label.shape != shape:
+                raise UserError(f"{labels[case]} has the shape {label.shape}, its image {shape}. {FIX_CASE}")
+            foreign = sorted({int(value) for value in np.unique(label)} - allowed)
+            if foreign:
+                values = name_some([str(value) for value in foreign], 5)
+                raise UserError(f"{labels[case]} holds labels that dataset.json does not know: {values}. {FIX_CASE}")
+        except UserError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _files(study: Study, dataset: PlannedDataset) -> tuple[Files, dict[str, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from nnunet_semisam.benchmark.records import CaseSet, Equal, HeldOutSet, Run, StudyFold, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.locks import LOCK_FILE, folder_lock
@@ -121,7 +122,7 @@ def load_study(folder: Path) -> Study | None:
         UserError: If its ``study.json`` cannot be read.
     """
     path = folder / STUDY_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     remedy = "Choose another --out, or move that folder away."
     content = read_object(path, remedy)

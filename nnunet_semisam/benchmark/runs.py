@@ -16,7 +16,10 @@ Everything is in the run's folder. What is finished there is never repeated:
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,11 +36,13 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import new_folder, remove_temporaries, write_text
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.typed_records import Count, FileName, RecordError, read_entry, read_value
+from nnunet_semisam.io.yaml_files import read_mapping
 from nnunet_semisam.jobs import processes
 from nnunet_semisam.jobs.base import Task
 from nnunet_semisam.jobs.nnunet_command import command_environment, device_here
 
-CHECKPOINT = "checkpoint_final.pth"  # never the best one: that is chosen on validation cases
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")  # as nnU-Net takes them
+CHECKPOINT = CHECKPOINTS[0]  # never the best one: that is chosen on validation cases
 REMEDY = "It must hold json, as the benchmark wrote it. Delete it and start again: what it held is made again."
 
 
@@ -90,8 +95,14 @@ class PerformRun(Task):
         return self.folder / "results" / self.study.dataset / model / f"fold_{self.run.fold}"
 
     def finished(self) -> bool:
-        """Return whether the held-out cases have scores."""
-        return self.scores_file.is_file()
+        """Return whether the held-out cases have scores; a torn file of them is none."""
+        if not self.scores_file.is_file():
+            return False
+        try:
+            self.scores()
+        except UserError:
+            return False
+        return True
 
     def started(self) -> bool:
         """Return whether the run has settings."""
@@ -99,11 +110,18 @@ class PerformRun(Task):
 
     def work(self, variables: Mapping[str, str]) -> None:
         """Train, predict and score: what of it is not done yet."""
-        if not self.trained_file.is_file():
+        if not self._is_trained():
             self._train(variables)
         if not self.predictions.is_dir():
             self._predict(variables)
         self._score()
+
+    def _is_trained(self) -> bool:
+        """Return whether the training is finished; if the file that says so is torn, it is asked again."""
+        try:
+            return self.steps() is not None
+        except UserError:
+            return False
 
     def steps(self) -> int | None:
         """Return the optimizer steps of the training; ``None`` while it is not finished.
@@ -132,14 +150,24 @@ class PerformRun(Task):
             raise UserError(f"{self.scores_file} cannot be read: {error} {REMEDY}") from error
 
     def _train(self, variables: Mapping[str, str]) -> None:
-        if not self.settings_file.is_file():
-            write_text(self.settings_file, yaml.safe_dump(settings_of(self.study, self.run), sort_keys=False))
+        set_aside_damaged(self.training_folder, self.folder / "train.log")
+        settings = self._settings()
         arguments = [self.study.dataset, self.run.configuration, str(self.run.fold), *self._model()]
         arguments += ["-device", device_here(self.study.device, variables)]
         arguments += resume_option(self.training_folder)
         self._run_command("train", arguments, variables)
-        settings = yaml.safe_load(self.settings_file.read_text(encoding="utf-8"))
         write_json(self.trained_file, {"run": asdict(self.run), "settings": settings})
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings of the training: those it began with or, as long as no checkpoint is there, today's."""
+        if resume_option(self.training_folder):
+            with contextlib.suppress(UserError):
+                begun = read_mapping(self.settings_file, REMEDY)
+                if begun:
+                    return begun
+        settings = settings_of(self.study, self.run)
+        write_text(self.settings_file, yaml.safe_dump(settings, sort_keys=False))
+        return settings
 
     def _predict(self, variables: Mapping[str, str]) -> None:
         cases = gather(self.study, open_dataset(self.study.dataset, self.study.plans), self.run.fold)
@@ -150,6 +178,7 @@ class PerformRun(Task):
             arguments += [*self._model(), "-chk", CHECKPOINT]
             arguments += ["-device", device_here(self.study.device, variables)]
             self._run_command("predict", arguments, variables)
+            flush_files(unfinished)
 
     def _score(self) -> None:
         from nnunet_semisam.benchmark.metrics import score_case
@@ -208,5 +237,27 @@ def resume_option(training: Path) -> list[str]:
     """Return what tells ``nnUNetv2_train`` to go on where a killed training stopped."""
     if (training / CHECKPOINT).is_file():
         return ["--val"]
-    checkpoints = ("checkpoint_latest.pth", "checkpoint_best.pth")
-    return ["--c"] if any((training / name).is_file() for name in checkpoints) else []
+    return ["--c"] if any((training / name).is_file() for name in CHECKPOINTS[1:]) else []
+
+
+def set_aside_damaged(training: Path, log: Path) -> None:
+    """Rename checkpoints that a power cut has torn: nnU-Net would take them, and fail, at every start.
+
+    The training goes on from the next one that is whole, and repeats what it did since; the log says so. Only the list
+    of contents at the end of a file is looked at: it is what a torn file lacks.
+    """
+    for name in CHECKPOINTS:
+        path = training / name
+        if not path.is_file() or zipfile.is_zipfile(path):
+            continue
+        path.replace(path.with_name(f"{name}.damaged"))
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"WARNING: {path} is torn and was renamed to {name}.damaged; the training goes on without it.\n")
+
+
+def flush_files(folder: Path) -> None:
+    """Flush all files of a folder to the disk, so that a power cut after its renaming leaves it whole."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import importlib.util
-import io
 import os
 import platform
 import re
 import shutil
 import sys
-import textwrap
-import warnings
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_semisam.checks.findings import Finding, cause_of, missing, note, ok
 from nnunet_semisam.commands import _pth
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.io.regular_files import MIB, read_text
 from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ NNUNET_RANGE = ((2, 8), (3, 0))  # setup.py: nnunetv2>=2.8,<3; trainers outside 
 OLDEST_TORCH = (2, 6)  # setup.py: before 2.6 even weights_only=True could run code of a checkpoint (CVE-2025-32434)
 ROOMY_GB = 20.0
 GIB = 1024**3
-MOST_LETTERS = 150  # of the error of another program
+MOST_WORKERS = 10_000
 TRAINERS_FIX = f'export {_pth.VARIABLE}="$(nnunet-semisam trainers-path)", or once: nnunet-semisam register'
 FOLDERS = {
     "nnUNet_raw": "images and labels as nnU-Net names them",
@@ -38,55 +36,10 @@ FOLDERS = {
 }
 
 
-class Level(str, Enum):
-    """How serious a finding is."""
-
-    OK = "ok"
-    NOTE = "note"
-    """It works, but is worth knowing."""
-    MISSING = "missing"
-    """Training will not work."""
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's report.
-
-    Attributes:
-        level: How serious it is.
-        subject: What was looked at.
-        found: What was found.
-        fix: What to do about it; empty if nothing is to do.
-    """
-
-    level: Level
-    subject: str
-    found: str
-    fix: str = ""
-
-
-def ok(subject: str, found: str) -> Finding:
-    """Return a finding that needs no action."""
-    return Finding(Level.OK, subject, found)
-
-
-def note(subject: str, found: str, fix: str) -> Finding:
-    """Return a finding that is worth knowing."""
-    return Finding(Level.NOTE, subject, found, fix)
-
-
-def missing(subject: str, found: str, fix: str = "") -> Finding:
-    """Return a finding that training fails with."""
-    return Finding(Level.MISSING, subject, found, fix)
-
-
-def numbers(version: str) -> tuple[int, int]:
-    """Return major and minor of a version such as ``2.8.1`` or ``2.11.0+cu130``."""
-    major, minor = re.match(r"(\d+)\.(\d+)", version).groups()
-    return int(major), int(minor)
+def numbers(version: str) -> tuple[int, int] | None:
+    """Return major and minor of a version such as ``2.8.1`` or ``2.11.0+cu130``; ``None`` if it is no such text."""
+    found = re.match(r"(\d{1,6})\.(\d{1,6})", version or "")
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def check_versions() -> list[Finding]:
@@ -106,52 +59,67 @@ def _check_nnunet() -> Finding:
         version = importlib.metadata.version("nnunetv2")
     except importlib.metadata.PackageNotFoundError:
         return missing("nnunetv2", "not installed", fix)
-    if lowest <= numbers(version) < limit:
-        return ok("nnunetv2", version)
-    return missing("nnunetv2", version, fix)
+    known = numbers(version)
+    if known is None:
+        return missing("nnunetv2", f"its version cannot be told ({version}): the installation is damaged", fix)
+    return ok("nnunetv2", version) if lowest <= known < limit else missing("nnunetv2", version, fix)
 
 
 def check_device() -> list[Finding]:
     """Look at torch and at what it can compute on."""
     try:
         import torch
-    except ImportError as error:
-        return [missing("torch", f"cannot be imported: {error}", "see https://pytorch.org/get-started")]
-    findings = []
-    if numbers(torch.__version__) >= OLDEST_TORCH:
-        findings.append(ok("torch", torch.__version__))
+    except Exception as error:  # not only ImportError: a library that is missing, of another machine
+        return [missing("torch", f"cannot be imported: {cause_of(error)}", "see https://pytorch.org/get-started")]
+    version = numbers(torch.__version__)
+    if version is not None and version >= OLDEST_TORCH:
+        findings = [ok("torch", torch.__version__)]
     else:
         fix = "pip install 'torch>=2.6': older ones cannot load checkpoints of others safely"
-        findings.append(missing("torch", torch.__version__, fix))
+        findings = [missing("torch", torch.__version__, fix)]
+    try:
+        return [*findings, _check_accelerator()]
+    except Exception as error:  # a driver that does not fit
+        return [*findings, missing("device", f"torch cannot tell: {cause_of(error)}", "see https://pytorch.org")]
+
+
+def _check_accelerator() -> Finding:
+    import torch
+
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / GIB
         found = f"{torch.cuda.device_count()} x CUDA, first: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
-        findings.append(ok("device", found))
-    elif torch.backends.mps.is_available():
-        findings.append(note("device", "Apple GPU, no CUDA", "add -device mps to nnUNetv2_train"))
-    else:
-        fix = (
-            "add -device cpu to nnUNetv2_train and nnUNetv2_predict; export OMP_WAIT_POLICY=PASSIVE if other programs "
-            "use the cores, too; nnU-Net's own plans are sized for a GPU"
-        )
-        findings.append(note("device", f"{os.cpu_count()} CPU cores, no CUDA", fix))
-    return findings
+        return ok("device", found)
+    if torch.backends.mps.is_available():
+        return note("device", "Apple GPU, no CUDA", "add -device mps to nnUNetv2_train")
+    fix = (
+        "add -device cpu to nnUNetv2_train and nnUNetv2_predict; export OMP_WAIT_POLICY=PASSIVE if other programs "
+        "use the cores, too; nnU-Net's own plans are sized for a GPU"
+    )
+    return note("device", f"{os.cpu_count()} CPU cores, no CUDA", fix)
 
 
 def check_folders() -> list[Finding]:
-    """Look at nnU-Net's three folders: set, there, writable, room."""
-    return [_check_folder(name, purpose) for name, purpose in FOLDERS.items()]
+    """Look at nnU-Net's three folders: set, there, writable, room, and none within another."""
+    findings = [_check_folder(name, purpose) for name, purpose in FOLDERS.items()]
+    return findings + _check_apart({name: value for name in FOLDERS if (value := os.environ.get(name))})
 
 
 def _check_folder(name: str, purpose: str) -> Finding:
     value = os.environ.get(name)
-    if not value:
+    if not value or not value.strip():
         return missing(name, "not set", f"export {name}=/a/folder   # {purpose}")
     folder = Path(value)
-    if not folder.is_dir():
-        return missing(name, f"{folder} is no folder", f'mkdir -p "{folder}"')
+    problem = why_no_folder(folder)
+    if problem is not None:
+        if value.startswith("~"):
+            return missing(name, f"{value} {problem}", f'{name}="$HOME{value[1:]}": within quotes ~ stays as it is')
+        return missing(name, f"{folder} {problem}", f'mkdir -p "{folder}"')
     if not os.access(folder, os.W_OK | os.X_OK):
         return missing(name, f"{folder} cannot be written to", f"chmod u+rwx, or point {name} elsewhere")
+    if not folder.is_absolute():
+        fix = f'export {name}="{folder.resolve()}": commands that start elsewhere do not find it'
+        return note(name, f"{folder} is relative to the folder of this command", fix)
     free = shutil.disk_usage(folder).free / GIB
     if free < ROOMY_GB:
         fix = f"make room: preprocessed volumes, checkpoints and embeddings easily take {ROOMY_GB:.0f} GiB"
@@ -159,86 +127,128 @@ def _check_folder(name: str, purpose: str) -> Finding:
     return ok(name, f"{folder}, {free:.0f} GiB free")
 
 
-def check_trainers() -> list[Finding]:
-    """Let nnU-Net itself look for our trainers."""
+def why_no_folder(folder: Path) -> str | None:
+    """Return why a path is no folder that can be looked into; ``None`` if it is one."""
     try:
-        names = trainer_names(trainers_folder())
-    except UserError as error:
-        return [missing("trainers", str(error))]
-    if not os.environ.get(_pth.VARIABLE):
-        found = f"nnU-Net does not know where they are: {_pth.VARIABLE} is not set"
-        return [missing("trainers", found, TRAINERS_FIX)]
-    findings, known = [], []
-    for name in names:
-        cause = _why_not_found(name)
-        if cause:
-            findings.append(missing(name, f"nnU-Net does not find it: {cause}", TRAINERS_FIX))
-        else:
-            known.append(name)
-    if known:
-        findings.append(ok("trainers", f"nnU-Net finds {', '.join(known)}"))
+        return None if folder.is_dir() else "is no folder"
+    except (OSError, ValueError, RuntimeError) as error:  # too long, links in a circle, no right to look
+        return f"is no folder ({getattr(error, 'strerror', None) or error})"
+
+
+def _check_apart(values: Mapping[str, str]) -> list[Finding]:
+    """Note folders that are one, or lie in each other: nnU-Net would take files of one kind for another."""
+    real = {name: Path(value).resolve() for name, value in values.items() if why_no_folder(Path(value)) is None}
+    findings = []
+    for (first, one), (second, other) in combinations(real.items(), 2):
+        if one.is_relative_to(other) or other.is_relative_to(one):
+            same = "are one folder" if one == other else "lie in each other"
+            findings.append(note(first, f"{first} and {second} {same}: {one}", "give each a folder of its own"))
     return findings
 
 
-def _why_not_found(name: str) -> str:
-    """Return why nnU-Net does not find a trainer; nothing if it does."""
-    try:
-        # What nnU-Net and torch say on the way is theirs, and not about this environment's health.
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+def check_trainers() -> list[Finding]:
+    """Let nnU-Net itself look for our trainers, in a process of its own: it runs every module on its way."""
+    from nnunet_semisam.checks.trainers import find_trainers
 
-            recursive_find_trainer_class_by_name(name)
-    except Exception as error:  # a broken module anywhere on nnU-Net's way stops its search: report any cause
-        return textwrap.shorten(f"{type(error).__name__}: {error}", MOST_LETTERS)
-    return ""
+    names = trainer_names(trainers_folder())
+    if not os.environ.get(_pth.VARIABLE):
+        found = f"nnU-Net does not know where they are: {_pth.VARIABLE} is not set"
+        return [missing("trainers", found, TRAINERS_FIX)]
+    answers = find_trainers(names)
+    errors = {name: answer.error for name, answer in answers.items() if answer.error}
+    known = [name for name in names if name not in errors]
+    findings = [ok("trainers", f"nnU-Net finds {', '.join(known)}")] if known else []
+    if len(errors) > 1 and len(set(errors.values())) == 1:  # one cause: said once
+        found = f"nnU-Net does not find {', '.join(errors)}: {next(iter(errors.values()))}"
+        return [missing("trainers", found, TRAINERS_FIX), *findings]
+    return [
+        missing(name, f"nnU-Net does not find it: {error}", TRAINERS_FIX) for name, error in errors.items()
+    ] + findings
 
 
 def check_registration() -> list[Finding]:
     """Look at how the trainers are made known, and whether that is still true."""
-    try:
-        folder = trainers_folder()
-    except UserError:
-        return []  # check_trainers reports it
+    folder = trainers_folder()
     findings = []
     path = _pth.site_packages() / _pth.PTH_NAME
-    if path.exists():
-        if path.read_text(encoding="ascii") == _pth.startup_files(folder)[_pth.PTH_NAME]:
-            findings.append(ok("register", str(path)))
-        else:
-            findings.append(note("register", f"{path} names another folder than {folder}", "nnunet-semisam register"))
+    if os.path.lexists(path):
+        findings.append(_check_startup_file(path, folder))
     value = os.environ.get(_pth.VARIABLE)
     if value:
-        gone = [part for part in value.split(os.pathsep) if part and not Path(part).is_dir()]
-        if gone:
-            findings.append(note(_pth.VARIABLE, value, f"remove what is not there: {', '.join(gone)}"))
-        else:
-            findings.append(ok(_pth.VARIABLE, value))
+        findings += _check_variable(value, folder)
     return findings
+
+
+def _check_startup_file(path: Path, folder: Path) -> Finding:
+    fix = "nnunet-semisam unregister, then nnunet-semisam register"
+    try:
+        text = read_text(path, "", MIB)
+    except UserError as error:
+        return note("register", f"Python cannot read what was registered: {error}", fix)
+    if text == _pth.startup_files(folder)[_pth.PTH_NAME]:
+        return ok("register", str(path))
+    return note("register", f"{path} names another folder than {folder}", fix)
+
+
+def _check_variable(value: str, folder: Path) -> list[Finding]:
+    parts = [part for part in value.split(os.pathsep) if part]
+    gone = [part for part in parts if why_no_folder(Path(part)) is not None]
+    findings = [note(_pth.VARIABLE, value, f"remove what is not there: {', '.join(gone)}")] if gone else []
+    present = [Path(part) for part in parts if part not in gone]
+    others = [part for part in present if part.resolve() != folder and any(part.glob("nnUNetTrainerSemiSAM.py"))]
+    if others:
+        found = f"{', '.join(map(str, others))} holds trainers of another installation of this package"
+        findings.append(note(_pth.VARIABLE, found, f"keep one of them; this installation's is {folder}"))
+    twice = {str(part) for part in present if [each.resolve() for each in present].count(part.resolve()) > 1}
+    if twice:
+        findings.append(note(_pth.VARIABLE, f"names a folder twice: {', '.join(sorted(twice))}", "keep one of them"))
+    return findings or [ok(_pth.VARIABLE, value)]
 
 
 def check_sam() -> list[Finding]:
     """Look at the weights of SAM models: ours in the package, others in ``$nnUNet_sam``."""
-    return [_check_nano(), _check_sam_folder()]
+    return [_check_nano(), *_check_sam_folder()]
 
 
 def _check_nano() -> Finding:
-    shipped = sorted((Path(__file__).parents[1] / "sam" / "nano" / "weights").glob("*.pt"))
-    if not shipped:
-        fix = "install the package again, or use -tr nnUNetTrainerMeanTeacher, which needs no SAM"
-        return missing("nano SAM", "no weights in the package", fix)
-    return ok("nano SAM", ", ".join(f"{path} ({path.stat().st_size / 1e6:.1f} MB)" for path in shipped))
+    from nnunet_semisam.io.tensor_files import check_finite, read_tensors
+    from nnunet_semisam.sam import checkpoints
+
+    path = checkpoints.PACKAGED_WEIGHTS
+    fix = "install the package again, or use -tr nnUNetTrainerMeanTeacher, which needs no SAM"
+    try:
+        check_finite(read_tensors(path, ""), path, "")
+    except UserError as error:
+        return missing("nano SAM", str(error).strip(), fix)
+    return ok("nano SAM", f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
-def _check_sam_folder() -> Finding:
+def _check_sam_folder() -> list[Finding]:
+    from nnunet_semisam.sam.families import FAMILIES
+
     value = os.environ.get("nnUNet_sam")
     if not value:
         fix = "needed for the SAM models vit_b, vit_l and vit_h only: export nnUNet_sam=/a/folder"
-        return note("nnUNet_sam", "not set", fix)
-    if not Path(value).is_dir():
-        return note("nnUNet_sam", f"{value} is no folder", f'mkdir -p "{value}"')
-    weights = sorted(path.name for path in Path(value).glob("*.pt*"))
-    return ok("nnUNet_sam", f"{value}: {', '.join(weights) or 'no weights yet'}")
+        return [note("nnUNet_sam", "not set", fix)]
+    folder = Path(value)
+    problem = why_no_folder(folder)
+    if problem is not None:
+        return [note("nnUNet_sam", f"{value} {problem}", f'mkdir -p "{value}"')]
+    findings = []
+    whole = []
+    for row in FAMILIES.values():
+        path = folder / row.file
+        if not path.is_file():
+            continue
+        size = path.stat().st_size
+        if row.size is not None and size != row.size:
+            fix = f"delete it, then: nnunet-semisam sam download {row.name}"
+            findings.append(
+                note("nnUNet_sam", f"{path} has {size} bytes instead of {row.size}: it is no whole file", fix)
+            )
+        else:
+            whole.append(row.file)
+    return [ok("nnUNet_sam", f"{value}: {', '.join(whole) or 'no weights yet'}"), *findings]
 
 
 def check_workers() -> list[Finding]:
@@ -247,8 +257,9 @@ def check_workers() -> list[Finding]:
     value, cores = os.environ.get(name), os.cpu_count() or 1
     if value is None:
         return [ok(name, f"not set: nnU-Net takes up to 12 of {cores} cores, shared by labeled and unlabeled cases")]
-    if not value.isdigit():
-        return [missing(name, f"{value!r} is no number", f"export {name}=NUMBER, 0 for none")]
+    if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) > MOST_WORKERS:
+        found = f"{printable(repr(value))} is no number of workers"
+        return [missing(name, found, f"export {name}=NUMBER, 0 for none")]
     return [ok(name, f"{value} workers on {cores} cores")]
 
 
@@ -263,12 +274,23 @@ def check_settings() -> list[Finding]:
     from nnunet_semisam.settings.file import from_environment
 
     try:
-        settings = from_environment(Settings())
+        problem = _why_no_file(Path(value))
+        settings = None if problem else from_environment(Settings())
     except UserError as error:
+        problem = str(error)
+    if problem:
         fix = "fix the file, or unset the variable; docs/settings.md lists the settings"
-        return [missing(name, str(error), fix)]
+        return [missing(name, problem, fix)]
     changed = ", ".join(f"{setting}={chosen!r}" for setting, chosen in _changes(settings).items())
     return [ok(name, f"{value}: {changed or 'changes no default'}")]
+
+
+def _why_no_file(path: Path) -> str | None:
+    try:
+        path.is_file()
+    except (OSError, ValueError) as error:  # a name that is too long
+        return f"{path} cannot be a file ({getattr(error, 'strerror', None) or error})"
+    return None
 
 
 def _changes(settings: Settings) -> dict[str, Any]:

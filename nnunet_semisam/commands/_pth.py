@@ -6,12 +6,13 @@ Python executes lines of ``site-packages/*.pth`` that begin with ``import`` when
 
 from __future__ import annotations
 
+import os
 import sys
 import sysconfig
 from pathlib import Path
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import write_text
+from nnunet_semisam.io.atomic import remove_leftovers_of_the_dead, write_text
 
 VARIABLE = "nnUNet_extTrainer"
 PTH_NAME = "nnunet_semisam_trainers.pth"
@@ -55,6 +56,8 @@ def write_startup_files(trainers: Path, folder: Path, version: tuple[int, ...] =
     Raises:
         UserError: If ``folder`` cannot be written to.
     """
+    for name in (PTH_NAME, START_NAME, MODULE_NAME):
+        remove_leftovers_of_the_dead(folder, name)
     try:
         for name, text in startup_files(trainers, version).items():
             write_text(folder / name, text)  # an interpreter that starts meanwhile sees the old file or the new one
@@ -73,7 +76,9 @@ def remove_startup_files(folder: Path) -> list[Path]:
     Raises:
         UserError: If a file cannot be removed.
     """
-    present = [folder / name for name in (PTH_NAME, START_NAME, MODULE_NAME) if (folder / name).exists()]
+    for name in (PTH_NAME, START_NAME, MODULE_NAME):
+        remove_leftovers_of_the_dead(folder, name)
+    present = [folder / name for name in (PTH_NAME, START_NAME, MODULE_NAME) if os.path.lexists(folder / name)]
     for path in present:
         try:
             path.unlink()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "Train a grid of trainers, label budgets, seeds and configurations; evaluate all on held-out cases."
 TIME_LIMITS = {"timeout_min", "slurm_time"}
+LARGEST_SEED = 2**32  # numpy's
 EXAMPLE = "nnunet-semisam benchmark -d 28 -c 2d --trainers nnUNetTrainerMeanTeacher --labeled 1 3 -o benchmark"
 
 
@@ -50,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", nargs="+", default=[], metavar="GPU", help="local: GPUs to share out")
     parser.add_argument("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="slurm: submitit's parameters")
     parser.add_argument("--dry-run", action="store_true", help="show the runs and what is done; start nothing")
+    parser.add_argument("--deep", action="store_true", help="before the first run, read every preprocessed voxel")
     parser.add_argument("-np", dest="num_processes", type=int, default=4, help="to compare images (%(default)s)")
 
 
@@ -59,10 +61,13 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_semisam.benchmark.records import Equal
     from nnunet_semisam.benchmark.results import write_results
     from nnunet_semisam.benchmark.runs import PerformRun
+    from nnunet_semisam.checks.places import check_target, refuse_inside_data
     from nnunet_semisam.data.datasets import open_dataset
     from nnunet_semisam.splits.default_splits import ensure_splits
 
     check_options(args)
+    args.out = check_target(args.out, "--out")
+    refuse_inside_data(args.out, "--out")
     dataset = open_dataset(args.dataset, args.plans)
     for message in ensure_splits(dataset.preprocessed, dataset.raw):
         print(message)
@@ -73,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     study = held_out.pin(study, dataset)
     together = plan.refuse_other_study(study)  # with the runs that were begun before
     to_do = [run for run in together.runs() if not PerformRun(together, run).finished()]
-    for note in preflight.check_runs(study, dataset, to_do):
+    for note in preflight.check_runs(study, dataset, to_do, args.deep):
         print(f"note: {note}")
     checked = held_out.check_leaks(study, dataset, args.num_processes)
     study = plan.begin(study)
@@ -103,11 +108,13 @@ def check_options(args: argparse.Namespace) -> None:
         given = getattr(args, name) or []
         if len(set(given)) < len(given):
             raise UserError(f"{name} names something twice: {' '.join(map(str, given))}. Name each once.")
-    negative = [seed for seed in args.seeds if seed < 0]
-    if negative:
-        raise UserError(f"--seeds {negative[0]}: a seed must not be negative.")
+    wrong = [seed for seed in args.seeds if not 0 <= seed < LARGEST_SEED]
+    if wrong:
+        raise UserError(f"--seeds {wrong[0]}: a seed must be at least 0 and below 2**32.")
     if args.processes is not None and args.processes < 1:
         raise UserError(f"--processes must be at least 1, got {args.processes}.")
+    if args.num_processes < 1:
+        raise UserError(f"-np must be at least 1, got {args.num_processes}.")
     if args.executor != "local" and (args.gpus or args.processes):
         raise UserError(f"--gpus and --processes are for --executor local, got --executor {args.executor}.")
     if args.executor != "slurm" and args.slurm:
@@ -140,14 +147,15 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
     """
     from nnunet_semisam.benchmark import plan
     from nnunet_semisam.benchmark.records import CaseSet, Equal
-    from nnunet_semisam.benchmark.trainers import check_trainers, read_settings
+    from nnunet_semisam.benchmark.trainers import read_settings
+    from nnunet_semisam.checks.trainers import check_trainers
     from nnunet_semisam.io.hashes import sha256_of
 
     for configuration in args.configurations:
         dataset.check_configuration(configuration)
     settings = read_settings(args.settings)
     trainers = list(dict.fromkeys([plan.BASELINE, *args.trainers]))
-    check_trainers(trainers)
+    check_trainers(trainers, "--trainers")
     return plan.Study(
         folder=args.out.resolve(),
         dataset=dataset.raw.name,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, shown
 
 HELP = "Run everything once on a small invented data set: convert, train with and without SAM, predict, compare."
 EXAMPLE = "nnunet-semisam demo --folder demo"
@@ -32,19 +33,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def positive(text: str) -> int:
     """Return a whole number that is at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1 and below 10^9, got {shown(text)}")
     return int(text)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the demo."""
-    from nnunet_semisam.demo.pipeline import Demo, claim_folder
+    from nnunet_semisam.checks.places import check_target
+    from nnunet_semisam.demo.pipeline import Demo, claim_folder, refuse_other_folder
+    from nnunet_semisam.io.locks import folder_lock
 
     acdc = args.acdc and args.acdc.resolve()
     if acdc and not (acdc / "training").is_dir():
         raise UserError(f"--acdc {acdc} must be the official folder that holds training/patient001, patient002, ...")
-    Demo(claim_folder(args.folder, args.overwrite), acdc, args.steps, args.device or default_device()).run()
+    folder = check_target(args.folder, "--folder")
+    if acdc and (folder.is_relative_to(acdc) or acdc.is_relative_to(folder)):
+        raise UserError(f"--folder {folder} and --acdc {acdc} must not lie in each other. Choose another --folder.")
+    refuse_other_folder(folder, args.overwrite)
+    with folder_lock(folder, wait=False) as mine:
+        if not mine:
+            raise UserError(f"Another demo runs in {folder}. Wait for it, or choose another --folder.")
+        Demo(claim_folder(folder, args.overwrite), acdc, args.steps, args.device or default_device()).run()
 
 
 def default_device() -> str:

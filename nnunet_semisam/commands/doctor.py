@@ -6,14 +6,22 @@ import argparse
 from collections import Counter
 from collections.abc import Iterable
 
-from nnunet_semisam.commands._checks import CHECKS, Finding, Level
+from nnunet_semisam.checks.findings import Finding, Level, looked_at
+from nnunet_semisam.commands._checks import CHECKS
+from nnunet_semisam.errors import UserError
 
 HELP = "Say what is set, found and missing, and how to fix it; exit status 1 if something is missing."
-EXAMPLE = "nnunet-semisam doctor"
+EXAMPLE = "nnunet-semisam doctor -d 27 -c 3d_fullres"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: the command has no option."""
+    """Declare the options; the short ones are those of nnUNetv2_train."""
+    parser.add_argument("-d", dest="dataset", help="also check what a training needs of this dataset: id or name")
+    parser.add_argument("-c", dest="configuration", help="configuration (default: all that are preprocessed)")
+    parser.add_argument("-f", dest="fold", help="fold: a number or 'all' (default: all of splits_final.json)")
+    parser.add_argument("-tr", dest="trainer", help="trainer (default: nnUNetTrainerSemiSAM)")
+    parser.add_argument("-p", dest="plans", help="plans identifier (default: nnUNetPlans)")
+    parser.add_argument("--deep", action="store_true", help="read every preprocessed voxel of the dataset")
 
 
 def report(findings: Iterable[Finding]) -> str:
@@ -32,6 +40,45 @@ def report(findings: Iterable[Finding]) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Print all findings; the exit status is 1 if something that training needs is missing."""
-    findings = [finding for check in CHECKS for finding in check()]
+    if args.dataset is None:
+        given = {"-c": args.configuration, "-f": args.fold, "-tr": args.trainer, "-p": args.plans}
+        alone = [option for option, value in given.items() if value is not None] + ["--deep"] * args.deep
+        if alone:
+            raise UserError(f"{alone[0]} says what to check of a dataset. Name one with -d.")
+    findings = [finding for check in CHECKS for finding in looked_at(_title(check), check)]
+    if args.dataset is not None:
+        findings += looked_at(f"dataset {args.dataset}", lambda: check_dataset(args))
     print(report(findings))
     return 1 if any(finding.level == Level.MISSING for finding in findings) else 0
+
+
+def _title(check: object) -> str:
+    return getattr(check, "__name__", "check").removeprefix("check_")
+
+
+def check_dataset(args: argparse.Namespace) -> list[Finding]:
+    """Return what would stop trainings of a dataset.
+
+    Raises:
+        UserError: If there is no such dataset, fold or trainer.
+    """
+    import nnunet_semisam.training.trainer  # noqa: F401  registers every block of settings
+    from nnunet_semisam.checks.dataset import DatasetCheck, configurations_with_data, folds_of
+    from nnunet_semisam.checks.trainers import check_trainers, trainer_class
+    from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.settings.file import from_environment
+
+    plans = args.plans or "nnUNetPlans"
+    trainer = args.trainer or "nnUNetTrainerSemiSAM"
+    dataset = open_dataset(args.dataset, plans)
+    check_trainers([trainer], "-tr")
+    settings = from_environment(trainer_class(trainer).settings)
+    check = DatasetCheck(dataset, plans, args.deep)
+    configurations = [args.configuration] if args.configuration else configurations_with_data(dataset)
+    folds = [args.fold] if args.fold is not None else folds_of(dataset)
+    return [
+        finding
+        for configuration in configurations
+        for fold in folds
+        for finding in check.training(settings, configuration, fold)
+    ]

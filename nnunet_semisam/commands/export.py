@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, shown
+from nnunet_semisam.io.names import case_problem
 
 HELP = "Write a stock nnU-Net model folder that predicts on machines without this package."
 EXAMPLE = "nnunet-semisam export -d 27 -c 3d_fullres -tr nnUNetTrainerSemiSAM -f 0 -o acdc_model"
@@ -31,15 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def fold(text: str) -> str:
     """Return a fold as it is in folder names: a number, or ``all``."""
-    if text != "all" and not text.isdigit():
-        raise argparse.ArgumentTypeError(f"a fold is a number or 'all', got {text!r}")
+    if text != "all" and not re.fullmatch(r"[0-9]{1,6}", text):
+        raise argparse.ArgumentTypeError(f"a fold is a number or 'all', got {shown(text)}")
     return text if text == "all" else str(int(text))
 
 
 def run(args: argparse.Namespace) -> None:
     """Export, and say how to use the result."""
-    if Path(args.checkpoint).name != args.checkpoint:
-        raise UserError(f"--checkpoint is the name of a file in the fold's folder, not a path: {args.checkpoint}.")
+    if Path(args.checkpoint).name != args.checkpoint or not args.checkpoint.strip(". "):
+        raise UserError(
+            f"--checkpoint is the name of a file in the fold's folder, not a path: {shown(args.checkpoint)}."
+        )
+    for option, name in (("-tr", args.trainer), ("-p", args.plans), ("-c", args.configuration)):
+        problem = case_problem(name)
+        if problem is not None:
+            raise UserError(f"{option} {shown(name)} cannot be part of a folder's name: {problem}. Correct it.")
     from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
     from nnunet_semisam.model_export import STOCK_TRAINER, export_model
 

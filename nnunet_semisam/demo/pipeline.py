@@ -11,8 +11,9 @@ from pathlib import Path
 from nnunet_semisam.demo import phantom, report
 from nnunet_semisam.demo.plans import PLANS_NAME, write_small_plans
 from nnunet_semisam.demo.shell import Shell
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.atomic import write_text
+from nnunet_semisam.io.locks import LOCK_FILE
 from nnunet_semisam.splits.folds import load_splits
 from nnunet_semisam.trainers_folder import trainers_folder
 
@@ -20,6 +21,19 @@ DATASET_ID, DATASET = 27, "Dataset027_ACDC"
 TRAINERS = ("nnUNetTrainerSupervised", "nnUNetTrainerSemiSAM")
 MARKER = ".nnunet-semisam-demo"  # only folders with this file in them are ever deleted
 MOST_HELD_OUT_CASES = 8
+OWN = {
+    MARKER,
+    LOCK_FILE,
+    "database",
+    "held_out",
+    "logs",
+    "nnUNet_preprocessed",
+    "nnUNet_raw",
+    "nnUNet_results",
+    "pictures",
+    "settings.yaml",
+    "table.txt",
+}  # all that a demo writes into its folder
 
 
 @dataclass(frozen=True)
@@ -162,8 +176,35 @@ def settings_yaml(steps: int) -> str:
     )
 
 
+def refuse_other_folder(folder: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds anything but an earlier demo, or one that may not be deleted.
+
+    Args:
+        folder: Where the demo is to be written.
+        overwrite: Whether an earlier demo may be deleted.
+
+    Raises:
+        UserError: If the folder is in use.
+    """
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if not names or (folder.is_dir() and names <= {LOCK_FILE}):
+        return
+    if not (folder / MARKER).is_file():
+        raise UserError(f"{folder} exists and is not a folder of an earlier demo. Choose another with --folder.")
+    if not overwrite:
+        raise UserError(f"{folder} holds an earlier demo. Add --overwrite to delete it, or choose another --folder.")
+    foreign = sorted(names - OWN)
+    if foreign:
+        raise UserError(
+            f"{folder} holds an earlier demo, and what is not the demo's: {name_some(foreign, 5)}. Nothing was "
+            "deleted. Move it away, or choose another --folder."
+        )
+
+
 def claim_folder(folder: Path, overwrite: bool) -> Path:
-    """Make the demo's folder.
+    """Make the demo's folder; what an earlier demo left in it is deleted, its marker last.
 
     Args:
         folder: New or empty folder, or one of an earlier demo if ``overwrite`` is set.
@@ -176,15 +217,14 @@ def claim_folder(folder: Path, overwrite: bool) -> Path:
         UserError: If the folder is in use.
     """
     folder = folder.resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        is_demo = (folder / MARKER).is_file()
-        if not is_demo:
-            raise UserError(f"{folder} exists and is not a folder of an earlier demo. Choose another with --folder.")
-        if not overwrite:
-            raise UserError(
-                f"{folder} holds an earlier demo. Add --overwrite to delete it, or choose another --folder."
-            )
-        shutil.rmtree(folder)
+    refuse_other_folder(folder, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).touch()
+    for path in sorted(folder.iterdir()):
+        if path.name in (MARKER, LOCK_FILE):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
     return folder

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.jobs import processes
 
 OWN_COMMAND = "nnunet-semisam"
-SHOWN_LINES = 30
 
 
 class Shell:
@@ -42,12 +41,10 @@ class Shell:
         print(f"$ {shlex.join(words)}", flush=True)
         log = self.logs / f"{len(list(self.logs.iterdir())) + 1:02d}_{words[0]}.log"
         start = time.perf_counter()
-        with log.open("w", encoding="utf-8") as file:
-            status = subprocess.run(
-                executable(words), env=self.environment, stdout=file, stderr=subprocess.STDOUT, check=False
-            ).returncode
+        guarded = [sys.executable, "-m", "nnunet_semisam.jobs.guard", *executable(words)]
+        status = processes.run_logged(guarded, self.environment, log)
         if status != 0:
-            end = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-SHOWN_LINES:])
+            end = processes.end_of(log)
             raise UserError(
                 f"The command above ended with status {status}. Its last lines:\n{end}\nAll of them are in {log}. Run "
                 "`nnunet-semisam doctor` to see what is missing."

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 TEMPORARY_SUFFIX = ".tmp"
-TEMPORARY_NAME = re.compile(r"\.(?P<target>.+)\.[0-9]+-[0-9a-f]{8}\.tmp(\..+)?")
+TEMPORARY_NAME = re.compile(r"\.(?P<target>.+)\.(?P<process>[0-9]+)-[0-9a-f]{8}\.tmp(\..+)?")
 
 
 def temporary_beside(path: Path) -> Path:
@@ -140,15 +141,44 @@ def remove_temporaries(folder: str | Path, pattern: str = "*") -> None:
         folder: Where to look. No process must be writing there at this moment.
         pattern: Which targets: the temporary files of ``note.txt`` are found with ``note.txt`` and with ``*.txt``.
     """
+    _remove(folder, pattern, lambda process: True)
+
+
+def remove_leftovers_of_the_dead(folder: str | Path, target: str) -> None:
+    """Delete what processes of this machine that do not live any more left of one file or folder.
+
+    For targets that another process may be writing at this moment.
+
+    Args:
+        folder: Where to look.
+        target: Name of the file or folder that they were writing.
+    """
+    _remove(folder, glob.escape(target), lambda process: not _lives(process))
+
+
+def _remove(folder: str | Path, pattern: str, chosen: Callable[[int], bool]) -> None:
     for leftover in Path(folder).glob(f".*{TEMPORARY_SUFFIX}*"):
         match = TEMPORARY_NAME.fullmatch(leftover.name)
-        if match is None or not fnmatch.fnmatchcase(match["target"], pattern):
+        if match is None or not fnmatch.fnmatchcase(match["target"], pattern) or not chosen(int(match["process"])):
             continue
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             with contextlib.suppress(OSError):
                 leftover.unlink()
+
+
+def _lives(process: int) -> bool:
+    """Return whether a process lives, or nobody can tell."""
+    if os.name == "nt":  # there the question itself would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _flush(path: Path) -> None:

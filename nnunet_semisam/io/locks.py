@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def folder_lock(folder: str | Path, *, wait: bool, name: str = LOCK_FILE) -> Ite
         yield True
         return
     try:
-        file = (folder / name).open("a")
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)  # a pipe must not be waited for
+        file = open(os.open(folder / name, flags, 0o666), "a")
     except OSError as error:
         LOGGER.warning("%s cannot be locked (%s): run one command at a time on it.", folder, error)
         yield True

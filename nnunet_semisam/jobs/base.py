@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -54,9 +55,10 @@ class TaskError:
     def read(cls, folder: Path) -> TaskError | None:
         """Return the error of a task, or ``None`` if there is none or a power cut has torn it."""
         content = object_or_none(folder / ERROR_FILE)
-        if content is None or not content.keys() >= {"stage", "status", "log"}:
+        stage, status, log = ((content or {}).get(name) for name in ("stage", "status", "log"))
+        if not isinstance(stage, str) or not isinstance(log, str) or not isinstance(status, (int, type(None))):
             return None
-        return cls(content["stage"], content["status"], content["log"])
+        return cls(stage, status, log)
 
     def write(self, folder: Path) -> None:
         """Write the error down. On a full disk not even that is possible, and the task has failed all the same."""
@@ -112,6 +114,10 @@ class Task(ABC):
         Args:
             variables: See :meth:`work`.
         """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:  # a file in its place, a full disk, no right to write: the other tasks must go on
+            return self._failed("prepare", f"{self.folder} cannot be made a folder ({error.strerror or error}).")
         with folder_lock(self.folder, wait=False) as mine:
             if not mine:
                 return Status.BUSY
@@ -121,7 +127,7 @@ class Task(ABC):
 
     def _attempt(self, variables: Mapping[str, str]) -> Status:
         try:
-            (self.folder / ERROR_FILE).unlink(missing_ok=True)
+            remove(self.folder / ERROR_FILE)
             self.work(variables)
         except processes.CommandFailedError as failure:
             if self.finished():  # it died after its work was done
@@ -131,6 +137,11 @@ class Task(ABC):
             return self._failed(failure.stage, str(failure), failure.status)
         except UserError as error:
             return self._failed("prepare", str(error))
+        except OSError as error:  # a full disk, for example
+            if processes.stopping():
+                raise
+            place = f": {error.filename}" if error.filename is not None else ""
+            return self._failed("work", f"{error.strerror or error}{place}. Mend that, and start again.")
         except Exception as error:  # whatever it is, of files, readers or metrics: the other tasks must go on
             if processes.stopping():  # not this task's fault
                 raise
@@ -143,6 +154,14 @@ class Task(ABC):
     def _failed(self, stage: str, log: str, status: int | None = None) -> Status:
         TaskError(stage, status, log).write(self.folder)
         return Status.FAILED
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder that somebody put in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.jobs import cluster_state
 from nnunet_semisam.jobs.base import Status, Task, TaskError
@@ -15,6 +16,7 @@ from nnunet_semisam.jobs.cluster_job import Submitted
 from nnunet_semisam.jobs.executors import Report
 
 JOB_FILE = "job.json"
+JOB_NUMBER = re.compile(r"[0-9]+(_[0-9]+)?")  # of SLURM, of an element of an array, or of a process
 POLL_SECONDS = 1.0
 QUEUE_SECONDS = 60.0
 
@@ -138,9 +140,12 @@ def _job_that_runs(task: Task, folder: Path, cluster: str) -> Any:
     record = task.folder / JOB_FILE
     if not record.is_file():
         return None
-    content = read_object(record, "If no job of this task runs any more, delete that file and start again.")
+    remedy = "If no job of this task runs any more, delete that file and start again."
+    content = read_object(record, remedy)
     if content.get("cluster") != cluster:
         return None
+    if not isinstance(content.get("job"), str) or not JOB_NUMBER.fullmatch(content["job"]):
+        raise UserError(f"{record} does not name a job, got {shown(content.get('job'))}. {remedy}")
     kind = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}[cluster]
     job = kind(folder=folder, job_id=content["job"])
     runs = cluster_state.waits_or_runs(job)
@@ -157,9 +162,12 @@ def _outcome(task: Task, job: Any) -> Status:
     from submitit.core import utils
 
     try:
-        return job.result()
+        result = job.result()
     except (utils.FailedJobError, utils.UncompletedJobError) as error:
         return _failed(task, job, error)
+    except Exception as error:  # the file of the result is torn: it says nothing, the task's own folder does
+        return Status.DONE if task.finished() else _failed(task, job, error)
+    return result if isinstance(result, Status) else _failed(task, job)
 
 
 def _failed(task: Task, job: Any, error: Exception | None = None) -> Status:

@@ -9,11 +9,13 @@ import pytest
 import SimpleITK
 import yaml
 
+from nnunet_semisam import cli
 from nnunet_semisam.commands import demo as command
 from nnunet_semisam.demo import pipeline, report
 from nnunet_semisam.demo.plans import write_small_plans
 from nnunet_semisam.demo.shell import Shell, executable
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.training import trainer
 
 
@@ -72,11 +74,41 @@ def test_a_folder_with_other_things_is_never_deleted(tmp_path):
 
 def test_an_earlier_demo_is_deleted_on_request_only(tmp_path):
     folder = pipeline.claim_folder(tmp_path / "demo", overwrite=False)
-    (folder / "result").touch()
+    (folder / "table.txt").touch()
     with pytest.raises(UserError, match="Add --overwrite"):
         pipeline.claim_folder(tmp_path / "demo", overwrite=False)
     pipeline.claim_folder(tmp_path / "demo", overwrite=True)
-    assert not (folder / "result").exists()
+    assert not (folder / "table.txt").exists()
+
+
+def test_what_is_not_the_demos_is_never_deleted(tmp_path):
+    folder = pipeline.claim_folder(tmp_path / "demo", overwrite=False)
+    (folder / "table.txt").touch()
+    (folder / "thesis.tex").touch()
+    with pytest.raises(UserError, match=r"what is not the demo's: thesis\.tex\. Nothing was deleted"):
+        pipeline.claim_folder(tmp_path / "demo", overwrite=True)
+    assert {path.name for path in folder.iterdir()} == {pipeline.MARKER, "table.txt", "thesis.tex"}
+
+
+@pytest.mark.parametrize(("folder", "acdc"), [("acdc/demo", "acdc"), ("acdc", "acdc"), ("demo", "demo/database/acdc")])
+def test_real_data_and_the_demo_never_lie_in_each_other(tmp_path, capsys, folder, acdc):
+    source = tmp_path / acdc / "training" / "patient001"
+    source.mkdir(parents=True)
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    if folder == "demo":
+        (tmp_path / "demo" / pipeline.MARKER).touch()
+    assert cli.main(["demo", "--acdc", str(tmp_path / acdc), "--folder", str(tmp_path / folder), "--overwrite"]) == 2
+    assert "must not lie in each other" in capsys.readouterr().err
+    assert source.is_dir()
+
+
+def test_a_second_demo_in_the_same_folder_does_not_touch_the_first(tmp_path, capsys):
+    folder = pipeline.claim_folder(tmp_path / "demo", overwrite=False)
+    (folder / "logs").mkdir()
+    with folder_lock(folder, wait=False):
+        assert cli.main(["demo", "--folder", str(folder), "--overwrite"]) == 2
+    assert "Another demo runs" in capsys.readouterr().err
+    assert (folder / "logs").is_dir()
 
 
 def test_commands_are_shown_run_and_logged(tmp_path, capfd):
