@@ -59,8 +59,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if not isinstance(checkpoint[name], kind):
             found = type(checkpoint[name]).__name__
             raise UserError(f"{path} is no nnU-Net checkpoint: {name} is a {found}, not a {kind.__name__}. {remedy}")
-    if not isinstance(checkpoint["init_args"].get("configuration"), str):
-        raise UserError(f"{path} is no nnU-Net checkpoint: init_args names no configuration. {remedy}")
     if not isinstance(checkpoint.get("semisam") or {}, dict):
         raise UserError(f"{path}: the entry semisam must be a dict, as our trainers write it. {remedy}")
     return checkpoint
@@ -99,9 +97,12 @@ def check_weights(model: Path, checkpoint: dict[str, Any], source: Path) -> None
         UserError: If they do not fit, or are not finite.
     """
     remedy = "Restore the file as nnUNetv2_train wrote it."
+    configuration = checkpoint["init_args"].get("configuration")
+    if not isinstance(configuration, str):
+        raise UserError(f"{source} is no nnU-Net checkpoint: init_args names no configuration. {remedy}")
     plans_file, dataset_file = model / "plans.json", model / "dataset.json"
     plans, dataset_json = read_object(plans_file, remedy), read_object(dataset_file, remedy)
-    plan = read_plan(plans, checkpoint["init_args"]["configuration"], dataset_json, plans_file, dataset_file)
+    plan = read_plan(plans, configuration, dataset_json, plans_file, dataset_file)
     weights = checkpoint["network_weights"]
     try:
         plan.network().load_state_dict(weights, assign=True)

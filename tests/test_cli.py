@@ -11,6 +11,7 @@ CONVERTER = ["--dataset-id", "--input", "--labeled", "--leave-out", "-d", "-i", 
 SURFACE = {
     "benchmark": [
         "--cases",
+        "--deep",
         "--device",
         "--dry-run",
         "--equal",
@@ -36,7 +37,7 @@ SURFACE = {
     "convert la": sorted([*CONVERTER, "--format", "--val"]),
     "convert nnunet": sorted([*CONVERTER, "--group", "--name", "--order", "--seed", "--test", "--val"]),
     "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps"],
-    "doctor": [],
+    "doctor": ["--deep", "-c", "-d", "-f", "-p", "-tr"],
     "export": ["--checkpoint", "--keep-optimizer", "-c", "-d", "-f", "-o", "-p", "-tr"],
     "plan-mini": [
         "--batch2d",

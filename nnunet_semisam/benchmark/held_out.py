@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -14,7 +14,7 @@ from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.benchmark.records import CaseSet, HeldOutSet, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import Files, image_files, label_files
-from nnunet_semisam.errors import UserError, name_some, shown
+from nnunet_semisam.errors import UserError, name_some, printable, shown
 from nnunet_semisam.io.atomic import write_symlink
 from nnunet_semisam.io.hashes import sha256_of, sha256_of_json, sha256_of_text
 from nnunet_semisam.io.json_files import read_object, write_json
@@ -23,6 +23,9 @@ from nnunet_semisam.splits import leakage
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.folds import load_splits
 from nnunet_semisam.splits.label_budgets import TEST_SETS_FILE
+
+if TYPE_CHECKING:
+    from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 CHECKED_FILE = "leakage.json"
 FIX_CASE = "Put the file back as it was, or take the case out of the test cases."
@@ -134,7 +137,7 @@ def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
 
     Every image has all channels and can be read; its label has its shape, and no value that is unknown.
     """
-    from nnunet_semisam.benchmark.metrics import label_values, read_label
+    from nnunet_semisam.benchmark.metrics import label_values
     from nnunet_semisam.data.geometry import geometry_of_files, reader_of_plans
 
     images, labels = _files(study, dataset)
@@ -150,7 +153,7 @@ def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
                     f"{images[case][0]}: the case has {len(images[case])} of {channels} channels. {FIX_CASE}"
                 )
             shape = geometry_of_files(images[case], reader).shape
-            label = read_label(labels[case], dataset.dataset_json)
+            label = _read_label(labels[case], reader)
             if label.shape != shape:
                 raise UserError(f"{labels[case]} has the shape {label.shape}, its image {shape}. {FIX_CASE}")
             foreign = sorted({int(value) for value in np.unique(label)} - allowed)
@@ -160,6 +163,19 @@ def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
         except UserError as error:
             problems.append(str(error))
     return problems
+
+
+def _read_label(path: Path, reader: type[BaseReaderWriter]) -> np.ndarray:
+    """Return a label map ``(Z, Y, X)`` of whole numbers."""
+    check_regular_file(path, FIX_CASE)
+    try:
+        label = reader().read_seg(str(path))[0][0]
+    except Exception as error:  # every reader raises its own kinds
+        reason = printable(" ".join(str(error).split()), 300)
+        raise UserError(f"{path} cannot be read ({reason}). {FIX_CASE}") from error
+    if not np.isfinite(label).all() or (np.rint(label) != label).any():
+        raise UserError(f"{path} holds values that are no whole numbers, so it is no label map. {FIX_CASE}")
+    return label
 
 
 def _files(study: Study, dataset: PlannedDataset) -> tuple[Files, dict[str, Path]]:

@@ -20,13 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_semisam.benchmark.records import Score, ScoreStatus, known
-from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
 MM3_PER_ML = 1000.0
-MOST_OF_REASON = 300  # characters of what another program says
 MEAN = "mean"  # in place of a label: over the labels of a case
 UNITS = {"dice": "1", "hd95": "mm", "assd": "mm", "volume_error": "ml", "volume_bias": "ml"}  # of volumes
 MM, PIXELS = "mm", "px"
@@ -174,37 +172,13 @@ def is_plane(shape: Sequence[int], spacing: Sequence[float]) -> bool:
     return shape[0] == 1 and math.isclose(spacing[0], PLACEHOLDER * max(spacing[1:]), rel_tol=1e-6)
 
 
-def read_label(path: Path, dataset_json: Mapping) -> np.ndarray:
-    """Return a label map ``(Z, Y, X)``.
-
-    Raises:
-        UserError: If nnU-Net's reader cannot read it, or it holds values that are no whole numbers.
-    """
-    import numpy as np
-
-    try:
-        label_map = _read_map(path, dataset_json)[0]
-    except Exception as error:  # every reader raises its own kinds
-        reason = " ".join(str(error).split())[-MOST_OF_REASON:]
-        raise UserError(f"{path} cannot be read ({reason}). Put the file back as it was.") from error
-    if not np.isfinite(label_map).all() or (np.rint(label_map) != label_map).any():
-        raise UserError(f"{path} holds values that are no whole numbers, so it is no label map. Correct it.")
-    return label_map.astype(np.int64)
-
-
 def _read(path: Path, dataset_json: Mapping) -> tuple[np.ndarray, list[float], str]:
     """Return a label map ``(Z, Y, X)``, its spacing and the unit of it, by nnU-Net's reader for the dataset."""
     import numpy as np
-
-    label_map, spacing, length = _read_map(path, dataset_json)
-    return np.rint(label_map).astype(np.int16), spacing, length
-
-
-def _read_map(path: Path, dataset_json: Mapping) -> tuple[np.ndarray, list[float], str]:
     from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
     reader = determine_reader_writer_from_dataset_json(dict(dataset_json), str(path), verbose=False)
     label_map, properties = reader().read_seg(str(path))
     length = PIXELS if issubclass(reader, NaturalImage2DIO) else MM
-    return label_map[0], [float(size) for size in properties["spacing"]], length
+    return np.rint(label_map[0]).astype(np.int16), [float(size) for size in properties["spacing"]], length

@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunet_semisam.benchmark.records import CaseSet, Equal, HeldOutSet, Run, StudyFold, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
-from nnunet_semisam.errors import UserError, shown
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.locks import LOCK_FILE, folder_lock

@@ -42,13 +42,17 @@ def check_runs(study: Study, dataset: PlannedDataset, runs: Sequence[Run], deep:
         for finding in looked_at("room", lambda: check_room(study.folder, check.weights, len(runs))):
             findings.setdefault(finding, runs[0].name)
     if runs:
-        for problem in held_out.check_readable(study, dataset):
-            findings.setdefault(missing("held-out cases", problem), runs[0].name)
+        for finding in looked_at("held-out cases", lambda: _check_held_out(study, dataset)):
+            findings.setdefault(finding, runs[0].name)
     problems = [(run, finding.found) for finding, run in findings.items() if finding.level == Level.MISSING]
     if problems:
         raise UserError(_refusal(problems))
     notes = [f"{one.found}: {one.fix}" if one.fix else one.found for one in findings if one.level == Level.NOTE]
     return list(dict.fromkeys(notes))
+
+
+def _check_held_out(study: Study, dataset: PlannedDataset) -> list[Finding]:
+    return [missing("held-out cases", problem) for problem in held_out.check_readable(study, dataset)]
 
 
 def _refusal(problems: Sequence[tuple[str, str]]) -> str:

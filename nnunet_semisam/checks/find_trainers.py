@@ -24,6 +24,10 @@ def main(argv: Sequence[str]) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(silence, stream)
+    import nnunetv2.utilities.find_objects  # noqa: F401  nnU-Net and torch take as long as the disk lets them
+
+    import nnunet_semisam.training.trainer  # noqa: F401
+
     faulthandler.dump_traceback_later(float(seconds), file=answers, exit=True)
     warnings.simplefilter("ignore")
     for name in names:

@@ -8,6 +8,7 @@ from enum import Enum
 
 from nnunet_semisam.errors import UserError, printable
 
+MOST_OF_TEXT = 2000
 MOST_OF_CAUSE = 300  # characters of the error of another program
 
 
@@ -41,19 +42,24 @@ class Finding:
     fix: str = ""
 
 
+def _line(text: str) -> str:
+    """Return a text in one line that can be printed everywhere."""
+    return printable(" ".join(text.split()), MOST_OF_TEXT)
+
+
 def ok(subject: str, found: str) -> Finding:
     """Return a finding that needs nothing."""
-    return Finding(Level.OK, subject, printable(found, 2000))
+    return Finding(Level.OK, subject, _line(found))
 
 
 def note(subject: str, found: str, fix: str = "") -> Finding:
     """Return a finding that is worth knowing."""
-    return Finding(Level.NOTE, subject, printable(found, 2000), printable(fix, 2000))
+    return Finding(Level.NOTE, subject, _line(found), _line(fix))
 
 
 def missing(subject: str, found: str, fix: str = "") -> Finding:
     """Return a finding that training fails with."""
-    return Finding(Level.MISSING, subject, printable(found, 2000), printable(fix, 2000))
+    return Finding(Level.MISSING, subject, _line(found), _line(fix))
 
 
 def cause_of(error: BaseException) -> str:

@@ -91,11 +91,12 @@ def read_plan(
     try:
         label_manager = manager.get_label_manager(dict(dataset_json))
         channels = determine_num_input_channels(manager, configuration, dict(dataset_json))
-        values = [*label_manager.all_labels, *([label_manager.ignore_label] if label_manager.has_ignore_label else [])]
+        ignore = [label_manager.ignore_label] if label_manager.has_ignore_label else []
+        values = sorted(int(value) for value in [*label_manager.all_labels, *ignore])
     except Exception as error:
         raise UserError(f"{dataset_file} cannot be used ({cause_of(error)}). {remedy}") from error
-    if sorted(values) != list(range(len(values))):
-        raise UserError(f"{dataset_file}: labels must be 0, 1, 2 and so on, got {shown(sorted(values))}. {remedy}")
+    if values != list(range(len(values))):
+        raise UserError(f"{dataset_file}: labels must be 0, 1, 2 and so on, got {shown(values)}. {remedy}")
     return Plan(file, manager, configuration, name, dict(dataset_json), label_manager, channels)
 
 

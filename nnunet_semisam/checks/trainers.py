@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from nnunet_semisam.settings import Settings
 
 VARIABLE = "nnUNet_extTrainer"
-SECONDS = 120.0  # nnU-Net and torch are imported on the way: on a slow network drive that takes a while
-GRACE = 10.0
+SECONDS = 60.0
+SECONDS_OF_IMPORTS = 300.0  # of nnU-Net and torch before it: on a slow network drive that takes a while
 FRAME = re.compile(r'File "([^"]+)"')
 
 
@@ -64,7 +64,7 @@ def find_trainers(names: Sequence[str], environment: Mapping[str, str] | None = 
     )
     hangs = False
     try:
-        output, errors = process.communicate(timeout=SECONDS + GRACE)
+        output, errors = process.communicate(timeout=SECONDS + SECONDS_OF_IMPORTS)
     except subprocess.TimeoutExpired:
         hangs = True
         _kill(process)

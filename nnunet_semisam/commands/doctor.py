@@ -68,13 +68,13 @@ def check_dataset(args: argparse.Namespace) -> list[Finding]:
     from nnunet_semisam.data.datasets import open_dataset
     from nnunet_semisam.settings.file import from_environment
 
-    plans = args.plans or "nnUNetPlans"
-    trainer = args.trainer or "nnUNetTrainerSemiSAM"
+    plans = "nnUNetPlans" if args.plans is None else args.plans
+    trainer = "nnUNetTrainerSemiSAM" if args.trainer is None else args.trainer
     dataset = open_dataset(args.dataset, plans)
     check_trainers([trainer], "-tr")
     settings = from_environment(trainer_class(trainer).settings)
     check = DatasetCheck(dataset, plans, args.deep)
-    configurations = [args.configuration] if args.configuration else configurations_with_data(dataset)
+    configurations = [args.configuration] if args.configuration is not None else configurations_with_data(dataset)
     folds = [args.fold] if args.fold is not None else folds_of(dataset)
     return [
         finding

@@ -35,7 +35,7 @@ def folder_lock(folder: str | Path, *, wait: bool, name: str = LOCK_FILE) -> Ite
         return
     try:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)  # a pipe must not be waited for
-        file = open(os.open(folder / name, flags, 0o666), "a")
+        file = os.fdopen(os.open(folder / name, flags, 0o666), "a")
     except OSError as error:
         LOGGER.warning("%s cannot be locked (%s): run one command at a time on it.", folder, error)
         yield True

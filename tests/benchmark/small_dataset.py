@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
+import blosc2
 import numpy as np
 import SimpleITK
 
 NAME, DATASET_ID = "Dataset003_X", "3"
+SHAPE = (2, 3, 4)
 PATIENTS = [f"p{i}" for i in range(6)]
 CASES = {f"{p}_frame{f:02d}": "Tr" for p in PATIENTS for f in (1, 9)} | {"u1_frame01": "Ul", "t1_frame01": "Ts"}
 SPLITS = [
@@ -27,27 +30,61 @@ SPLITS = [
 
 def write_image(path: Path, seed: int, most: int = 100) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    voxels = np.random.default_rng(seed).integers(0, most, (2, 3, 4)).astype(np.int16)
+    voxels = np.random.default_rng(seed).integers(0, most, SHAPE).astype(np.int16)
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(path))
 
 
 def configuration(name: str) -> dict:
-    """Plans without a network: nothing can be trained with them."""
-    normalization = {"normalization_schemes": ["ZScoreNormalization"], "use_mask_for_norm": [False]}
-    return {"data_identifier": f"nnUNetPlans_{name}", "architecture": {}, **normalization}
+    """Plans of a network of two layers."""
+    axes = 2 if name == "2d" else 3
+    kinds = {"conv_op": f"torch.nn.modules.conv.Conv{axes}d", "norm_op": f"torch.nn.InstanceNorm{axes}d"}
+    network = {
+        "n_stages": 2,
+        "features_per_stage": [2, 4],
+        "kernel_sizes": [[3] * axes] * 2,
+        "strides": [[1] * axes, [2] * axes],
+        "n_conv_per_stage": [1, 1],
+        "n_conv_per_stage_decoder": [1],
+        "conv_bias": True,
+        "norm_op_kwargs": {"affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+        **kinds,
+    }
+    return {
+        "data_identifier": f"nnUNetPlans_{name}",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [8] * axes,
+        "spacing": [1.0] * axes,
+        "normalization_schemes": ["ZScoreNormalization"],
+        "use_mask_for_norm": [False],
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": network,
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+    }
 
 
 def preprocess(folder: Path, identifier: str) -> None:
-    """Write images of zeros where preprocessed cases belong, and empty files beside them."""
-    import blosc2
-
-    image = blosc2.asarray(np.zeros((1, 2, 3, 4), np.float32)).to_cframe()
+    """Write the files of preprocessed cases as nnU-Net names them."""
     for case, part in CASES.items():
+        if part == "Ts":
+            continue
         target = folder / (f"{identifier}_unlabeled" if part == "Ul" else identifier)
         target.mkdir(parents=True, exist_ok=True)
-        if part != "Ts":
-            (target / f"{case}.b2nd").write_bytes(image)
-            (target / f"{case}.pkl").touch()
+        write_array(target / f"{case}.b2nd", np.ones((1, *SHAPE), np.float32))
+        if part == "Tr":
+            write_array(target / f"{case}_seg.b2nd", np.ones((1, *SHAPE), np.int8))
+            (target / f"{case}.pkl").write_bytes(pickle.dumps({"class_locations": {1: np.zeros((1, 4), int)}}))
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    path.unlink(missing_ok=True)
+    blosc2.asarray(array, urlpath=str(path))
 
 
 def make(root: Path) -> Path:
@@ -62,7 +99,15 @@ def make(root: Path) -> Path:
     for folder in (raw, preprocessed):
         (folder / "dataset.json").write_text(json.dumps(content | {"numTraining": 12}))
     names = ("2d", "3d_fullres")
-    plans = {"plans_name": "nnUNetPlans", "configurations": {name: configuration(name) for name in names}}
+    plans = {
+        "plans_name": "nnUNetPlans",
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {},
+        "configurations": {name: configuration(name) for name in names},
+    }
     for name in names:
         preprocess(preprocessed, f"nnUNetPlans_{name}")
     (preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))

@@ -2,9 +2,11 @@
 
 import json
 import threading
+import zipfile
 from dataclasses import replace
 
 import pytest
+import yaml
 from test_runs_and_results import OURS, finish_training, score, written
 
 from nnunet_semisam import cli
@@ -39,14 +41,70 @@ def test_a_torn_report_of_a_start_costs_its_hours_and_nothing_else(study, conten
     assert (second["attempts"], second["train_hours"]) == (3, 1.5)
 
 
-def test_torn_error_is_no_reason_to_fail_and_torn_scores_are_named(study):
+def test_a_torn_error_is_no_reason_to_fail(study):
     made = plan.begin(study("--folds", "0"))
-    first, second = made.runs()
-    (finish_training(made, first) / "error.json").write_text("")
+    (finish_training(made, made.runs()[0]) / "error.json").write_text("")
     assert written(made)["runs"][0]["error"] is None
-    (finish_training(made, second) / "scores.json").write_text('{"t1')
-    with pytest.raises(UserError, match=r"seed_0/scores\.json cannot be read .* must hold json.* Delete it and start"):
-        results.write_results(made)
+
+
+@pytest.mark.parametrize("content", ["", '{"t1', "[]", '{"t1": 5}', '{"t1": [{}]}', '{"t1": [{"label": 1}]}'])
+def test_torn_scores_are_made_again(study, content):
+    made = plan.begin(study("--folds", "0"))
+    task = PerformRun(made, made.runs()[0])
+    (finish_training(made, task.run) / "scores.json").write_text(content)
+    assert not task.finished()
+    assert written(made)["runs"][0]["status"] != "done"
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", '{"settings": 5}', '{"settings": {"num_epochs": "4"}}'])
+def test_a_torn_record_of_a_finished_training_is_made_again(study, content):
+    made = plan.begin(study("--folds", "0"))
+    task = PerformRun(made, made.runs()[0])
+    (finish_training(made, task.run) / "trained.json").write_text(content)
+    assert task.steps() is None
+
+
+@pytest.fixture
+def training(study, monkeypatch):
+    """A run whose commands are recorded and do nothing."""
+    made = plan.begin(study("--folds", "0"))
+    task = PerformRun(made, made.runs()[0])
+    task.training_folder.mkdir(parents=True)
+    commands: list[list[str]] = []
+    monkeypatch.setattr(processes, "run_checked", lambda words, *more, **options: commands.append(list(words)))
+    return task, commands
+
+
+@pytest.mark.parametrize("content", ["", "num_epochs: [", "num_epochs: 99"])
+def test_settings_of_a_run_without_checkpoints_are_those_of_the_benchmark(training, content):
+    task, _ = training
+    task.settings_file.write_text(content)
+    task._train({})
+    assert yaml.safe_load(task.settings_file.read_text())["num_epochs"] == task.study.settings["num_epochs"]
+
+
+def test_settings_that_a_training_began_with_stay(training):
+    task, commands = training
+    with zipfile.ZipFile(task.training_folder / "checkpoint_latest.pth", "w") as file:
+        file.writestr("a", "b")
+    task.settings_file.write_text("num_epochs: 99\nnum_iterations_per_epoch: 2\n")
+    task._train({})
+    assert task.steps() == 198
+    assert commands[0][-1] == "--c"
+
+
+def test_torn_checkpoints_are_set_aside_and_the_whole_one_is_taken(training):
+    task, commands = training
+    folder = task.training_folder
+    with zipfile.ZipFile(folder / "checkpoint_best.pth", "w") as file:
+        file.writestr("a", "b")
+    (folder / "checkpoint_final.pth").write_bytes((folder / "checkpoint_best.pth").read_bytes()[:-5])
+    (folder / "checkpoint_latest.pth").touch()
+    task._train({})
+    assert commands[0][-1] == "--c"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"checkpoint_best.pth", "checkpoint_final.pth.damaged", "checkpoint_latest.pth.damaged"}
+    assert (task.folder / "train.log").read_text().count("is torn and was renamed") == 2
 
 
 @pytest.mark.parametrize("content", TORN)

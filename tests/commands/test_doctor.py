@@ -1,14 +1,23 @@
 """The doctor's findings, each check against a state that is really made."""
 
 import os
+import re
 import shutil
+import sys
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
+from nnunet_semisam import cli
+from nnunet_semisam.checks import trainers
+from nnunet_semisam.checks.findings import Finding, Level, looked_at
 from nnunet_semisam.commands import _checks, _pth, doctor
-from nnunet_semisam.commands._checks import Finding, Level
+from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
+
+sys.path.append(str(Path(__file__).parents[1] / "benchmark"))
+import small_dataset
 
 OK, NOTE, MISSING = Level.OK, Level.NOTE, Level.MISSING
 
@@ -87,6 +96,196 @@ def test_each_trainer_is_missing_with_nnunets_reason_if_the_variable_leads_elsew
     assert "Could not find requested nnunet trainer" in findings[0].found
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("import os; os._exit(0)", "ended the program"),
+        ("while True: pass", r"hangs in .*nnUNetTrainerMine\.py"),
+    ],
+)
+def test_a_module_that_ends_or_hangs_the_search_is_named_and_ends_nothing_else(tmp_path, monkeypatch, code, words):
+    (tmp_path / "nnUNetTrainerMine.py").write_text(code)
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(tmp_path), str(trainers_folder())]))
+    monkeypatch.setattr(trainers, "SECONDS", 3.0 if "while" in code else 60.0)
+    found = trainers.find_trainers(["nnUNetTrainerMeanTeacher", "nnUNetTrainerSemiSAM"])
+    assert list(found) == ["nnUNetTrainerMeanTeacher", "nnUNetTrainerSemiSAM"]
+    assert re.search(words, found["nnUNetTrainerMeanTeacher"].error)
+
+
+def test_what_a_module_prints_does_not_disturb_the_search(tmp_path, monkeypatch, capfd):
+    code = "import os, sys\nprint('x' * 10**6)\nsys.stderr.write('y')\nos.write(1, b'z' * 10**5)\n"
+    (tmp_path / "nnUNetTrainerMine.py").write_text(code)
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(tmp_path), str(trainers_folder())]))
+    assert trainers.find_trainers(["nnUNetTrainerSemiSAM"])["nnUNetTrainerSemiSAM"].error == ""
+    assert capfd.readouterr().out == ""
+
+
+def test_a_check_that_fails_itself_is_a_finding_and_the_next_one_is_made(monkeypatch, capsys):
+    def broken():
+        raise SystemExit(5)
+
+    monkeypatch.setattr(doctor, "CHECKS", (broken, lambda: [Finding(OK, "thing", "state")]))
+    assert cli.main(["doctor"]) == 1
+    assert "could not be looked at (SystemExit: 5)" in capsys.readouterr().out
+    assert looked_at("x", lambda: [Finding(OK, "a", "b")]) == [Finding(OK, "a", "b")]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["FILE", "LOOP", "/" + "x" * 5000, "/tmp/" + "x" * 300, "~/data", " ", "/a\nb\x1b[31m", "/tmp/\udcff"],
+)
+def test_odd_values_of_a_folder_variable_are_findings(folders, monkeypatch, capsys, value):
+    (folders / "file").touch()
+    (folders / "loop").symlink_to("loop")
+    value = value.replace("FILE", str(folders / "file")).replace("LOOP", str(folders / "loop"))
+    monkeypatch.setenv("nnUNet_raw", value)
+    finding = _checks.check_folders()[0]
+    assert finding.level == MISSING
+    assert finding.fix
+    assert all(character.isprintable() for character in finding.found + finding.fix)
+
+
+def test_folders_that_are_one_or_lie_in_each_other_are_noted(folders, monkeypatch):
+    monkeypatch.setenv("nnUNet_results", str(folders / "nnUNet_raw"))
+    (note,) = [finding for finding in _checks.check_folders() if "one folder" in finding.found]
+    assert note.level == NOTE
+    (folders / "nnUNet_raw" / "inner").mkdir()
+    monkeypatch.setenv("nnUNet_results", str(folders / "nnUNet_raw" / "inner"))
+    (note,) = [finding for finding in _checks.check_folders() if "lie in each other" in finding.found]
+    assert note.level == NOTE
+
+
+def test_a_relative_folder_is_noted(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    monkeypatch.setenv("nnUNet_raw", "nnUNet_raw")
+    assert levels(_checks.check_folders())["nnUNet_raw"] == NOTE
+
+
+@pytest.mark.parametrize("harm", ["binary", "folder", "pipe", "huge", "link"])
+def test_a_startup_file_that_cannot_be_read_is_a_finding(tmp_path, monkeypatch, harm):
+    monkeypatch.setattr(_pth, "site_packages", lambda: tmp_path)
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    path = tmp_path / _pth.PTH_NAME
+    {
+        "binary": lambda: path.write_bytes(b"\xff\xfe\x00"),
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "huge": lambda: path.write_bytes(b"a" * 2**21),
+        "link": lambda: path.symlink_to("gone"),
+    }[harm]()
+    (finding,) = _checks.check_registration()
+    assert (finding.level, finding.subject) == (NOTE, "register")
+
+
+def test_trainers_of_another_installation_and_folders_named_twice_are_noted(tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    shutil.copytree(trainers_folder(), other)
+    ours = str(trainers_folder())
+    monkeypatch.setattr(_pth, "site_packages", lambda: tmp_path)
+    monkeypatch.setenv("nnUNet_extTrainer", os.pathsep.join([str(other), ours, ours]))
+    first, second = _checks.check_registration()
+    assert "holds trainers of another installation" in first.found
+    assert "names a folder twice" in second.found
+
+
+@pytest.mark.parametrize("version", ["unknown", None, "", "2"])
+def test_a_version_that_is_none_is_a_damaged_installation(monkeypatch, version):
+    monkeypatch.setattr("importlib.metadata.version", lambda name: version)
+    assert levels(_checks.check_versions())["nnunetv2"] == MISSING
+
+
+def test_a_driver_that_raises_is_a_finding(monkeypatch):
+    def raises():
+        raise RuntimeError("driver too old")
+
+    monkeypatch.setattr("torch.cuda.is_available", raises)
+    assert levels(_checks.check_device()) == {"torch": OK, "device": MISSING}
+
+
+def test_torn_weights_are_findings(tmp_path, monkeypatch):
+    (tmp_path / "nano_sam.pt").write_bytes(b"x")
+    monkeypatch.setattr("nnunet_semisam.sam.checkpoints.PACKAGED_WEIGHTS", tmp_path / "nano_sam.pt")
+    monkeypatch.setenv("nnUNet_sam", str(tmp_path))
+    (tmp_path / "sam_vit_b_01ec64.pth").write_bytes(b"x")
+    nano, _, vit_b = _checks.check_sam()
+    assert (nano.level, vit_b.level) == (MISSING, NOTE)
+    assert "1 bytes instead of 375042383" in vit_b.found
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    monkeypatch.delenv("nnUNet_semisam_config", raising=False)
+    return small_dataset.make(tmp_path)
+
+
+@pytest.fixture
+def dataset(raw, monkeypatch):
+    """A small planned dataset, and a doctor that looks at nothing else."""
+    monkeypatch.setattr(doctor, "CHECKS", ())
+    return raw.parents[1] / "preprocessed" / small_dataset.NAME
+
+
+def tree(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_healthy_dataset_has_no_finding_and_nothing_is_written(dataset, raw, capsys):
+    before = tree(raw.parents[1])
+    assert cli.main(["doctor", "-d", "3"]) == 0, capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "2d fold 0 unlabeled" in out
+    assert "3d_fullres fold 1 SAM" in out
+    assert tree(raw.parents[1]) == before
+
+
+def test_a_dataset_without_splits_is_looked_at_and_gets_none(dataset, raw, capsys):
+    (dataset / "splits_final.json").unlink()
+    assert cli.main(["doctor", "-d", "3", "-c", "2d", "--deep"]) == 0
+    assert "a training makes one" in capsys.readouterr().out
+    assert not (dataset / "splits_final.json").exists()
+
+
+def test_all_that_is_wrong_with_a_dataset_is_said_at_once(dataset, capsys):
+    folder = dataset / "nnUNetPlans_2d"
+    (folder / "p0_frame01.b2nd").write_bytes(b"")
+    (folder / "p0_frame09.pkl").unlink()
+    (dataset / "nnUNetPlans_2d_unlabeled" / "u1_frame01.b2nd").write_bytes(b"x")
+    assert cli.main(["doctor", "-d", "3", "-c", "2d", "-f", "0", "-tr", "nnUNetTrainerMeanTeacher"]) == 1
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("p0_frame01.b2nd", "p0_frame09.pkl", "u1_frame01.b2nd", "3 missing"))
+    (folder / "p0_frame09.pkl").write_bytes(b"")
+    assert cli.main(["doctor", "-d", "3", "-c", "2d", "-f", "0", "-tr", "nnUNetTrainerSupervised"]) == 1
+    assert "u1_frame01" not in capsys.readouterr().out  # which opens no unlabeled case
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-d", "9999"], "found none"),
+        (["-d", "abc"], "named by its id"),
+        (["-d", ""], "named by its id"),
+        (["-d", "-3"], "named by its id"),
+        (["-d", "3", "-f", "7"], "no fold '7'"),
+        (["-d", "3", "-f", "x"], "no fold 'x'"),
+        (["-d", "3", "-c", "9d"], "no configuration '9d'"),
+        (["-d", "3", "-p", "nnUNetPlansX"], "There is no"),
+        (["-d", "3", "-tr", "../evil"], "a trainer is named by its class"),
+        (["-d", "3", "-tr", ""], "a trainer is named by its class"),
+    ],
+)
+def test_odd_questions_are_findings(dataset, capsys, words, message):
+    assert cli.main(["doctor", *words]) == 1
+    assert message in capsys.readouterr().out
+
+
+def test_options_of_a_dataset_need_one(monkeypatch, capsys):
+    assert cli.main(["doctor", "-c", "2d"]) == 2
+    assert "Name one with -d" in capsys.readouterr().err
+
+
 def test_stale_registration_is_noted(tmp_path, monkeypatch):
     monkeypatch.setattr(_pth, "site_packages", lambda: tmp_path)
     monkeypatch.setenv("nnUNet_extTrainer", str(trainers_folder()))
@@ -104,7 +303,8 @@ def test_folders_in_the_variable_that_are_gone_are_named(monkeypatch):
 
 def test_shipped_weights_and_sam_folder_are_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_sam", str(tmp_path))
-    (tmp_path / "sam_vit_b_01ec64.pth").touch()
+    with (tmp_path / "sam_vit_b_01ec64.pth").open("wb") as file:
+        file.truncate(FAMILIES["vit_b"].size)
     nano, folder = _checks.check_sam()
     assert nano.level == OK
     assert "sam_vit_b_01ec64.pth" in folder.found
@@ -112,7 +312,10 @@ def test_shipped_weights_and_sam_folder_are_reported(tmp_path, monkeypatch):
     assert _checks.check_sam()[1].level == NOTE
 
 
-@pytest.mark.parametrize(("value", "level"), [("0", OK), ("4", OK), ("-1", MISSING), ("many", MISSING)])
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [("0", OK), ("4", OK), ("-1", MISSING), ("many", MISSING), ("²", MISSING), ("9" * 5000, MISSING)],
+)
 def test_workers_must_be_a_number(monkeypatch, value, level):
     monkeypatch.setenv("nnUNet_n_proc_DA", value)
     assert levels(_checks.check_workers()) == {"nnUNet_n_proc_DA": level}
@@ -147,5 +350,5 @@ def test_report_counts_and_puts_the_remedy_below():
 @pytest.mark.parametrize(("level", "status"), [(OK, 0), (NOTE, 0), (MISSING, 1)])
 def test_exit_status_tells_whether_something_is_missing(monkeypatch, capsys, level, status):
     monkeypatch.setattr(doctor, "CHECKS", (lambda: [Finding(level, "thing", "state")],))
-    assert doctor.run(None) == status
+    assert cli.main(["doctor"]) == status
     assert "thing" in capsys.readouterr().out

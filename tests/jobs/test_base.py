@@ -13,6 +13,7 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.jobs import processes
 from nnunet_semisam.jobs.base import Job, Status, TaskError
+from nnunet_semisam.jobs.executors import serial
 
 
 @pytest.fixture
@@ -75,7 +76,12 @@ def test_a_task_that_another_process_has_is_left_alone(job, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "log"), [(UserError("Add the file."), "Add the file."), (OSError("disk"), "OSError: disk")]
+    ("error", "log"),
+    [
+        (UserError("Add the file."), "Add the file."),
+        (OSError(28, "No space left on device", "/a"), "No space left on device: /a. Mend that, and start again."),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+    ],
 )
 def test_whatever_is_raised_fails_the_task_alone(tmp_path, error, log):
     class Broken(Note):
@@ -85,6 +91,25 @@ def test_whatever_is_raised_fails_the_task_alone(tmp_path, error, log):
     task = Broken(tmp_path / "a", "a")
     assert task() == Status.FAILED
     assert TaskError.read(task.folder).log.splitlines()[-1] == log
+
+
+def test_a_folder_that_cannot_be_made_fails_the_task_alone(tmp_path):
+    (tmp_path / "a").write_text("no folder")
+    done: dict[str, Status] = {}
+    serial([Note(tmp_path / "a", "a"), Note(tmp_path / "b", "b")], done.__setitem__)
+    assert done == {"a": Status.FAILED, "b": Status.DONE}
+
+
+@pytest.mark.parametrize("text", ['{"stage": 1, "status": "x", "log": null}', '{"stage": "a"}', "[]", "{"])
+def test_a_damaged_error_file_is_no_error(tmp_path, text):
+    (tmp_path / "error.json").write_text(text)
+    assert TaskError.read(tmp_path) is None
+
+
+def test_a_folder_in_place_of_the_error_file_is_no_obstacle(tmp_path):
+    task = Note(tmp_path / "a", "a")
+    (task.folder / "error.json").mkdir(parents=True)
+    assert task() == Status.DONE
 
 
 def test_what_a_signal_handler_raises_is_no_error_of_the_task(tmp_path, monkeypatch):
