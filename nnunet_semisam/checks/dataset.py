@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 
 from nnunet_semisam.checks import plans as plans_check
-from nnunet_semisam.checks.findings import Finding, looked_at, missing, note, ok
+from nnunet_semisam.checks.findings import Finding, Level, looked_at, missing, note, ok
 from nnunet_semisam.checks.plans import Plan
 from nnunet_semisam.checks.preprocessed import SUFFIX, problems_of_labeled, problems_of_unlabeled
 from nnunet_semisam.checks.stage import look_at_generalists, problems_of_geometry
@@ -78,7 +78,8 @@ class DatasetCheck:
         if key in self._done:
             return []
         self._done.add(key)
-        return looked_at(subject, look)
+        findings = looked_at(subject, look)
+        return [one for one in findings if one.level == Level.OK or self._is_new(("said", one.found))]
 
     def _look_at_plan(self, configuration: str) -> Iterator[Finding]:
         preprocessed = self.dataset.preprocessed

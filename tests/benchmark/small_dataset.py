@@ -9,6 +9,9 @@ from pathlib import Path
 import blosc2
 import numpy as np
 import SimpleITK
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_semisam.data.preprocess_unlabeled import RECIPE_FILE, recipe
 
 NAME, DATASET_ID = "Dataset003_X", "3"
 SHAPE = (2, 3, 4)
@@ -87,6 +90,12 @@ def write_array(path: Path, array: np.ndarray) -> None:
     blosc2.asarray(array, urlpath=str(path))
 
 
+def record_recipe(folder: Path, plans: dict, name: str) -> None:
+    """Write down that the unlabeled images in a folder were preprocessed with these plans."""
+    digest = recipe(plans, PlansManager(plans).get_configuration(name))
+    (folder / RECIPE_FILE).write_text(json.dumps({"recipe": digest}))
+
+
 def make(root: Path) -> Path:
     """Write raw and preprocessed folders below ``root``; return the raw dataset."""
     raw, preprocessed = root / "raw" / NAME, root / "preprocessed" / NAME
@@ -110,6 +119,7 @@ def make(root: Path) -> Path:
     }
     for name in names:
         preprocess(preprocessed, f"nnUNetPlans_{name}")
+        record_recipe(preprocessed / f"nnUNetPlans_{name}_unlabeled", plans, name)
     (preprocessed / "nnUNetPlans.json").write_text(json.dumps(plans))
     (preprocessed / "splits_final.json").write_text(json.dumps(SPLITS))
     return raw

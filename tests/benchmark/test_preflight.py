@@ -186,7 +186,7 @@ def no_name(plans, configuration):
         (patch_is_a_text, "patch_size must be two or three whole numbers"),
         (no_batch, "batch_size must be a whole number above 0, got 0"),
         (circle, "cannot be used for 2d"),
-        (configuration_is_null, "cannot be used for 2d"),
+        (configuration_is_null, "the configuration 2d must hold an object"),
         (other_name, "calls itself 'nnUNetResEncUNetMPlans'"),
         (no_name, "calls itself None"),
     ],
