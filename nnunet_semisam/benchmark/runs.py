@@ -95,8 +95,8 @@ class PerformRun(Task):
         return self.folder / "results" / self.study.dataset / model / f"fold_{self.run.fold}"
 
     def finished(self) -> bool:
-        """Return whether the held-out cases have scores; a torn file of them is none."""
-        if not self.scores_file.is_file():
+        """Return whether the training is finished and the held-out cases have scores; a torn file is none."""
+        if not self.scores_file.is_file() or not self._is_trained():
             return False
         try:
             self.scores()

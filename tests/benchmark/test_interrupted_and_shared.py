@@ -60,8 +60,11 @@ def test_torn_scores_are_made_again(study, content):
 def test_a_torn_record_of_a_finished_training_is_made_again(study, content):
     made = plan.begin(study("--folds", "0"))
     task = PerformRun(made, made.runs()[0])
-    (finish_training(made, task.run) / "trained.json").write_text(content)
-    assert task.steps() is None
+    folder = finish_training(made, task.run)
+    (folder / "scores.json").write_text("{}")
+    assert task.finished()
+    (folder / "trained.json").write_text(content)
+    assert not task.finished()
 
 
 @pytest.fixture
