@@ -3,6 +3,7 @@
 import argparse
 import copy
 import json
+import os
 import runpy
 from pathlib import Path
 
@@ -194,3 +195,55 @@ def test_residual_encoders_are_cut_by_the_same_rule():
         [1, 3, 4, 6, 6],
         [2] * 4,
     )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"strides": [[0, 0]] * 6},
+        {"strides": [[float("inf")] * 2] * 6},
+        {"kernel_sizes": [[3, 3]]},
+        {"kernel_sizes": None},
+        {"n_stages": "3"},
+        {"n_stages": -1},
+    ],
+)
+def test_network_that_cannot_be_built_is_refused(planned, damage):
+    plans = made(planned, "nnUNetPlans")
+    plans["configurations"]["2d"]["architecture"]["arch_kwargs"] |= damage
+    (planned / "nnUNetPlans.json").write_text(json.dumps(plans))
+    with pytest.raises(UserError, match=r"nnUNetPlans\.json: the configuration 2d cannot be made small"):
+        plan()
+    assert not (planned / "nnUNetPlansMini.json").exists()
+
+
+@pytest.mark.parametrize("change", [{"batch_size": -3}, {"patch_size": [-8, 32]}, {"batch_size": 1.5}])
+def test_sizes_that_are_none_are_refused(planned, change):
+    plans = made(planned, "nnUNetPlans")
+    plans["configurations"]["2d"] |= change
+    (planned / "nnUNetPlans.json").write_text(json.dumps(plans))
+    with pytest.raises(UserError, match=r"2d cannot be made small .*positive whole numbers"):
+        plan()
+
+
+def test_target_that_is_no_file_or_torn_is_named(planned):
+    target = planned / "nnUNetPlansMini.json"
+    target.write_text('{"plans')
+    with pytest.raises(UserError, match=r"nnUNetPlansMini\.json cannot be read as json .*--overwrite"):
+        plan()
+    plan("--overwrite")
+    target.unlink()
+    os.mkfifo(target)
+    with pytest.raises(UserError, match=r"nnUNetPlansMini\.json is a pipe.* another --name"):
+        plan("--overwrite")
+
+
+def test_full_disk_is_said_and_leaves_nothing(planned, monkeypatch):
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nnunet_semisam.io.json_files.os.replace", full)
+    before = sorted(planned.iterdir())
+    with pytest.raises(UserError, match=r"nnUNetPlansMini\.json cannot be written .*No space left on device"):
+        plan()
+    assert sorted(planned.iterdir()) == before

@@ -1,12 +1,15 @@
 """``split`` on datasets that are written otherwise than usual, or cannot be split at all."""
 
+import gzip
 import json
+import os
 
 import pytest
-from split_world import PATIENTS, cut, folds_of
+from split_world import PATIENTS, cut, folds_of, write_image
 
 from nnunet_semisam.commands import split
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.splits import replan
 
 
 def change_dataset_json(raw, **changes):
@@ -84,3 +87,60 @@ def test_folder_that_cannot_be_made_is_an_error_of_its_own(raw, monkeypatch):
         UserError, match=r"cannot be written to .*Dataset003_X .*Permission denied.* nothing was changed"
     ):
         cut("--labeled", "1")
+
+
+# ------------------------------------------------------------------------------------------ nothing lost in silence
+
+
+def test_images_without_labels_are_counted(raw, capsys):
+    write_image(raw / "imagesTr" / "extra_0000.nii.gz", 77)
+    (raw / "labelsTr" / "extra.nii").touch()  # another ending is no label
+    cut("--labeled", "1")
+    assert "1 image(s) of" in (text := capsys.readouterr().out)
+    assert "in no fold: extra. Move them to imagesUl" in text
+
+
+def test_case_among_labeled_and_unlabeled_images_is_refused(raw):
+    write_image(raw / "imagesUl" / "p0_frame01_0000.nii.gz", 77)
+    with pytest.raises(UserError, match=r"1 case\(s\) are in .*imagesUl and among the labeled cases, too: p0_frame01"):
+        cut("--labeled", "1")
+
+
+def test_all_unreadable_images_are_named_and_pipes_are_not_waited_for(raw):
+    pipe, half = (raw / "imagesTr" / f"p{i}_frame01_0000.nii.gz" for i in (1, 2))
+    pipe.unlink()
+    os.mkfifo(pipe)
+    half.write_bytes(half.read_bytes()[:90])
+    with pytest.raises(UserError, match=r"p1_frame01_0000\.nii\.gz is a pipe.*\n.*p2_frame01_0000\.nii\.gz.*remove"):
+        cut("--labeled", "1")
+    assert list((raw.parents[1] / "preprocessed").iterdir()) == []
+
+
+def test_half_an_uncompressed_image_is_not_read_as_zeros(raw):
+    change_dataset_json(raw, file_ending=".nii")
+    for file in raw.glob("*/*.nii.gz"):
+        file.with_suffix("").write_bytes(gzip.decompress(file.read_bytes()))
+        file.unlink()
+    path = raw / "imagesTr" / "p1_frame01_0000.nii"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"p1_frame01_0000\.nii cannot be read: it is cut off"):
+        cut("--labeled", "1")
+
+
+def test_validation_groups_that_are_gone_are_counted(raw, capsys):
+    groups = {"pattern": None, "order": [*PATIENTS, "gone"], "val": ["p5", "gone"]}
+    (raw / "semisam_groups.json").write_text(json.dumps(groups))
+    cut("--labeled", "1")
+    assert (
+        "1 validation group(s) of the converter have no labels here and are left out: gone" in capsys.readouterr().out
+    )
+
+
+def test_planner_that_stops_is_an_error_that_says_so(raw, monkeypatch):
+    def stop(*args: object) -> None:
+        raise RuntimeError("Some background worker is 6 feet under.")
+
+    monkeypatch.setattr(replan, "_run_planner", stop)
+    with pytest.raises(UserError, match=r"nnU-Net's planner stopped \(RuntimeError: Some background worker.*labels of"):
+        cut("--labeled", "1", "--replan")
+    assert list((raw.parents[1] / "preprocessed").iterdir()) == []

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import tiny_nnunet
+from killed_commands import killed_at_write
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
 from nnunet_semisam.data import case_workers
 from nnunet_semisam.data import preprocess_unlabeled as module
+from nnunet_semisam.data.geometry import read_geometry
 from nnunet_semisam.data.preprocess_unlabeled import (
     RECIPE_FILE,
     find_images,
@@ -168,6 +171,47 @@ def test_file_appears_only_when_it_is_complete(world, monkeypatch):
     assert world.files() == [RECIPE_FILE]  # nothing half-written is left
 
 
+def test_run_that_is_killed_at_any_write_goes_on_and_nothing_is_torn(world):
+    world.run()
+    whole = {file.name: file.read_bytes() for file in world.folder().iterdir()}
+    kills = 0
+    for number in range(12):
+        shutil.rmtree(world.folder())
+        shutil.rmtree(world.preprocessed / "semisam_geometry")
+        if not killed_at_write(number, world.run):
+            break
+        kills += 1
+        for file in (file for file in world.folder().glob("*.b2nd") if not file.name.startswith(".")):
+            assert file.read_bytes() == whole[file.name]  # before the run goes on: whole or not there
+        assert world.run() == (2, [])
+        assert {file.name: file.read_bytes() for file in world.folder().iterdir()} == whole
+        geometries = sorted(file.name for file in (world.preprocessed / "semisam_geometry").iterdir())
+        assert [name for name in geometries if not name.startswith(".")] == ["free0.json", "free1.json"]
+    assert kills == 10  # the recipe, two images and two geometries: each is flushed and renamed
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda file: file.write_bytes(file.read_bytes()[:100]), lambda file: file.write_bytes(b"")]
+)
+@pytest.mark.parametrize("torn", ["image", "geometry"])
+def test_what_a_power_cut_tore_is_made_again(world, damage, torn):
+    world.run()
+    file = world.folder() / "free0.b2nd"
+    whole = file.read_bytes()
+    damage(file if torn == "image" else world.preprocessed / "semisam_geometry" / "free0.json")
+    assert world.run() == (2, [])
+    assert file.read_bytes() == whole
+    assert read_geometry(world.preprocessed, "free0").shape == tiny_nnunet.SHAPE
+
+
+def test_folder_may_be_a_link_to_another_disk(world, tmp_path):
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / RECIPE_FILE).write_text('{"recipe": "another"}')
+    world.folder().symlink_to(tmp_path / "scratch")
+    assert world.run() == (2, [])
+    assert world.folder().is_symlink()
+
+
 # ------------------------------------------------------------------------------- bad input: named, the rest is done
 
 
@@ -241,6 +285,124 @@ def test_misnamed_file(world):
     assert one_problem(world) == (
         f"{world.images / 'heart.nii.gz'}: not named CASE_XXXX.nii.gz (XXXX: the channel, 0000 first)."
     )
+
+
+@pytest.mark.parametrize(
+    ("voxels", "message"),
+    [
+        (lambda: np.where(np.arange(12800).reshape(8, 40, 40) == 7, 1e300, noise()), "holds values beyond 3.4e+38"),
+        (lambda: noise() * 1e30, "cannot be preprocessed: channel 0 is constant"),
+    ],
+)
+def test_values_that_float32_cannot_compute_with(world, voxels, message):
+    path = world.images / "bad_0000.nii.gz"
+    image = sitk.GetImageFromArray(voxels().astype(np.float64))
+    image.SetSpacing(tiny_nnunet.SPACING)
+    sitk.WriteImage(image, str(path))
+    assert message in one_problem(world)
+
+
+def test_image_that_normalization_makes_constant(world):
+    world.plans["configurations"]["2d"]["normalization_schemes"] = ["CTNormalization"]
+    path = world.put("bad_0000.nii.gz", noise() + 1e6)
+    assert f"{path} cannot be preprocessed: channel 0 is constant" in one_problem(world)
+
+
+@pytest.mark.parametrize("error", [MemoryError("cannot allocate"), ValueError("Foo")])
+def test_image_that_nnunet_cannot_preprocess(world, monkeypatch, error):
+    world.put("bad_0000.nii.gz", noise())
+    run_case = DefaultPreprocessor.run_case_npy
+    cases = iter([error, None, None])  # bad, free0, free1
+
+    def stumble(self, *args):
+        problem = next(cases)
+        if problem is not None:
+            raise problem
+        return run_case(self, *args)
+
+    monkeypatch.setattr(DefaultPreprocessor, "run_case_npy", stumble)
+    assert f"bad_0000.nii.gz cannot be preprocessed: {error}" in one_problem(world)
+
+
+def become_a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def become_a_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("become", [become_a_pipe, become_a_loop, Path.mkdir, Path.touch])
+def test_what_is_no_file_is_refused_in_time(world, become):
+    become(world.images / "bad_0000.nii.gz")
+    assert f"{world.images / 'bad_0000.nii.gz'} " in one_problem(world)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x_seg_0000.nii.gz", "CASE_seg for the segmentation"),
+        ("x_0000_0000.nii.gz", "_0000 is the number of a channel"),
+        ("a\nb_0000.nii.gz", "characters that cannot be printed"),
+        (" x_0000.nii.gz", "starts or ends with a blank"),
+        ("x_\u0660\u0660\u0660\u0660.nii.gz", "not named CASE_XXXX"),
+    ],
+)
+def test_name_that_cannot_be_a_cases(world, name, message):
+    world.put("ok_0000.nii.gz", noise()).rename(world.images / name)
+    problem = one_problem(world)
+    assert message in problem
+    assert problem.isprintable()
+
+
+def test_case_that_is_labeled_too(world):
+    shutil.copy(world.raw / "imagesTr" / "case0_0000.nii.gz", world.images)
+    assert re.match(r"case0: is in .*imagesUl and among the labeled cases\..* remove or rename", one_problem(world))
+
+
+def test_removed_images_are_told(world, caplog):
+    world.run()
+    (world.images / "free0_0000.nii.gz").unlink()
+    world.run()
+    assert "1 preprocessed case(s) have no usable image in imagesUl any more and were removed" in caplog.text
+
+
+def test_image_that_became_unreadable_leaves_no_older_result(world):
+    world.run()
+    path = world.images / "free0_0000.nii.gz"
+    path.write_text("torn")
+    os.utime(path, (2**31, 2**31))
+    ready, (problem,) = world.run()
+    assert (ready, str(path) in problem) == (1, True)
+    assert world.files() == ["free1.b2nd", RECIPE_FILE]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"data_identifier": "../victim"},
+        {"data_identifier": None},
+        {"spacing": [float("nan"), 1.0]},
+        {"spacing": [0, 1]},
+        {"spacing": "1.5"},
+        {"patch_size": [0, 32]},
+        {"patch_size": "x"},
+        {"normalization_schemes": ["Foo"]},
+        {"normalization_schemes": []},
+        {"preprocessor_name": "Foo"},
+        {"resampling_fn_data": "Foo"},
+        {"inherits_from": "2d"},
+    ],
+)
+def test_plans_that_cannot_be_used_stop_before_anything_is_touched(world, damage):
+    victim = world.preprocessed.parent / "victim_unlabeled"
+    victim.mkdir()
+    (victim / "precious").touch()
+    world.plans["configurations"]["2d"] |= damage
+    before = sorted(world.preprocessed.parent.rglob("*"))
+    with pytest.raises(UserError, match=r"nnUNetPlans\.json: nothing can be preprocessed with .* .2d. \("):
+        world.run()
+    assert sorted(world.preprocessed.parent.rglob("*")) == before
 
 
 def test_all_problems_are_told_at_once(world):

@@ -271,7 +271,8 @@ def test_workers_are_stopped_when_a_step_fails(build_trainer, monkeypatch):
     monkeypatch.setattr("nnunet_semisam.training.trainer.SemiSupervisedStep.__call__", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         trainer.run_training()
-    for augmenter in (trainer.dataloader_train, trainer.dataloader_unlabeled, trainer.dataloader_val):
+    unlabeled = trainer.dataloader_unlabeled.augmenter
+    for augmenter in (trainer.dataloader_train, unlabeled, trainer.dataloader_val):
         assert not augmenter._processes
 
 
