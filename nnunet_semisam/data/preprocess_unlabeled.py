@@ -220,7 +220,7 @@ def _run(job: Job) -> PreprocessedImage:
             properties, shape, manager.transpose_forward, properties["bbox_used_for_cropping"]
         )
     except Exception as error:  # nnU-Net's code may raise anything, and one image must not stop the others
-        raise UserError(f"{names}: cannot be preprocessed: {reason(error)}. Fix or remove it.") from error
+        raise UserError(f"{names} cannot be preprocessed: {reason(error)}. Fix or remove it.") from error
     return PreprocessedImage(data, geometry, configuration)
 
 
@@ -428,4 +428,4 @@ def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: C
 
 
 def _text(file: Path) -> str:
-    return printable(str(file), 500)
+    return printable(str(file), 500).replace("\n", "\\n")
