@@ -211,7 +211,7 @@ class FakeCommands:
         model.mkdir(parents=True, exist_ok=True)
         (model / "checkpoint_latest.pth").touch()
         self.die_if_due(stage)
-        entry = {"settings": {"seed": 0, "num_epochs": 2}, "gate": {"opened_at": 0.35}}
+        entry = {"version": "1", "settings": {"seed": 0}, "log": [], "pseudo_labels": None, "gate": {"opened_at": 0.35}}
         torch.save({"semisam": entry}, model / "checkpoint_final.pth")
 
     def die_if_due(self, stage):

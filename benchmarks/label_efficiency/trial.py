@@ -239,9 +239,10 @@ class Trial(Task):
         """Return all settings of the training, and the step at which the gate opened; ``None`` if it never did."""
         import torch
 
-        from nnunet_semisam.training.checkpoint import read_entry
+        from nnunet_semisam.training import checkpoint
 
-        entry = read_entry(self.training_folder / CHECKPOINT, torch.device("cpu")) or {}
+        content = checkpoint.read(self.training_folder / CHECKPOINT, torch.device("cpu"))
+        entry = content[checkpoint.ENTRY]
         opened_at = entry.get("gate", {}).get("opened_at")
         return entry["settings"], None if opened_at is None else round(opened_at * self.steps)
 
