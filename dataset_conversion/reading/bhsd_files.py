@@ -141,6 +141,8 @@ def _files(folder: Path, findings: list[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith((".", "__MACOSX")) for part in path.relative_to(folder).parts)
+        if not hidden and path.is_dir() and path.suffix in (".nii", ".gz") and not any(path.iterdir()):
+            findings.append(f"{path}: is an empty folder in the place of a file. Download the file again.")
         if path.is_dir() or hidden or path.suffix in (".json", ".txt", ".csv", ".md"):
             continue
         other = files.setdefault(_stem(path.name), path)

@@ -44,7 +44,7 @@ def check_file(path: Path, check: Callable[[Path], None] | None = None) -> None:
     except UserError:
         raise
     except Exception as error:  # every library raises its own kinds; the header is wrong either way
-        raise UserError(f"{path}: cannot be read ({reason(error)}). {REMEDY}") from error
+        raise UserError(f"{path} cannot be read: {reason(error)}. {REMEDY}") from error
 
 
 def _check_of(path: Path) -> Callable[[Path], None]:

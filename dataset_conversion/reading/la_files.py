@@ -150,8 +150,8 @@ def read_h5(path: Path, key: str) -> sitk.Image:
     check_h5(path, key)
     with require_h5py()(path, "r") as file:
         array = np.asarray(file[key])
-    if array.dtype == np.float16 or array.dtype == bool:
-        array = array.astype(np.float32 if array.dtype == np.float16 else np.uint8)  # types that SimpleITK lacks
+    simpler = {np.dtype(np.float16): np.float32, np.dtype(bool): np.uint8}  # types that SimpleITK lacks
+    array = array.astype(simpler.get(array.dtype, array.dtype.newbyteorder("=")), copy=False)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.transpose(2, 1, 0)))  # z y x, as everywhere here
     image.SetSpacing([SPACING_MM] * 3)
     return image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -50,8 +49,8 @@ def find_raw_dataset(name: Path) -> Path:
     choices = [name]
     if raw and len(name.parts) == 1:
         is_id = re.fullmatch("[0-9]{1,3}", name.name)
-        pattern = f"Dataset{int(name.name):03d}_*" if is_id else glob.escape(name.name)
-        choices += sorted(path for path in Path(raw).glob(pattern) if _is_dataset(path))
+        found = Path(raw).glob(f"Dataset{int(name.name):03d}_*") if is_id else [Path(raw) / name]
+        choices += sorted(path for path in found if _is_dataset(path))
     if len(choices) > 2 and not _is_dataset(name):
         raise UserError(
             f"-i {name} is the id of {name_some([choice.name for choice in choices[1:]])} in {raw}. Give the name of "
@@ -134,7 +133,7 @@ def _take_listed(dataset: RawDataset, listed: Mapping[str, ListedCase], reader: 
 
 
 def _in_folders(dataset: RawDataset, part: str, reader: FileReader) -> dict[str, CaseFiles]:
-    pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(dataset.file_ending)}")
+    pattern = re.compile(rf"(?P<case>.+)_(?P<channel>\d{{4}}){re.escape(dataset.file_ending)}", re.DOTALL)
     images: dict[str, list[Path]] = {}
     for path in visible_files(dataset.folder / f"images{part}", dataset.file_ending):
         match = pattern.fullmatch(path.name)

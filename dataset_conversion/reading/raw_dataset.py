@@ -57,6 +57,21 @@ class Finding(NamedTuple):
 
 
 @dataclass
+class Owners:
+    """Which case has which file, to tell files that two cases share.
+
+    Attributes:
+        by_name: Absolute path -> case, and ``image`` or ``label``.
+        of_label: Absolute path of a label without links -> case.
+        linked: Pairs of cases whose labels are one file by a link, as stores of equal files make them.
+    """
+
+    by_name: dict[str, tuple[str, str]] = field(default_factory=dict)
+    of_label: dict[str, str] = field(default_factory=dict)
+    linked: list[str] = field(default_factory=list)
+
+
+@dataclass
 class RawDataset:
     """The files of an existing dataset.
 
@@ -104,17 +119,16 @@ class RawDataset:
 
     def find_wrong_files(self) -> None:
         """Add a finding for every listed file that is not there, has another ending, or belongs to two cases."""
-        owner: dict[str, tuple[str, str]] = {}
-        linked: dict[str, str] = {}
+        owners = Owners()
         for files in (self.train, self.unlabeled, self.test):
             for case, case_files in files.items():
                 for kind, paths in (("image", case_files.image_paths), ("label", case_files.label_paths)):
                     for path in paths:
                         if self._find_wrong_file(case, path):
-                            self._find_shared_file(case, kind, path, owner, linked)
-        if linked:
+                            self._find_shared_file(case, kind, path, owners)
+        if owners.linked:
             self.notes.append(
-                f"{len(linked)} labels are links to the label of another case: {name_some(sorted(linked.values()), 5)}"
+                f"{len(owners.linked)} labels are links to the label of another case: {name_some(owners.linked, 5)}"
             )
 
     def _find_wrong_file(self, case: str, path: Path) -> bool:
@@ -130,17 +144,17 @@ class RawDataset:
             self.find(case, f"{path}: must end in {self.file_ending}, the file_ending of dataset.json. Convert it")
         return True
 
-    def _find_shared_file(
-        self, case: str, kind: str, path: Path, owner: dict[str, tuple[str, str]], linked: dict[str, str]
-    ) -> None:
-        other, other_kind = owner.setdefault(os.path.abspath(path), (case, kind))
+    def _find_shared_file(self, case: str, kind: str, path: Path, owners: Owners) -> None:
+        other, other_kind = owners.by_name.setdefault(os.path.abspath(path), (case, kind))
         if (other, other_kind) != (case, kind):
             self.find(
                 case,
                 f"{path}: is the {kind} of {case} and the {other_kind} of {other}. Correct the list of dataset.json",
             )
-        elif kind == "label" and owner.setdefault(os.path.realpath(path), (case, kind))[0] != case:
-            linked[case] = f"{case} and {owner[os.path.realpath(path)][0]}"
+        elif kind == "label":
+            other = owners.of_label.setdefault(os.path.realpath(path), case)
+            if other != case:
+                owners.linked.append(f"{case} and {other}")
 
     def find(self, case: str, text: str) -> None:
         """Add a finding; the way to go on without the case is added to the text."""

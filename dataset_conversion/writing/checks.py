@@ -177,7 +177,7 @@ def _read(source: Source, findings: list[str], unreadable: Collection[Path]) -> 
         check_geometry(image.GetSpacing(), image.GetOrigin(), image.GetDirection())
         _check_kind(image)
     except Exception as error:  # every reader raises its own kinds; one bad file must not hide what others have
-        findings.append(f"{path}: cannot be read ({reason(error)}). {REMEDY}")
+        findings.append(f"{path} cannot be read: {reason(error)}. {REMEDY}")
         return None
     if image.GetDimension() != 3 or (image.GetNumberOfComponentsPerPixel() != 1 and not source.many_channels):
         shape = f"{image.GetDimension()} axes, {image.GetNumberOfComponentsPerPixel()} values per voxel"

@@ -91,13 +91,11 @@ def _find_faulty_files(conversion: Conversion, workers: int, faults: Faults) -> 
         for source in case.sources:
             users.setdefault((source.path, source.header), []).append(case.identifier)
     problems = in_threads(_problem, users, workers, "reading headers")
-    seen: set[str] = set()
     for (path, _), problem in zip(users, problems, strict=True):
         if problem is not None:
             faults.unreadable.add(path)
-            if problem not in seen:
+            if not any(finding.startswith(str(path)) for finding in faults.findings):
                 faults.findings.append(problem)
-            seen.add(problem)
     bad = {case for (path, _), cases in users.items() if path in faults.unreadable for case in cases}
     faults.cases += _in_order(bad, conversion.cases)
 

@@ -47,12 +47,12 @@ def bhsd_case_in_both_lists(data):
 def bhsd_image_cut_off(data):
     path = data / "label_192" / "images" / f"{TRAIN[0]}.nii.gz"
     path.write_bytes(path.read_bytes()[:-200])
-    return rf"images/{TRAIN[0]}.nii.gz: cannot be read .* again(.|\n)*--leave-out {TRAIN[0]}"
+    return rf"images/{TRAIN[0]}.nii.gz:? cannot be read.* again(.|\n)*--leave-out {TRAIN[0]}"
 
 
 def bhsd_image_is_a_web_page(data):
     (data / "unlabel_1980" / f"{fake_bhsd.UNLABELED[0]}.nii.gz").write_text("<html>not found</html>")
-    return rf"{fake_bhsd.UNLABELED[0]}.nii.gz: cannot be read: .*. Download or export it again"
+    return rf"{fake_bhsd.UNLABELED[0]}.nii.gz:? cannot be read.*. Download or export it again"
 
 
 def bhsd_image_with_nan(data):
@@ -66,7 +66,7 @@ def bhsd_image_with_nan_and_no_ending(data):
     bhsd_image_with_nan(data)
     path = data / "label_192" / "images" / f"{TRAIN[0]}.nii.gz"
     path.rename(path.with_name(TRAIN[0]))
-    return rf"images/{TRAIN[0]}: cannot be read \(it holds voxels that are NaN, infinite, or too large for float32\)"
+    return rf"images/{TRAIN[0]}:? cannot be read: it holds voxels that are NaN, infinite, or too large for float32"
 
 
 def bhsd_image_without_voxel_size(data):
@@ -74,7 +74,7 @@ def bhsd_image_without_voxel_size(data):
     content = bytearray(gzip.decompress(path.read_bytes()))
     content[312:328] = bytes(16)  # srow_z, the last row of the affine
     path.write_bytes(gzip.compress(bytes(content)))
-    return rf"images/{TRAIN[0]}.nii.gz: cannot be read \(its header has no voxel size, the affine's is \(0.5, 0.5, 0\)"
+    return rf"images/{TRAIN[0]}.nii.gz:? cannot be read: its header has no voxel size, the affine's is \(0.5, 0.5, 0\)"
 
 
 def bhsd_image_with_time(data):

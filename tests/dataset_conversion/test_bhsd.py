@@ -150,7 +150,7 @@ def test_notes_are_kept_for_later_runs(convert, odd):
 def test_unreadable_file_is_an_error_that_says_how_to_leave_it_out(convert, data, raw):
     path = break_file(data)
     with pytest.raises(
-        UserError, match=rf"{path.name}: cannot be read: .*(\n.*)*Or leave cases out: --leave-out {TEST[1]}"
+        UserError, match=rf"{path.name}:? cannot be read.*(\n.*)*Or leave cases out: --leave-out {TEST[1]}"
     ):
         convert("--labeled", "2")
     assert visible(raw) == []

@@ -124,7 +124,7 @@ def test_faulty_spacing_of_a_tif_volume_is_refused(convert, tmp_path, raw, file,
 def test_flat_tif_among_volumes_is_refused(convert, tmp_path):
     source = write_tifs(tmp_path / "Volumes")
     write_photo(source / "imagesTr" / "c1_0000.tif", random_array(source, 250, (5, 6)))
-    with pytest.raises(UserError, match=r"c1_0000.tif: cannot be read \(it has 2 axes, nnU-Net's Tiff3DIO needs 3\)"):
+    with pytest.raises(UserError, match=r"c1_0000.tif:? cannot be read: it has 2 axes, nnU-Net's Tiff3DIO needs 3"):
         convert(source)
 
 
