@@ -1,6 +1,7 @@
 """The console command's public surface, frozen: scripts of users depend on names and options."""
 
 import argparse
+import os
 
 import pytest
 
@@ -172,4 +173,28 @@ def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
 
     monkeypatch.setattr("nnunet_semisam.commands.doctor.run", run)
     with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor"])
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(28, r"Make room"), (13, "right to it"), (30, "right to it"), (20, "Name a folder"), (36, "shorter name")],
+)
+def test_what_the_disk_refuses_is_no_traceback(monkeypatch, capsys, number, words):
+    def run(args):
+        raise OSError(number, os.strerror(number), "/some/file")
+
+    monkeypatch.setattr("nnunet_semisam.commands.doctor.run", run)
+    assert cli.main(["doctor"]) == 2
+    message = capsys.readouterr().err
+    assert "'/some/file'" in message
+    assert words in message
+
+
+def test_another_error_of_the_system_is_not_hidden(monkeypatch):
+    def run(args):
+        raise OSError("of our own")
+
+    monkeypatch.setattr("nnunet_semisam.commands.doctor.run", run)
+    with pytest.raises(OSError, match="of our own"):
         cli.main(["doctor"])

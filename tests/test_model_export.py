@@ -4,10 +4,15 @@ import json
 import os
 import pickle
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nnunet_semisam import cli
 from nnunet_semisam.errors import UserError
@@ -279,3 +284,148 @@ def test_command_reports_mistakes_without_a_traceback(results, tmp_path, capsys)
     assert "not a path" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["export", "-d", "999", "-c", "2d", "-o", str(tmp_path / "out"), "-f", "first"])
+
+
+CHECKPOINT = "fold_0/checkpoint_final.pth"
+
+
+def plans_without_class(model):
+    plans = json.loads((model / "plans.json").read_text())
+    plans["configurations"]["2d"]["architecture"]["network_class_name"] = "no.such.Network"
+    (model / "plans.json").write_text(json.dumps(plans))
+
+
+def absurd_network(model):
+    plans = json.loads((model / "plans.json").read_text())
+    plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 8, 10**9]
+    (model / "plans.json").write_text(json.dumps(plans))
+
+
+def torn_plans(model):
+    (model / "plans.json").write_text('{"a')
+
+
+def dataset_without_labels(model):
+    (model / "dataset.json").write_text("{}")
+
+
+def not_finite(model):
+    weights = read_checkpoint(model / CHECKPOINT)["network_weights"]
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    change(model / CHECKPOINT, network_weights=weights)
+
+
+def member_not_finite(model):
+    weights = read_checkpoint(model / CHECKPOINT)["network_weights"]
+    other = {name: value * float("inf") for name, value in weights.items()}
+    change(model / CHECKPOINT, semisam={"method": {"other": other}, "ensemble_members": ["other"]})
+
+
+def member_unknown(model):
+    change(model / CHECKPOINT, semisam={"method": {}, "ensemble_members": ["other"]})
+
+
+def member_number(model):
+    change(model / CHECKPOINT, semisam={"method": {}, "ensemble_members": 5})
+
+
+def pipe(model):
+    (model / CHECKPOINT).unlink()
+    os.mkfifo(model / CHECKPOINT)
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (plans_without_class, r"plans\.json: the network of configuration 2d cannot be built"),
+        (absurd_network, r"do not fit the network .*plans\.json"),
+        (torn_plans, r"plans\.json cannot be read as json"),
+        (dataset_without_labels, r"dataset\.json cannot be used"),
+        (not_finite, r"checkpoint_final\.pth holds values that are not finite"),
+        (member_not_finite, r"checkpoint_final\.pth holds values that are not finite"),
+        (member_unknown, r"names networks .*'other'.* that it does not hold"),
+        (member_number, r"names networks .*5.* that it does not hold"),
+        (pipe, "No fold in .* has a checkpoint_final|is a pipe"),
+        (lambda model: change(model / CHECKPOINT, network_weights=[1]), "network_weights is a list, not a dict"),
+        (lambda model: change(model / CHECKPOINT, network_weights={1: torch.ones(1)}), "do not fit the network"),
+        (lambda model: change(model / CHECKPOINT, network_weights={"a": "b"}), "do not fit the network"),
+        (lambda model: change(model / CHECKPOINT, init_args=[]), "init_args is a list"),
+        (lambda model: change(model / CHECKPOINT, init_args={}), "init_args names no configuration"),
+        (lambda model: change(model / CHECKPOINT, semisam="x"), "the entry semisam must be a dict"),
+    ],
+)
+def test_what_cannot_be_exported_is_named_by_its_own_file_and_nothing_is_left(model, tmp_path, harm, words):
+    harm(model)
+    with pytest.raises(UserError, match=words) as caught:
+        export_model(model, tmp_path / "out", ["0"])
+    assert ".tmp" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.floats(0, 1), length=st.integers(0, 200), content=st.binary(max_size=200), cut=st.booleans())
+def test_damaged_bytes_are_read_as_they_were_or_refused(tmp_path, start, length, content, cut):
+    path = tmp_path / "checkpoint.pth"
+    torch.save({"network_weights": {"a": torch.arange(9.0)}, "init_args": {}, "trainer_name": "x"}, path)
+    whole = path.read_bytes()
+    place = int(start * len(whole))
+    path.write_bytes(whole[:place] + content + (b"" if cut else whole[place + length :]))
+    try:
+        checkpoint = read_checkpoint(path)
+    except UserError as refusal:
+        checkpoint, message = None, str(refusal)
+    assert str(path) in message if checkpoint is None else isinstance(checkpoint["network_weights"], dict)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
+def test_a_full_disk_leaves_nothing(model, tmp_path, monkeypatch, error):
+    def full(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"out could not be written .*nothing is left of it\. Make room"):
+        export_model(model, tmp_path / "out", ["0"])
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_output_in_the_trained_model_is_refused(model):
+    with pytest.raises(UserError, match="lies in the trained model"):
+        export_model(model, model / "fold_0" / "out", ["0"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-o", "FILE/out"],
+        ["-o", "FILE"],
+        ["-o", ""],
+        ["-o", "x" * 300],
+        ["-o", "new", "-tr", "../x"],
+        ["-o", "new", "-p", ""],
+        ["-o", "new", "-c", ".."],
+        ["-o", "new", "--checkpoint", ""],
+        ["-o", "new", "--checkpoint", ".."],
+    ],
+)
+def test_odd_arguments_end_in_one_paragraph(model, tmp_path, monkeypatch, capsys, words):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("FILE", "file") for word in words]
+    assert cli.main(["export", "-d", "999", "-c", "2d", *words]) == 2
+    message = capsys.readouterr().err.strip()
+    assert message.startswith("nnunet-semisam export: ")
+    assert "\n" not in message
+
+
+def test_a_killed_export_leaves_no_folder_of_its_name_and_the_next_one_clears_up(model, tmp_path):
+    code = (
+        "import os, signal, sys, torch; from pathlib import Path; from nnunet_semisam import model_export as m; "
+        "torch.save = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL); "
+        f"m.export_model(Path({str(model)!r}), Path({str(tmp_path / 'out')!r}), ['0'])"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.glob(".out.*.tmp"))
+    export_model(model, tmp_path / "out", ["0"])
+    assert {path.name for path in tmp_path.iterdir()} == {"results", "out"}

@@ -8,13 +8,14 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from little_tasks import Long, Note, alive
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.jobs import cluster, cluster_job
-from nnunet_semisam.jobs.base import Job, Status
+from nnunet_semisam.jobs.base import Job, Status, TaskError
 
 
 @pytest.fixture
@@ -125,3 +126,35 @@ def test_what_a_task_needs_is_asked_for_on_top_of_what_all_need(tmp_path, report
     ]
     cluster.slurm(tasks, report, tmp_path / "jobs", {"timeout_min": 2}, cluster="local")
     assert sorted(told) == [("a", Status.DONE), ("b", Status.DONE)]
+
+
+JOBS = ["", "{", "[]", "{}", '{"cluster": "local"}', '{"cluster": "local", "job": "../7"}']
+
+
+@pytest.mark.parametrize("content", JOBS)
+def test_a_torn_record_of_a_job_is_named_with_its_remedy(tmp_path, report, content):
+    task = Note(tmp_path / "a", "a")
+    task.folder.mkdir()
+    (task.folder / cluster.JOB_FILE).write_text(content)
+    if content == "{}":  # of no cluster that we know: nothing runs
+        assert cluster._job_that_runs(task, tmp_path / "jobs", "local") is None
+        return
+    with pytest.raises(UserError, match=r"a/job\.json .*If no job of this task runs any more, delete that file"):
+        cluster._job_that_runs(task, tmp_path / "jobs", "local")
+
+
+def test_a_torn_result_of_a_job_fails_its_task_alone(tmp_path):
+    class Torn:
+        job_id = "7"
+        state = "COMPLETED"
+        paths = SimpleNamespace(stderr=tmp_path / "none")
+
+        def result(self):
+            raise EOFError("Ran out of input")
+
+    task = Note(tmp_path / "a", "a")
+    task.folder.mkdir()
+    assert cluster._outcome(task, Torn()) == Status.FAILED
+    assert "ended without a result" in TaskError.read(task.folder).log
+    task.work({})
+    assert cluster._outcome(task, Torn()) == Status.DONE  # its own folder says more than the job does
