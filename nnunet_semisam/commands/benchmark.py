@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     study = held_out.pin(study, dataset)
     together = plan.refuse_other_study(study)  # with the runs that were begun before
     to_do = [run for run in together.runs() if not PerformRun(together, run).finished()]
+    check_device(args.device, args.executor)
     for note in preflight.check_runs(study, dataset, to_do, args.deep):
         print(f"note: {note}")
     checked = held_out.check_leaks(study, dataset, args.num_processes)
@@ -137,6 +138,19 @@ def check_time_limit(executor: str, options: dict[str, Any]) -> None:
             "gpus_per_node=1. A run that takes longer is submitted again, three times at most, and goes on where it "
             "stopped."
         )
+
+
+def check_device(device: str, executor: str) -> None:
+    """Check that runs on this machine find the device that they are given; those of a cluster look for it there.
+
+    Raises:
+        UserError: If torch does not see it.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device, lambda: True)
+    if executor != "slurm" and not there():
+        raise UserError(f"--device {device}: torch sees no such device on this machine. Use --device auto or cpu.")
 
 
 def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:

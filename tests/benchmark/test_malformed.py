@@ -138,6 +138,39 @@ def seed_twice(raw):
     return [*BENCHMARK, "--seeds", "1", "1"], r"seeds names something twice: 1 1\. Name each once"
 
 
+def device_that_is_not_here(raw):
+    return [*BENCHMARK, "--device", "mps"], r"--device mps: torch sees no such device.*--device auto or cpu"
+
+
+def no_process_to_compare_images(raw):
+    return [*BENCHMARK, "-np", "0"], r"-np must be at least 1, got 0"
+
+
+def seed_that_is_too_large(raw):
+    return [*BENCHMARK, "--seeds", "4294967296"], r"--seeds 4294967296: .* below 2\*\*32"
+
+
+def settings_are_a_pipe(raw):
+    import os
+
+    os.mkfifo(raw.parents[1] / "s.yaml")
+    return [*BENCHMARK, "--settings", str(raw.parents[1] / "s.yaml")], r"s\.yaml is a pipe, and a file is needed"
+
+
+def settings_name_a_setting_twice(raw):
+    (raw.parents[1] / "s.yaml").write_text("num_epochs: 3\nnum_epochs: 4\n")
+    return [*BENCHMARK, "--settings", str(raw.parents[1] / "s.yaml")], r"s\.yaml.*'num_epochs' is given twice"
+
+
+def test_sets_are_no_lists(raw):
+    (raw / "semisam_test_sets.json").write_text('{"one": 5}')
+    return [*BENCHMARK, "--test-set", "one"], r"semisam_test_sets\.json: 'one' must be a list of cases, got 5"
+
+
+def trainer_that_is_a_path(raw):
+    return [*BENCHMARK, "--trainers", "../evil"], r"--trainers '\.\./evil': a trainer is named by its class"
+
+
 def slurm_option_without_value(raw):
     return [*BENCHMARK, "--executor", "slurm", "--slurm", "gpu"], r"--slurm gpu: write KEY=VALUE"
 
@@ -179,11 +212,31 @@ FAULTS = [
     seed_in_the_settings,
     configuration_without_plans,
     seed_twice,
+    device_that_is_not_here,
+    no_process_to_compare_images,
+    seed_that_is_too_large,
+    settings_are_a_pipe,
+    settings_name_a_setting_twice,
+    test_sets_are_no_lists,
+    trainer_that_is_a_path,
     slurm_option_without_value,
     slurm_without_time_limit,
     folder_in_use,
 ]
+test_sets_are_no_lists.__test__ = False
 test_cases_without_labels.__test__ = test_image_that_was_trained_on.__test__ = False  # faults, not tests
+
+
+@pytest.mark.parametrize(
+    "out", ["file/out", "file", "", "x" * 300, "raw/Dataset003_X/imagesTr/out", "preprocessed/out"]
+)
+def test_folder_that_cannot_be_one_is_refused(raw, tmp_path, monkeypatch, capsys, out):
+    (tmp_path / "file").touch()
+    monkeypatch.chdir(tmp_path)
+    before = tree(tmp_path)
+    assert cli.main([*BENCHMARK, "-o", out]) == 2
+    assert "Choose another --out" in capsys.readouterr().err
+    assert tree(tmp_path) == before
 
 
 def tree(root: Path) -> dict[str, bytes]:
