@@ -80,6 +80,8 @@ class NNUNetConverter(DatasetConverter):
         refuse_source_as_target(folder, dataset_folder_name(args.dataset_id, name))
         dataset = read_raw_dataset(folder)
         left_out = dataset.leave_out(args.leave_out)
+        if not dataset.train:
+            raise UserError(f"--leave-out leaves no case of {folder} with a label. Name fewer cases.")
         written = read_grouping(folder)
         pattern = written.pattern if args.group is None else args.group
         group_of = group_function(pattern)

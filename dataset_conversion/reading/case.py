@@ -60,6 +60,7 @@ class Source:
 
         Raises:
             FileExistsError: If there is one, or a link: nothing is ever written over.
+            RuntimeError: If not all of it was written. ITK says nothing when a disk is full (SimpleITK 2.5.7).
         """
         if os.path.lexists(target):
             raise FileExistsError(f"{target} exists already")
@@ -68,7 +69,13 @@ class Source:
             return
         import SimpleITK as sitk  # noqa: N813
 
+        from nnunet_semisam.data.stored_voxels import refuse_cut_off
+
         sitk.WriteImage(self.read(), str(target), useCompression=True)
+        try:
+            refuse_cut_off(target)
+        except ValueError as error:
+            raise RuntimeError(f"it was not written whole, is the disk full? {error}") from error
 
 
 @dataclass(frozen=True)

@@ -345,3 +345,17 @@ def test_tif_that_is_cut_off_is_refused(convert, write, raw):
     with pytest.raises(UserError, match=r"c2_0000.tif:? cannot be read"):
         convert("tif", source)
     assert visible(raw) == []
+
+
+def test_image_that_a_full_disk_has_cut_off_is_not_published(convert, write, raw, monkeypatch):
+    write_image = sitk.WriteImage
+
+    def write_half(image, path, **options):  # ITK prints a line and returns
+        write_image(image, path, **options)
+        os.truncate(path, os.path.getsize(path) // 2)
+
+    source = write("la")
+    monkeypatch.setattr(sitk, "WriteImage", write_half)
+    with pytest.raises(UserError, match=r"it was not written whole, is the disk full\?.* Nothing was left behind"):
+        convert("la", source)
+    assert visible(raw) == []

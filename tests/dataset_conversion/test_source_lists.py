@@ -122,6 +122,11 @@ def test_what_the_error_recommends_to_leave_out_can_be_left_out(convert, data, r
     assert f"left out as asked: {case}" in result.notes
 
 
+def test_leaving_out_every_labeled_case_is_refused(convert, data):
+    with pytest.raises(UserError, match="--leave-out leaves no case of .* with a label"):
+        convert(data, "--leave-out", *cases(*PATIENTS))
+
+
 def test_case_without_label_that_is_left_out_is_not_counted_as_unlabeled(convert, data):
     for case in cases("p03"):
         (data / "labelsTr" / f"{case}.nii.gz").unlink()
