@@ -123,7 +123,7 @@ def test_what_the_error_recommends_to_leave_out_can_be_left_out(convert, data, r
 
 
 def test_leaving_out_every_labeled_case_is_refused(convert, data):
-    with pytest.raises(UserError, match="--leave-out leaves no case of .* with a label"):
+    with pytest.raises(UserError, match=r"--leave-out leaves no case of .* with a label"):
         convert(data, "--leave-out", *cases(*PATIENTS))
 
 
