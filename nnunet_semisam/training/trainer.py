@@ -544,7 +544,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            reason = printable(f"{type(error).__name__}: {error}", 300)
+            reason = printable(" ".join(f"{type(error).__name__}: {error}".split()), 300)
             raise checkpoints.DamagedCheckpointError(
                 f"{written_by} does not fit this training ({reason}): it is damaged, or of other plans, labels or "
                 f"another "
