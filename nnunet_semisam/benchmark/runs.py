@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from nnunet_semisam.benchmark.equal_time import epochs_of
-from nnunet_semisam.benchmark.held_out import gather
+from nnunet_semisam.benchmark.held_out import gather, held_out_cases
 from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.benchmark.records import Equal, Run, Score
 from nnunet_semisam.data.datasets import open_dataset
@@ -38,7 +38,7 @@ from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.typed_records import Count, FileName, RecordError, read_entry, read_value
 from nnunet_semisam.io.yaml_files import read_mapping
 from nnunet_semisam.jobs import processes
-from nnunet_semisam.jobs.base import Task
+from nnunet_semisam.jobs.base import Task, remove
 from nnunet_semisam.jobs.nnunet_command import command_environment, device_here
 
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")  # as nnU-Net takes them
@@ -112,9 +112,16 @@ class PerformRun(Task):
         """Train, predict and score: what of it is not done yet."""
         if not self._is_trained():
             self._train(variables)
-        if not self.predictions.is_dir():
+        if not self._is_predicted():
             self._predict(variables)
         self._score()
+
+    def _is_predicted(self) -> bool:
+        """Return whether there is a segmentation of every held-out case: one that was lost is no failure of the run."""
+        dataset = open_dataset(self.study.dataset, self.study.plans)
+        ending = dataset.dataset_json["file_ending"]
+        cases = held_out_cases(self.study, dataset, self.run.fold)
+        return all((self.predictions / f"{case}{ending}").is_file() for case in cases)
 
     def _is_trained(self) -> bool:
         """Return whether the training is finished; if the file that says so is torn, it is asked again."""
@@ -172,6 +179,7 @@ class PerformRun(Task):
     def _predict(self, variables: Mapping[str, str]) -> None:
         cases = gather(self.study, open_dataset(self.study.dataset, self.study.plans), self.run.fold)
         remove_temporaries(self.folder, self.predictions.name)
+        remove(self.predictions)
         with new_folder(self.predictions) as unfinished:
             arguments = ["-i", str(cases.images), "-o", str(unfinished)]
             arguments += ["-d", self.study.dataset, "-c", self.run.configuration, "-f", str(self.run.fold)]

@@ -86,6 +86,21 @@ def test_settings_of_a_run_without_checkpoints_are_those_of_the_benchmark(traini
     assert yaml.safe_load(task.settings_file.read_text())["num_epochs"] == task.study.settings["num_epochs"]
 
 
+@pytest.mark.parametrize("left", ["no folder", "a file", "an empty folder"])
+def test_predictions_that_were_lost_are_made_again(training, monkeypatch, left):
+    task, commands = training
+    (task.folder / "trained.json").write_text(
+        json.dumps({"settings": {"num_epochs": 1, "num_iterations_per_epoch": 1}})
+    )
+    if left == "a file":
+        task.predictions.touch()
+    elif left == "an empty folder":
+        task.predictions.mkdir()
+    monkeypatch.setattr(PerformRun, "_score", lambda self: None)
+    task.work({})
+    assert [words[4] for words in commands] == ["predict"]
+
+
 def test_settings_that_a_training_began_with_stay(training):
     task, commands = training
     with zipfile.ZipFile(task.training_folder / "checkpoint_latest.pth", "w") as file:
