@@ -90,10 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in PLACES:
             raise
-        place = f" {shown(error.filename)}" if error.filename is not None else ""
-        return _refuse(
-            args.command, f"{error.strerror}:{place}. {PLACES[error.errno]} Then run the same command again."
-        )
+        place = f": {shown(error.filename)}" if error.filename is not None else ""
+        return _refuse(args.command, f"{error.strerror}{place}. {PLACES[error.errno]} Then run the same command again.")
 
 
 def _refuse(command: str, message: str) -> int:
