@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import shutil
 import traceback
@@ -19,6 +19,7 @@ from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.jobs import processes
 
 ERROR_FILE = "error.json"
+LOGGER = logging.getLogger(__name__)
 
 
 class Status(str, Enum):
@@ -61,10 +62,12 @@ class TaskError:
         return cls(stage, status, log)
 
     def write(self, folder: Path) -> None:
-        """Write the error down. On a full disk not even that is possible, and the task has failed all the same."""
-        with contextlib.suppress(OSError):
+        """Write the error down. On a full disk not even that is possible: then it is said, and failed all the same."""
+        try:
             folder.mkdir(parents=True, exist_ok=True)
             write_json(folder / ERROR_FILE, asdict(self))
+        except OSError:
+            LOGGER.warning("%s: %s", folder.name, self.log.strip().splitlines()[-1])
 
 
 class Task(ABC):

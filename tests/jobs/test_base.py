@@ -93,11 +93,12 @@ def test_whatever_is_raised_fails_the_task_alone(tmp_path, error, log):
     assert TaskError.read(task.folder).log.splitlines()[-1] == log
 
 
-def test_a_folder_that_cannot_be_made_fails_the_task_alone(tmp_path):
+def test_a_folder_that_cannot_be_made_fails_the_task_alone(tmp_path, caplog):
     (tmp_path / "a").write_text("no folder")
     done: dict[str, Status] = {}
     serial([Note(tmp_path / "a", "a"), Note(tmp_path / "b", "b")], done.__setitem__)
     assert done == {"a": Status.FAILED, "b": Status.DONE}
+    assert "cannot be made a folder" in caplog.text  # there is no place to write it down
 
 
 @pytest.mark.parametrize("text", ['{"stage": 1, "status": "x", "log": null}', '{"stage": "a"}', "[]", "{"])
