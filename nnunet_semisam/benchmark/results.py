@@ -65,9 +65,11 @@ def load_scores(study: Study) -> tuple[Scores, dict[Run, str]]:
     damaged: dict[Run, str] = {}
     for run in study.runs():
         task = PerformRun(study, run)
-        if not task.finished():
+        if not task.scores_file.is_file():
             continue
         try:
+            if task.steps() is None:
+                continue
             scores = task.scores()
             _check_complete(scores, task)
         except UserError as error:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
-import time
 from pathlib import Path
 
 from nnunet_semisam.benchmark.held_out import CHECKED_FILE
 from nnunet_semisam.benchmark.plan import STUDY_FILE
 from nnunet_semisam.benchmark.results_files import CSV_FILE, JSON_FILE
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import TEMPORARY_NAME, TEMPORARY_SUFFIX, write_bytes
+from nnunet_semisam.io.atomic import remove_leftovers_of_the_dead, write_bytes
 from nnunet_semisam.io.locks import LOCK_FILE
 from nnunet_semisam.io.regular_files import KINDS
 
 OWN_FILES = (JSON_FILE, CSV_FILE, STUDY_FILE, CHECKED_FILE, LOCK_FILE)
 OWN_FOLDERS = ("runs", "held_out", "timing")
-OLD_SECONDS = 600  # of a temporary file: nobody writes a page for so long
 
 
 def check_output(path: Path, benchmark: Path, ending: str) -> None:
@@ -64,7 +61,7 @@ def write_output(content: bytes, path: Path) -> int:
         for folder in reversed([one for one in path.parents if not one.exists()]):
             folder.mkdir(exist_ok=True)
             made.append(folder)
-        _remove_leftovers(path)
+        remove_leftovers_of_the_dead(path.parent, path.name)
         write_bytes(path, content)
     except OSError as error:
         for folder in reversed(made):
@@ -72,13 +69,3 @@ def write_output(content: bytes, path: Path) -> int:
                 folder.rmdir()
         raise UserError(f"{path} cannot be written ({error.strerror or error}). Choose another -o.") from error
     return len(content)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Delete what killed processes left of this file; another may write it at this moment, so new ones stay."""
-    for leftover in path.parent.glob(f".*{TEMPORARY_SUFFIX}"):
-        match = TEMPORARY_NAME.fullmatch(leftover.name)
-        if match is not None and match["target"] == path.name:
-            with contextlib.suppress(OSError):
-                if time.time() - os.lstat(leftover).st_mtime > OLD_SECONDS:
-                    leftover.unlink()

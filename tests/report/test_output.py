@@ -109,15 +109,18 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(copied):
     assert not (copied / "report.html").is_symlink()
 
 
-def test_what_a_killed_report_left_is_removed_once_nobody_writes_it(tmp_path):
-    old, new, other = (tmp_path / f".{name}.1-0123456{i}.tmp" for i, name in enumerate(["p.html", "p.html", "x.html"]))
-    for path in (old, new, other):
-        path.write_text("half a page")
-    long_ago = time.time() - 2 * output.OLD_SECONDS
-    for path in (old, other):
-        os.utime(path, (long_ago, long_ago))
+def test_what_a_killed_report_left_is_removed_and_what_others_write_is_not(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    names = [
+        f".p.html.{dead.pid}-01234567.tmp",
+        f".p.html.{os.getpid()}-01234567.tmp",
+        f".x.html.{dead.pid}-01234567.tmp",
+    ]
+    for name in names:
+        (tmp_path / name).write_text("half a page")
     output.write_output(b"page", tmp_path / "p.html")
-    assert [path.exists() for path in (old, new, other)] == [False, True, True]
+    assert [(tmp_path / name).exists() for name in names] == [False, True, True]
 
 
 def start(folder, path):
