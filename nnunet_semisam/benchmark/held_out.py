@@ -14,6 +14,7 @@ from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.benchmark.records import CaseSet, HeldOutSet, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import Files, image_files, label_files
+from nnunet_semisam.data.stored_voxels import refuse_cut_off_quickly
 from nnunet_semisam.errors import UserError, name_some, printable, shown
 from nnunet_semisam.io.atomic import write_symlink
 from nnunet_semisam.io.hashes import sha256_of, sha256_of_json, sha256_of_text
@@ -169,6 +170,7 @@ def _read_label(path: Path, reader: type[BaseReaderWriter]) -> np.ndarray:
     """Return a label map ``(Z, Y, X)`` of whole numbers."""
     check_regular_file(path, FIX_CASE)
     try:
+        refuse_cut_off_quickly(path)  # ITK fills what is missing with zeros
         label = reader().read_seg(str(path))[0][0]
     except Exception as error:  # every reader raises its own kinds
         reason = printable(" ".join(str(error).split()), 300)

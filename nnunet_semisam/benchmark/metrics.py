@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_semisam.benchmark.records import Score, ScoreStatus, known
+from nnunet_semisam.data.stored_voxels import refuse_cut_off_quickly
 
 if TYPE_CHECKING:
     import numpy as np
@@ -178,6 +179,7 @@ def _read(path: Path, dataset_json: Mapping) -> tuple[np.ndarray, list[float], s
     from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
+    refuse_cut_off_quickly(path)  # ITK fills what is missing with zeros
     reader = determine_reader_writer_from_dataset_json(dict(dataset_json), str(path), verbose=False)
     label_map, properties = reader().read_seg(str(path))
     length = PIXELS if issubclass(reader, NaturalImage2DIO) else MM

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_semisam.benchmark import held_out
+from nnunet_semisam.benchmark.metrics import MEAN, label_values
 from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.benchmark.records import Run
 from nnunet_semisam.benchmark.trainers import settings_of_trainer
@@ -52,7 +53,13 @@ def check_runs(study: Study, dataset: PlannedDataset, runs: Sequence[Run], deep:
 
 
 def _check_held_out(study: Study, dataset: PlannedDataset) -> list[Finding]:
-    return [missing("held-out cases", problem) for problem in held_out.check_readable(study, dataset)]
+    problems = held_out.check_readable(study, dataset)
+    if MEAN in label_values(dataset.dataset_json)[0]:
+        problems.append(
+            f"{dataset.raw / 'dataset.json'}: a label is called {MEAN!r}, which is the name of the mean over labels in "
+            "tables. Rename it there and in the preprocessed dataset.json."
+        )
+    return [missing("held-out cases", problem) for problem in problems]
 
 
 def _refusal(problems: Sequence[tuple[str, str]]) -> str:

@@ -1,5 +1,6 @@
 """Metrics against numbers worked out by hand; what is undefined is never scored as perfect."""
 
+import gzip
 import math
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -120,13 +121,17 @@ def test_files_regions_and_ignored_voxels(tmp_path):
     assert {score.value for score in scores if score.metric == "hd95"} == {0.0}
 
 
-@pytest.mark.parametrize("fault", ["missing", "torn", "other shape"])
+@pytest.mark.parametrize("fault", ["missing", "torn", "cut off", "other shape"])
 def test_unusable_prediction_is_a_failure_of_every_label(tmp_path, fault):
     truth = np.zeros(SHAPE)
     truth[2:4, 5:10, 5:10] = 1
     write(tmp_path / "truth.nii.gz", truth)
     if fault == "torn":
         (tmp_path / "predicted.nii.gz").write_bytes(b"\x1f\x8b torn")
+    elif fault == "cut off":  # ITK reads it and fills the rest with zeros
+        write(tmp_path / "predicted.nii.gz", truth)
+        content = gzip.decompress((tmp_path / "predicted.nii.gz").read_bytes())
+        (tmp_path / "predicted.nii.gz").write_bytes(gzip.compress(content[: len(content) * 3 // 4]))
     elif fault == "other shape":
         write(tmp_path / "predicted.nii.gz", truth[:3])
     scores = metrics.score_case(tmp_path / "predicted.nii.gz", tmp_path / "truth.nii.gz", DATASET)

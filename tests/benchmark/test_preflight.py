@@ -1,5 +1,6 @@
 """What would stop a trainer days later stops the benchmark before its first run."""
 
+import gzip
 import json
 import os
 import pickle
@@ -270,6 +271,12 @@ def label_is_torn(raw):
     path.write_bytes(path.read_bytes()[:40])
 
 
+def label_is_cut_off(raw):
+    path = raw / "labelsTs" / "t1_frame01.nii.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:-4]))
+
+
 def label_of_another_size(raw):
     SimpleITK.WriteImage(
         SimpleITK.GetImageFromArray(np.ones((2, 3, 5), np.uint8)), str(raw / "labelsTs" / "t1_frame01.nii.gz")
@@ -288,6 +295,7 @@ def further_channel(raw):
     ("harm", "words"),
     [
         (label_is_torn, "cannot be read"),
+        (label_is_cut_off, "cannot be read"),
         (label_of_another_size, "has the shape"),
         (label_without_meaning, "labels that dataset.json does not know"),
         (further_channel, "has 2 of 1 channels"),
@@ -296,6 +304,16 @@ def further_channel(raw):
 def test_held_out_case_that_could_not_be_evaluated_after_all_trainings(study, raw, harm, words):
     harm(raw)
     with pytest.raises(UserError, match=rf"t1_frame01.*{words}.*take the case out"):
+        check(study)
+
+
+def test_label_that_is_called_like_the_mean_over_labels_is_refused_before_a_training(study, preprocessed):
+    path = preprocessed / "dataset.json"
+    content = json.loads(path.read_text())
+    name = next(name for name in content["labels"] if name != "background")
+    content["labels"]["mean"] = content["labels"].pop(name)
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"dataset\.json: a label is called 'mean'.*Rename it"):
         check(study)
 
 
