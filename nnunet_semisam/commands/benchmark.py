@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, shown
 
 if TYPE_CHECKING:
     from nnunet_semisam.benchmark.plan import Study
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     study = held_out.pin(study, dataset)
     together = plan.refuse_other_study(study)  # with the runs that were begun before
     to_do = [run for run in together.runs() if not PerformRun(together, run).finished()]
-    check_device(args.device, args.executor)
+    check_device(args.device, args.executor, args.gpus)
     for note in preflight.check_runs(study, dataset, to_do, args.deep):
         print(f"note: {note}")
     checked = held_out.check_leaks(study, dataset, args.num_processes)
@@ -140,7 +140,7 @@ def check_time_limit(executor: str, options: dict[str, Any]) -> None:
         )
 
 
-def check_device(device: str, executor: str) -> None:
+def check_device(device: str, executor: str, gpus: Sequence[str] = ()) -> None:
     """Check that runs on this machine find the device that they are given; those of a cluster look for it there.
 
     Raises:
@@ -151,6 +151,12 @@ def check_device(device: str, executor: str) -> None:
     there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device, lambda: True)
     if executor != "slurm" and not there():
         raise UserError(f"--device {device}: torch sees no such device on this machine. Use --device auto or cpu.")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wrong = [gpu for gpu in gpus if count == 0 or (gpu.isdecimal() and int(gpu) >= count)]
+    if wrong:
+        raise UserError(
+            f"--gpus {shown(wrong[0])}: torch sees {count} GPUs on this machine, numbered from 0. Leave it out."
+        )
 
 
 def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:

@@ -142,6 +142,10 @@ def device_that_is_not_here(raw):
     return [*BENCHMARK, "--device", "mps"], r"--device mps: torch sees no such device.*--device auto or cpu"
 
 
+def gpu_that_is_not_here(raw):
+    return [*BENCHMARK, "--executor", "local", "--gpus", "99"], r"--gpus '99': torch sees \d+ GPUs on this machine"
+
+
 def no_process_to_compare_images(raw):
     return [*BENCHMARK, "-np", "0"], r"-np must be at least 1, got 0"
 
@@ -213,6 +217,7 @@ FAULTS = [
     configuration_without_plans,
     seed_twice,
     device_that_is_not_here,
+    gpu_that_is_not_here,
     no_process_to_compare_images,
     seed_that_is_too_large,
     settings_are_a_pipe,
