@@ -125,6 +125,7 @@ def run_pretrain(args: argparse.Namespace) -> None:
     """Train to the end, or go on with a run that was interrupted, and say where the weights are."""
     import logging
 
+    from nnunet_semisam.data.stored_voxels import refuse_cut_off
     from nnunet_semisam.io.locks import folder_lock
     from nnunet_semisam.sam.labeled_cases import find_dataset
     from nnunet_semisam.sam.nano.labeled_source import LabeledSource
@@ -155,7 +156,7 @@ def run_pretrain(args: argparse.Namespace) -> None:
         with folder_lock(args.out, wait=False) as ours:
             if not ours:
                 raise UserError(f"Another process trains in {args.out}. Wait for it, or give another --out.")
-            source = LabeledSource(folders, args.synthetic_share) if folders else synthetic_source
+            source = LabeledSource(folders, args.synthetic_share, refuse_cut_off) if folders else synthetic_source
             weights = Pretraining(args.out, settings, device, source).run()
     except OSError as error:
         raise UserError(
@@ -173,6 +174,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
+    from nnunet_semisam.data.stored_voxels import refuse_cut_off
     from nnunet_semisam.sam import BackendOptions, build_backend
     from nnunet_semisam.sam.evaluate import as_text, evaluate_volume, summarise
     from nnunet_semisam.sam.labeled_cases import class_names, find_dataset, labeled_cases, to_slices
@@ -183,7 +185,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     left_out: dict[str, UserError] = {}
     backend = build_backend(args.model, BackendOptions(_device(args.device), args.checkpoint))
     volumes = {}
-    for case in tqdm(labeled_cases(folder, args.cases, left_out.__setitem__), unit="case"):
+    for case in tqdm(labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off), unit="case"):
         images, labels = to_slices(case, args.axis)
         if args.channel >= images.shape[1]:
             raise UserError(f"--channel {args.channel}: {case.name} has channels 0 to {images.shape[1] - 1}.")

@@ -129,13 +129,14 @@ class EmbeddingFolder:
         self.cache, self.folder = cache, folder
         self.hits = self.misses = 0
 
-    def get(self, case: str, digest: str, encode: Callable[[], Embedding]) -> Embedding:
+    def get(self, case: str, digest: str, encode: Callable[[], Embedding], images: int | None = None) -> Embedding:
         """Return the embedding of a case, from disk or new; in both cases rounded to half precision, on the CPU.
 
         Args:
             case: Name of the case.
             digest: Changes whenever the images do; an embedding of other images is not used.
             encode: Makes the embedding of all ``N`` images of the case.
+            images: ``N``; a stored embedding of another number is not used. ``None``: not compared.
 
         Returns:
             Features in float32 that hold half-precision values: the first use and all later ones agree bit for bit.
@@ -145,7 +146,7 @@ class EmbeddingFolder:
         """
         file = self.folder / f"{case}.npz"
         stored = self._read(file, digest)
-        if stored is not None:
+        if stored is not None and images in (None, len(stored)):
             self.hits += 1
             return stored
         self.misses += 1

@@ -168,7 +168,7 @@ class SAMGeneralist(Generalist):
         shown = self.parts.view.images(case.image[self.channel : self.channel + 1], grid)
         shown = np.ascontiguousarray(shown, dtype=np.float32)
         digest = f"{zlib.crc32(shown):08x}-{'x'.join(map(str, shown.shape))}"
-        return self.parts.cache.get(case.name, digest, lambda: self._encode(as_tensor(shown)))
+        return self.parts.cache.get(case.name, digest, lambda: self._encode(as_tensor(shown)), len(shown))
 
     def _encode(self, images: torch.Tensor) -> Embedding:
         """Encode images ``(N, 1, *S)`` in batches; features end up on the CPU."""

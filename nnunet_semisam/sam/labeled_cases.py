@@ -100,7 +100,10 @@ def _description(folder: Path) -> dict[str, Any]:
 
 
 def labeled_cases(
-    folder: Path, most: int | None = None, left_out: Callable[[str, UserError], object] | None = None
+    folder: Path,
+    most: int | None = None,
+    left_out: Callable[[str, UserError], object] | None = None,
+    check_file: Callable[[Path], object] = lambda path: None,
 ) -> Iterator[LabeledCase]:
     """Yield the labeled cases of a raw data set, in order of their names.
 
@@ -108,6 +111,7 @@ def labeled_cases(
         folder: Folder with dataset.json, imagesTr and labelsTr.
         most: Only the first so many cases; ``None`` reads all.
         left_out: Is told of each case that cannot be read; ``None`` logs a warning. The others go on.
+        check_file: Raises ``ValueError`` for a file that is cut off, which ITK's readers fill with zeros.
 
     Raises:
         UserError: If there is no case, or dataset.json is not as nnU-Net wants it.
@@ -131,6 +135,7 @@ def labeled_cases(
         try:
             for file in (*images, label):
                 check_regular_file(file, "Put the file there, or take the case out of the data set.")
+                _check(check_file, Path(file))
             case = _read_case(name, images, label, description)
         except UserError as error:
             if left_out is None:
@@ -139,6 +144,14 @@ def labeled_cases(
                 left_out(name, error)
             continue
         yield case
+
+
+def _check(check_file: Callable[[Path], object], path: Path) -> None:
+    try:
+        check_file(path)
+    except (ValueError, OSError) as error:
+        reason = printable(str(error), 300)
+        raise UserError(f"{path}: {reason}. Get the file again, or take the case out of the data set.") from error
 
 
 def _read_case(name: str, images: Sequence[str], label_file: str, description: dict[str, Any]) -> LabeledCase:

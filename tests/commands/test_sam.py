@@ -124,10 +124,12 @@ def evaluate(dataset: Path, *more: str) -> int:
     return run("evaluate", "--data", str(dataset), "--device", "cpu", *more)
 
 
+@pytest.mark.parametrize("damage", [lambda content: b"no image", lambda content: content[: len(content) // 2]])
 def test_one_case_that_cannot_be_read_is_named_and_the_others_are_measured(
-    dataset: Path, capsys: pytest.CaptureFixture[str]
+    dataset: Path, capsys: pytest.CaptureFixture[str], damage
 ) -> None:
-    (dataset / "imagesTr" / "case0_0000.nii.gz").write_text("no image")
+    image = dataset / "imagesTr" / "case0_0000.nii.gz"
+    image.write_bytes(damage(image.read_bytes()))
     assert evaluate(dataset) == 1, "the exit status says that something is missing"
     captured = capsys.readouterr()
     assert "1 cases, mean Dice" in captured.out

@@ -5,7 +5,7 @@ Shapes in this file: ``H, W`` of a slice, ``S`` side of the SAM's input in pixel
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,19 +32,25 @@ class LabeledSource:
     Args:
         folders: Raw folders of labeled nnU-Net data sets.
         synthetic_share: Share of procedural images among the training images, in [0, 1].
+        check_file: See :func:`~nnunet_semisam.sam.labeled_cases.labeled_cases`.
 
     Raises:
         UserError: If no slice of the data sets holds a label.
     """
 
-    def __init__(self, folders: Iterable[Path], synthetic_share: float = 0.5) -> None:
+    def __init__(
+        self,
+        folders: Iterable[Path],
+        synthetic_share: float = 0.5,
+        check_file: Callable[[Path], object] = lambda path: None,
+    ) -> None:
         self.synthetic_share = synthetic_share
         self.slices: list[tuple[NDArray[np.uint8], NDArray[np.integer]]] = []
         names = []
         for folder in folders:
             names.append(str(folder))
             classes = list(class_names(folder))
-            for case in labeled_cases(folder):
+            for case in labeled_cases(folder, check_file=check_file):
                 self._add(*to_slices(case), classes)
         if not self.slices:
             raise UserError(
