@@ -169,7 +169,7 @@ class PseudoLabelStage:
         for i in range(len(shard(cases, 0, world_size))):
             error = None
             if i < len(mine):
-                error = _error_of(lambda: self._refresh_or_leave_out(round_index, mine[i], epoch, previewed, reasons))  # noqa: B023
+                error = _error_of(lambda: self.refresh_case(round_index, mine[i], epoch, previewed, reasons))  # noqa: B023
             together(error)
         together(_error_of(lambda: self._commit(round_index, epoch)) if rank == 0 else None)
         stored = store.provenance(round_index)["cases"]
@@ -193,7 +193,7 @@ class PseudoLabelStage:
                 f"cases' next turn: {name_some(list(damaged), 5)}. {next(iter(damaged.values()))}"
             )
 
-    def _refresh_or_leave_out(
+    def refresh_case(
         self, round_index: int, case: str, epoch: int, previewed: Sequence[str], reasons: dict[str, str]
     ) -> None:
         """Refresh a case; one that cannot be read or predicted keeps its pseudo-label of the round before, if any."""
@@ -221,11 +221,8 @@ class PseudoLabelStage:
     def _previewed(self, cases: Sequence[str]) -> Sequence[str]:
         return cases[: self.sam.preview_cases] if self.outputs.previews is not None else ()
 
-    def refresh_case(self, round_index: int, case: str, epoch: int, preview: bool = False) -> None:
-        """Write the pseudo-label of one case into a round that has begun."""
-        self._write_case(round_index, case, epoch, self._predict_case(case), preview)
-
     def _predict_case(self, case: str) -> _PredictedCase:
+        """Make the pseudo-label of one case; nothing is written."""
         seconds: dict[str, float] = {}
         with stopwatch(seconds, "load"):
             image = self.inputs.load_image(case)
