@@ -189,8 +189,7 @@ class PseudoLabelStage:
         if damaged:
             self.outputs.log(
                 f"WARNING: {len(damaged)} pseudo-label(s) of the round before are damaged and were left out until "
-                f"their "
-                f"cases' next turn: {name_some(list(damaged), 5)}. {next(iter(damaged.values()))}"
+                f"their cases' next turn: {name_some(list(damaged), 5)}. {next(iter(damaged.values()))}"
             )
 
     def refresh_case(
@@ -249,8 +248,7 @@ class PseudoLabelStage:
         if not np.isfinite(specialist).all():
             raise UserError(
                 f"The network's probabilities of case {case!r} are not finite (NaN): its image holds such values, or "
-                f"the "
-                "training has diverged."
+                "the training has diverged."
             )
         return specialist
 

@@ -16,7 +16,7 @@ from nnunet_semisam.data.pseudo_label_source import PseudoLabelSource
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, cases_in, collect_pool, unlabeled_folder
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import UnlabeledViews
-from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.splits.folds import Fold
 
 
@@ -125,30 +125,3 @@ def unlabeled_batch_size(context: TrainingContext) -> int:
             f"The setting unlabeled_batch_size must be at least the number of GPUs, {context.world_size}, got {wanted}."
         )
     return wanted // context.world_size + (context.rank < wanted % context.world_size)
-
-
-def channels_without_voxels(dataset: Any, label_manager: Any) -> list[int]:
-    """Return the foreground channels of which no case has a voxel, as nnU-Net's preprocessing counted them.
-
-    Args:
-        dataset: nnU-Net's preprocessed dataset, opened with labeled training cases only.
-        label_manager: nnU-Net's.
-
-    Raises:
-        UserError: If a case cannot be read.
-    """
-    classes = label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
-    unseen = {tuple(each) if isinstance(each, list) else each: channel for channel, each in enumerate(classes)}
-    for case in dataset.identifiers:
-        if not unseen:
-            break
-        try:
-            locations = dataset.load_case(case)[3]["class_locations"]
-            unseen = {each: channel for each, channel in unseen.items() if len(locations.get(each, ())) == 0}
-        except Exception as error:  # nnU-Net's reader unpickles, and raises what the bytes make it raise
-            raise UserError(
-                f"The preprocessed labeled case {case!r} cannot be read "
-                f"({printable(str(error) or type(error).__name__)}). "
-                "Delete its files in nnUNet_preprocessed and run nnUNetv2_preprocess again."
-            ) from error
-    return sorted(unseen.values())

@@ -36,8 +36,7 @@ def save(nnunet: Mapping[str, Any], entry: Mapping[str, Any], path: Path) -> Non
         cause = error if isinstance(error, OSError) else error.__context__
         raise UserError(
             f"{path} cannot be written ({printable(str(cause or error), 200)}). The checkpoints that were there are "
-            f"whole: "
-            "free disk space, and go on with nnUNetv2_train ... --c"
+            "whole: free disk space, and go on with nnUNetv2_train ... --c"
         ) from error
 
 
@@ -106,6 +105,27 @@ def check_weights(states: Iterable[Mapping[str, Any]], path: Path, remedy: str) 
         except UserError as error:
             raise DamagedCheckpointError(str(error)) from error
         check_weights((value for value in state.values() if isinstance(value, Mapping)), path, remedy)
+
+
+def refuse_diverged(states: Iterable[Mapping[str, Any]], path: Path, epoch: int) -> None:
+    """Stop before NaN takes the place of a checkpoint from which the training could go on.
+
+    Args:
+        states: State dicts of all networks.
+        path: The checkpoint that is to be written.
+        epoch: For the error.
+
+    Raises:
+        UserError: If a weight is not finite.
+    """
+    try:
+        check_weights(states, path, "")
+    except UserError as error:
+        raise UserError(
+            f"The training diverged: after epoch {epoch} the weights of a network are not finite (NaN or infinite). "
+            f"{path.name} was not written; the checkpoints in {path.parent} are of earlier epochs and whole. Train "
+            "again with a lower initial_lr, or look for cases with odd intensities in the log."
+        ) from error
 
 
 def others(path: Path) -> list[Path]:

@@ -49,10 +49,9 @@ class StepWatch:
         self._cases.update(dict.fromkeys(map(str, cases)))
         if self._in_a_row >= MOST_IN_A_ROW:
             raise UserError(
-                f"The loss was not finite (NaN or infinite) in {self._in_a_row} steps in a row: the training "
-                f"diverged. The "
-                "checkpoints hold the weights of before. Train again with a lower initial_lr, or check the images of: "
-                f"{name_some(list(self._cases), 5)}."
+                f"The loss was not finite (NaN or infinite) in {self._in_a_row} steps in a row: the training diverged. "
+                "The checkpoints hold the weights of before. Train again with a lower initial_lr, or check the images "
+                f"of: {name_some(list(self._cases), 5)}."
             )
 
     def end_epoch(self) -> None:
@@ -60,8 +59,7 @@ class StepWatch:
         if self._not_finite:
             self.log(
                 f"WARNING: The loss was not finite (NaN or infinite) in {self._not_finite} of {self._steps} steps, "
-                f"which "
-                f"changed no weight. Cases in them: {name_some(list(self._cases), 5)}. Check their images."
+                f"which changed no weight. Cases in them: {name_some(list(self._cases), 5)}. Check their images."
             )
         self._steps = self._not_finite = 0
         self._cases = {}

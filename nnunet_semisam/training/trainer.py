@@ -17,7 +17,7 @@ from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data import augmenters
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import switch_off_benchmarks
-from nnunet_semisam.errors import UserError, name_some, printable
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.generalists.build import backend_of_settings, check_generalists
 from nnunet_semisam.io.atomic import write_text
@@ -31,10 +31,10 @@ from nnunet_semisam.settings import file as settings_file
 from nnunet_semisam.splits.cases_of_fold import cases_of_fold
 from nnunet_semisam.splits.folds import Fold
 from nnunet_semisam.training import checkpoint as checkpoints
+from nnunet_semisam.training import resume
 from nnunet_semisam.training.build_loader import (
     Augmentation,
     build_unlabeled_loader,
-    channels_without_voxels,
     collect_unlabeled,
     write_missing_geometry,
 )
@@ -47,6 +47,7 @@ from nnunet_semisam.training.step import SemiSupervisedStep
 from nnunet_semisam.training.step_watch import StepWatch
 from nnunet_semisam.training.training_log import TrainingLog
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
+from nnunet_semisam.training.unseen_classes import leave_out_unseen_classes
 
 DISK_ERRORS = {
     getattr(errno, name)
@@ -118,7 +119,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     def initialize(self) -> None:
         """Build nnU-Net's parts, then the method around its network."""
         if self.is_cascaded and self._uses_unlabeled:
-            raise NotImplementedError(
+            raise UserError(
                 f"{type(self).__name__} cannot train {self.configuration_name}: nnU-Net writes the predictions of the "
                 "previous stage for labeled cases only. Train 3d_fullres, 3d_lowres or 2d."
             )
@@ -226,7 +227,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Start nnU-Net's loaders and the unlabeled one, together within nnU-Net's number of workers."""
         if self.method is None:
             return super().get_dataloaders()
-        self._leave_out_unseen_classes()
+        labeled = self.dataset_class(self.preprocessed_dataset_folder, self.fold_cases().train)
+        leave_out_unseen_classes(labeled, self.fold, self.label_manager, self.gate, self.print_to_log_file)
         loader = self._build_unlabeled_loader()
         with augmenters.labeled_share() as num_workers:
             labeled, validation = super().get_dataloaders()
@@ -265,29 +267,6 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         augmentation = Augmentation(transforms, initial_patch_size)
         return build_unlabeled_loader(context, pool, augmentation, self.method.strong_views, source, oversample)
 
-    def _leave_out_unseen_classes(self) -> None:
-        """Let nothing wait for classes that no labeled training case shows: it would be forever."""
-        cases = self.fold_cases().train
-        unseen = channels_without_voxels(
-            self.dataset_class(self.preprocessed_dataset_folder, cases), self.label_manager
-        )
-        if not unseen:
-            return
-        labels = self.method.labels
-        names = name_some([labels.names[f] for f in unseen])
-        if len(unseen) == labels.channels:
-            raise UserError(
-                f"None of the {len(cases)} labeled training cases of fold {self.fold} shows any class ({names}): "
-                f"there is "
-                "nothing to learn. Check labelsTr, or take other cases into the fold."
-            )
-        self.print_to_log_file(
-            f"WARNING: No labeled training case of fold {self.fold} shows {names}: what is not known of it is left "
-            f"to the "
-            "supervised loss, and unlabeled terms and pseudo-labels do not wait for it."
-        )
-        self.gate.leave_out([f + labels.first_foreground for f in unseen])
-
     def _build_step(self, oversample_unlabeled: float = 0.0) -> SemiSupervisedStep:
         return SemiSupervisedStep(
             network=self.network,
@@ -312,10 +291,9 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             if error.errno not in DISK_ERRORS:
                 raise
             raise UserError(
-                f"The training stopped: {error.filename or self.output_folder} cannot be written ({error.strerror}). "
-                f"The "
-                "checkpoints and pseudo-labels that were there are whole: free disk space, and go on with the same "
-                "command and --c"
+                f"The training stopped: {error.filename or self.output_folder} cannot be read or written "
+                f"({error.strerror}). The checkpoints and pseudo-labels that were there are whole: see to the disk, "
+                "and go on with the same command and --c"
             ) from error
         finally:
             for augmenter in (self.dataloader_unlabeled, self.dataloader_train, self.dataloader_val):
@@ -423,29 +401,16 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self.disable_checkpointing:
             self.print_to_log_file("No checkpoint written, checkpointing is disabled")
             return
-        self._refuse_diverged(Path(filename))
+        if self.method is not None:
+            checkpoints.refuse_diverged(self._network_states(), Path(filename), self.current_epoch)
         checkpoints.save(self._nnunet_checkpoint(), self._semisam_entry(), Path(filename))
         if self.pseudo_labels is not None:
             self.pseudo_labels.keep_rounds(self._rounds_in_use())
 
-    def _refuse_diverged(self, path: Path) -> None:
-        """Stop before NaN takes the place of a checkpoint from which the training could go on."""
-        if self.method is None:
-            return
-        states = [
-            unwrap(self.network).state_dict(),
-            *(part.state_dict() for part in self.method.state_parts().values()),
-        ]
-        try:
-            checkpoints.check_weights(states, path, "")
-        except UserError as error:
-            raise UserError(
-                f"The training diverged: after epoch {self.current_epoch} the weights of a network are not finite "
-                f"(NaN or "
-                f"infinite). {path.name} was not written; the checkpoints in {path.parent} are of earlier epochs and "
-                f"whole. "
-                "Train again with a lower initial_lr, or look for cases with odd intensities in the log."
-            ) from error
+    def _network_states(self) -> list[dict[str, Any]]:
+        """Return the state dicts of all networks and other parts that the method trains or keeps."""
+        parts = self.method.state_parts().values()
+        return [unwrap(self.network).state_dict(), *(part.state_dict() for part in parts)]
 
     def _rounds_in_use(self) -> set[int] | None:
         try:
@@ -499,57 +464,20 @@ class SemiSupervisedTrainer(nnUNetTrainer):
                 settings would silently become those of this one; or if it is damaged, and so are the others of this
                 training.
         """
-        path = Path(filename_or_checkpoint)
-        wanted = self.settings
-        try:
+        path, wanted = Path(filename_or_checkpoint), self.settings
+        if self._resumes:
+            resume.load_newest(path, lambda other: self._load(other, wanted), self.print_to_log_file)
+        else:  # a validation must not take another model without a word
             self._load(path, wanted)
-        except checkpoints.DamagedCheckpointError as error:
-            if not self._resumes:
-                raise  # a validation must not take another model without a word
-            self._load_another(path, wanted, error)
-
-    def _load_another(self, path: Path, wanted: Settings, damage: UserError) -> None:
-        """Go on with another checkpoint of this training."""
-        for other in checkpoints.others(path):
-            try:
-                self._load(other, wanted)
-            except checkpoints.DamagedCheckpointError:
-                continue
-            self.print_to_log_file(
-                f"WARNING: {damage} The training goes on with {other.name}, which was written after epoch "
-                f"{self.current_epoch - 1}."
-            )
-            return
-        raise UserError(
-            f"{damage} No other checkpoint in {path.parent} can be used. To begin again, start without --c."
-        ) from damage
 
     def _load(self, path: Path, wanted: Settings) -> None:
-        content = checkpoints.read(path, self.device)
-        entry, writer = content.get(checkpoints.ENTRY), content.get("trainer_name")
-        if entry is None or writer != type(self).__name__:
-            raise UserError(
-                f"{path} was not written by {type(self).__name__} but by {printable(str(writer))}. Use it with "
-                "-pretrained_weights instead."
-            )
-        checkpoints.check_whole(path)
-        written_by = f"{path} (written by nnunet-semisam {printable(entry['version'])}, this is {__version__})"
+        entry = resume.read_entry(path, self.device, type(self).__name__)
+        written_by = resume.written_by(path, entry)
         stored = Settings().replace(entry["settings"], written_by)
         self._conflict = stored.differences(wanted) if settings_file.is_given() else {}
         self._use_settings(stored)
-        try:
+        with resume.misfit_is_damage(written_by):
             self._restore(path, entry)
-        except UserError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            reason = printable(" ".join(f"{type(error).__name__}: {error}".split()), 300)
-            raise checkpoints.DamagedCheckpointError(
-                f"{written_by} does not fit this training ({reason}): it is damaged, or of other plans, labels or "
-                f"another "
-                "version."
-            ) from error
         if entry["version"] != __version__:
             self.print_to_log_file(f"WARNING: The checkpoint is of another version: {written_by}.")
 
@@ -561,16 +489,6 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self._resumed = True
         self._resumed_pseudo_labels = entry["pseudo_labels"]  # not the entry: its weights would stay on the device
         if self.method is not None:
-            self._restore_method(entry)
-            parts = self.method.state_parts().values()
-            states = [unwrap(self.network).state_dict(), *(part.state_dict() for part in parts)]
-            checkpoints.check_weights(states, path, "The training that wrote it had diverged, or the file is damaged.")
-
-    def _restore_method(self, entry: dict[str, Any]) -> None:
-        unwrap(self.network).load_state_dict(entry["student"])
-        for name, part in self.method.state_parts().items():
-            part.load_state_dict(entry["method"][name])
-        for optimizer, state in zip(self.method.optimizers(), entry["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        self.gate.load_state_dict(entry["gate"])
-        self.unlabeled_pass.load_state_dict(entry["unlabeled_pass"])
+            resume.restore_method(entry, unwrap(self.network), self.method, self.gate, self.unlabeled_pass)
+            remedy = "The training that wrote it had diverged, or the file is damaged."
+            checkpoints.check_weights(self._network_states(), path, remedy)

@@ -320,7 +320,7 @@ def test_hidden_labels_are_refused_where_the_plans_read_them(build_trainer, tiny
 def test_a_cascade_is_refused_before_training(build_trainer):
     trainer = build_trainer()
     trainer.is_cascaded = True
-    with pytest.raises(NotImplementedError, match="3d_fullres"):
+    with pytest.raises(UserError, match="3d_fullres"):
         trainer.initialize()
 
 
