@@ -35,7 +35,13 @@ STORE_FOLDER, PREVIEW_FOLDER = "semisam_store", "semisam_previews"
 
 
 class Gate(Protocol):
-    """What the session needs to know about the network; see :class:`nnunet_semisam.gate.class_gate.ClassGate`."""
+    """What the session needs to know about the network; see :class:`nnunet_semisam.gate.class_gate.ClassGate`.
+
+    Attributes:
+        left_out: Channels that no labeled case shows, and that nothing waits for.
+    """
+
+    left_out: Collection[int]
 
     def class_weights(self) -> Tensor:
         """Return how well each output channel is known by now, ``(K,)``, in [0, 1]."""
@@ -115,9 +121,8 @@ class PseudoLabelSession:
             if isinstance(error, UserError):
                 raise
             raise UserError(
-                f"The preprocessed image {self.pool.files[case]} is damaged ({printable(str(error), 200)}). Delete "
-                f"it and "
-                "preprocess it again."
+                f"The preprocessed image {self.pool.files[case]} is damaged ({printable(str(error), 200)}). Delete it "
+                "and preprocess it again."
             ) from error
 
     def _windows_per_case(self) -> float:
@@ -140,18 +145,24 @@ class PseudoLabelSession:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the round that a checkpoint names; one that is gone or damaged is made again at the next epoch."""
-        try:
-            used, self._next_round, self._last_refresh = _numbers(state)
-            self._resume_calibration(state["calibration"])
-            reason = None if used is None else self._problem(used)
-        except (KeyError, TypeError, ValueError) as error:
-            used, self._next_round = None, 1 + max(self.store.rounds(), default=-1)
-            reason = f"What the checkpoint says of the rounds cannot be used ({printable(str(error), 200)})"
+        self._resume_calibration(state.get("calibration"))
+        # Process 0 looks for all: one that saw another state of a network drive would wait for rounds of its own.
+        looked = ranks.computed_on_rank_zero(self.context.rank, lambda: self._look_at(state))
+        used, self._next_round, self._last_refresh, reason = looked
         if reason is None:
             self._use(used)
             return
         self._last_refresh = None
         self.context.log(f"WARNING: {reason}; a new round of pseudo-labels will be made.")
+
+    def _look_at(self, state: Mapping[str, Any]) -> tuple[int | None, int, int | None, str | None]:
+        """Return round in use, number of the next one, epoch of the last refresh, and why the round is of no use."""
+        try:
+            used, following, last = _numbers(state)
+            return used, following, last, None if used is None else self._problem(used)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"What the checkpoint says of the rounds cannot be used ({printable(str(error), 200)})"
+            return None, 1 + max(self.store.rounds(), default=-1), None, reason
 
     def _resume_calibration(self, content: Mapping[str, Any] | None) -> None:
         if content is None:
@@ -182,8 +193,7 @@ class PseudoLabelSession:
         if damaged:
             self.context.log(
                 f"WARNING: {len(damaged)} of {len(cases)} pseudo-labels of round {round_index} are damaged and left "
-                f"out "
-                f"until their cases' next turn: {name_some(list(damaged), 5)}. {next(iter(damaged.values()))}"
+                f"out until their cases' next turn: {name_some(list(damaged), 5)}. {next(iter(damaged.values()))}"
             )
         return None
 
@@ -207,7 +217,7 @@ class PseudoLabelSession:
         if self._last_refresh is not None and epoch - self._last_refresh < self.plan.refresh_epochs:
             return
         weights = self.gate.class_weights()
-        if not can_prompt(weights, self.context.labels, getattr(self.gate, "left_out", ())):
+        if not can_prompt(weights, self.context.labels, self.gate.left_out):
             self.context.log(
                 "No pseudo-labels yet: the network does not know its classes well enough to prompt (block gate); "
                 f"class weights {[round(float(weight), 2) for weight in weights]}"

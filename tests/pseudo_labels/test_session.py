@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,7 +75,9 @@ def session_in(folder: Path, helps=None, weights=(1.0, 1.0, 1.0), cases: int = 5
     made.settings = made.context.settings.block("sam")
     made.term = PseudoLabelTerm(made.settings, CLASSES)
     made.pool = SimpleNamespace(files={f"case_{i:02d}": None for i in range(cases)})
-    made.gate = SimpleNamespace(class_weights=lambda: torch.tensor(weights), estimated_dice=lambda: 0.8)
+    made.gate = SimpleNamespace(
+        class_weights=lambda: torch.tensor(weights), estimated_dice=lambda: 0.8, left_out=frozenset()
+    )
     made.labeled = SimpleNamespace(cases=[f"labeled_{i}" for i in range(8)], load_label=None)
     made.store = PseudoLabelStore(folder / "store")
     made.reader = SimpleNamespace(point_to=lambda index: setattr(made, "read", index))
@@ -148,6 +151,18 @@ def test_a_round_that_is_gone_is_made_again(tmp_path):
     assert not resumed.term.active
     resumed.maybe_refresh(0)
     assert resumed.current_round == 1
+
+
+def test_a_resumed_training_goes_on_with_the_round_that_process_0_sees(tmp_path, monkeypatch):
+    first = session_in(tmp_path)
+    first.maybe_refresh(0)
+    state = first.state_dict()
+    resumed = session_in(tmp_path)
+    resumed.context = replace(resumed.context, rank=1, world_size=2)
+    seen_there = ((None, 7, None, "Round 0 of pseudo-labels is gone"), None)
+    monkeypatch.setattr("nnunet_semisam.ranks.from_rank_zero", lambda value: seen_there)
+    resumed.load_state_dict(state)
+    assert (resumed.current_round, resumed._next_round, resumed._last_refresh) == (None, 7, None)
 
 
 def test_process_0_calibrates_and_the_others_follow_its_table(tmp_path, monkeypatch):
