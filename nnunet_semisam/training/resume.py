@@ -104,7 +104,7 @@ def misfit_is_damage(source: str) -> Iterator[None]:
     except DAMAGE as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
-        reason = printable(f"{type(error).__name__}: {error}", 300)
+        reason = printable(" ".join(f"{type(error).__name__}: {error}".split()), 300)
         raise DamagedCheckpointError(
             f"{source} does not fit this training ({reason}): it is damaged, or of other plans, labels or another "
             "version."
