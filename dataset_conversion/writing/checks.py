@@ -34,11 +34,13 @@ class CaseCheck:
         findings: Problems that stop the conversion.
         differences: What a header says otherwise than that of the image (``origin`` or ``direction``), and in which
             file, by how much; only where that is allowed.
+        blank: Channels with one value, beside others that vary: an empty mask, a sequence that was not taken.
     """
 
     facts: dict[str, Facts] = field(default_factory=dict)
     findings: list[str] = field(default_factory=list)
     differences: list[tuple[str, str]] = field(default_factory=list)
+    blank: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,12 @@ def check_conversion(conversion: Conversion, workers: int, faults: Faults) -> In
         findings += check.findings
         if check.findings:
             faulty.append(case.identifier)
-    reviews = [review_duplicates(conversion, facts), review_orientations(facts), review_headers(found)]
+    reviews = [
+        review_duplicates(conversion, facts),
+        review_orientations(facts),
+        review_headers(found),
+        review_blank(found),
+    ]
     if conversion.review is not None:
         reviews.append(conversion.review(facts))
     notes: list[str] = []
@@ -105,6 +112,14 @@ def review_headers(cases: Sequence[CaseCheck]) -> Review:
             for kind, texts in kinds.items()
         ]
     )
+
+
+def review_blank(cases: Sequence[CaseCheck]) -> Review:
+    """Tell which channels show nothing beside channels that do."""
+    blank = sorted(path for case in cases for path in case.blank)
+    if not blank:
+        return Review()
+    return Review([f"{len(blank)} channels have one value everywhere, beside others that vary: {name_some(blank, 5)}"])
 
 
 def review_orientations(facts: Mapping[str, Facts]) -> Review:
@@ -151,9 +166,17 @@ def check_case(case: Case, conversion: Conversion, unreadable: Collection[Path] 
     for target, (_, image) in zip(case.targets(conversion.file_ending), read, strict=False):  # further ones are json
         if image is not None:
             found.facts[target] = facts_of(image)
+    blank = []
     for source, image in zip(case.images, images, strict=True):
         if image is not None:
-            found.findings += _check_intensities(source.path, image)
+            found.findings += _check_intensities(source.path, image, blank)
+    if len(blank) == len(images):
+        found.findings += [
+            f"{path}: every voxel is {value}; such an image shows nothing. Export it again or remove the case."
+            for path, value in blank
+        ]
+    else:
+        found.blank += [path.name for path, _ in blank]
     found.findings += _check_channels(case, images, len(conversion.channel_names))
     if label is not None:
         found.findings += _check_values(case.label.path, label, conversion.label_values)
@@ -206,7 +229,8 @@ def _check_channels(case: Case, images: Sequence[sitk.Image | None], expected: i
     ]
 
 
-def _check_intensities(path: Path, image: sitk.Image) -> list[str]:
+def _check_intensities(path: Path, image: sitk.Image, blank: list[tuple[Path, float]]) -> list[str]:
+    """Return what is wrong with the intensities of an image; one with a single value goes to ``blank``."""
     import numpy as np
 
     voxels = _voxels(path, image)
@@ -215,7 +239,8 @@ def _check_intensities(path: Path, image: sitk.Image) -> list[str]:
         return [f"{path}: {bad} of {voxels.size} voxels are NaN or infinite. Replace them by a meaningful intensity."]
     low, high = voxels.min(), voxels.max()
     if low == high:
-        return [f"{path}: every voxel is {low}; such an image shows nothing. Export it again or remove the case."]
+        blank.append((path, low))
+        return []
     most = float(np.finfo(np.float32).max)
     if low < -most or high > most:
         return [

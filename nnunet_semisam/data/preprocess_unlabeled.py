@@ -251,14 +251,22 @@ def _check_preprocessed(data: np.ndarray) -> None:
     """Refuse what a network cannot learn from; the raw voxels were all finite, and not constant.
 
     Raises:
-        ValueError: If a channel has values that are not finite, or one value only.
+        ValueError: If a channel has values that are not finite, or all have one value only.
     """
     for channel, image in enumerate(data):
-        low, high = image.min(), image.max()  # NaN in one voxel makes both NaN
-        if not (np.isfinite(low) and np.isfinite(high)):
+        if not np.isfinite([image.min(), image.max()]).all():  # NaN in one voxel makes both NaN
             raise ValueError(f"channel {channel} is NaN or infinite after normalization: its intensities are too large")
-        if low == high:
-            raise ValueError(f"channel {channel} is constant ({low:g}) after normalization with these plans")
+    if _shows_nothing(data):
+        raise ValueError(f"it is constant ({_values(data)}) after normalization with these plans")
+
+
+def _shows_nothing(data: np.ndarray) -> bool:
+    """Return whether every channel is constant; some may be: an empty mask, a sequence that was not taken."""
+    return all(image.min() == image.max() for image in data)
+
+
+def _values(data: np.ndarray) -> str:
+    return ", ".join(f"{image.flat[0]:g}" for image in data)
 
 
 def _count_not_finite(images: Sequence[str], data: np.ndarray) -> int:
@@ -281,9 +289,8 @@ def _check_image(names: str, data: np.ndarray, not_finite: int, num_channels: in
             f"{names}: holds values beyond {np.finfo(np.float32).max:.1e}, which nnU-Net's float32 cannot hold. Fix or "
             "remove it."
         )
-    for channel, image in enumerate(data):
-        if image.min() == image.max():
-            raise UserError(f"{names}: channel {channel} is constant ({image.min():g}): no image. Fix or remove it.")
+    if _shows_nothing(data):
+        raise UserError(f"{names}: is constant ({_values(data)}): no image. Fix or remove it.")
 
 
 def _check_spacing(names: str, spacing_mm: Sequence[float], plans: dict) -> None:

@@ -229,7 +229,7 @@ def test_voxels_that_are_no_numbers(world, value, ending):
 
 def test_constant_image(world):
     path = world.put("bad_0000.nii.gz", np.full(tiny_nnunet.SHAPE, 7.0))
-    assert one_problem(world) == f"{path}: channel 0 is constant (7): no image. Fix or remove it."
+    assert one_problem(world) == f"{path}: is constant (7): no image. Fix or remove it."
 
 
 @pytest.mark.parametrize("pixel", [sitk.sitkFloat32, sitk.sitkInt16])
@@ -279,7 +279,7 @@ def test_misnamed_file(world):
     ("voxels", "message"),
     [
         (lambda: np.where(np.arange(12800).reshape(8, 40, 40) == 7, 1e300, noise()), "holds values beyond 3.4e+38"),
-        (lambda: noise() * 1e30, "cannot be preprocessed: channel 0 is constant"),
+        (lambda: noise() * 1e30, "cannot be preprocessed: it is constant"),
     ],
 )
 def test_values_that_float32_cannot_compute_with(world, voxels, message):
@@ -293,7 +293,7 @@ def test_values_that_float32_cannot_compute_with(world, voxels, message):
 def test_image_that_normalization_makes_constant(world):
     world.plans["configurations"]["2d"]["normalization_schemes"] = ["CTNormalization"]
     path = world.put("bad_0000.nii.gz", noise() + 1e6)
-    assert f"{path} cannot be preprocessed: channel 0 is constant" in one_problem(world)
+    assert f"{path} cannot be preprocessed: it is constant" in one_problem(world)
 
 
 @pytest.mark.parametrize("error", [MemoryError("cannot allocate"), ValueError("Foo")])
@@ -448,3 +448,11 @@ def test_channels_come_in_order_and_one_file_may_hold_all(tmp_path):
     paths = {case: tuple(Path(file).name for file in files) for case, files in cases.items()}
     assert paths == {"a": ("a_0000.png",), "b": ("b_0000.png", "b_0001.png"), "x_y": ("x_y_0000.png",)}
     assert problems == ["c: has channels 0002, dataset.json asks for 0000 to 0001."]
+
+
+def test_a_blank_channel_beside_one_that_varies_is_an_image():
+    image = np.stack([noise(), np.zeros(tiny_nnunet.SHAPE)]).astype(np.float32)  # an empty mask, say
+    module._check_image("a", image, 0, 2)
+    module._check_preprocessed(image)
+    with pytest.raises(UserError, match=r"a: is constant \(0, 0\): no image"):
+        module._check_image("a", image * 0, 0, 2)

@@ -159,6 +159,18 @@ def test_header_that_nnunet_accepts_with_a_warning_is_a_note(convert, data):
     assert "2 files: p02_frame01.nii.gz by 0.01, p03_frame01.nii.gz by 7" in note
 
 
+def test_a_blank_channel_is_a_note_and_a_blank_case_an_error(convert, data):
+    for case in ("p02_frame01", "p03_frame01"):  # an empty mask, say
+        path = data / "imagesTr" / f"{case}_0001.nii.gz"
+        sitk.WriteImage(sitk.ReadImage(str(path)) * 0, str(path))
+    (note,) = [note for note in convert("--labeled", "all").notes if "one value everywhere" in note]
+    assert "2 channels have one value everywhere, beside others that vary: p02_frame01_0001.nii.gz, p03" in note
+    path = data / "imagesTr" / "p03_frame01_0000.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(str(path)) * 0 + 3, str(path))
+    with pytest.raises(UserError, match=r"p03_frame01_0000\.nii\.gz: every voxel is 3; such an image shows nothing"):
+        convert("--labeled", "all", "-d", "501")
+
+
 def test_test_images_that_a_decathlon_task_lists_and_lacks_are_reported(convert, tmp_path):
     source = write_msd(tmp_path / "Task03_Liver")
     (source / "imagesTs" / "liver_9.nii.gz").unlink()
