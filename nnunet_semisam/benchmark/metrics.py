@@ -151,6 +151,8 @@ def score_case(prediction: Path, label: Path, dataset_json: Mapping) -> list[Sco
     true_map, spacing, length = _read(label, dataset_json)
     try:
         predicted_map = _read(prediction, dataset_json)[0] if prediction.is_file() else None
+    except MemoryError:  # says nothing about the prediction
+        raise
     except Exception:  # every reader raises its own kinds; a torn file is no prediction, and counted as such
         predicted_map = None
     usable = predicted_map is not None and predicted_map.shape == true_map.shape

@@ -216,11 +216,12 @@ def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Task]) -> No
 def try_to_write(study: Study) -> None:
     """Write the results of now; where that fails, trainings must not end for it."""
     from nnunet_semisam.benchmark.results import write_results
+    from nnunet_semisam.checks.findings import cause_of
 
     try:
         write_results(study)
     except Exception as error:  # a full disk, for example
-        print(f"note: the results of now could not be written ({error!r}); they will be after the next run.")
+        print(f"note: the results of now could not be written ({cause_of(error)}); they will be after the next run.")
 
 
 def slurm_options(words: Sequence[str]) -> dict[str, Any]:

@@ -141,6 +141,21 @@ def test_unusable_prediction_is_a_failure_of_every_label(tmp_path, fault):
     assert all(math.isfinite(score.scored) for score in scores)
 
 
+def test_too_little_memory_is_no_failure_of_a_prediction(tmp_path, monkeypatch):
+    for name in ("truth", "predicted"):
+        write(tmp_path / f"{name}.nii.gz", np.ones(SHAPE))
+    read = metrics._read
+
+    def read_the_label_only(path, dataset_json):
+        if path.name.startswith("predicted"):
+            raise MemoryError
+        return read(path, dataset_json)
+
+    monkeypatch.setattr(metrics, "_read", read_the_label_only)
+    with pytest.raises(MemoryError):
+        metrics.score_case(tmp_path / "predicted.nii.gz", tmp_path / "truth.nii.gz", DATASET)
+
+
 def disc(radius, size=80):
     y, x = np.indices((size, size))
     return np.hypot(y - size // 2, x - size // 2) <= radius
