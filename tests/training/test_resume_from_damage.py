@@ -24,10 +24,23 @@ def log_of(folder: Path) -> str:
     return "\n".join(file.read_text() for file in sorted(folder.glob("training_log_*.txt")))
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """Where the training is kept that all tests of this file begin with."""
+    return tmp_path_factory.mktemp("stopped") / "training"
+
+
 @pytest.fixture
-def stopped(build_trainer, sam_active) -> Path:
-    """The folder of a training with SAM that was stopped after the first of two epochs."""
+def stopped(build_trainer, sam_active, kept) -> Path:
+    """The folder of a training with SAM that was stopped after the first of two epochs; it is trained once."""
     trainer = build_trainer(**SAM)
+    if not kept.exists():
+        stop_after_an_epoch(trainer)
+        shutil.copytree(trainer.output_folder, kept)
+    return Path(shutil.copytree(kept, trainer.output_folder, dirs_exist_ok=True))
+
+
+def stop_after_an_epoch(trainer) -> None:
     trainer.on_epoch_end = lambda end=trainer.on_epoch_end: (
         end(),
         trainer.save_checkpoint(str(Path(trainer.output_folder) / BEST)),
@@ -35,7 +48,6 @@ def stopped(build_trainer, sam_active) -> Path:
     )
     with pytest.raises(KeyboardInterrupt):
         trainer.run_training()
-    return Path(trainer.output_folder)
 
 
 def resumed(build_trainer, folder: Path, name: str = LATEST):
