@@ -7,8 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.pseudo_labels.rounds import Round
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore, foreground_locations
 
 SHAPE = (6, 50, 70)
@@ -72,6 +75,7 @@ def test_kill_minus_nine_in_the_middle_of_a_round_leaves_the_previous_one(store)
     write_round(store, 0, {"a": 1})
     writer = f"""
 import numpy as np
+from nnunet_semisam.pseudo_labels.rounds import Round
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 store = PseudoLabelStore({str(store.root)!r})
 store.begin(1)
@@ -181,3 +185,46 @@ def test_confidence_out_of_range_or_shape_is_refused(store, bad):
     store.begin(0)
     with pytest.raises(ValueError, match="confidence"):
         store.write(0, "a", np.zeros(SHAPE, dtype=np.int16), bad)
+
+
+def test_a_changed_or_cut_file_of_a_round_gives_a_patch_or_an_error_that_names_the_case(tmp_path):
+    """Whatever the bytes: labels that the network knows and confidences in their range, or a line for the user."""
+    store = PseudoLabelStore(tmp_path)
+    store.begin(0)
+    label, confidence = (array[:, :12, :14] for array in pseudo_label())
+    store.write(0, "case", label, confidence)
+    store.commit(0, {})
+    files = sorted(path for path in store.folder(0).rglob("case.*") if path.suffix in (".b2nd", ".npz"))
+    whole = {path: path.read_bytes() for path in files}
+    box = [[0, 6], [-2, 10], [4, 16]]
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.integers(0, len(files) - 1),
+        st.floats(0, 1),
+        st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=4),
+    )
+    def try_damage(which, length, changes):
+        path = files[which]
+        content = bytearray(whole[path])
+        for place, value in changes:
+            content[int(place * len(content))] = value
+        for each, good in whole.items():
+            each.unlink()  # a reader may still have the file before mapped
+            each.write_bytes(bytes(content[: round(length * len(content))]) if each == path else good)
+        now = Round(PseudoLabelStore(tmp_path), 0, highest_label=2)
+        try:
+            patch = now.crop("case", box, (6, 12, 14))
+            places = now.foreground_locations("case")
+        except UserError as caught:
+            error = str(caught)
+        else:
+            assert patch[0].shape == patch[1].shape == (1, 6, 12, 12)
+            assert -1 <= patch[0].min() <= patch[0].max() <= 2
+            assert patch[1].dtype == np.uint8
+            assert all(found.ndim == 2 and found.shape[1] == 4 for found in places.values())
+            return
+        assert "case" in error
+        assert len(error) < 2000
+
+    try_damage()
