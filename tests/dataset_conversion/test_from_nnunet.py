@@ -159,6 +159,20 @@ def test_header_that_nnunet_accepts_with_a_warning_is_a_note(convert, data):
     assert "2 files: p02_frame01.nii.gz by 0.01, p03_frame01.nii.gz by 7" in note
 
 
+def test_names_that_end_in_a_number_and_mirrored_axes_are_converted(convert, data):
+    """As in FLARE22_Tr_0001: the number of a channel is 0000 at the end of a file's name only."""
+    new = {case: f"FLARE22_Tr_{number:04d}" for number, case in enumerate(cases(*PATIENTS), start=1)}
+    for path in [*(data / "imagesTr").iterdir(), *(data / "labelsTr").iterdir()]:
+        image = sitk.ReadImage(str(path))
+        image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, -1))
+        path.unlink()
+        sitk.WriteImage(image, str(path.with_name(path.name.replace(path.name[:11], new[path.name[:11]]))))
+    folder = convert("--labeled", "all").folder
+    assert sorted(path.name for path in (folder / "labelsTr").iterdir()) == [f"{name}.nii.gz" for name in new.values()]
+    image = sitk.ReadImage(str(folder / "imagesTr" / "FLARE22_Tr_0001_0001.nii.gz"))
+    assert image.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, -1)
+
+
 def test_a_blank_channel_is_a_note_and_a_blank_case_an_error(convert, data):
     for case in ("p02_frame01", "p03_frame01"):  # an empty mask, say
         path = data / "imagesTr" / f"{case}_0001.nii.gz"
