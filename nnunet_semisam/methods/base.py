@@ -252,7 +252,7 @@ class MethodSettings(SettingsBlock):
         UNLABELED_LOSSES.get(self.loss)  # an unknown loss is an error now, not in the first unlabeled step
         if self.start + self.rampup > 1 + 1e-9:
             raise UserError(
-                f"The settings start and rampup are fractions of the training and must add up to at most 1, got "
+                "The settings start and rampup are fractions of the training and must add up to at most 1, got "
                 f"{self.start:g} and {self.rampup:g}: the ramp would not end before the training does."
             )
 
