@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_semisam.benchmark.records import Score, ScoreStatus, known
 from nnunet_semisam.data.stored_voxels import refuse_cut_off_quickly
+from nnunet_semisam.errors import UserError, printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -144,6 +145,9 @@ def score_case(prediction: Path, label: Path, dataset_json: Mapping) -> list[Sco
         prediction: Segmentation as ``nnUNetv2_predict`` wrote it; it may be missing.
         label: The label map: the ground truth.
         dataset_json: Content of dataset.json: names of labels or regions, ignore label, file ending.
+
+    Raises:
+        UserError: If the label map cannot be read.
     """
     import numpy as np
 
@@ -151,9 +155,7 @@ def score_case(prediction: Path, label: Path, dataset_json: Mapping) -> list[Sco
     true_map, spacing, length = _read(label, dataset_json)
     try:
         predicted_map = _read(prediction, dataset_json)[0] if prediction.is_file() else None
-    except MemoryError:  # says nothing about the prediction
-        raise
-    except Exception:  # every reader raises its own kinds; a torn file is no prediction, and counted as such
+    except UserError:  # a torn file is no prediction, and counted as such
         predicted_map = None
     usable = predicted_map is not None and predicted_map.shape == true_map.shape
     if is_plane(true_map.shape, spacing):
@@ -176,13 +178,23 @@ def is_plane(shape: Sequence[int], spacing: Sequence[float]) -> bool:
 
 
 def _read(path: Path, dataset_json: Mapping) -> tuple[np.ndarray, list[float], str]:
-    """Return a label map ``(Z, Y, X)``, its spacing and the unit of it, by nnU-Net's reader for the dataset."""
+    """Return a label map ``(Z, Y, X)``, its spacing and the unit of it, by nnU-Net's reader for the dataset.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
     import numpy as np
     from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
     from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 
-    refuse_cut_off_quickly(path)  # ITK fills what is missing with zeros
-    reader = determine_reader_writer_from_dataset_json(dict(dataset_json), str(path), verbose=False)
-    label_map, properties = reader().read_seg(str(path))
+    try:
+        refuse_cut_off_quickly(path)  # ITK fills what is missing with zeros
+        reader = determine_reader_writer_from_dataset_json(dict(dataset_json), str(path), verbose=False)
+        label_map, properties = reader().read_seg(str(path))
+    except MemoryError:  # says nothing about the file
+        raise
+    except Exception as error:  # every reader raises its own kinds
+        reason = printable(" ".join(str(error).split()), 300)
+        raise UserError(f"{path} cannot be read ({reason}). Restore the file.") from error
     length = PIXELS if issubclass(reader, NaturalImage2DIO) else MM
     return np.rint(label_map[0]).astype(np.int16), [float(size) for size in properties["spacing"]], length
