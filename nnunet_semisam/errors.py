@@ -5,6 +5,7 @@ from typing import Any
 
 MOST_CHARACTERS = 8000  # of a message: longer than any of ours, shorter than a damaged file
 MOST_OF_VALUE = 100  # characters of a value from a file
+MOST_OF_NAME = 400  # of a name in a list, which may be a path with a remark
 
 
 class UserError(ValueError):
@@ -48,7 +49,7 @@ def shown(value: Any) -> str:
 
 def name_some(names: Sequence[str], most: int = 20) -> str:
     """Return names in one line, not more of them, and of each, than can be read."""
-    text = ", ".join(printable(name) for name in names[:most])
+    text = ", ".join(printable(name, MOST_OF_NAME) for name in names[:most])
     if len(names) > most:
         text += f" and {len(names) - most} more"
     return text

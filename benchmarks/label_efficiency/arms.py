@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.benchmark.plan import BASELINE
-from nnunet_semisam.benchmark.trainers import check_trainers, settings_of_trainer
+from nnunet_semisam.benchmark.trainers import settings_of_trainer
+from nnunet_semisam.checks.trainers import check_trainers
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.yaml_files import read_mapping
 
@@ -79,7 +80,7 @@ def choose_arms(names: Sequence[str], tag: str | None = None, path: Path = ARMS_
     if tag is not None and not NAME.fullmatch(tag):
         raise UserError(f"--tag {tag!r} must be of letters, digits, '.', '+' and '-'.")
     arms = [known[name] for name in names]
-    check_trainers([arm.trainer for arm in arms])
+    check_trainers([arm.trainer for arm in arms], "--arms")
     for arm in arms:
         settings_of_trainer(arm.trainer, arm.settings)
     return [arm.tagged(tag) for arm in arms]

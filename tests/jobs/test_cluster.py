@@ -91,7 +91,7 @@ def test_a_job_that_ends_early_is_told_before_those_that_still_run(tmp_path, rep
             return len(told) >= self.after
 
         def result(self):
-            return "done"
+            return Status.DONE
 
     tasks = [Note(tmp_path, name) for name in "abc"]
     cluster._wait(tasks, {"a": Job(2), "b": Job(1), "c": Job(0)}, report)
