@@ -13,6 +13,13 @@ from invented import make_benchmark
 from nnunet_semisam.report.reading.benchmark_folder import read_benchmark
 
 
+@pytest.fixture(autouse=True)
+def no_nnunet_folders(monkeypatch):
+    """The report looks for the dataset where nnU-Net's variables lead; here they are as the test sets them."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """The folder of a finished benchmark; tests that change it must copy it."""
