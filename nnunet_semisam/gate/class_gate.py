@@ -80,7 +80,7 @@ class GatedTarget:
         logits: ``(B, K, *S)``; inactive classes merged into channel 0.
         target: ``(B, K, *S)``, in the same form.
         confidence: ``(B, 1, *S)``, in [0, 1], class weights included.
-        class_weights: ``(K,)``, in [0, 1].
+        class_weights: ``(K,)``, in [0, 1]; of regions, which share voxels. Else 1: it is part of the confidence.
     """
 
     logits: Tensor
@@ -223,6 +223,7 @@ class ClassGate:
                 target = torch.where(term.annotated, term.target, target)
                 weight = weight.masked_fill(term.annotated, 1.0)
             logits, confidence = merged_logits, weight * confidence
+            class_weights = torch.ones_like(class_weights)  # every voxel has that of its class by now
         if contradicted is not None:
             if term.annotated is not None:
                 contradicted = contradicted & ~term.annotated

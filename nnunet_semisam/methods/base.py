@@ -246,6 +246,21 @@ class MethodSettings(SettingsBlock):
         high=1,
         source="idea of Bidirectional Copy-Paste, Bai et al., CVPR 2023, https://arxiv.org/abs/2305.00673",
     )
+    labeled_mix_from: str = setting(
+        "training",
+        """When pasted labeled voxels are learned: from the start of the `training` at full weight, since a label needs
+        no gate and no ramp; or like all else in unlabeled terms, once the `gate` is open.""",
+        choices=("training", "gate"),
+    )
+    histogram_matching_probability: float = setting(
+        0.0,
+        """Probability, for each labeled patch, that its intensities are moved towards the histogram of an unlabeled
+        patch of the step, by a share drawn between 0 and 1: labels stay right, and the few labeled cases take on the
+        contrasts of the many unlabeled ones.""",
+        low=0,
+        high=1,
+        source="idea of Fourier domain adaptation, Yang & Soatto, CVPR 2020, https://arxiv.org/abs/2004.05498",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, autocast, nn
 
 from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch
+from nnunet_semisam.methods.parts.histograms import match_some_histograms
 from nnunet_semisam.methods.parts.networks import unwrap
 from nnunet_semisam.training.optimisation import Optimisation
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
@@ -58,8 +59,9 @@ class SemiSupervisedStep:
         Returns:
             ``loss`` as nnU-Net logs it (the labeled one), and one number per term of our log.
         """
-        labeled = self.method.augment_labeled(self._labeled(batch), progress)
         unlabeled = self._unlabeled(unlabeled_batch, progress)
+        labeled = self._with_their_contrast(self._labeled(batch), unlabeled)
+        labeled = self.method.augment_labeled(labeled, progress)
         self.optimisation.zero_grad()
         with self._without_synchronisation():
             losses = self.unlabeled_pass.losses(self.network, labeled, unlabeled, progress)
@@ -92,6 +94,13 @@ class SemiSupervisedStep:
         target = batch["target"]
         levels = tuple(self._to_device(level) for level in (target if isinstance(target, list) else [target]))
         return LabeledBatch(data, levels, round(len(data) * self.random_share))  # nnUNetDataLoader puts these first
+
+    def _with_their_contrast(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch) -> LabeledBatch:
+        """Return labeled patches of which some have the contrast of unlabeled ones."""
+        probability = self.method.settings.histogram_matching_probability
+        if probability == 0:
+            return labeled
+        return replace(labeled, data=match_some_histograms(labeled.data, unlabeled.weak, probability))
 
     def _unlabeled(self, batch: dict, progress: float) -> UnlabeledBatch:
         weak, strong = self._to_device(batch["weak"]), self._to_device(batch["strong"])

@@ -6,7 +6,7 @@ A method yields terms; everything that does not depend on the method's idea happ
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -54,12 +54,18 @@ class TermWeights:
     """Weights of one step.
 
     Attributes:
-        unlabeled: Of the unlabeled losses; 0 while the gate is closed.
+        unlabeled: Of the unlabeled losses, where the target is no annotation; 0 while the gate is closed.
+        annotated: Of the same losses where the target is an annotation.
         pseudo_label: Of the loss on stored pseudo-labels.
     """
 
     unlabeled: float
+    annotated: float
     pseudo_label: float
+
+    def largest(self, term: UnlabeledTerm) -> float:
+        """Return the weight of the loss of a term on unlabeled images; its voxels are weighed relative to it."""
+        return self.unlabeled if term.annotated is None else max(self.unlabeled, self.annotated)
 
 
 class UnlabeledPass:
@@ -108,20 +114,38 @@ class UnlabeledPass:
         weight = self._weight(progress)
         active = weight > 0 and self.gate.is_open(progress)
         pseudo_weight = 0.0 if self.pseudo_labels is None else self.pseudo_labels.weight(progress)
+        weights = TermWeights(
+            weight if active else 0.0, self._annotated_weight(weight if active else 0.0), pseudo_weight
+        )
         log = PassLog()
         if active or unlabeled.pseudo is not None:
             terms = self.method.terms(student, labeled, unlabeled, progress)
-            for index, term in enumerate(terms):
-                if index == 0:
-                    self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
-                if not active and (term.pseudo is None or pseudo_weight == 0):
-                    continue  # nothing is learned of this term now
-                weights = TermWeights(weight if active else 0.0, pseudo_weight)
-                loss = self._term_loss(self._mixed(term, labeled), student, weights, log, compare=due and index == 0)
-                if loss is not None:
-                    yield loss
-                del loss  # the graph of this term ends before the next begins
+        else:
+            terms = [self._untaught(unlabeled)] if weights.annotated > 0 else []
+        for index, term in enumerate(terms):
+            taught = active or (term.pseudo is not None and pseudo_weight > 0)
+            if index == 0 and (active or unlabeled.pseudo is not None):
+                self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
+            term = self._mixed(term, labeled)
+            if not taught and (weights.annotated == 0 or term.annotated is None):
+                continue  # nothing is learned of this term now
+            loss = self._term_loss(term, student, weights, log, compare=active and due and index == 0)
+            if loss is not None:
+                yield loss
+            del loss  # the graph of this term ends before the next begins
         self.log = self._numbers(log, weight, pseudo_weight)
+
+    def _annotated_weight(self, weight: float) -> float:
+        """Return the weight of annotated voxels in unlabeled terms, where those of unlabeled images have ``weight``."""
+        settings = self.settings
+        at_once = settings.labeled_mix_probability > 0 and settings.labeled_mix_from == "training"
+        return settings.weight if at_once else weight
+
+    def _untaught(self, unlabeled: UnlabeledBatch) -> UnlabeledTerm:
+        """Return a term of which only what is pasted from labeled patches can be learned."""
+        strong = unlabeled.strong
+        zeros = torch.zeros_like(strong[:, :1], dtype=torch.float32)
+        return UnlabeledTerm(strong, zeros.expand(-1, self.labels.heads, *[-1] * (strong.ndim - 2)), zeros)
 
     def _weight(self, progress: float) -> float:
         """Return the weight of the unlabeled terms by schedule; 0 before their start."""
@@ -163,8 +187,9 @@ class UnlabeledPass:
         """Yield the weight of each level that is learned, and its loss; the log tells of the finest."""
         for level, (share, logits) in enumerate(self._levels(output)):
             here, note = term.at_shape(logits.shape[2:]), log if level == 0 else PassLog()
-            if weights.unlabeled > 0:
-                yield share, weights.unlabeled * self._unlabeled_loss(here, logits, class_weights, note)
+            largest = weights.largest(here)
+            if largest > 0:
+                yield share, largest * self._unlabeled_loss(here, logits, class_weights, weights, note)
             if here.pseudo is not None and weights.pseudo_label > 0:
                 yield share, weights.pseudo_label * self._pseudo_label_loss(here, logits, class_weights, note)
 
@@ -193,8 +218,13 @@ class UnlabeledPass:
             term = term.with_labeled(*labeled.partners(len(term.images), self.labels), mask)
         return term
 
-    def _unlabeled_loss(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, log: PassLog) -> Tensor:
+    def _unlabeled_loss(
+        self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, weights: TermWeights, log: PassLog
+    ) -> Tensor:
         loss = UNLABELED_LOSSES.get(term.loss or self.settings.loss)
+        if term.annotated is not None and weights.unlabeled < weights.annotated:
+            share = weights.unlabeled / weights.annotated
+            term = replace(term, confidence=torch.where(term.annotated, term.confidence, share * term.confidence))
         gated = self.gate.apply(term, logits, class_weights)
         raw = loss(gated.logits, gated.target, gated.confidence, gated.class_weights, self.labels)
         log.unlabeled_loss.append(term.weight * raw.detach())

@@ -203,7 +203,7 @@ def test_confidence_is_weighed_by_the_class_of_the_target():
     logits = torch.randn(1, 3, 1, 3)
     gated = gate.apply(term_of(one_hot([0, 1, 2])), logits, torch.tensor([0.0, 1.0, 0.6]))
     assert gated.confidence.flatten().tolist() == pytest.approx([0.6, 1.0, 0.6])  # background: the least certain one's
-    assert gated.class_weights.tolist() == pytest.approx([0.6, 1.0, 0.6])
+    assert gated.class_weights.tolist() == [1.0, 1.0, 1.0]  # in the confidence by now, and not to be counted twice
     assert torch.equal(gated.logits, logits)
 
 

@@ -27,7 +27,7 @@ from tiny_students import (
 )
 from torch import nn
 
-from nnunet_semisam.methods import MeanTeacher, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
+from nnunet_semisam.methods import LabeledBatch, MeanTeacher, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
 from nnunet_semisam.methods.base import MethodSettings
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 
@@ -432,9 +432,47 @@ def test_boxes_of_labeled_patches_teach_their_labels_whatever_the_teacher_says()
     total_of(driver, student, labeled, UnlabeledBatch(wrong_views, wrong_views.clone()))
     pasted = (student.shown == 5.0).all(1)
     assert 0 < pasted.float().mean() < 1
-    # the area prior refuses what the teacher says; equal logits on pasted voxels cost log(3) each
-    assert driver.log["unlabeled_loss"] == pytest.approx(math.log(3))
+    # the area prior refuses what the teacher says; equal logits on pasted voxels cost log(3) each, and have a Dice of
+    # 2 * (1/3) / (1/3 + 1) = 1/2
+    assert driver.log["unlabeled_loss"] == pytest.approx(math.log(3) + 0.5, abs=1e-4)
     assert driver.log["unlabeled_confidence"] == pytest.approx(float(pasted.float().mean()))
+
+
+def labeled_boxes(**settings) -> tuple[UnlabeledPass, LabeledBatch]:
+    """Return a driver whose gate is closed, and a labeled batch of class 2 whose images show equal logits."""
+    settings = {"cutmix_probability": 0.0, "labeled_mix_probability": 1.0, "loss": "cross_entropy"} | settings
+    driver, _ = pixelwise(gate={"dice": 0.9}, **settings)
+    return driver, one_level(torch.full((2, K, 8, 8), 5.0), torch.full((2, 1, 8, 8), 2), 2)
+
+
+def test_pasted_labels_are_learned_at_full_weight_before_the_gate_opens_and_nothing_else_is():
+    driver, labeled = labeled_boxes(weight=2.0, start=0.9)
+    views, student = logits_of(torch.zeros(2, 8, 8, dtype=torch.long), 9.0), Seeing()
+    total = total_of(driver, student, labeled, UnlabeledBatch(views, views.clone()), progress=0.1)
+    assert total.item() == pytest.approx(2 * math.log(3), abs=1e-4)  # equal logits cost log(3) in every pasted voxel
+    pasted = (student.shown == 5.0).all(1)
+    assert driver.log["unlabeled_confidence"] == pytest.approx(float(pasted.float().mean()))
+    assert driver.gate.area.shares("unlabeled").sum() == 0  # no target was made, so none was counted
+
+
+def test_pasted_labels_may_wait_for_the_gate_like_all_else():
+    driver, labeled = labeled_boxes(labeled_mix_from="gate")
+    views = logits_of(torch.zeros(2, 8, 8, dtype=torch.long), 9.0)
+    assert total_of(driver, Seeing(), labeled, UnlabeledBatch(views, views.clone())) is None
+
+
+def test_along_the_ramp_pasted_labels_have_their_full_weight_and_the_target_has_that_of_the_ramp():
+    """Logits are equal everywhere, so that each voxel costs log(3): only weights tell the halves apart."""
+    images = torch.zeros(2, K, 1, 6)
+    annotated = torch.tensor([True, True, True, False, False, False]).expand(2, 1, 1, 6)
+    target = torch.eye(K)[torch.tensor([0, 1, 2, 0, 1, 2])].T.view(1, K, 1, 6).expand(2, -1, -1, -1)
+    term = UnlabeledTerm(images, target, torch.ones(2, 1, 1, 6), annotated=annotated, mixable=False)
+    settings = {"weight": 3.0, "rampup": 0.5, "ramp_exponent": 5.0, "labeled_mix_probability": 1e-9}
+    method = Scripted(lambda _: iter([term]), loss="cross_entropy", **settings)
+    driver = make_pass(method, {"dice": 0.0, "area_factor": 1e9})
+    total = total_of(driver, Seeing(), labeled_stripes(), UnlabeledBatch(images, images), progress=0.25)
+    ramp = math.exp(-5 * 0.25)
+    assert total.item() == pytest.approx(3 * (1 + ramp) / 2 * math.log(3), rel=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------- pseudo-label term
