@@ -99,7 +99,7 @@ def build_host(labels: Labels, build_network: Callable[..., nn.Module], optimize
     def build_sam(name: str) -> Any:
         raise AssertionError(f"no method of this package trains a SAM, but one asked for {name}")
 
-    return Host(labels, build_network, supervised_loss, optimizer_for, build_sam)
+    return Host(labels, build_network, supervised_loss, optimizer_for, build_sam, steps=100)
 
 
 def make_method(

@@ -44,8 +44,8 @@ class GateSettings(SettingsBlock):
     )
     start: str = setting(
         "all",
-        """Whether unlabeled terms wait until `all` classes are active, or start with `any`. After the start a class
-        that is lost again is merged into the background; the others go on.""",
+        """Whether unlabeled terms wait until `all` classes were active once, or start with `any`. A class that is not
+        active, or no longer, is merged into the background; the others go on.""",
         choices=("all", "any"),
         source="docs/results.md: with `any`, 1,400 steps of one active class cost more than they gave",
     )
@@ -57,6 +57,12 @@ class GateSettings(SettingsBlock):
     )
     measure_every: int = setting(
         10, "Steps between two measurements, on labeled patches and against the student.", low=1
+    )
+    patience: int = setting(
+        10_000,
+        """Steps after which nothing waits any longer for classes that were not active yet: unlabeled terms start with
+        those that are. A class that the network never learns must not keep it from all others.""",
+        low=1,
     )
     memory: float = setting(0.9, "Share of the old Dice counts kept per measurement.", low=0, below=1)
     area_memory: float = setting(0.98, "Share of the old voxel counts kept per batch.", low=0, below=1)
@@ -97,7 +103,9 @@ class ClassGate:
         labels: What the output channels mean.
 
     Attributes:
-        started: Whether all classes were active once, or the settings do not wait for that.
+        found: Channels that were active once.
+        measurements: How often the prompting network was measured on labeled patches.
+        started: Whether all classes were active once, or nothing waits for that (any longer).
         opened_at: Progress at which the gate opened first, in [0, 1]; ``None`` before.
         left_out: Channels that nothing waits for; see :meth:`leave_out`.
 
@@ -117,6 +125,8 @@ class ClassGate:
         self.agreement = RunningDice(labels.heads, settings.memory)
         self.area = AreaPrior(labels, settings.area_factor, settings.area_memory)
         self.started = settings.start == "any"
+        self.found: frozenset[int] = frozenset()
+        self.measurements = 0
         self.opened_at: float | None = None
         self.left_out: frozenset[int] = frozenset()
 
@@ -139,6 +149,7 @@ class ClassGate:
             num_random: How many patches, the first of the batch, were drawn at random: only these count for areas.
         """
         self.labeled_dice.measure(prediction, one_hot, valid)
+        self.measurements += 1
         random = _random_patches(num_random)
         self.area.count(LABELED, one_hot[random], valid[random])
 
@@ -185,8 +196,10 @@ class ClassGate:
             progress: Fraction of the training done, in [0, 1]; the first time is kept as :attr:`opened_at`.
         """
         weights = self.dice_weights()
-        foreground = weights[self._waited_for()]
-        self.started = self.started or bool((foreground >= self.settings.active_from).all())
+        active = (weights >= self.settings.active_from).nonzero().flatten().tolist()
+        self.found |= frozenset(active)
+        tired = self.measurements * self.settings.measure_every >= self.settings.patience
+        self.started = self.started or tired or self.found.issuperset(self._waited_for())
         open_now = self.started and bool(weights.max() >= self.settings.active_from)
         if open_now and self.opened_at is None:
             self.opened_at = progress
@@ -251,11 +264,14 @@ class ClassGate:
         return {name: part.state_dict() for name, part in self._parts().items()} | {
             "started": self.started,
             "opened_at": self.opened_at,
+            "found": sorted(self.found),
+            "measurements": self.measurements,
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Restore all that was measured."""
         self.started, self.opened_at = state["started"], state["opened_at"]
+        self.found, self.measurements = frozenset(state["found"]), state["measurements"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 

@@ -288,6 +288,7 @@ class Host:
             clipping, decay of the learning rate, loss scaling and averaging over ranks.
         build_sam: Returns a SAM by the name of its model, with its weights: a
             :class:`~nnunet_semisam.sam.base.SAMBackend`, for methods that train one.
+        steps: Optimiser steps of the whole training.
     """
 
     labels: Labels
@@ -295,6 +296,7 @@ class Host:
     supervised_loss: Callable[[nn.Module, LabeledBatch], Tensor]
     optimizer_for: Callable[[Iterable[nn.Parameter]], Optimizer]
     build_sam: Callable[[str], Any]
+    steps: int
 
 
 class SSLMethod(ABC):

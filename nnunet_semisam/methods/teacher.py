@@ -11,23 +11,32 @@ from nnunet_semisam.methods.base import Host, MethodSettings, SSLMethod
 from nnunet_semisam.methods.parts.ema import MovingAverage
 from nnunet_semisam.settings import setting
 
+HORIZON_SHARE, SHORTEST_HORIZON, LONGEST_HORIZON = 0.004, 100, 1000  # of the teacher's memory; the last two in steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherSettings(MethodSettings):
     """The settings of methods with a moving-average teacher."""
 
-    ema_decay: float = setting(
-        0.99,
-        "Share of the old teacher kept per step; the first steps use `1 - 1 / (step + 1)`.",
+    ema_decay: float | None = setting(
+        None,
+        """Share of the old teacher kept per step; the first steps use `1 - 1 / (step + 1)`. null remembers 0.4 % of the
+        training, but 100 steps (0.99) to 1,000 steps (0.999): nnU-Net's momentum remembers 100, and a teacher that does
+        so for 250,000 steps is the student.""",
         low=0,
         below=1,
-        source="Tarvainen & Valpola 2017, section 3.1; SSL4MIS and SemiSAM use the same",
+        source="Tarvainen & Valpola 2017, section 3.1: 0.99 early and 0.999 late; SSL4MIS and SemiSAM: 0.99",
     )
     deploy: str = setting(
         "teacher",
         "Whose weights are validated, written as `network_weights` and used by `nnUNetv2_predict`.",
         choices=("teacher", "student"),
     )
+
+
+def decay_of_length(steps: int) -> float:
+    """Return the share of the old teacher kept per step of a training of so many steps."""
+    return 1 - 1 / min(max(HORIZON_SHARE * steps, SHORTEST_HORIZON), LONGEST_HORIZON)
 
 
 class TeacherMethod(SSLMethod):
@@ -42,7 +51,8 @@ class TeacherMethod(SSLMethod):
 
     def setup(self, student: nn.Module, host: Host) -> None:
         """Build the teacher as a copy of the student."""
-        self.teacher = MovingAverage(host.build_network(), self.settings.ema_decay)
+        decay = self.settings.ema_decay
+        self.teacher = MovingAverage(host.build_network(), decay_of_length(host.steps) if decay is None else decay)
         self.teacher.copy_from(student)
 
     def on_train_start(self, student: nn.Module) -> None:

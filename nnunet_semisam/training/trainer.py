@@ -139,6 +139,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             supervised_loss=self._supervised_loss,
             optimizer_for=lambda parameters: optimizer_like(self.optimizer, parameters),
             build_sam=lambda name: backend_of_settings(name, self.settings, self.device),
+            steps=self.num_epochs * self.num_iterations_per_epoch,
         )
         self.method.setup(unwrap(self.network), host)
         for part in self.method.state_parts().values():

@@ -88,6 +88,29 @@ def test_start_all_waits_until_every_class_is_active():
     assert gate.is_open()
 
 
+def test_classes_need_not_be_active_at_the_same_measurement():
+    gate = gate_of(dice=0.6, start="all")
+    set_dice(gate, [1.0, 0.9, 0.1])
+    assert not gate.is_open()
+    set_dice(gate, [1.0, 0.1, 0.9])
+    assert gate.is_open()  # each was active once
+    assert gate.class_weights()[1] == 0  # and the one that is lost is merged
+
+
+def test_after_its_patience_the_gate_opens_without_a_class_that_is_never_learned():
+    gate = gate_of(dice=0.6, start="all", measure_every=10, patience=20)
+    label = one_hot([0, 1, 2])
+    missed = one_hot([0, 1, 1])
+    gate.measure_labeled(missed, label, ones([0, 1, 2]), 1)
+    set_dice(gate, [1.0, 0.9, 0.0])
+    assert not gate.is_open()
+    resumed = gate_of(dice=0.6, start="all", measure_every=10, patience=20)
+    resumed.load_state_dict(gate.state_dict())
+    resumed.measure_labeled(missed, label, ones([0, 1, 2]), 1)
+    set_dice(resumed, [1.0, 0.9, 0.0])
+    assert resumed.is_open()
+
+
 def test_gate_remembers_when_it_opened_first_and_a_resumed_one_too():
     gate = gate_of(dice=0.6, start="any")
     assert not gate.is_open(0.1)

@@ -85,7 +85,7 @@ def test_half_the_confidence_everywhere_is_half_the_loss_and_half_the_gradient(n
     loss = UNLABELED_LOSSES.get(name)
     full, half = (loss(logits, target, t * confidence, class_weights, labels) for t in (1.0, 0.5))
     full_gradient, half_gradient = (torch.autograd.grad(value, logits)[0] for value in (full, half))
-    assert full.item() > 0.05
+    assert full.item() > 0.03
     torch.testing.assert_close(half, 0.5 * full)
     torch.testing.assert_close(half_gradient, 0.5 * full_gradient)
 
@@ -144,8 +144,8 @@ def numpy_hard(target: np.ndarray, labels: Labels) -> np.ndarray:
 def numpy_cross_entropy(p, y, confidence, class_weights, labels) -> float:
     if labels.has_regions:
         error = -(y * np.log(p) + (1 - y) * np.log(1 - p)) * class_weights[None, :, None, None]
-        return float((error.mean(1) * confidence[:, 0]).sum() / (confidence > 0).sum())
-    return float((-(y * np.log(p)).sum(1) * confidence[:, 0]).sum() / (confidence > 0).sum())
+        return float((error.mean(1) * confidence[:, 0]).sum() / confidence.size)
+    return float((-(y * np.log(p)).sum(1) * confidence[:, 0]).sum() / confidence.size)
 
 
 def numpy_dice(p, y, confidence, class_weights, labels) -> float:
@@ -161,7 +161,7 @@ def test_squared_error_by_numpy(labels):
     case, (p, y, confidence, class_weights) = numpy_case(labels)
     weights = class_weights if labels.has_regions else np.ones_like(class_weights)  # confidence alone weighs classes
     error = ((p - y) ** 2 * weights[None, :, None, None]).mean(1)
-    expected = (error * confidence[:, 0]).sum() / (confidence > 0).sum()
+    expected = (error * confidence[:, 0]).sum() / confidence.size
     assert UNLABELED_LOSSES.get("mse")(*case, labels).item() == pytest.approx(expected, rel=1e-5)
 
 

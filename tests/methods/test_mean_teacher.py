@@ -3,6 +3,7 @@ import torch
 from tiny_students import NOW, K, Pixelwise, build_host, labeled_stripes, labels_of, logits_of, stripes
 
 from nnunet_semisam.methods import MeanTeacher, UnlabeledBatch
+from nnunet_semisam.methods.teacher import decay_of_length
 
 
 def pixelwise(has_regions: bool = False, **settings) -> tuple[MeanTeacher, Pixelwise]:
@@ -58,3 +59,8 @@ def test_teacher_starts_as_the_student():
     method.setup(student, build_host(labels, Pixelwise))
     assert method.teacher.network.gain.item() == 4.0
     assert list(method.state_parts()) == ["teacher"]
+
+
+@pytest.mark.parametrize(("steps", "decay"), [(2_000, 0.99), (25_000, 0.99), (100_000, 1 - 1 / 400), (250_000, 0.999)])
+def test_the_teacher_of_a_longer_training_remembers_longer_within_bounds(steps, decay):
+    assert decay_of_length(steps) == pytest.approx(decay)

@@ -64,7 +64,7 @@ def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
 
 @UNLABELED_LOSSES.register("mse")
 def squared_error(logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor, labels: Labels) -> Tensor:
-    """Squared error between probabilities, averaged over confident voxels and channels; in [0, 1].
+    """Squared error between probabilities, weighed by confidence, averaged over all voxels and channels; in [0, 1].
 
     Confidence alone weighs voxels here; ``class_weights`` weighs regions, which have an error of their own.
 
@@ -76,14 +76,17 @@ def squared_error(logits: Tensor, target: Tensor, confidence: Tensor, class_weig
     error = (labels.probabilities(logits) - target.detach().float()).square()
     if labels.has_regions:
         error = class_weights.view(1, -1, *[1] * (logits.ndim - 2)) * error
-    return _weighted_mean(error.mean(dim=1, keepdim=True), confidence)
+    return (confidence * error.mean(dim=1, keepdim=True)).mean()
 
 
 @UNLABELED_LOSSES.register("cross_entropy")
 def soft_cross_entropy(
     logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor, labels: Labels
 ) -> Tensor:
-    """Cross entropy (classes) or binary cross entropy (regions) with soft targets, averaged over confident voxels.
+    """Cross entropy (classes) or binary cross entropy (regions) with soft targets, weighed by confidence.
+
+    It is averaged over all voxels, so that one voxel weighs what it weighs in nnU-Net's loss of a labeled patch:
+    averaged over confident voxels alone, each would pull a hundred times as hard where one in a hundred is confident.
 
     Confidence alone weighs voxels here; ``class_weights`` weighs regions, which have an error of their own.
     """
@@ -92,9 +95,9 @@ def soft_cross_entropy(
     if labels.has_regions:
         error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         weights = class_weights.view(1, -1, *[1] * (logits.ndim - 2))
-        return _weighted_mean((weights * error).mean(dim=1, keepdim=True), confidence)
+        return (confidence * (weights * error).mean(dim=1, keepdim=True)).mean()
     error = -(target * logits.log_softmax(dim=1)).sum(dim=1, keepdim=True)
-    return _weighted_mean(error, confidence)
+    return (confidence * error).mean()
 
 
 def masked_dice(logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor, labels: Labels) -> Tensor:
@@ -124,7 +127,7 @@ def dice_and_cross_entropy(
 
     Source:
         Self-training with hard targets in nnU-Net's own loss: nnFilterMatch, https://arxiv.org/abs/2509.19746.
-        Both terms are averaged over confident voxels; the published code uses all.
+        Both are weighed by confidence; the published code learns all voxels alike.
     """
     _check(logits, target, confidence, class_weights)
     hard = labels.hard(target.detach().float())
