@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 
 
-def cases_for_round(pool: Sequence[str], round_index: int, cases_per_refresh: int | None) -> list[str]:
-    """Return the cases of a round: the window of the sorted pool that rolls on with each round.
+def cases_for_round(pool: Sequence[str], last_round: Mapping[str, int], cases_per_refresh: int) -> list[str]:
+    """Return the cases of a round: those that no round had yet first, then those whose turn is longest ago.
+
+    Cases that waited equally long come in an order that neighbours in the alphabet (images of one patient) do not
+    share, the same in every process and every training: by the CRC-32 of their names.
 
     Args:
         pool: All unlabeled cases.
-        round_index: Number of the round, from 0.
-        cases_per_refresh: Size of the window; ``None``, or more than there are, takes all.
+        last_round: Number of the last round that had a case; cases that no round had are not in it.
+        cases_per_refresh: How many to take; all if there are fewer.
     """
-    ordered = sorted(pool)
-    if cases_per_refresh is None or cases_per_refresh >= len(ordered):
+    waiting = sorted(pool, key=lambda case: (last_round.get(case, -1), zlib.crc32(case.encode()), case))
+    return waiting[:cases_per_refresh]
+
+
+def rolling_window(cases: Sequence[str], index: int, size: int) -> list[str]:
+    """Return ``size`` of the sorted cases, going on with each ``index`` where the one before ended; all if fewer."""
+    ordered = sorted(cases)
+    if size >= len(ordered):
         return ordered
-    start = round_index * cases_per_refresh
-    return [ordered[(start + i) % len(ordered)] for i in range(cases_per_refresh)]
+    start = index * size
+    return [ordered[(start + i) % len(ordered)] for i in range(size)]
 
 
 def shard(cases: Sequence[str], rank: int, world_size: int) -> list[str]:

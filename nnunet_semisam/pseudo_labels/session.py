@@ -24,7 +24,7 @@ from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
 from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
 from nnunet_semisam.pseudo_labels.round_log import RoundRecord
 from nnunet_semisam.pseudo_labels.rounds import RoundReader
-from nnunet_semisam.pseudo_labels.selection import cases_for_round
+from nnunet_semisam.pseudo_labels.selection import cases_for_round, rolling_window
 from nnunet_semisam.pseudo_labels.settings import SAMSettings
 from nnunet_semisam.pseudo_labels.specialist import CasePredictor, count_windows
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, Spacing, StageInputs, StageOutputs
@@ -88,6 +88,7 @@ class PseudoLabelSession:
         self.current_round: int | None = None
         self._next_round = 0
         self._last_refresh: int | None = None
+        self._last_round: dict[str, int] = {}
 
     def _build_stage(self, specialist: nn.Module) -> PseudoLabelStage:
         context = self.context
@@ -134,12 +135,13 @@ class PseudoLabelSession:
     # -------------------------------------------------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the round in use, the number of the next one, the epoch of the last refresh, and the calibration."""
+        """Return the round in use, the next one, when which cases had their turn, and the calibration."""
         table = self.stage.calibration
         return {
             "round": self.current_round,
             "next_round": self._next_round,
             "last_refresh": self._last_refresh,
+            "last_round": dict(self._last_round),
             "calibration": None if table is None else table.to_dict(),
         }
 
@@ -150,6 +152,7 @@ class PseudoLabelSession:
         looked = ranks.computed_on_rank_zero(self.context.rank, lambda: self._look_at(state))
         used, self._next_round, self._last_refresh, reason = looked
         if reason is None:
+            self._last_round = _turns(state.get("last_round"))
             self._use(used)
             return
         self._last_refresh = None
@@ -239,7 +242,8 @@ class PseudoLabelSession:
         # Later rounds on the disk belong to a future that a resumed run has left, or to an earlier training.
         first = not any(earlier < round_index for earlier in self.store.rounds())
         count = self.plan.cases_at_first if first else self.plan.cases_per_refresh
-        cases = cases_for_round(list(self.pool.files), round_index, count)
+        cases = cases_for_round(list(self.pool.files), self._last_round, count)
+        self._last_round |= dict.fromkeys(cases, round_index)
         context = self.context
         self.stage.refresh(
             round_index, cases, epoch, rank=context.rank, world_size=context.world_size, together=ranks.fail_together
@@ -254,7 +258,7 @@ class PseudoLabelSession:
         """
         table, every = self.stage.calibration, self.settings.calibrate_every
         if table is None or not table.active or round_index % every == 0:
-            cases = cases_for_round(self.labeled.cases, round_index // every, self.settings.calibration_cases)
+            cases = rolling_window(self.labeled.cases, round_index // every, self.settings.calibration_cases)
             estimated_dice = self.gate.estimated_dice()
             table = ranks.computed_on_rank_zero(
                 self.context.rank,
@@ -288,6 +292,13 @@ def _numbers(state: Mapping[str, Any]) -> tuple[int | None, int, int | None]:
     if type(following) is not int or any(value is not None and type(value) is not int for value in (used, last)):
         raise ValueError(f"round {used!r}, next_round {following!r}, last_refresh {last!r}")
     return used, following, last
+
+
+def _turns(content: Any) -> dict[str, int]:
+    """Return case -> last round that had it; empty, so that all are new, if a checkpoint says it in another way."""
+    if not isinstance(content, dict) or any(type(number) is not int for number in content.values()):
+        return {}
+    return {str(case): number for case, number in content.items()}
 
 
 def can_prompt(class_weights: Tensor, labels: Labels, left_out: Collection[int] = ()) -> bool:

@@ -83,7 +83,7 @@ def session_in(folder: Path, helps=None, weights=(1.0, 1.0, 1.0), cases: int = 5
     made.reader = SimpleNamespace(point_to=lambda index: setattr(made, "read", index))
     made.stage = FakeStage(made.store, helps or [table(0.5, 0.0)])
     made.plan = RoundPlan.of(made.context, windows_per_case=4)
-    made.current_round, made._next_round, made._last_refresh = None, 0, None
+    made.current_round, made._next_round, made._last_refresh, made._last_round = None, 0, None, {}
     return made
 
 
@@ -217,7 +217,22 @@ def test_the_first_round_takes_as_many_cases_as_its_share_of_the_whole_training_
     assert session.plan == RoundPlan(refresh_epochs=1, cases_per_refresh=1, cases_at_first=35)
     session.maybe_refresh(0)
     session.maybe_refresh(1)
-    assert session.stage.rounds == [[f"case_{i:02d}" for i in range(35)], ["case_01"]]
+    first, second = session.stage.rounds
+    assert len(first) == 35
+    assert len(second) == 1
+    assert set(second).isdisjoint(first), "a case that has no label yet"
+
+
+def test_a_resumed_training_goes_on_with_the_cases_that_wait(tmp_path):
+    sam = {"start": 0.0, "refresh_epochs": 1, "cases_per_refresh": 2, "compute_share": 1e-6}
+    first = session_in(tmp_path, cases=6, sam=sam)
+    first.maybe_refresh(0)
+    resumed = session_in(tmp_path, cases=6, sam=sam)
+    resumed.load_state_dict(first.state_dict())
+    resumed.maybe_refresh(1)
+    resumed.maybe_refresh(2)
+    turns = [case for each in (*first.stage.rounds, *resumed.stage.rounds) for case in each]
+    assert sorted(turns) == [f"case_{i:02d}" for i in range(6)]
 
 
 def test_all_processes_plan_the_same_rounds_whatever_their_share_of_the_batch(tmp_path, monkeypatch):
