@@ -25,6 +25,19 @@ from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 class ConnectivitySettings(SettingsBlock):
     """Which components of a pseudo-label are spurious."""
 
+    expected: str = setting(
+        "auto",
+        """`auto`: a structure is expected to be one component if it is in every labeled case. `always`: every class is
+        (anatomy such as the chambers of a heart). `never`: nothing is expected (lesions, vessels).""",
+        choices=("auto", "always", "never"),
+    )
+    min_patients: int = setting(
+        4,
+        """With `auto`, labeled patients from which on a spurious component is taught as background; with fewer it is
+        ignored. By Laplace's rule of succession, a structure that is one component in each of n patients has two in
+        1 of n + 2.""",
+        low=1,
+    )
     share: float = setting(
         0.98,
         "Share of the voxels in the largest component from which a structure counts as connected.",
@@ -40,31 +53,55 @@ class ConnectivitySettings(SettingsBlock):
 
 @dataclass(frozen=True)
 class ConnectivityPrior:
-    """Which structures are connected in every labeled case.
+    """Which structures are expected to be connected.
 
     Attributes:
         whole: Whether all foreground together is.
         classes: Which foreground channels are; all False for overlapping regions.
+        certain: Whether a spurious component is background; if not, nothing is known about its voxels.
         settings: The block ``connectivity``.
     """
 
     whole: bool
     classes: tuple[bool, ...]
+    certain: bool = True
     settings: ConnectivitySettings = field(default_factory=ConnectivitySettings)
 
     @classmethod
     def from_cases(
-        cls, label_maps: Iterable[np.ndarray], labels: Labels, settings: ConnectivitySettings | None = None
-    ) -> ConnectivityPrior:
-        """Look at the label maps ``(Z, Y, X)`` of labeled cases; a structure that no case shows may be anything."""
+        cls,
+        label_maps: Iterable[np.ndarray],
+        labels: Labels,
+        patients: int,
+        settings: ConnectivitySettings | None = None,
+    ) -> ConnectivityPrior | None:
+        """Look at labeled cases; a structure that no case shows may be anything.
+
+        Args:
+            label_maps: Of labeled cases, ``(Z, Y, X)`` each.
+            labels: What the channels mean.
+            patients: How many patients these cases are of.
+            settings: The block ``connectivity``.
+
+        Returns:
+            The prior; ``None`` if by the settings nothing is expected.
+        """
         settings = settings or ConnectivitySettings()
+        if settings.expected == "never":
+            return None
         verdicts = []  # per case: of all foreground together, then of each channel
         for label in label_maps:
             members = [labels.members(label, f) for f in range(labels.channels)]
             structures = (np.any(members, axis=0), *members)
             verdicts.append([is_connected(mask, settings) for mask in structures])
         whole, *classes = (_always(column) for column in zip(*verdicts, strict=True))
-        return cls(whole, tuple(connected and not labels.has_regions for connected in classes), settings)
+        always = settings.expected == "always"
+        return cls(
+            whole,
+            tuple((connected or always) and not labels.has_regions for connected in classes),
+            always or patients >= settings.min_patients,
+            settings,
+        )
 
     def spurious(self, label: np.ndarray, labels: Labels, largest: Sequence[float]) -> np.ndarray:
         """Return the foreground voxels outside of the component that they should belong to.

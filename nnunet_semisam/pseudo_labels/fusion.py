@@ -10,7 +10,8 @@ only the specialist: the generalist is        ``network_only`` times the certain
 inactive in the class, or was not prompted    threshold, so that a specialist alone never passes
 (tiny component)
 the generalist's mask was rejected            ``rejected`` times the certainty
-a spurious component (``connectivity.py``)    it becomes background, with confidence ``spurious_background``
+a spurious component (``connectivity.py``)    it becomes background, with confidence ``spurious_background``, or 0 if
+                                              too few patients are labeled to tell
 ============================================  ==========================================================================
 
 and then bounded by the class's area prior. A voxel of a class has that class's confidence; a voxel of the background is
@@ -141,7 +142,9 @@ def fuse(
     per_channel = _confidence(own, probs, label, prediction, labels, weights, settings)
     per_channel = _apply_area_prior(per_channel, label, labels, priors.area_bounds, settings.area_factor)
     confidence = _per_voxel(per_channel, label, labels, probs)
-    return FusedLabel(label, np.where(spurious, np.float32(settings.spurious_background), confidence))
+    certain = priors.connectivity is not None and priors.connectivity.certain
+    of_spurious = np.float32(settings.spurious_background if certain else 0.0)
+    return FusedLabel(label, np.where(spurious, of_spurious, confidence))
 
 
 def _check(

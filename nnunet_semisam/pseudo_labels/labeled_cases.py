@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ class LabeledCases:
     Args:
         dataset: nnU-Net's preprocessed dataset, opened with the fold's training cases only.
         labels: What the network's output channels mean.
+        group_of: Tells the patient of a case; by default each case is a patient.
     """
 
-    def __init__(self, dataset: Any, labels: Labels) -> None:
-        self.dataset, self.labels = dataset, labels
+    def __init__(self, dataset: Any, labels: Labels, group_of: Callable[[str], str] = str) -> None:
+        self.dataset, self.labels, self.group_of = dataset, labels, group_of
 
     @property
     def cases(self) -> list[str]:
@@ -64,7 +66,8 @@ class LabeledCases:
         if not whole:
             return CasePriors(area_bounds)
         label_maps = (self.load_label(case) for case in whole)
-        return CasePriors(area_bounds, ConnectivityPrior.from_cases(label_maps, self.labels, connectivity))
+        patients = len({self.group_of(case) for case in whole})
+        return CasePriors(area_bounds, ConnectivityPrior.from_cases(label_maps, self.labels, patients, connectivity))
 
     def _ignored(self, label: np.ndarray) -> np.ndarray:
         """Return where a label map ``(Z, Y, X)`` has the ignore label, nnU-Net's highest number."""

@@ -30,6 +30,7 @@ from nnunet_semisam.pseudo_labels.specialist import CasePredictor, count_windows
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, Spacing, StageInputs, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
+from nnunet_semisam.splits.cases_of_fold import groups_of_dataset
 
 STORE_FOLDER, PREVIEW_FOLDER = "semisam_store", "semisam_previews"
 
@@ -78,7 +79,8 @@ class PseudoLabelSession:
         self.context, self.pool, self.gate = context, pool, gate
         self.settings: SAMSettings = context.settings.block("sam")
         self.term = PseudoLabelTerm(self.settings, context.labels)
-        self.labeled = LabeledCases(context.labeled_dataset, context.labels)
+        group_of, _ = groups_of_dataset(context.data.preprocessed_dataset)
+        self.labeled = LabeledCases(context.labeled_dataset, context.labels, group_of)
         patch_size = context.data.patch_size
         store_folder = context.output_folder / STORE_FOLDER
         self.store = PseudoLabelStore(store_folder, patch_size, self.settings.max_locations)

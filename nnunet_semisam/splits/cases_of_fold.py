@@ -74,7 +74,7 @@ def warnings_of_fold(fold: Fold, pool: Sequence[str], preprocessed_dataset: Path
             f"{len(both)} of {len(fold.val)} validation case(s) are also training cases, so their Dice says nothing "
             f"about new cases: {name_some(both, MOST_SHOWN)}."
         )
-    group_of, problem = _grouping(preprocessed_dataset)
+    group_of, problem = groups_of_dataset(preprocessed_dataset)
     if problem:
         warnings.append(f"which cases are of one patient is told by their names only: {problem}")
     sides = sides_of(asdict(fold), {"Ul": dict.fromkeys(pool, ()), "Ts": {}})
@@ -87,8 +87,8 @@ def warnings_of_fold(fold: Fold, pool: Sequence[str], preprocessed_dataset: Path
     return warnings
 
 
-def _grouping(preprocessed_dataset: Path) -> tuple[Callable[[str], str], str]:
-    """Return what tells the group of a case, and why it is not what was recorded, if that is so."""
+def groups_of_dataset(preprocessed_dataset: Path) -> tuple[Callable[[str], str], str]:
+    """Return what tells the group (patient) of a case, and why it is not what was recorded, if that is so."""
     from nnunetv2.paths import nnUNet_raw
 
     raw = Path(str(nnUNet_raw)) / preprocessed_dataset.name if nnUNet_raw.is_set() else None

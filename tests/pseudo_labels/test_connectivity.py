@@ -12,6 +12,7 @@ CLASSES = Labels((1, 2), has_regions=False, regions=(), to_label_map=lambda prob
 REGIONS = Labels((1, 2), has_regions=True, regions=((1, 2), (2,)), to_label_map=lambda probs: probs[0])
 BOTH = ConnectivityPrior(whole=True, classes=(True, True))
 NO_LIMIT = [np.inf, np.inf]
+MANY = 10  # labeled patients
 
 
 def heart() -> np.ndarray:
@@ -23,13 +24,13 @@ def heart() -> np.ndarray:
 
 
 def test_what_labeled_cases_show_connected_is_expected_connected():
-    assert ConnectivityPrior.from_cases([heart(), heart()], CLASSES) == BOTH
+    assert ConnectivityPrior.from_cases([heart(), heart()], CLASSES, MANY) == BOTH
 
 
 def test_one_labeled_case_with_two_components_lifts_the_rule():
     two = heart()
     two[1, 8:10, 8:10] = 2
-    assert ConnectivityPrior.from_cases([heart(), two], CLASSES) == ConnectivityPrior(
+    assert ConnectivityPrior.from_cases([heart(), two], CLASSES, MANY) == ConnectivityPrior(
         whole=False, classes=(True, False)
     )
 
@@ -37,21 +38,25 @@ def test_one_labeled_case_with_two_components_lifts_the_rule():
 def test_a_single_lost_voxel_of_annotation_does_not_lift_it():
     label = np.zeros((1, 20, 20), dtype=np.int16)
     label[0, :10, :10], label[0, 15, 15] = 1, 1  # 1 of 101 voxels
-    assert ConnectivityPrior.from_cases([label], CLASSES).whole
+    assert ConnectivityPrior.from_cases([label], CLASSES, MANY).whole
 
 
 def test_slices_that_meet_at_a_corner_are_connected():
     label = np.zeros((2, 4, 4), dtype=np.int16)
     label[0, 0, 0], label[1, 1, 1] = 1, 1
-    assert ConnectivityPrior.from_cases([label], CLASSES).classes == (True, False)  # class 2 is never shown
+    assert ConnectivityPrior.from_cases([label], CLASSES, MANY).classes == (True, False)  # class 2 is never shown
 
 
 def test_without_labeled_foreground_nothing_is_expected():
-    assert ConnectivityPrior.from_cases([np.zeros_like(heart())], CLASSES) == ConnectivityPrior(False, (False, False))
+    assert ConnectivityPrior.from_cases([np.zeros_like(heart())], CLASSES, MANY) == ConnectivityPrior(
+        False, (False, False)
+    )
 
 
 def test_regions_are_judged_together_only():
-    assert ConnectivityPrior.from_cases([heart()], REGIONS) == ConnectivityPrior(whole=True, classes=(False, False))
+    assert ConnectivityPrior.from_cases([heart()], REGIONS, MANY) == ConnectivityPrior(
+        whole=True, classes=(False, False)
+    )
 
 
 @pytest.mark.parametrize("prior", [ConnectivityPrior(True, (False, False)), BOTH])
@@ -90,9 +95,27 @@ def test_nothing_is_spurious_in_an_empty_label_or_without_rules():
 def test_settings_decide_what_counts_as_connected():
     label = np.zeros((1, 20, 20), dtype=np.int16)
     label[0, :10, :10], label[0, 15, 15:17] = 1, 1  # 2 of 102 voxels
-    assert ConnectivityPrior.from_cases([label], CLASSES).whole
+    assert ConnectivityPrior.from_cases([label], CLASSES, MANY).whole
     strict = ConnectivitySettings(share=0.99)
-    assert not ConnectivityPrior.from_cases([label], CLASSES, strict).whole
+    assert not ConnectivityPrior.from_cases([label], CLASSES, MANY, strict).whole
     corners = np.zeros((2, 4, 4), dtype=np.int16)
     corners[0, 0, 0], corners[1, 1, 1] = 1, 1
-    assert not ConnectivityPrior.from_cases([corners], CLASSES, ConnectivitySettings(neighbours=6)).whole
+    assert not ConnectivityPrior.from_cases([corners], CLASSES, MANY, ConnectivitySettings(neighbours=6)).whole
+
+
+def test_few_labeled_patients_say_what_is_expected_but_not_that_all_else_is_background():
+    assert [ConnectivityPrior.from_cases([heart()], CLASSES, patients).certain for patients in (1, 3, 4)] == [
+        False,
+        False,
+        True,
+    ]
+    asked = ConnectivitySettings(min_patients=1)
+    assert ConnectivityPrior.from_cases([heart()], CLASSES, 1, asked).certain
+
+
+def test_the_user_may_know_better_than_labeled_cases():
+    two = heart()
+    two[1, 8:10, 8:10] = 2
+    always = ConnectivityPrior.from_cases([two], CLASSES, 1, ConnectivitySettings(expected="always"))
+    assert (always.whole, always.classes, always.certain) == (False, (True, True), True)
+    assert ConnectivityPrior.from_cases([heart()], CLASSES, MANY, ConnectivitySettings(expected="never")) is None

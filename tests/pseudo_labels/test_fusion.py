@@ -7,7 +7,7 @@ from tiny_world import classes, regions
 from nnunet_semisam.generalists.base import CasePrediction
 from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.pseudo_labels import fusion
-from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior
+from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior, ConnectivitySettings
 from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusionSettings
 
 DEFAULT = FusionSettings()
@@ -117,6 +117,26 @@ def test_a_spurious_component_becomes_background_of_good_confidence():
     )
     assert fused.label[0, 0].tolist() == [1, 1, 1, 0, 0]
     assert fused.confidence[0, 0].tolist() == pytest.approx([1, 1, 1, 1, DEFAULT.spurious_background])
+
+
+def test_a_second_true_focus_is_not_taught_as_background_where_few_patients_are_labeled():
+    """One labeled patient with one lesion, an unlabeled one with two, which network and generalist both see."""
+    one_focus, two_foci = np.zeros((1, 12, 12), dtype=np.int16), np.zeros((1, 12, 12), dtype=np.int16)
+    one_focus[0, 2:5, 2:5] = two_foci[0, 2:5, 2:5] = two_foci[0, 8:10, 8:10] = 1
+    second = (two_foci == 1) & (one_focus == 0)
+    found = two_foci.astype(np.float32)[None]
+    everywhere = np.ones(found.shape, dtype=bool)
+    prediction = CasePrediction(found, np.ones_like(found), everywhere, ~everywhere)
+    confidence = {}
+    for patients, expected in ((1, "auto"), (1, "never"), (10, "auto"), (1, "always")):
+        settings = ConnectivitySettings(expected=expected)
+        prior = ConnectivityPrior.from_cases([one_focus], classes(), patients, settings)
+        fused = fuse(np.concatenate([1 - found, found]), prediction, classes(), HALF, priors=CasePriors(None, prior))
+        taught_as_background = np.where(fused.label == 0, fused.confidence, 0.0)
+        confidence[patients, expected] = float(taught_as_background[second].max())
+        assert fused.confidence[one_focus == 1].min() == 1.0
+    sure = pytest.approx(DEFAULT.spurious_background)
+    assert confidence == {(1, "auto"): 0.0, (1, "never"): 0.0, (10, "auto"): sure, (1, "always"): sure}
 
 
 def test_regions_need_every_region_to_be_sure_and_follow_the_order_of_the_label_manager():

@@ -49,3 +49,9 @@ def test_partly_annotated_cases_do_not_say_what_is_connected():
     sparse[3:] = 2
     assert priors_of(sparse).connectivity is None
     assert priors_of(sparse, LABEL).connectivity.whole
+
+
+def test_volumes_of_one_patient_are_one_patient():
+    cases = LabeledCases(Dataset(*[LABEL] * 4), classes(), group_of=lambda case: "patient_1")
+    assert not cases.priors(ConnectivitySettings()).connectivity.certain
+    assert priors_of(*[LABEL] * 4).connectivity.certain, "four cases of four patients"
