@@ -38,7 +38,7 @@ class ModelStage:
         model = fold_folder.parent
         configuration = parse_dataset_trainer_plans_configuration_from_path(str(model))[-1]
         plans, dataset_json = (read_object(model / name, REMEDY) for name in ("plans.json", "dataset.json"))
-        changed = {name: dict(block) if isinstance(block, Mapping) else block for name, block in (settings or {}).items()}
+        changed = dict(settings or {})
         changed["sam"] = {"cache_gb": 0, "preview_cases": 0, **changed.get("sam", {})}
         plans["continue_training"] = False  # nnU-Net's command says so, and its trainer reads it
         fold, device = int(fold_folder.name.removeprefix("fold_")), torch.device("cpu")
