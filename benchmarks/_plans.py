@@ -1,4 +1,4 @@
-"""Plans of two small networks, in the form in which nnU-Net writes them."""
+"""Plans of four networks, in the form in which nnU-Net writes them: two small ones, and two of nnU-Net's own size."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ BUILT_IN = {  # patch size, batch size, features per stage, size of a case
     "2d": ([192, 192], 8, [8, 16, 32, 64, 80, 80], [9, 256, 216]),
     "3d_fullres": ([64, 64, 64], 2, [8, 16, 32, 64], [96, 96, 96]),
 }
+# What nnU-Net 2.8.1's planner writes for ACDC in 2D, and for large isotropic volumes in 3D; 8 GB of GPU memory.
+FULL = {
+    "2d": ([256, 224], 56, [32, 64, 128, 256, 512, 512], [9, 256, 216]),
+    "3d_fullres": ([128, 128, 128], 2, [32, 64, 128, 256, 320, 320], [138, 170, 138]),
+}
 
 
-def built_in_plans(configuration: str, features: list[int] | None) -> dict:
-    """Return plans of a small network, as nnU-Net writes them."""
-    if configuration not in BUILT_IN:
-        raise SystemExit(f"The built-in plans have {', '.join(BUILT_IN)}, not {configuration!r}. Name a file: --plans.")
-    patch_size, batch_size, default_features, shape = BUILT_IN[configuration]
+def built_in_plans(configuration: str, features: list[int] | None, full: bool = False) -> dict:
+    """Return plans of a small network, or of one of nnU-Net's own size (``full``), as nnU-Net writes them."""
+    built_in = FULL if full else BUILT_IN
+    if configuration not in built_in:
+        raise SystemExit(f"The built-in plans have {', '.join(built_in)}, not {configuration!r}. Name a file: --plans.")
+    patch_size, batch_size, default_features, shape = built_in[configuration]
     dims, features = len(patch_size), features or default_features
     resampling = {
         f"resampling_fn_{what}{end}": value
@@ -23,7 +29,7 @@ def built_in_plans(configuration: str, features: list[int] | None) -> dict:
     spacing = [10.0, 1.5, 1.5] if dims == 2 else [1.0, 1.0, 1.0]
     return {
         "dataset_name": DATASET,
-        "plans_name": "nnUNetPlansBenchmark",
+        "plans_name": "nnUNetPlansFull" if full else "nnUNetPlansBenchmark",
         "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],

@@ -37,6 +37,7 @@ ALWAYS_ON = {"method": "mean_teacher", "mean_teacher": {"start": 0.0, "rampup": 
 def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
     """Add the options that all benchmarks of a trainer share."""
     parser.add_argument("--plans", type=Path, help="an nnU-Net plans file; default: a small built-in network")
+    parser.add_argument("--full", action="store_true", help="the built-in network in nnU-Net's own size")
     parser.add_argument("--configuration", default="2d", help="2d, 3d_fullres, or another one of the plans")
     parser.add_argument("--patch-size", type=int, nargs="+", help="instead of the plans'")
     parser.add_argument("--batch-size", type=int, help="instead of the plans'")
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
     parser.add_argument("--shape", type=int, nargs=3, help="size of the invented cases; default: the plans' median")
     parser.add_argument("--cases", type=int, default=3, help="labeled and as many unlabeled cases")
     parser.add_argument("--repeats", type=int, default=repeats, help="timed rounds")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     add_machine_arguments(parser)
 
 
@@ -175,7 +177,10 @@ def random_sam(model: str) -> torch.nn.Module:
 @contextlib.contextmanager
 def world(args: argparse.Namespace, device: torch.device) -> Iterator[World]:
     """Write the dataset; set nnU-Net's variables while it is there."""
-    plans = json.loads(args.plans.read_text()) if args.plans else built_in_plans(args.configuration, args.features)
+    if args.plans:
+        plans = json.loads(args.plans.read_text())
+    else:
+        plans = built_in_plans(args.configuration, args.features, args.full)
     settings = plans["configurations"].get(args.configuration, {})
     if "patch_size" not in settings or settings.get("previous_stage"):
         usable = ", ".join(name for name, c in plans["configurations"].items() if "patch_size" in c)
@@ -271,4 +276,14 @@ def random_batches(trainer: nnUNetTrainer) -> tuple[dict, dict]:
     levels = [tuple(round(s * f) for s, f in zip(manager.patch_size, scale, strict=True)) for scale in scales]
     target = [torch.nn.functional.interpolate(label.float(), level, mode="nearest").to(torch.int16) for level in levels]
     unlabeled = {"weak": weak, "strong": strong, "pseudo_label": label, "pseudo_confidence": torch.rand(size)}
-    return {"data": data, "target": target}, unlabeled
+    labeled = {"data": data, "target": target}
+    if trainer.device.type == "cuda":  # as the loaders do for a GPU
+        labeled, unlabeled = _pinned(labeled), _pinned(unlabeled)
+    return labeled, unlabeled
+
+
+def _pinned(batch: dict) -> dict:
+    return {
+        name: [level.pin_memory() for level in value] if isinstance(value, list) else value.pin_memory()
+        for name, value in batch.items()
+    }

@@ -28,6 +28,7 @@ from _tiny import CLASSES, add_arguments, on_machine, random_batches, world
 from scipy import ndimage
 from torch import Tensor
 
+from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 BOUND = 0.1
@@ -184,6 +185,21 @@ def report(session: Any, found: dict[str, Rounds], slices: int, costs: Costs, po
     )
 
 
+def figures(found: dict[str, Rounds], slices: int, costs: Costs, cases: int) -> dict:
+    """Return seconds, rates and shares of the training, ready for json."""
+    rounds = {
+        name: {
+            "seconds_per_case": r.whole.median / r.cases,
+            "parts": {part: r.part(part) for part in PARTS},
+            "prompts_per_case": statistics.median(r.prompts),
+            "slices_per_case": slices,
+            "share_of_training": costs.share(r, cases),
+        }
+        for name, r in found.items()
+    }
+    return {"cases_per_round": cases, "seconds_per_step": costs.step.median, "rounds": rounds}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -206,7 +222,12 @@ def main(argv: list[str] | None = None) -> None:
             step = measure_step(trainer, args.repeats + 2)
         steps = session.plan.refresh_epochs * trainer.num_iterations_per_epoch
         calibrated = session.settings.calibration_cases / session.settings.calibrate_every
-        print(report(session, found, slices, Costs(step, calibration, steps, calibrated), args.pool))
+        costs = Costs(step, calibration, steps, calibrated)
+        print(report(session, found, slices, costs, args.pool))
+        if args.json is not None:
+            cases_per_round = session.plan.cases_per_refresh
+            about = {"what": here.describe(), "model": args.model}
+            write_json(args.json, about | figures(found, slices, costs, cases_per_round))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,14 @@ from _measure import Timing, describe_machine, interleave, resident_bytes, table
 from _tiny import World, add_arguments, on_machine, random_batches, world
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.settings import Settings
+from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 TIME_BOUND, MEMORY_BOUND = 2.4, 1.3
-STOCK, OURS = "nnU-Net", ("MeanTeacher", "SemiSAM")
+STOCK, SUPERVISED = "nnU-Net", "Supervised"
+WITH_UNLABELED = ("MeanTeacher", "SemiSAM")
+OURS = (SUPERVISED, *WITH_UNLABELED)
 STEPS_FOR_MEMORY = 3  # the first of them measures the teacher
 
 
@@ -32,6 +36,10 @@ def build(name: str, here: World) -> nnUNetTrainer:
     """Return a trainer that is ready for ``train_step``; ours find their unlabeled batch by themselves."""
     if name == STOCK:
         trainer = here.trainer(nnUNetTrainer)
+        trainer.network.train()
+        return trainer
+    if name == SUPERVISED:
+        trainer = here.trainer(SemiSupervisedTrainer, Settings.of(method="supervised"), name)
         trainer.network.train()
         return trainer
     trainer, _ = here.semi_supervised(name, sam={} if name == "SemiSAM" else None)
@@ -60,13 +68,13 @@ def measure_time(here: World, repeats: int) -> dict[str, tuple[float, float]]:
     """Return seconds per step by trainer, by the clock on the wall and in processor time."""
     trainers = {name: build(name, here) for name in (STOCK, *OURS)}
     batch = random_batches(trainers[STOCK])[0]
-    variants = {STOCK: step(trainers[STOCK], batch)}
-    for name, measuring in itertools.product(OURS, (False, True)):
+    variants = {name: step(trainers[name], batch) for name in (STOCK, SUPERVISED)}
+    for name, measuring in itertools.product(WITH_UNLABELED, (False, True)):
         variants[f"{name} {measuring}"] = step(trainers[name], batch, measuring)
     timings = interleave(variants, repeats, here.device, warmup=2)
-    stock = timings[STOCK]
-    average = {name: _average(timings[f"{name} False"], timings[f"{name} True"]) for name in OURS}
-    return {STOCK: (stock.median, stock.cpu_median), **average}
+    plain = {name: (timings[name].median, timings[name].cpu_median) for name in (STOCK, SUPERVISED)}
+    average = {name: _average(timings[f"{name} False"], timings[f"{name} True"]) for name in WITH_UNLABELED}
+    return {**plain, **average}
 
 
 def _average(ordinary: Timing, measuring: Timing) -> tuple[float, float]:
@@ -102,6 +110,17 @@ def memory_of_all(argv: list[str]) -> dict[str, dict[str, int]]:
     return found
 
 
+def figures(times: dict[str, tuple[float, float]], memory: dict[str, dict[str, int]]) -> dict:
+    """Return seconds, bytes and their ratios to stock nnU-Net by trainer, ready for json."""
+    found = {}
+    for name, (wall, cpu) in times.items():
+        found[name] = {"seconds": wall, "processor_seconds": cpu, "time_ratio": wall / times[STOCK][0]}
+        if memory:
+            found[name] |= {f"peak_{kind}_bytes": value for kind, value in memory[name].items()}
+            found[name]["memory_ratio"] = memory[name]["net"] / memory[STOCK]["net"]
+    return found
+
+
 def report(times: dict[str, tuple[float, float]], memory: dict[str, dict[str, int]]) -> str:
     """Return the table and the verdicts."""
     rows = []
@@ -133,12 +152,19 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with on_machine(args) as device, world(args, device) as here:
         if args.memory_of:
-            print(json.dumps(measure_memory(args.memory_of, here)))
+            peak = measure_memory(args.memory_of, here)
+            print(json.dumps(peak))
+            if args.json is not None:
+                write_json(args.json, peak)
             return
         print(describe_machine(device, args.threads))
-        print(here.describe() + "\n")
+        what = here.describe()
+        print(what + "\n")
         times = measure_time(here, args.repeats)
-    print(report(times, {} if args.no_memory else memory_of_all(argv)))
+    memory = {} if args.no_memory else memory_of_all(argv)
+    print(report(times, memory))
+    if args.json is not None:
+        write_json(args.json, {"what": what, "trainers": figures(times, memory)})
 
 
 if __name__ == "__main__":

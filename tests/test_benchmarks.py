@@ -1,6 +1,7 @@
 """Every benchmark runs from its command line to its ratio. The figures of so small a run mean nothing."""
 
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -37,9 +38,12 @@ def ratios(text):
     return [float(value) for value in RATIO.findall(text)]
 
 
-def test_step_prints_a_ratio_for_each_trainer_and_leaves_the_environment_alone(run):
+def test_step_prints_a_ratio_for_each_trainer_and_leaves_the_environment_alone(run, tmp_path):
     before = {name: value for name, value in os.environ.items() if name.startswith("nnUNet")}
-    text = run("step", *SMALL, "--no-memory")
+    text = run("step", *SMALL, "--no-memory", "--json", str(tmp_path / "step.json"))
+    figures = json.loads((tmp_path / "step.json").read_text())["trainers"]
+    assert list(figures) == ["nnU-Net", "Supervised", "MeanTeacher", "SemiSAM"]
+    assert figures["nnU-Net"]["time_ratio"] == 1
     assert "MeanTeacher, time: " in text
     assert "SemiSAM, time: " in text
     assert all(ratio > 0 for ratio in ratios(text))
@@ -59,8 +63,10 @@ def test_decoding_at_once_agrees_with_segment_anything_prompt_by_prompt(run):
     assert float(re.search(r"difference of logits: (\S+)", text)[1]) <= 1e-4
 
 
-def test_stage_prints_its_share_and_finds_all_embeddings_the_second_time(run):
-    text = run("sam_stage", *SMALL)
+def test_stage_prints_its_share_and_finds_all_embeddings_the_second_time(run, tmp_path):
+    text = run("sam_stage", *SMALL, "--json", str(tmp_path / "stage.json"))
+    rounds = json.loads((tmp_path / "stage.json").read_text())["rounds"]
+    assert rounds["cold"]["seconds_per_case"] > 0
     hits = dict(re.findall(r"^\| (cold|embeddings cached) \|.* (\d+)% \|$", text, re.MULTILINE))
     assert hits == {"cold": "0", "embeddings cached": "100"}
     assert "Stage : training, cached: " in text

@@ -1,0 +1,152 @@
+"""Archives for a machine that nothing can be downloaded to: wheels and a small real dataset, in parts of a few MB.
+
+The dataset is preprocessed here, so that no time of a lent GPU goes into it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from benchmarks.gpu.machine import COMMIT_FILE
+from nnunet_semisam.benchmark.versions import commit
+from nnunet_semisam.errors import UserError
+
+DATASET_ID, DATASET, CONFIGURATION = 27, "Dataset027_ACDC", "2d"
+TAR_FILE = "data.tar"
+MEGABYTE = 10**6
+TAR_BLOCK = 2048  # most that a tar adds to a file, in bytes
+LABELED_PATIENTS = 3
+UNLABELED_PATIENTS = 24
+VALIDATION_PATIENTS = 10  # of the field's split
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def prepare(source: Path, work: Path, unlabeled: int = UNLABELED_PATIENTS) -> Path:
+    """Convert and preprocess a part of ACDC: three labeled patients, some unlabeled ones, the field's validation.
+
+    Args:
+        source: The folder that holds ``training/``, in the authors' layout.
+        work: Folder for it; what is there already is used.
+        unlabeled: How many unlabeled patients are taken.
+
+    Returns:
+        The preprocessed dataset.
+    """
+    preprocessed = work / "preprocessed" / DATASET
+    finished = work / "prepared"
+    if finished.is_file():
+        return preprocessed
+    variables = {"nnUNet_raw": str(work / "raw"), "nnUNet_preprocessed": str(preprocessed.parent)}
+    for folder in variables.values():
+        shutil.rmtree(folder, ignore_errors=True)
+        Path(folder).mkdir(parents=True)
+    environment = {**os.environ, **variables, "nnUNet_results": str(work / "results")}
+    # once with all patients, to learn who is labeled and who validates, then with those that are wanted
+    _convert(source, [], environment)
+    free = sorted({file.name[:10] for file in (work / "raw" / DATASET / "imagesUl").glob("patient*")})
+    shutil.rmtree(work / "raw" / DATASET)
+    _convert(source, free[unlabeled:], environment)
+    number = str(DATASET_ID)
+    _call(["nnUNetv2_extract_fingerprint", "-d", number, "-np", "2"], environment)
+    _call(["nnUNetv2_plan_experiment", "-d", number], environment)
+    _call(["nnUNetv2_preprocess", "-d", number, "-c", CONFIGURATION, "-np", "2"], environment)
+    _call(["nnunet-semisam", "preprocess", "-d", number, "-c", CONFIGURATION], environment)
+    finished.touch()
+    return preprocessed
+
+
+def _convert(source: Path, left_out: Sequence[str], environment: dict[str, str]) -> None:
+    words = ["-i", str(source), "-d", str(DATASET_ID), "--labeled", str(LABELED_PATIENTS)]
+    words += ["--leave-out", *left_out] if left_out else []
+    _call(["nnunet-semisam", "convert", "acdc", *words], environment)
+
+
+def _call(command: Sequence[str], environment: dict[str, str]) -> None:
+    program = Path(sys.executable).with_name(command[0])
+    done = subprocess.run([str(program), *command[1:]], env=environment, check=False)
+    if done.returncode:
+        raise UserError(f"{' '.join(command)} ended with status {done.returncode}; its output is above.")
+
+
+def pack(out: Path, preprocessed: Path | None, wheels: Path | None, megabytes: float) -> list[Path]:
+    """Write folders ``part_1``, ``part_2``, ... of at most ``megabytes`` each.
+
+    Args:
+        out: Folder for them.
+        preprocessed: A preprocessed dataset, as :func:`prepare` returns it; ``None``: none is packed.
+        wheels: Folder with wheels, searched in depth; ``None``: none are packed.
+        megabytes: Most that a part weighs, in 10^6 bytes.
+
+    Returns:
+        The parts.
+
+    Raises:
+        UserError: If a file is larger than a part.
+    """
+    limit = int(megabytes * MEGABYTE)
+    files = sorted(wheels.rglob("*.whl")) if wheels is not None else []
+    data = sorted(file for file in preprocessed.rglob("*") if file.is_file()) if preprocessed is not None else []
+    parts = []
+    for chosen in _in_parts(files, limit):
+        folder = _new_part(out, len(parts) + 1)
+        for file in chosen:
+            shutil.copy2(file, folder / file.name)
+        parts.append(folder)
+    for chosen in _in_parts(data, limit):
+        folder = _new_part(out, len(parts) + 1)
+        with tarfile.open(folder / TAR_FILE, "w") as tar:
+            for file in chosen:
+                tar.add(file, Path("preprocessed") / preprocessed.name / file.relative_to(preprocessed))
+        parts.append(folder)
+    known = commit(CHECKOUT)
+    for folder in parts:
+        if known is not None:
+            (folder / COMMIT_FILE).write_text(known)
+    return parts
+
+
+def _new_part(out: Path, number: int) -> Path:
+    folder = out / f"part_{number}"
+    if folder.exists():
+        raise UserError(f"{folder} is there already. Remove it, or give another --out.")
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _in_parts(files: Iterable[Path], limit: int) -> list[list[Path]]:
+    parts: list[list[Path]] = []
+    used = limit
+    for file in files:
+        size = file.stat().st_size + TAR_BLOCK
+        if size > limit - TAR_BLOCK:
+            raise UserError(f"{file} has {size / MEGABYTE:.0f} MB and fits into no part. Raise --megabytes.")
+        if used + size > limit - TAR_BLOCK:
+            parts.append([])
+            used = 0
+        parts[-1].append(file)
+        used += size
+    return parts
+
+
+def unpack(folder: Path, state: Path) -> None:
+    """Install the wheels of a part and unpack its data; a part may be unpacked twice."""
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}. Give the parts that 'pack' wrote.")
+    state.mkdir(parents=True, exist_ok=True)
+    wheels = sorted(str(file) for file in folder.glob("*.whl"))
+    if wheels:
+        options = ["-q", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--upgrade"]
+        command = [sys.executable, "-m", "pip", "install", *options, "--target", str(state / "site"), *wheels]
+        subprocess.run(command, check=True)
+        (state / "machine.json").unlink(missing_ok=True)
+    if (folder / TAR_FILE).is_file():
+        with tarfile.open(folder / TAR_FILE) as tar:
+            tar.extractall(state / "data", filter="data")
+    if (folder / COMMIT_FILE).is_file():
+        shutil.copy2(folder / COMMIT_FILE, state / COMMIT_FILE)
