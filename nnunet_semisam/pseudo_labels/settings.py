@@ -23,6 +23,7 @@ class SAMSettings(SettingsBlock):
         together, each class weighted by what the calibration measured.""",
     )
     weight: float = setting(0.5, "Weight of the pseudo-label term when it starts.", low=0)
+    loss: str = setting("dice_ce", "Name of the loss on pseudo-labels.", choices=("dice_ce", "cross_entropy", "mse"))
     start: float = setting(0.4, "Fraction of the training before which there are no rounds.", low=0, high=1)
     decay: float = setting(
         0.0,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods.base import PseudoLabel
-from nnunet_semisam.methods.parts.losses import dice_and_cross_entropy
+from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.parts.schedules import decay
 
 if TYPE_CHECKING:
@@ -67,4 +67,5 @@ class PseudoLabelTerm:
             class_weights: Present weight of each output channel, ``(K,)``.
         """
         weights = class_weights if self.labels.has_regions else torch.ones_like(class_weights)
-        return dice_and_cross_entropy(logits, pseudo.target, pseudo.confidence, weights, self.labels)
+        loss = UNLABELED_LOSSES.get(self.settings.loss)
+        return loss(logits, pseudo.target, pseudo.confidence, weights, self.labels)

@@ -27,6 +27,7 @@ PSEUDO_LABEL_COLUMNS = [
         ("nnUNetTrainerCPS", {"method": "cps"}),
         ("nnUNetTrainerBCP", {"method": "bcp"}),
         ("nnUNetTrainerSemiSAM", {"use_sam": True, "sam": {"start": 0.0, "preview_cases": 1}}),
+        ("nnUNetTrainerSemiSAM_paper", {"use_sam": True, "sam": {"start": 0.0, "loss": "mse"}}),
     ],
 )
 def test_stock_prediction_needs_nothing_but_the_class_name(build_trainer, tiny_dataset, name, settings):
