@@ -26,6 +26,7 @@ COMMANDS = {
     "unregister": "unregister",
     "doctor": "doctor",
     "sam": "sam",
+    "self-train": "self_train",
     "benchmark": "benchmark",
     "report": "report",
     "export": "export",

@@ -15,6 +15,7 @@ import torch
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.jobs.base import Status
 from nnunet_semisam.jobs.processes import CommandFailedError
+from nnunet_semisam.runs.model_run import ModelRun
 from nnunet_semisam.splits.label_budgets import Grouping
 
 CHECKOUT = Path(__file__).parents[1]
@@ -198,7 +199,7 @@ class FakeCommands:
     def __init__(self, data):
         self.data, self.calls, self.die = data, [], {}
 
-    def __call__(self, stage, arguments, folder, settings, variables):
+    def __call__(self, model, stage, arguments, variables):
         self.calls.append((stage, arguments, variables))
         if stage == "predict":
             self.die_if_due(stage)
@@ -206,13 +207,12 @@ class FakeCommands:
             for label in (self.data.raw / "Dataset901_Tiny" / "labelsTr").iterdir():
                 (out / label.name).write_bytes(label.read_bytes())
             return
-        trainer, fold = arguments[arguments.index("-tr") + 1], arguments[2]
-        model = folder / "results" / "Dataset901_Tiny" / f"{trainer}__nnUNetPlansMini__2d" / f"fold_{fold}"
-        model.mkdir(parents=True, exist_ok=True)
-        (model / "checkpoint_latest.pth").touch()
+        folder = model.training_folder
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({}, folder / "checkpoint_latest.pth")
         self.die_if_due(stage)
         entry = {"version": "1", "settings": {"seed": 0}, "log": [], "pseudo_labels": None, "gate": {"opened_at": 0.35}}
-        torch.save({"semisam": entry}, model / "checkpoint_final.pth")
+        torch.save({"semisam": entry}, folder / "checkpoint_final.pth")
 
     def die_if_due(self, stage):
         if stage in self.die:
@@ -226,7 +226,7 @@ class FakeCommands:
 @pytest.fixture
 def commands(data, monkeypatch):
     fake = FakeCommands(data)
-    monkeypatch.setattr(trial, "run_nnunet", fake)
+    monkeypatch.setattr(ModelRun, "command", lambda *arguments: fake(*arguments))
     return fake
 
 

@@ -15,7 +15,8 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.yaml_files import read_mapping
 
 ARMS_FILE = Path(__file__).with_name("arms.yaml")
-KEYS = {"trainer", "settings"}
+KEYS = {"trainer", "settings", "self_training"}
+SELF_TRAINING = {"rounds", "final_trainer", "threshold", "select", "mirroring"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 OF_THE_QUEUE = {"num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every", "seed"}
 START = "start"  # the supervised training from which all arms of a protocol go on
@@ -29,11 +30,29 @@ class Arm:
         name: For options, folders and tables.
         trainer: Class name.
         settings: What differs from the trainer's defaults: flat settings by name, and blocks by name.
+        self_training: ``None``, or what differs from the defaults of a self-training that ``trainer`` begins: any of
+            :data:`SELF_TRAINING`. The steps of a trial are those of all its trainings together.
     """
 
     name: str
     trainer: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    self_training: Mapping[str, Any] | None = None
+
+    @property
+    def trainers(self) -> list[str]:
+        """Class names of the trainers of all trainings."""
+        return [self.trainer] if self.self_training is None else [self.trainer, self.final_trainer]
+
+    @property
+    def final_trainer(self) -> str:
+        """Class name of the trainer of what is judged."""
+        return self.trainer if self.self_training is None else self.self_training.get("final_trainer", BASELINE)
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings share the steps."""
+        return 1 if self.self_training is None else 1 + self.self_training.get("rounds", 1)
 
     def tagged(self, tag: str | None) -> Arm:
         """Return the same arm under the name ``NAME@TAG``: another state of the code is another arm."""
@@ -56,12 +75,17 @@ def read_arms(path: Path = ARMS_FILE) -> dict[str, Arm]:
         if not NAME.fullmatch(name) or name == START:
             raise UserError(f"{where} must have a name of letters, digits, '.', '+' and '-', and not {START!r}.")
         if not isinstance(content, dict) or "trainer" not in content or content.keys() - KEYS:
-            raise UserError(f"{where} must have a trainer, and may have settings, and nothing else. {remedy}")
+            raise UserError(
+                f"{where} must have a trainer, and may have {', '.join(sorted(KEYS - {'trainer'}))}. {remedy}"
+            )
+        self_training = content.get("self_training")
+        if self_training is not None and (not isinstance(self_training, dict) or self_training.keys() - SELF_TRAINING):
+            raise UserError(f"{where}: self_training may set {', '.join(sorted(SELF_TRAINING))}. {remedy}")
         settings = content.get("settings") or {}
         taken = OF_THE_QUEUE & settings.keys()
         if taken:
             raise UserError(f"{where} sets {', '.join(sorted(taken))}, which the queue sets for all arms. Remove it.")
-        arms[name] = Arm(name, str(content["trainer"]), settings)
+        arms[name] = Arm(name, str(content["trainer"]), settings, self_training)
     return arms
 
 
@@ -80,7 +104,7 @@ def choose_arms(names: Sequence[str], tag: str | None = None, path: Path = ARMS_
     if tag is not None and not NAME.fullmatch(tag):
         raise UserError(f"--tag {tag!r} must be of letters, digits, '.', '+' and '-'.")
     arms = [known[name] for name in names]
-    check_trainers([arm.trainer for arm in arms], "--arms")
+    check_trainers([name for arm in arms for name in arm.trainers], "--arms")
     for arm in arms:
         settings_of_trainer(arm.trainer, arm.settings)
     return [arm.tagged(tag) for arm in arms]

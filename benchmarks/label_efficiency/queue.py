@@ -94,6 +94,9 @@ def trials_of(selection: argparse.Namespace, args: argparse.Namespace) -> list[T
     _refuse_unknown("--draws", selection.draws, protocol.data.draws())
     _refuse_unknown("--budgets", budgets, protocol.data.budgets)
     arms = choose_arms(selection.arms, selection.tag, args.arms_file)
+    short = [arm.name for arm in arms if steps < STEPS_PER_EPOCH * arm.trainings]
+    if short:
+        raise UserError(f"--steps {steps} are too few for the trainings of {', '.join(short)}: 100 each at least.")
     machine = Machine(args.device, args.augmenters)
     data = prepare_task(protocol, args)
     return [

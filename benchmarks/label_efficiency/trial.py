@@ -8,27 +8,30 @@ Everything is in the trial's folder, and what is finished there is never repeate
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from benchmarks.label_efficiency.arms import START_ARM, Arm
 from benchmarks.label_efficiency.draws import Draw, Draws
 from benchmarks.label_efficiency.prepare import Prepare
 from benchmarks.label_efficiency.protocols import PLANS, STEPS_PER_EPOCH, Protocol
 from benchmarks.label_efficiency.results import RESULT_FILE, TrialResult
-from nnunet_semisam.benchmark.cost import cost_of, read_attempts, software_of
-from nnunet_semisam.benchmark.runs import CHECKPOINT, resume_option, run_nnunet
+from nnunet_semisam.benchmark.cost import cost_of
+from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import new_folder, remove_temporaries, write_text
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.jobs.base import Status, Task, TaskError
+from nnunet_semisam.runs.attempts import Attempt, read_attempts, software_of
+from nnunet_semisam.runs.model_run import ModelRun
+from nnunet_semisam.self_training.plan import SelfTraining, begin, equal_parts, load_plan, make_plan
+from nnunet_semisam.self_training.rounds import final_models, models_of
+from nnunet_semisam.self_training.tasks import attempts_of, work_through
 
 SECONDS_PER_HOUR = 3600
+SELF_TRAINING = "self_training"  # folder of all trainings of a self-training
 START_SEED = 0
 POLL_SECONDS = 5
 NOT_NEEDED = ("checkpoint_best.pth", "checkpoint_latest.pth")  # of a trial that is done
@@ -91,20 +94,22 @@ class Trial(Task):
         return self.out / "runs" / self.name
 
     @property
-    def settings_file(self) -> Path:
-        """File with the settings of the training."""
-        return self.folder / "settings.yaml"
-
-    @property
     def predictions(self) -> Path:
         """Folder with the segmentations of the judged cases, as soon as there are all."""
         return self.folder / "predictions"
 
     @property
-    def training_folder(self) -> Path:
-        """nnU-Net's output folder of the fold."""
-        model = f"{self.arm.trainer}__{PLANS}__{self.data.data.configuration}"
-        return self.folder / "results" / self.data.dataset / model / f"fold_{self.fold}"
+    def model(self) -> ModelRun:
+        """The model that is trained and judged; in self-training, the one that it ends with."""
+        data = self.data
+        if self.arm.self_training is not None:
+            plan = self._self_training_plan()
+            if plan is None:
+                raise UserError(f"{self.folder} has not begun. {REMEDY}")
+            return final_models(plan)[self.fold]
+        return ModelRun(
+            self.folder, data.dataset, self.arm.trainer, PLANS, data.data.configuration, self.fold, self.machine.device
+        )
 
     @property
     def fold(self) -> int:
@@ -115,6 +120,10 @@ class Trial(Task):
         """Return the supervised training from which this one goes on, or ``None`` if it begins from scratch."""
         if not self.protocol.start_steps or self.arm == START_ARM:
             return None
+        if self.arm.self_training is not None:
+            raise UserError(
+                f"{self.arm.name} trains itself from scratch, and {self.protocol.name} goes on from a start."
+            )
         steps = self.protocol.start_steps
         return Trial(
             self.out, self.protocol, self.data, START_ARM, self.draw, self.budget, START_SEED, steps, self.machine
@@ -149,18 +158,45 @@ class Trial(Task):
             _finish(start)
         variables = {**variables, **self.machine.variables(), **self.data.environment()}
         if not (self.folder / "trial.json").is_file():
-            write_text(self.settings_file, yaml.safe_dump(self.settings(), sort_keys=False))
             write_json(self.folder / "trial.json", self._identity())
-        if not (self.folder / "trained.json").is_file():
-            self._train(start, variables)
+        if self.arm.self_training is not None:
+            self._self_train(variables)
+        elif not self.model.is_trained():
+            more = [] if start is None else ["-pretrained_weights", str(start.model.checkpoint)]
+            self.model.train(self.settings(), variables, more)
         if not self.predictions.is_dir():
             self._predict(variables)
         self._judge()
-        for name in NOT_NEEDED:
-            (self.training_folder / name).unlink(missing_ok=True)
+        for model in self._models():
+            for name in NOT_NEEDED:
+                (model.training_folder / name).unlink(missing_ok=True)
+
+    def _self_train(self, variables: Mapping[str, str]) -> None:
+        """Carry out all trainings of a self-training, which share the steps in equal parts."""
+        data, arm = self.data, self.arm
+        dataset = open_dataset(data.dataset, PLANS, data.raw, data.preprocessed)
+        given = dict(arm.self_training or {})
+        options = {
+            "folder": self.folder / SELF_TRAINING,
+            "configuration": data.data.configuration,
+            "trainer": arm.trainer,
+            "final_trainer": arm.final_trainer,
+            "settings": self.settings(),
+            "rounds": arm.trainings - 1,
+            "epochs": equal_parts(self.steps // STEPS_PER_EPOCH, arm.trainings),
+            "device": self.machine.device,
+            "environment": data.environment(),
+            **{name: given[name] for name in ("threshold", "select", "mirroring") if name in given},
+        }
+        plan = make_plan(dataset, PLANS, [self.fold], options)
+        begin(plan)
+        work_through(plan, variables)
 
     def _identity(self) -> dict[str, Any]:
-        return {"trainer": self.arm.trainer, "settings": self.settings()}
+        return {"trainer": self.arm.trainer, "settings": self.settings(), **self._recipe()}
+
+    def _recipe(self) -> dict[str, Any]:
+        return {} if self.arm.self_training is None else {"self_training": dict(self.arm.self_training)}
 
     def _refuse_other_trial(self) -> None:
         path = self.folder / "trial.json"
@@ -170,28 +206,9 @@ class Trial(Task):
                 "has changed needs another name: add an entry to arms.yaml, or use --tag."
             )
 
-    def _train(self, start: Trial | None, variables: Mapping[str, str]) -> None:
-        arguments = [self.data.dataset, self.data.data.configuration, str(self.fold), *self._model()]
-        go_on = resume_option(self.training_folder)
-        if start is not None and not go_on:
-            go_on = ["-pretrained_weights", str(start.training_folder / CHECKPOINT)]
-        self._run("train", [*arguments, *go_on], variables)
-        write_json(self.folder / "trained.json", {})
-
     def _predict(self, variables: Mapping[str, str]) -> None:
         images = self.data.images_of(self._draw(self.data.draws()).judged_set)
-        remove_temporaries(self.folder, self.predictions.name)
-        with new_folder(self.predictions) as unfinished:
-            arguments = ["-i", str(images), "-o", str(unfinished), "-d", self.data.dataset]
-            arguments += ["-c", self.data.data.configuration, "-f", str(self.fold), *self._model()]
-            arguments += ["-chk", CHECKPOINT, "--disable_tta", "-npp", "1", "-nps", "1"]
-            self._run("predict", arguments, variables)
-
-    def _model(self) -> list[str]:
-        return ["-tr", self.arm.trainer, "-p", PLANS]
-
-    def _run(self, stage: str, arguments: Sequence[str], variables: Mapping[str, str]) -> None:
-        run_nnunet(stage, [*arguments, "-device", self.machine.device], self.folder, self.settings_file, variables)
+        self.model.predict(images, self.predictions, variables, ["--disable_tta", "-npp", "1", "-nps", "1"])
 
     def _draw(self, draws: Draws) -> Draw:
         return draws.find(self.draw, self.budget)
@@ -209,7 +226,7 @@ class Trial(Task):
             label = raw / "labelsTr" / f"{case}{ending}"
             scores = score_case(self.predictions / f"{case}{ending}", label, dataset_json)
             dice[case] = {score.label: score.scored for score in scores if score.metric == "dice"}
-        attempts = read_attempts(self.folder)
+        attempts = [*self._self_training_attempts(), *read_attempts(self.folder)]
         cost = cost_of(attempts)
         settings, gate_step = self._of_checkpoint()
         result = TrialResult(
@@ -222,8 +239,8 @@ class Trial(Task):
             steps=self.steps,
             labeled=draw.labeled,
             judged=draw.judged_set,
-            settings=self._identity()["settings"],
-            settings_sha256=sha256_of_json({**settings, "seed": None}),
+            settings={**self.settings(), **self._recipe()},
+            settings_sha256=sha256_of_json({**settings, **self._recipe(), "seed": None}),
             commits=list(dict.fromkeys(_commit(software.versions) for software in software_of(attempts))),
             variables=attempts[-1].software.variables if attempts else {},
             train_seconds=round(cost.train_hours * SECONDS_PER_HOUR, 1),
@@ -235,13 +252,25 @@ class Trial(Task):
         )
         write_json(self.folder / RESULT_FILE, result.to_json())
 
+    def _self_training_plan(self) -> SelfTraining | None:
+        plan = None if self.arm.self_training is None else load_plan(self.folder / SELF_TRAINING)
+        return plan and replace(plan, device=self.machine.device, environment=self.data.environment())
+
+    def _self_training_attempts(self) -> list[Attempt]:
+        plan = self._self_training_plan()
+        return [] if plan is None else attempts_of(plan)
+
+    def _models(self) -> list[ModelRun]:
+        plan = self._self_training_plan()
+        return [self.model] if plan is None else models_of(plan)
+
     def _of_checkpoint(self) -> tuple[dict[str, Any], int | None]:
         """Return all settings of the training, and the step at which the gate opened; ``None`` if it never did."""
         import torch
 
         from nnunet_semisam.training import checkpoint
 
-        content = checkpoint.read(self.training_folder / CHECKPOINT, torch.device("cpu"))
+        content = checkpoint.read(self.model.checkpoint, torch.device("cpu"))
         entry = content[checkpoint.ENTRY]
         opened_at = entry.get("gate", {}).get("opened_at")
         return entry["settings"], None if opened_at is None else round(opened_at * self.steps)

@@ -1,51 +1,25 @@
-"""What runs cost, and the software they ran with, by the reports of all their starts (see ``measured.py``)."""
+"""What runs cost, by the reports of all their starts (see ``runs/attempts.py``)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
-from nnunet_semisam.benchmark.records import Attempt, Cost, RunRecord, Software, TrainerCost
-from nnunet_semisam.io.json_files import object_or_none
-from nnunet_semisam.io.typed_records import RecordError
+from nnunet_semisam.benchmark.records import Cost, RunRecord, TrainerCost
+from nnunet_semisam.runs.attempts import LABEL, PREDICT, TRAIN, Attempt
 
 SECONDS_PER_HOUR = 3600
-
-
-def read_attempts(folder: Path) -> list[Attempt]:
-    """Return the reports of all starts of a run.
-
-    One that cannot be read, after a power cut for example, is left out: its hours are lost, nothing else is.
-    """
-    attempts = []
-    for path in sorted((folder / "attempts").glob("[!.]*.json")):
-        try:
-            attempts.append(Attempt.from_json(object_or_none(path) or {}))
-        except RecordError:
-            continue
-    return attempts
 
 
 def cost_of(attempts: Sequence[Attempt]) -> Cost:
     """Return hours, number of starts and peak memory of one run; starts that were killed count."""
     return Cost(
-        train_hours=_hours(attempt for attempt in attempts if attempt.stage == "train"),
-        predict_hours=_hours(attempt for attempt in attempts if attempt.stage == "predict"),
+        train_hours=_hours(attempt for attempt in attempts if attempt.stage in (TRAIN, LABEL)),
+        predict_hours=_hours(attempt for attempt in attempts if attempt.stage == PREDICT),
         gpu_hours=_hours(attempt for attempt in attempts if attempt.gpu),
         attempts=len(attempts),
         peak_memory_bytes=max((attempt.peak_memory_bytes for attempt in attempts), default=None),
         peak_gpu_bytes=max((attempt.peak_gpu_bytes for attempt in attempts if attempt.peak_gpu_bytes), default=None),
     )
-
-
-def software_of(attempts: Sequence[Attempt]) -> list[Software]:
-    """Return the software of a run's training, once, or more often if it changed between starts."""
-    found: list[Software] = []
-    for attempt in attempts:
-        if attempt.stage == "train":
-            now = attempt.software
-            found = [*(before for before in found if not now.continues(before)), now]
-    return found
 
 
 def totals(runs: Sequence[RunRecord]) -> list[TrainerCost]:

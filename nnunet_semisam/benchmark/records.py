@@ -27,6 +27,7 @@ from nnunet_semisam.io.typed_records import (
     read_value,
 )
 from nnunet_semisam.jobs.base import Status
+from nnunet_semisam.runs.attempts import Software
 
 
 class Equal(str, Enum):
@@ -231,67 +232,11 @@ class HeldOutSet:
 
 
 @dataclass(frozen=True)
-class Software:
-    """What a number rests on besides the code of the trainer.
-
-    Attributes:
-        versions: Package -> version.
-        variables: Environment variables that change how nnU-Net works.
-        sam_fingerprints: Digests of the SAM weights that made pseudo-labels; on record from the first round on.
-    """
-
-    versions: dict[str, str]
-    variables: dict[str, str]
-    sam_fingerprints: list[str]
-
-    def continues(self, before: Software) -> bool:
-        """Return whether this is the software of ``before``, of which only more is known by now."""
-        same = self.versions == before.versions and self.variables == before.variables
-        return same and set(before.sam_fingerprints) <= set(self.sam_fingerprints)
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One start of a command of a run: a file in ``attempts/``.
-
-    Attributes:
-        stage: ``train`` or ``predict``.
-        seconds: How long it ran, by the clock.
-        peak_memory_bytes: Of the main process, without workers.
-        peak_gpu_bytes: Of its GPU; ``None`` without one.
-        gpu: Name of the GPU, if it used one.
-        host: Name of the machine.
-        device: nnU-Net's ``-device``.
-        software: What it ran with.
-    """
-
-    stage: str
-    seconds: Amount
-    peak_memory_bytes: Count
-    peak_gpu_bytes: Count | None
-    gpu: str | None
-    host: str
-    device: str | None
-    software: Software
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields, those of the software among them."""
-        content = asdict(self)
-        software = content.pop("software")
-        return {**content, **software}
-
-    @classmethod
-    def from_json(cls, content: Any) -> Attempt:
-        """Return the attempt of a file."""
-        return read_record(cls, content, "", software=read_record(Software, content, ""))
-
-
-@dataclass(frozen=True)
 class Cost:
     """What a run cost, over all its starts; those that were killed count.
 
     Attributes:
-        train_hours: Of training and nnU-Net's own validation.
+        train_hours: Of trainings, nnU-Net's own validation, and of labelling the pool in self-training.
         predict_hours: Of the prediction of held-out cases.
         gpu_hours: Those of both that had a GPU.
         attempts: Number of starts of both.

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from nnunet_semisam.benchmark.cost import cost_of, read_attempts, software_of, totals
+from nnunet_semisam.benchmark.cost import cost_of, totals
 from nnunet_semisam.benchmark.metrics import MEAN, UNITS
 from nnunet_semisam.benchmark.plan import BASELINE, Study, load_study
 from nnunet_semisam.benchmark.records import HeldOutCases, Run, RunRecord, Score, ScoreRow, ScoreStatus
 from nnunet_semisam.benchmark.results_files import Results, write_files
-from nnunet_semisam.benchmark.runs import REMEDY, PerformRun
+from nnunet_semisam.benchmark.runs import PerformRun
 from nnunet_semisam.benchmark.summary import Scores, summarize
-from nnunet_semisam.benchmark.versions import versions
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.jobs.base import Status, TaskError
+from nnunet_semisam.runs.attempts import read_attempts, software_of
+from nnunet_semisam.runs.model_run import REMEDY
+from nnunet_semisam.runs.versions import versions
 
 LOGGER = logging.getLogger(__name__)
 

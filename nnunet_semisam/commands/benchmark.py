@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from nnunet_semisam.errors import UserError, shown
+from nnunet_semisam.commands import _executors
+from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
     from nnunet_semisam.benchmark.plan import Study
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from nnunet_semisam.jobs.base import Status, Task
 
 HELP = "Train a grid of trainers, label budgets, seeds and configurations; evaluate all on held-out cases."
-TIME_LIMITS = {"timeout_min", "slurm_time"}
 LARGEST_SEED = 2**32  # numpy's
 EXAMPLE = "nnunet-semisam benchmark -d 28 -c 2d --trainers nnUNetTrainerMeanTeacher --labeled 1 3 -o benchmark"
 
@@ -38,18 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cases", choices=("test", "val"), default="test", help="evaluate on imagesTs, or on validation cases"
     )
     parser.add_argument("--test-set", metavar="NAME", help="one of several test sets of the dataset")
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cuda", "cpu", "mps"),
-        default="auto",
-        help="auto (default): cuda if there is one where a run trains, else cpu",
-    )
-    parser.add_argument(
-        "--executor", choices=("serial", "local", "slurm"), default="serial", help="(default: %(default)s)"
-    )
-    parser.add_argument("--processes", type=int, metavar="N", help="local: trainings at once (default: one per GPU)")
-    parser.add_argument("--gpus", nargs="+", default=[], metavar="GPU", help="local: GPUs to share out")
-    parser.add_argument("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="slurm: submitit's parameters")
+    _executors.add_arguments(parser)
     parser.add_argument("--dry-run", action="store_true", help="show the runs and what is done; start nothing")
     parser.add_argument("--deep", action="store_true", help="before the first run, read every preprocessed voxel")
     parser.add_argument("-np", dest="num_processes", type=int, default=4, help="to compare images (%(default)s)")
@@ -78,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     study = held_out.pin(study, dataset)
     together = plan.refuse_other_study(study)  # with the runs that were begun before
     to_do = [run for run in together.runs() if not PerformRun(together, run).finished()]
-    check_device(args.device, args.executor, args.gpus)
+    _executors.check_device(args.device, args.executor, args.gpus)
     for note in preflight.check_runs(study, dataset, to_do, args.deep):
         print(f"note: {note}")
     checked = held_out.check_leaks(study, dataset, args.num_processes)
@@ -112,51 +101,11 @@ def check_options(args: argparse.Namespace) -> None:
     wrong = [seed for seed in args.seeds if not 0 <= seed < LARGEST_SEED]
     if wrong:
         raise UserError(f"--seeds {wrong[0]}: a seed must be at least 0 and below 2**32.")
-    if args.processes is not None and args.processes < 1:
-        raise UserError(f"--processes must be at least 1, got {args.processes}.")
     if args.num_processes < 1:
         raise UserError(f"-np must be at least 1, got {args.num_processes}.")
-    if args.executor != "local" and (args.gpus or args.processes):
-        raise UserError(f"--gpus and --processes are for --executor local, got --executor {args.executor}.")
-    if args.executor != "slurm" and args.slurm:
-        raise UserError(f"--slurm is for --executor slurm, got --executor {args.executor}.")
-    check_time_limit(args.executor, slurm_options(args.slurm))
+    _executors.check_options(args)
     if args.cases == "val" and args.test_set:
         raise UserError("--test-set chooses among test cases, but --cases val evaluates on validation cases. Drop one.")
-
-
-def check_time_limit(executor: str, options: dict[str, Any]) -> None:
-    """Check that jobs of a cluster are given the time of a training.
-
-    Raises:
-        UserError: If no limit is given: submitit's own is five minutes, which no training meets.
-    """
-    if executor == "slurm" and not options.keys() & TIME_LIMITS:
-        raise UserError(
-            "--executor slurm without timeout_min: submitit would end every job after 5 minutes. Give the minutes "
-            "that a run may take, training and prediction together, for example: --slurm timeout_min=1440 "
-            "gpus_per_node=1. A run that takes longer is submitted again, three times at most, and goes on where it "
-            "stopped."
-        )
-
-
-def check_device(device: str, executor: str, gpus: Sequence[str] = ()) -> None:
-    """Check that runs on this machine find the device that they are given; those of a cluster look for it there.
-
-    Raises:
-        UserError: If torch does not see it.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}.get(device, lambda: True)
-    if executor != "slurm" and not there():
-        raise UserError(f"--device {device}: torch sees no such device on this machine. Use --device auto or cpu.")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    wrong = [gpu for gpu in gpus if count == 0 or (gpu.isdecimal() and int(gpu) >= count)]
-    if wrong:
-        raise UserError(
-            f"--gpus {shown(wrong[0])}: torch sees {count} GPUs on this machine, numbered from 0. Leave it out."
-        )
 
 
 def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
@@ -167,13 +116,14 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
     """
     from nnunet_semisam.benchmark import plan
     from nnunet_semisam.benchmark.records import CaseSet, Equal
-    from nnunet_semisam.benchmark.trainers import read_settings
+    from nnunet_semisam.benchmark.trainers import NOT_SHARED
     from nnunet_semisam.checks.trainers import check_trainers
     from nnunet_semisam.io.hashes import sha256_of
+    from nnunet_semisam.runs.shared_settings import read_settings
 
     for configuration in args.configurations:
         dataset.check_configuration(configuration)
-    settings = read_settings(args.settings)
+    settings = read_settings(args.settings, NOT_SHARED)
     trainers = list(dict.fromkeys([plan.BASELINE, *args.trainers]))
     check_trainers(trainers, "--trainers")
     return plan.Study(
@@ -199,18 +149,12 @@ def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Task]) -> No
 
     So a benchmark that is killed has a report of what it has found.
     """
-    from nnunet_semisam.jobs import cluster, executors
 
     def report(name: str, status: Status) -> None:
         print(f"{name}: {status}", flush=True)
         try_to_write(study)
 
-    if args.executor == "local":
-        executors.local(tasks, report, args.processes or max(1, len(args.gpus)), args.gpus)
-    elif args.executor == "slurm":
-        cluster.slurm(tasks, report, study.folder / "jobs", slurm_options(args.slurm))
-    else:
-        executors.serial(tasks, report)
+    _executors.execute(args, tasks, report, study.folder / "jobs")
 
 
 def try_to_write(study: Study) -> None:
@@ -222,21 +166,6 @@ def try_to_write(study: Study) -> None:
         write_results(study)
     except Exception as error:  # a full disk, for example
         print(f"note: the results of now could not be written ({cause_of(error)}); they will be after the next run.")
-
-
-def slurm_options(words: Sequence[str]) -> dict[str, Any]:
-    """Return submitit's parameters of ``KEY=VALUE`` words; whole numbers become numbers.
-
-    Raises:
-        UserError: If a word has no ``=``.
-    """
-    options: dict[str, Any] = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not separator or not key:
-            raise UserError(f"--slurm {word}: write KEY=VALUE, for example slurm_partition=gpu.")
-        options[key] = int(value) if value.isdigit() else value
-    return options
 
 
 def show(study: Study) -> None:

@@ -75,15 +75,24 @@ def find_dataset_name(folder: Path, dataset: str) -> str:
     return names[0]
 
 
-def open_dataset(dataset: str, plans_name: str) -> PlannedDataset:
+def open_dataset(
+    dataset: str, plans_name: str, raw: Path | None = None, preprocessed: Path | None = None
+) -> PlannedDataset:
     """Read the plans and dataset.json of a planned dataset.
+
+    Args:
+        dataset: Its id or name.
+        plans_name: Plans identifier.
+        raw: ``nnUNet_raw``; ``None`` takes the variable.
+        preprocessed: ``nnUNet_preprocessed``; likewise.
 
     Raises:
         UserError: If a variable is not set, or the dataset was not planned; the message says what to run.
     """
     if case_problem(plans_name) is not None:
         raise UserError(f"-p {shown(plans_name)} cannot name plans: {case_problem(plans_name)}. Give a plain name.")
-    raw, preprocessed = environment_folder("nnUNet_raw"), environment_folder("nnUNet_preprocessed")
+    raw = raw or environment_folder("nnUNet_raw")
+    preprocessed = preprocessed or environment_folder("nnUNet_preprocessed")
     name = find_dataset_name(raw, dataset)
     plans_file, dataset_file = preprocessed / name / f"{plans_name}.json", preprocessed / name / "dataset.json"
     for file in (plans_file, dataset_file):

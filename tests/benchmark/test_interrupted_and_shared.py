@@ -10,15 +10,17 @@ import yaml
 from test_runs_and_results import OURS, finish_training, score, written
 
 from nnunet_semisam import cli
-from nnunet_semisam.benchmark import equal_time, measured, plan, preflight, results
+from nnunet_semisam.benchmark import equal_time, plan, preflight, results
 from nnunet_semisam.benchmark.metrics import UNITS
-from nnunet_semisam.benchmark.runs import PerformRun
+from nnunet_semisam.benchmark.runs import PerformRun, settings_of
 from nnunet_semisam.commands import benchmark as command
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io import json_files
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.jobs import processes
 from nnunet_semisam.jobs.base import Status
+from nnunet_semisam.runs import measured
+from nnunet_semisam.runs.model_run import ModelRun
 
 TORN = ["", '{"stage": "tr', "null", "{}"]
 
@@ -78,12 +80,16 @@ def training(study, monkeypatch):
     return task, commands
 
 
+def train(task):
+    task.model.train(settings_of(task.study, task.run), {})
+
+
 @pytest.mark.parametrize("content", ["", "num_epochs: [", "num_epochs: 99"])
 def test_settings_of_a_run_without_checkpoints_are_those_of_the_benchmark(training, content):
     task, _ = training
-    task.settings_file.write_text(content)
-    task._train({})
-    assert yaml.safe_load(task.settings_file.read_text())["num_epochs"] == task.study.settings["num_epochs"]
+    task.model.settings_file.write_text(content)
+    train(task)
+    assert yaml.safe_load(task.model.settings_file.read_text())["num_epochs"] == task.study.settings["num_epochs"]
 
 
 @pytest.mark.parametrize("left", ["no folder", "a file", "an empty folder"])
@@ -105,8 +111,8 @@ def test_settings_that_a_training_began_with_stay(training):
     task, commands = training
     with zipfile.ZipFile(task.training_folder / "checkpoint_latest.pth", "w") as file:
         file.writestr("a", "b")
-    task.settings_file.write_text("num_epochs: 99\nnum_iterations_per_epoch: 2\n")
-    task._train({})
+    task.model.settings_file.write_text("num_epochs: 99\nnum_iterations_per_epoch: 2\n")
+    train(task)
     assert task.steps() == 198
     assert commands[0][-1] == "--c"
 
@@ -118,7 +124,7 @@ def test_torn_checkpoints_are_set_aside_and_the_whole_one_is_taken(training):
         file.writestr("a", "b")
     (folder / "checkpoint_final.pth").write_bytes((folder / "checkpoint_best.pth").read_bytes()[:-5])
     (folder / "checkpoint_latest.pth").touch()
-    task._train({})
+    train(task)
     assert commands[0][-1] == "--c"
     names = {path.name for path in folder.iterdir()}
     assert names == {"checkpoint_best.pth", "checkpoint_final.pth.damaged", "checkpoint_latest.pth.damaged"}
@@ -216,11 +222,11 @@ def test_what_a_signal_raises_in_a_run_is_no_error_of_the_run(study, monkeypatch
     run = made.runs()[0]
     monkeypatch.setattr(processes, "_stopping", threading.Event())
 
-    def interrupted(*of_run):
+    def interrupted(*of_run, **more):
         processes.stop_all()
         raise RuntimeError("timed-out too many times")
 
-    monkeypatch.setattr(PerformRun, "_train", interrupted)
+    monkeypatch.setattr(ModelRun, "train", interrupted)
     with pytest.raises(RuntimeError, match="timed-out"):
         PerformRun(made, run)()
     assert not (made.folder_of(run) / "error.json").exists()

@@ -10,7 +10,7 @@ import small_dataset
 from nnunet_semisam.benchmark import equal_time, held_out, plan
 from nnunet_semisam.benchmark.records import CaseSet, Equal, StudyFold
 from nnunet_semisam.benchmark.runs import PerformRun
-from nnunet_semisam.commands import benchmark as command
+from nnunet_semisam.commands import _executors
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.jobs import processes
@@ -265,7 +265,7 @@ def test_slower_trainers_get_fewer_epochs_for_equal_time(study):
 
 
 def test_slurm_parameters_keep_their_type():
-    assert command.slurm_options(["timeout_min=60", "slurm_partition=gpu"]) == {
+    assert _executors.slurm_options(["timeout_min=60", "slurm_partition=gpu"]) == {
         "timeout_min": 60,
         "slurm_partition": "gpu",
     }

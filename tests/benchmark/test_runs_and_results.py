@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from small_dataset import NAME
 
-from nnunet_semisam.benchmark import plan, results, results_files, runs
+from nnunet_semisam.benchmark import plan, results, results_files
 from nnunet_semisam.benchmark.metrics import UNITS
 from nnunet_semisam.benchmark.records import Score, ScoreStatus
 from nnunet_semisam.benchmark.runs import PerformRun
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.jobs.base import Status
+from nnunet_semisam.runs.model_run import ModelRun
 
 BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
 SETTINGS = {"num_epochs": 4, "num_iterations_per_epoch": 5}
@@ -45,16 +46,6 @@ def written(study):
     return json.loads((study.folder / "results.json").read_text())
 
 
-def test_checkpoints_say_how_to_go_on(tmp_path):
-    assert runs.resume_option(tmp_path) == []
-    (tmp_path / "checkpoint_best.pth").touch()
-    assert runs.resume_option(tmp_path) == ["--c"]
-    (tmp_path / "checkpoint_latest.pth").touch()
-    assert runs.resume_option(tmp_path) == ["--c"]
-    (tmp_path / "checkpoint_final.pth").touch()
-    assert runs.resume_option(tmp_path) == ["--val"]
-
-
 def test_finished_stages_are_not_repeated(study, raw, monkeypatch):
     made = plan.begin(study())
     run = made.runs()[0]
@@ -63,7 +54,7 @@ def test_finished_stages_are_not_repeated(study, raw, monkeypatch):
     shutil.copy(raw / "labelsTs" / "t1_frame01.nii.gz", folder / "predictions")
     (folder / "error.json").write_text("{}")
     assert PerformRun(made, run).status() == Status.FAILED
-    monkeypatch.setattr(PerformRun, "_run_command", None)  # any command would be a TypeError
+    monkeypatch.setattr(ModelRun, "command", None)  # any command would be a TypeError
     assert PerformRun(made, run)() == Status.DONE
     scores = json.loads((folder / "scores.json").read_text())
     assert {s["metric"]: s["value"] for s in scores["t1_frame01"]}["dice"] == 1.0

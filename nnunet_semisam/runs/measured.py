@@ -1,13 +1,14 @@
-"""Run a stock nnU-Net command in this process, and write down time, memory, machine and software.
+"""Run a command of nnU-Net or of this package in this process, and write down time, memory, machine and software.
 
-Called by ``runs.py`` as ``python -m nnunet_semisam.benchmark.measured REPORT.json train|predict ARGUMENTS``. The
-report (an :class:`~nnunet_semisam.benchmark.records.Attempt`) is renewed while the command runs, so that the hours of
-a run that was killed are not lost.
+Called by ``model_run.py`` as ``python -m nnunet_semisam.runs.measured REPORT.json STAGE MODULE:FUNCTION ARGUMENTS``.
+The report (an :class:`~nnunet_semisam.runs.attempts.Attempt`) is renewed while the command runs, so that the hours of a
+run that was killed are not lost.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import platform
 import resource
@@ -17,11 +18,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_semisam.benchmark.records import Attempt, Software
-from nnunet_semisam.benchmark.versions import environment_settings, sam_fingerprints, versions
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.jobs.parent import end_with_parent
 from nnunet_semisam.jobs.threads import limit_threads
+from nnunet_semisam.runs.attempts import Attempt, Software
+from nnunet_semisam.runs.versions import environment_settings, sam_fingerprints, versions
 
 WRITE_SECONDS = 10.0
 
@@ -84,17 +85,15 @@ class Meter:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run ``train`` or ``predict`` with nnU-Net's own arguments."""
+    """Run the function with the arguments of a command line of its own."""
     end_with_parent()
-    report, stage, *arguments = argv
+    report, stage, entry, *arguments = argv
     limit_threads()
     device = arguments[arguments.index("-device") + 1] if "-device" in arguments else None
     with Meter(Path(report), stage, device):
-        if stage == "train":
-            from nnunetv2.run.run_training import run_training_entry as command
-        else:
-            from nnunetv2.inference.predict_from_raw_data import predict_entry_point as command
-        sys.argv = [f"nnUNetv2_{stage}", *arguments]
+        module, function = entry.split(":")
+        command = getattr(importlib.import_module(module), function)
+        sys.argv = [function, *arguments]
         command()
 
 

@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from nnunet_semisam.benchmark import versions
+from nnunet_semisam.runs import versions
 
 
 def git(folder, *words):

@@ -1,0 +1,207 @@
+"""``nnunet-semisam self-train``: train, label the pool, train again from scratch on both, for some rounds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_semisam.commands import _executors
+from nnunet_semisam.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunet_semisam.data.datasets import PlannedDataset
+    from nnunet_semisam.jobs.base import Status, Task
+    from nnunet_semisam.self_training.plan import SelfTraining
+
+HELP = "Train, label the pool with the model, train again from scratch on both; as often as you say."
+EXAMPLE = "nnunet-semisam self-train -d 27 -c 2d -f 0 --rounds 2 --settings length.yaml -o self_training"
+BY_OPTION = {"method": "--trainer", "use_sam": "--trainer"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
+    parser.add_argument("-c", dest="configuration", required=True, help="configuration, for example 2d")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
+    parser.add_argument("-f", dest="folds", nargs="+", type=int, default=[0], metavar="FOLD", help="folds (default: 0)")
+    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, metavar="R", help="label the pool and train again R times (1)")
+    parser.add_argument(
+        "--trainer", default="nnUNetTrainerSemiSAM", help="trainer of the first training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--final-trainer",
+        default="nnUNetTrainerSupervised",
+        metavar="TRAINER",
+        help="trainer of all others (default: %(default)s, which is plain nnU-Net with settings)",
+    )
+    parser.add_argument("--settings", type=Path, metavar="YAML", help="settings of every training, its length too")
+    parser.add_argument(
+        "--total-epochs", type=int, metavar="N", help="epochs of all trainings together, in equal parts"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="voxels that the teacher is less sure of are ignored (default: 0.7)",
+    )
+    parser.add_argument(
+        "--select",
+        nargs="+",
+        type=float,
+        default=[1.0],
+        metavar="SHARE",
+        help="share of the pool, best estimated quality first; one number for each round, or for all (default: 1)",
+    )
+    parser.add_argument("--no-mirroring", action="store_true", help="the teacher predicts without mirroring")
+    _executors.add_arguments(parser)
+    parser.add_argument("--label-jobs", type=int, default=1, metavar="N", help="label a pool in N tasks (default: 1)")
+    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="to preprocess (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="show the tasks and what is done; start nothing")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out what is not done yet; exit status 1 if something failed."""
+    from nnunet_semisam.checks.places import check_target, refuse_inside_data
+    from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.self_training import preflight, tasks
+    from nnunet_semisam.self_training.plan import begin, refuse_other_plan
+    from nnunet_semisam.self_training.rounds import final_models
+    from nnunet_semisam.splits.default_splits import ensure_splits
+
+    check_options(args)
+    args.out = check_target(args.out, "--out")
+    refuse_inside_data(args.out, "--out")
+    dataset = open_dataset(args.dataset, args.plans)
+    for message in ensure_splits(dataset.preprocessed, dataset.raw):
+        print(message)
+    plan = make(args, dataset)
+    refuse_other_plan(plan)
+    if args.dry_run:
+        show(plan, args)
+        return 0
+    _executors.check_device(args.device, args.executor, args.gpus)
+    for line in preflight.check(plan, dataset):
+        print(f"note: {line}")
+    begin(plan)
+    show(plan, args)
+
+    def report(name: str, status: Status) -> None:
+        print(f"{name}: {status}", flush=True)
+
+    def execute(to_do: Sequence[Task]) -> None:
+        _executors.execute(args, to_do, report, plan.folder / "jobs")
+
+    done = tasks.carry_out(plan, execute, args.label_jobs, args.num_processes)
+    print("\n".join(describe_rounds(plan)))
+    if not done:
+        print("\n".join(why_unfinished(plan, args)))
+        return 1
+    model = next(iter(final_models(plan).values()))
+    folds = " ".join(map(str, plan.folds))
+    print(f"Models: {model.model_folder}")
+    print(
+        f"Predict: nnUNet_results={model.results} nnUNetv2_predict -d {plan.dataset} -c {plan.configuration} "
+        f"-tr {plan.final_trainer} -p {plan.plans} -f {folds} -i IMAGES -o SEGMENTATIONS"
+    )
+    return 0
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Check what needs no dataset.
+
+    Raises:
+        UserError: If options contradict each other or themselves.
+    """
+    if len(set(args.folds)) < len(args.folds):
+        raise UserError(f"-f names a fold twice: {' '.join(map(str, args.folds))}. Name each once.")
+    for name, value, least in (
+        ("--rounds", args.rounds, 1),
+        ("--label-jobs", args.label_jobs, 1),
+        ("-np", args.num_processes, 1),
+        ("--total-epochs", args.total_epochs, args.rounds + 1),
+    ):
+        if value is not None and value < least:
+            raise UserError(f"{name} must be at least {least}, got {value}.")
+    if args.threshold is not None and not 0 <= args.threshold <= 1:
+        raise UserError(f"--threshold must be between 0 and 1, got {args.threshold}.")
+    wrong = [share for share in args.select if not 0 < share <= 1]
+    if wrong or len(args.select) > args.rounds:
+        raise UserError(
+            f"--select {' '.join(map(str, args.select))}: give a share above 0 and at most 1, once or for each of "
+            f"the {args.rounds} rounds."
+        )
+    _executors.check_options(args)
+
+
+def make(args: argparse.Namespace, dataset: PlannedDataset) -> SelfTraining:
+    """Return the self-training that the options describe.
+
+    Raises:
+        UserError: If options, settings, trainers or folds do not fit.
+    """
+    from nnunet_semisam.checks.trainers import check_trainers
+    from nnunet_semisam.runs.shared_settings import read_settings
+    from nnunet_semisam.self_training.plan import THRESHOLD, equal_parts, make_plan
+
+    check_trainers([args.trainer], "--trainer")
+    check_trainers([args.final_trainer], "--final-trainer")
+    options = {
+        "folder": args.out.resolve(),
+        "configuration": args.configuration,
+        "trainer": args.trainer,
+        "final_trainer": args.final_trainer,
+        "settings": read_settings(args.settings, BY_OPTION),
+        "rounds": args.rounds,
+        "epochs": equal_parts(args.total_epochs, args.rounds + 1) if args.total_epochs else [],
+        "threshold": THRESHOLD if args.threshold is None else args.threshold,
+        "select": args.select,
+        "mirroring": not args.no_mirroring,
+        "device": args.device,
+    }
+    return make_plan(dataset, args.plans, args.folds, options)
+
+
+def show(plan: SelfTraining, args: argparse.Namespace) -> None:
+    """Print all tasks and what is known of each."""
+    from nnunet_semisam.self_training.tasks import stages
+
+    print(f"Self-training of {plan.dataset}, {plan.configuration}, in {plan.folder}: {plan.rounds + 1} trainings")
+    for fold, cases in plan.folds.items():
+        print(
+            f"  fold {fold}: {len(cases.labeled)} labeled, {len(cases.pool)} in the pool, {len(cases.val)} to validate"
+        )
+    for stage in stages(plan, args.label_jobs):
+        for task in stage:
+            print(f"  {task.name}: {task.status()}")
+
+
+def describe_rounds(plan: SelfTraining) -> list[str]:
+    """Return a line on the labels of every round that has a dataset."""
+    from nnunet_semisam.self_training.rounds import RoundOfFold
+    from nnunet_semisam.self_training.summary import summary_of
+
+    lines = []
+    for index in range(1, plan.rounds + 1):
+        for fold in plan.folds:
+            place = RoundOfFold(plan, index, fold)
+            found = summary_of(place)
+            if found is not None:
+                lines.append(f"{place.name}: {found}")
+    return lines
+
+
+def why_unfinished(plan: SelfTraining, args: argparse.Namespace) -> list[str]:
+    """Return a line about every task that failed: the end of its error."""
+    from nnunet_semisam.jobs.base import TaskError
+    from nnunet_semisam.self_training.tasks import stages
+
+    lines = []
+    for stage in stages(plan, args.label_jobs):
+        for task in stage:
+            error = None if task.finished() else TaskError.read(task.folder)
+            if error is not None:
+                lines.append(f"{task.name}: {error.log.strip().splitlines()[-1]}")
+    return lines or ["Not finished: start again to go on."]

@@ -1,0 +1,116 @@
+"""The command that writes the dataset of a round, raw and preprocessed, from true and pseudo-labels.
+
+Called by ``tasks.py`` with the folder of the self-training, round, fold, number of processes, and ``-device``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_semisam.data.datasets import PlannedDataset, open_dataset
+from nnunet_semisam.data.unlabeled_dataset import unlabeled_folder
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import remove_temporaries
+from nnunet_semisam.io.hashes import sha256_of
+from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.self_training.label_pool import read_place
+from nnunet_semisam.self_training.preprocessed import write_preprocessed
+from nnunet_semisam.self_training.pseudo_label import choose
+from nnunet_semisam.self_training.raw_dataset import write_raw
+from nnunet_semisam.self_training.rounds import PROVENANCE_FILE, PseudoLabel, RoundOfFold
+
+UNFINISHED = "data_unfinished"
+
+
+def choose_cases(place: RoundOfFold, records: Mapping[str, PseudoLabel]) -> list[str]:
+    """Return the cases of the pool that a round trains on; one without any confident voxel is never chosen."""
+    qualities = {case: record.quality for case, record in records.items() if record.labeled_share > 0}
+    return choose(qualities, place.plan.share_of(place.index))
+
+
+def build(place: RoundOfFold, num_processes: int) -> None:
+    """Write the dataset of a round; it is in place when all of it is there.
+
+    Raises:
+        UserError: If a pseudo-label is missing or has changed, or no case has a confident voxel.
+    """
+    plan, cases = place.plan, place.plan.folds[place.fold]
+    dataset = open_dataset(plan.dataset, plan.plans)
+    ending = dataset.dataset_json["file_ending"]
+    records = {case: place.pseudo_label(case) for case in cases.pool}
+    chosen = choose_cases(place, records)
+    if not chosen:
+        raise UserError(
+            f"{place.name}: the teacher is sure of no voxel of the pool. Use a lower --threshold, or train it longer."
+        )
+    files = {case: place.label_file(case, ending) for case in chosen}
+    for case, file in files.items():
+        if not file.is_file() or sha256_of(file) != records[case].sha256:
+            (place.labels / f"{case}.json").unlink()
+            raise UserError(f"{file} is not what was written there. Start again: the case is labeled again.")
+    unfinished = place.folder / UNFINISHED
+    raw, preprocessed = (unfinished / name / plan.dataset for name in ("nnUNet_raw", "nnUNet_preprocessed"))
+    if raw.exists():  # links and copies are soon made again; preprocessed cases are kept
+        shutil.rmtree(raw)
+    dataset_json = write_raw(raw, dataset, cases, files)
+    identifier = PlansManager(dataset.plans).get_configuration(plan.configuration).data_identifier
+    remove_temporaries(preprocessed / identifier)
+    write_preprocessed(
+        preprocessed,
+        raw,
+        dataset,
+        plan.plans,
+        plan.configuration,
+        dataset_json,
+        cases,
+        place.fold,
+        chosen,
+        [
+            *_folders_of_images(place, identifier),
+            dataset.preprocessed / identifier,
+            unlabeled_folder(dataset.preprocessed, identifier),
+        ],
+        num_processes,
+    )
+    write_json(unfinished / PROVENANCE_FILE, provenance(place, dataset, records, chosen))
+    unfinished.rename(place.data)
+
+
+def _folders_of_images(place: RoundOfFold, identifier: str) -> list[Path]:
+    if place.index < 2:
+        return []
+    return [place.before().data / "nnUNet_preprocessed" / place.plan.dataset / identifier]
+
+
+def provenance(
+    place: RoundOfFold, dataset: PlannedDataset, records: Mapping[str, PseudoLabel], chosen: list[str]
+) -> dict[str, Any]:
+    """Return where every label of a round's dataset is from, ready for json."""
+    plan, cases = place.plan, place.plan.folds[place.fold]
+    return {
+        "round": place.index,
+        "fold": place.fold,
+        "dataset": plan.dataset,
+        "true_labels": {"train": cases.labeled, "val": cases.val},
+        "share_of_pool": plan.share_of(place.index),
+        "pseudo_labels": {
+            case: {**asdict(record), "labeled_share": record.labeled_share, "chosen": case in chosen}
+            for case, record in records.items()
+        },
+    }
+
+
+def main() -> None:
+    """Build the dataset of a round; the words of the command line are those that ``tasks.py`` gives."""
+    folder, index, fold, num_processes = sys.argv[1:5]
+    try:
+        build(read_place(folder, index, fold), int(num_processes))
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,43 @@
+"""What would stop a training is found before the first one."""
+
+from __future__ import annotations
+
+from nnunet_semisam.checks.dataset import DatasetCheck
+from nnunet_semisam.checks.findings import Level, looked_at
+from nnunet_semisam.checks.places import check_room
+from nnunet_semisam.checks.trainers import settings_of_trainer
+from nnunet_semisam.data.datasets import PlannedDataset
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.methods import METHODS
+from nnunet_semisam.self_training.plan import SelfTraining
+
+MOST_SHOWN = 20
+SOURCE = "the settings of the self-training"
+
+
+def check(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
+    """Check all that could stop the first trainings, with the code that a training itself uses.
+
+    Returns:
+        Notes, each once.
+
+    Raises:
+        UserError: If a training could not start, or would have nothing to learn from.
+    """
+    final = settings_of_trainer(plan.final_trainer, plan.settings, SOURCE)
+    method = METHODS.get(final.run.method)
+    if method.uses_unlabeled and max(map(plan.share_of, range(1, plan.rounds + 1))) == 1:
+        raise UserError(
+            f"--final-trainer {plan.final_trainer} learns from cases without labels, but with --select 1 all get some. "
+            "Use nnUNetTrainerSupervised, or select a smaller share."
+        )
+    settings = settings_of_trainer(plan.trainer, plan.settings, SOURCE)
+    look = DatasetCheck(dataset, plan.plans, fetch=True)
+    findings = [one for fold in plan.folds for one in look.training(settings, plan.configuration, fold)]
+    trainings = len(plan.folds) * (plan.rounds + 1)
+    findings += looked_at("room", lambda: check_room(plan.folder, look.weights, trainings))
+    problems = [one.found for one in findings if one.level == Level.MISSING]
+    if problems:
+        raise UserError("\n".join(["Nothing was started: a training would stop.", *problems[:MOST_SHOWN]]))
+    notes = [f"{one.found}: {one.fix}" if one.fix else one.found for one in findings if one.level == Level.NOTE]
+    return list(dict.fromkeys(notes))

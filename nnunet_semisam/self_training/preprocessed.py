@@ -1,0 +1,187 @@
+"""The preprocessed dataset of a round: the plans of the first one, and nnU-Net's own preprocessor on its labels."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnunet_semisam.data.case_workers import KILLED, each_case
+from nnunet_semisam.data.datasets import PlannedDataset
+from nnunet_semisam.data.geometry import geometry_file
+from nnunet_semisam.data.image_headers import reason
+from nnunet_semisam.data.preprocess_unlabeled import RECIPE_FILE, recipe
+from nnunet_semisam.data.unlabeled_dataset import SUFFIX, unlabeled_folder
+from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.io.atomic import temporary_beside
+from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.self_training.plan import FoldCases
+from nnunet_semisam.self_training.raw_dataset import images_in_order, link_or_copy
+from nnunet_semisam.splits.default_splits import SPLITS_FILE
+from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, SPLIT_FILE
+
+FINGERPRINT_FILE = "dataset_fingerprint.json"  # nnU-Net copies it to every model
+ENDINGS = (SUFFIX, f"_seg{SUFFIX}", ".pkl")  # the last one is there when the case is complete
+
+
+@dataclass(frozen=True)
+class PreprocessCase:
+    """A case for a worker; plain types only, so that it travels to a spawned process.
+
+    Attributes:
+        case: Name of the case.
+        images: One file per channel, in the order of the channels.
+        label: Its label map.
+        target: Folder to write to.
+        same_images: Files that may hold the same preprocessed image.
+        plans: nnU-Net's plans.
+        configuration: Name of the configuration.
+        dataset_json: nnU-Net's dataset.json.
+    """
+
+    case: str
+    images: tuple[str, ...]
+    label: str
+    target: str
+    same_images: tuple[str, ...]
+    plans: dict[str, Any]
+    configuration: str
+    dataset_json: dict[str, Any]
+
+
+def preprocess_case(job: PreprocessCase) -> str | None:
+    """Preprocess a case as ``nnUNetv2_preprocess`` does, whole or not at all.
+
+    Returns:
+        A sentence on what is wrong with it, or ``None``.
+    """
+    manager = PlansManager(job.plans)
+    configuration = manager.get_configuration(job.configuration)
+    target = Path(job.target)
+    temporary = temporary_beside(target / job.case)
+    temporary.mkdir()
+    try:
+        preprocessor = configuration.preprocessor_class(verbose=False)
+        preprocessor.run_case_save(
+            str(temporary / job.case), list(job.images), job.label, manager, configuration, job.dataset_json
+        )
+        _share_image(temporary / f"{job.case}{SUFFIX}", job.same_images)
+        for ending in ENDINGS:
+            os.replace(temporary / f"{job.case}{ending}", target / f"{job.case}{ending}")
+    except OSError:
+        raise
+    except Exception as error:  # nnU-Net's code may raise anything
+        return f"{job.case} cannot be preprocessed: {reason(error)}. Fix its image or label."
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return None
+
+
+def _share_image(image: Path, others: Sequence[str]) -> None:
+    """Let a preprocessed image be a second name of another file with the same bytes: labels differ, images do not."""
+    for other in map(Path, others):
+        if other.is_file() and filecmp.cmp(image, other, shallow=False):
+            image.unlink()
+            link_or_copy(other, image)
+            return
+
+
+def _killed(job: PreprocessCase) -> str:
+    return f"{', '.join(job.images)}: {KILLED}. Close other programs, or preprocess fewer cases at once."
+
+
+def write_preprocessed(
+    folder: Path,
+    raw: Path,
+    dataset: PlannedDataset,
+    plans_name: str,
+    configuration: str,
+    dataset_json: Mapping[str, Any],
+    cases: FoldCases,
+    fold: int,
+    chosen: Sequence[str],
+    same_images: Sequence[Path],
+    num_processes: int,
+) -> None:
+    """Write the preprocessed dataset of a round; cases that are done are kept.
+
+    Args:
+        folder: ``$nnUNet_preprocessed/DATASET`` of the round.
+        raw: Its raw dataset.
+        dataset: The dataset that the self-training began with.
+        plans_name: Plans identifier.
+        configuration: Name of the configuration.
+        dataset_json: Content of the raw dataset's ``dataset.json``.
+        cases: The cases of the fold.
+        fold: Index of the fold; it is the same in the new ``splits_final.json``.
+        chosen: Cases of the pool that have a pseudo-label; all others are left without any, in the place of imagesUl.
+        same_images: Folders that may hold the same preprocessed images.
+        num_processes: Worker processes.
+
+    Raises:
+        UserError: If a case cannot be preprocessed.
+    """
+    manager = PlansManager(dataset.plans).get_configuration(configuration)
+    ending = dataset_json["file_ending"]
+    target = folder / manager.data_identifier
+    for place in (target, folder / "gt_segmentations"):
+        place.mkdir(parents=True, exist_ok=True)
+    for name in (f"{plans_name}.json", FINGERPRINT_FILE, SPLIT_FILE, BUDGETS_FILE):
+        if (dataset.preprocessed / name).is_file():
+            shutil.copyfile(dataset.preprocessed / name, folder / name)
+    write_json(folder / "dataset.json", dict(dataset_json))
+    trained = [*cases.labeled, *chosen]
+    nobody: dict[str, list[str]] = {"train": [], "val": []}
+    write_json(folder / SPLITS_FILE, [*[nobody] * fold, {"train": sorted(trained), "val": cases.val}])
+    everyone = sorted({*cases.with_labels, *chosen})
+    jobs = [
+        PreprocessCase(
+            case=case,
+            images=images,
+            label=str(raw / "labelsTr" / f"{case}{ending}"),
+            target=str(target),
+            same_images=tuple(str(other / f"{case}{SUFFIX}") for other in same_images),
+            plans=dataset.plans,
+            configuration=configuration,
+            dataset_json=dict(dataset_json),
+        )
+        for case, images in images_in_order(raw, everyone, dataset_json).items()
+        if not (target / f"{case}{ENDINGS[-1]}").is_file()
+    ]
+    results = each_case(preprocess_case, jobs, num_processes, f"{configuration}: {len(everyone)} cases", _killed)
+    problems = [problem for _, problem in results if problem is not None]
+    if problems:
+        raise UserError(" ".join([name_some(problems, 5)]))
+    for case in everyone:
+        _copy_if_there(raw / "labelsTr" / f"{case}{ending}", folder / "gt_segmentations" / f"{case}{ending}")
+        _copy_if_there(geometry_file(dataset.preprocessed, case), geometry_file(folder, case))
+    _leave_without_label(folder, dataset, manager, sorted(set(cases.pool) - set(chosen)))
+
+
+def _leave_without_label(
+    folder: Path, dataset: PlannedDataset, manager: ConfigurationManager, cases: Sequence[str]
+) -> None:
+    """Give a round the preprocessed images of cases that have no pseudo-label, as a pool for trainers that use one."""
+    pool = unlabeled_folder(folder, manager.data_identifier)
+    if not cases:
+        return
+    pool.mkdir(exist_ok=True)
+    write_json(pool / RECIPE_FILE, {"recipe": recipe(dataset.plans, manager)})
+    stock = dataset.preprocessed / manager.data_identifier
+    own = unlabeled_folder(dataset.preprocessed, manager.data_identifier)
+    for case in cases:
+        name = f"{case}{SUFFIX}"
+        _copy_if_there(own / name if (own / name).is_file() else stock / name, pool / name)
+        _copy_if_there(geometry_file(dataset.preprocessed, case), geometry_file(folder, case))
+
+
+def _copy_if_there(source: Path, target: Path) -> None:
+    if source.is_file() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(source, target)
