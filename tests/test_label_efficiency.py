@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+import yaml
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.jobs.base import Status
 from nnunet_semisam.jobs.processes import CommandFailedError
 from nnunet_semisam.runs.model_run import ModelRun
+from nnunet_semisam.self_training import tasks
+from nnunet_semisam.self_training.plan import FoldCases, SelfTraining
 from nnunet_semisam.splits.label_budgets import Grouping
 
 CHECKOUT = Path(__file__).parents[1]
@@ -295,6 +298,52 @@ def test_only_the_first_start_of_a_training_loads_the_common_start(task, command
     assert str(memorised.start().folder) in checkpoint
     assert "-pretrained_weights" not in second
     assert "--c" in second
+
+
+@pytest.fixture
+def self_training(task, data, commands, monkeypatch):
+    """A trial whose arm trains itself; pools and datasets of its rounds are left out."""
+    labeled = []
+
+    def make_plan(dataset, plans, folds, options):
+        cases = {fold: FoldCases(["case0"], ["case1"], ["case2"], []) for fold in folds}
+        return SelfTraining(dataset="Dataset901_Tiny", plans=plans, plans_sha256="0", folds=cases, **options)
+
+    monkeypatch.setattr(trial, "open_dataset", lambda *names: None)
+    monkeypatch.setattr(trial, "make_plan", make_plan)
+    monkeypatch.setattr(tasks, "run_measured", lambda *command: labeled.append(command))
+    arm = Arm("selftrain", "nnUNetTrainerSemiSAM", {"initial_lr": 0.02}, {"rounds": 2, "threshold": 0.5})
+    return replace(task, arm=arm, steps=500), labeled
+
+
+def test_the_trainings_of_a_self_training_share_the_steps_of_a_trial(self_training, commands, tmp_path):
+    task, labeled = self_training
+    assert task() == Status.DONE
+    lengths = [yaml.safe_load(path.read_text()) for path in sorted(task.folder.rglob("settings.yaml"))]
+    assert [length["num_epochs"] for length in lengths] == [1, 1, 3]
+    assert {length["initial_lr"] for length in lengths} == {0.02}
+    trainers = [words[words.index("-tr") + 1] for words in commands.arguments_of("train")]
+    assert trainers == ["nnUNetTrainerSemiSAM", "nnUNetTrainerSupervised", "nnUNetTrainerSupervised"]
+    (predict,) = commands.arguments_of("predict")
+    assert predict[predict.index("-tr") + 1] == "nnUNetTrainerSupervised"
+    assert "round_2" in str(task.model.training_folder)
+    assert len(labeled) == 4  # the pool and the dataset of two rounds
+    (result,) = collect(tmp_path)
+    assert (result.arm, result.steps) == ("selftrain", 500)
+    assert result.settings["self_training"] == {"rounds": 2, "threshold": 0.5}
+
+
+def test_a_self_training_that_has_changed_is_not_mistaken_for_the_one_that_was_begun(self_training):
+    task, _ = self_training
+    task()
+    with pytest.raises(UserError, match="another name"):
+        replace(task, arm=replace(task.arm, self_training={"rounds": 2})).finished()
+
+
+def test_a_self_training_starts_from_scratch(self_training):
+    task, _ = self_training
+    with pytest.raises(UserError, match="from scratch"):
+        replace(task, protocol=replace(PROTOCOL, start_steps=500)).start()
 
 
 def test_an_arm_that_has_changed_is_not_mistaken_for_the_trial_that_was_begun(task):

@@ -76,7 +76,7 @@ def read_arms(path: Path = ARMS_FILE) -> dict[str, Arm]:
             raise UserError(f"{where} must have a name of letters, digits, '.', '+' and '-', and not {START!r}.")
         if not isinstance(content, dict) or "trainer" not in content or content.keys() - KEYS:
             raise UserError(
-                f"{where} must have a trainer, and may have {', '.join(sorted(KEYS - {'trainer'}))}. {remedy}"
+                f"{where} must have a trainer, may have settings and self_training, and nothing else. {remedy}"
             )
         self_training = content.get("self_training")
         if self_training is not None and (not isinstance(self_training, dict) or self_training.keys() - SELF_TRAINING):

@@ -82,6 +82,9 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     monkeypatch.setattr(tasks, "run_measured", made)
     monkeypatch.setattr(model_run, "run_measured", made)
     monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *args: None)
+    # nnU-Net's validation starts processes for every training; tests/self_training/test_command.py sees it
+    trainer = "nnunet_semisam.training.trainer.SemiSupervisedTrainer"
+    monkeypatch.setattr(f"{trainer}.perform_actual_validation", lambda self, save_probabilities=False: None)
     return made
 
 

@@ -10,6 +10,7 @@ import SimpleITK
 import tiny_nnunet
 
 from nnunet_semisam.jobs.executors import serial
+from nnunet_semisam.self_training.label_pool import Teacher
 from nnunet_semisam.self_training.rounds import RoundOfFold
 from nnunet_semisam.self_training.tasks import carry_out
 
@@ -39,7 +40,7 @@ def done(request, make, commands):
     return plan
 
 
-def test_a_round_leaves_a_dataset_and_a_model_that_nnunet_predicts_with(done, tiny_dataset, tmp_path):
+def test_a_round_leaves_a_dataset_and_a_model_that_nnunet_predicts_with(done, tiny_dataset):
     raw, preprocessed = data_of(done, "nnUNet_raw"), data_of(done, "nnUNet_preprocessed")
     before = tiny_dataset / "raw" / tiny_nnunet.DATASET
 
@@ -73,11 +74,9 @@ def test_a_round_leaves_a_dataset_and_a_model_that_nnunet_predicts_with(done, ti
 
     # nnU-Net predicts classes only with what was trained on it
     model = RoundOfFold(done, 1, 0).model
-    images = tmp_path / "images"
-    images.mkdir()
-    (images / "free0_0000.nii.gz").write_bytes((before / "imagesUl" / "free0_0000.nii.gz").read_bytes())
-    model.predict(images, tmp_path / "predictions", {}, ["-npp", "1", "-nps", "1"])
-    assert set(np.unique(read(tmp_path / "predictions" / "free0.nii.gz"))) <= {0, 1, 2}
+    predicted = Teacher(model, "cpu", mirroring=True).predict([str(before / "imagesUl" / "free0_0000.nii.gz")])
+    assert predicted.probabilities.shape == (3, *tiny_nnunet.SHAPE)
+    assert set(np.unique(predicted.label_map)) <= {0, 1, 2}
 
 
 @pytest.mark.parametrize("stage", ["run_training", "label_pool", "build_dataset"])
