@@ -1,0 +1,36 @@
+"""No hidden label is touched: overwritten with noise, not a byte of pseudo-labels, datasets and models differs."""
+
+import torch
+from hidden_labels import HIDDEN, fill_hidden_labels_with_noise
+from test_rounds_of_self_training import finish
+
+from nnunet_semisam.self_training.rounds import RoundOfFold
+
+
+def left(plan):
+    """Return name -> content of all files of labels and data, and the weights of all models."""
+    place = RoundOfFold(plan, 1, 0)
+    files = {}
+    for folder in (place.labels, place.data):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                files[str(path.relative_to(plan.folder))] = path.read_bytes()
+    weights = [
+        torch.load(RoundOfFold(plan, index, 0).model.checkpoint, weights_only=False)["network_weights"]
+        for index in (0, 1)
+    ]
+    return files, weights
+
+
+def test_hidden_labels_do_not_change_a_byte(make, commands, tiny_dataset):
+    assert HIDDEN
+    first = make("first")
+    assert finish(first)[0]
+    fill_hidden_labels_with_noise(tiny_dataset)
+    second = make("second")
+    assert finish(second)[0]
+    files, weights = left(first)
+    others, other_weights = left(second)
+    assert len(files) > 50
+    assert files == others
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(weights, other_weights, strict=True) for name in a)

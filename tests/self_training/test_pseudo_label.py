@@ -1,0 +1,73 @@
+"""Labels and qualities by hand calculation."""
+
+import numpy as np
+import pytest
+
+from nnunet_semisam.labels import Labels
+from nnunet_semisam.self_training.pseudo_label import agreement, certainty, choose, quality, with_ignore
+from nnunet_semisam.self_training.raw_dataset import dataset_json_with_ignore, ignore_label, voxels_per_label
+
+CLASSES, REGIONS = Labels.of_classes(3), Labels.of_regions(2)
+
+
+def volume(*values):
+    """Values along X, as ``(1, 1, X)``."""
+    return np.array(values).reshape(1, 1, -1)
+
+
+def test_certainty_of_classes_is_the_probability_of_the_winner():
+    probabilities = np.array([[0.2, 0.5], [0.7, 0.3], [0.1, 0.2]]).reshape(3, 1, 1, 2)
+    assert certainty(probabilities, CLASSES).flatten() == pytest.approx([0.7, 0.5])
+
+
+def test_certainty_of_regions_is_that_of_the_least_certain_one():
+    probabilities = np.array([[0.9, 0.45], [0.6, 0.05]]).reshape(2, 1, 1, 2)  # whole, core
+    assert certainty(probabilities, REGIONS).flatten() == pytest.approx([0.6, 0.55])
+
+
+def test_voxels_at_the_threshold_are_kept_and_those_below_are_ignored():
+    label = with_ignore(volume(0, 1, 2), volume(0.9, 0.7, 0.69999), 0.7, 3)
+    assert (label.flatten().tolist(), label.dtype) == ([0, 1, 3], np.uint8)
+    assert with_ignore(volume(1), volume(0.0), 0.5, 300).dtype == np.uint16
+
+
+def test_agreement_is_the_mean_dice_over_classes_of_either_prediction():
+    # class 1: 2 and 1 voxels, 1 in common: 2 / 3; class 2: 0 and 1: 0
+    assert agreement(volume(1, 1, 0), volume(1, 2, 0), CLASSES) == pytest.approx((2 / 3 + 0) / 2)
+    assert agreement(volume(1, 0), volume(1, 0), CLASSES) == 1.0
+    assert agreement(volume(0, 0), volume(0, 0), CLASSES) is None
+
+
+def test_agreement_of_regions_counts_the_labels_that_they_are_made_of():
+    # whole (labels 1 and 2): both have 2 voxels, the same; core (label 2): 1 and 2 voxels, 1 in common
+    assert agreement(volume(1, 2, 0), volume(2, 2, 0), REGIONS) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_confidence_is_the_mean_certainty_of_predicted_foreground():
+    found = quality(volume(0, 1, 2), volume(0.5, 0.6, 0.8), None, CLASSES)
+    assert (found.agreement, found.confidence) == (None, pytest.approx(0.7))
+    assert quality(volume(0), volume(0.9), volume(0), CLASSES).confidence is None
+
+
+def test_the_best_cases_are_chosen_and_those_without_estimate_come_last():
+    qualities = {"a": None, "b": 0.1, "c": 0.9, "d": 0.0}
+    assert choose(qualities, 0.5) == ["b", "c"]
+    assert choose(qualities, 0.75) == ["b", "c", "d"]
+    assert choose(qualities, 0.01) == ["c"]
+    assert choose(qualities, 1.0) == ["a", "b", "c", "d"]
+    assert choose({}, 1.0) == []
+
+
+def test_ignore_is_the_number_after_all_labels_or_the_one_that_is_there():
+    assert ignore_label({"labels": {"background": 0, "a": 1, "b": 2}}) == 3
+    assert ignore_label({"labels": {"background": 0, "whole": [1, 2, 3], "core": [2]}}) == 4
+    assert ignore_label({"labels": {"background": 0, "a": 1, "ignore": 2}}) == 2
+
+
+def test_a_list_of_files_in_dataset_json_does_not_come_along():
+    content = dataset_json_with_ignore({"labels": {"background": 0, "a": 1}, "dataset": {"x": {}}, "more": 5}, 7)
+    assert content == {"labels": {"background": 0, "a": 1, "ignore": 2}, "more": 5, "numTraining": 7}
+
+
+def test_voxels_are_counted_by_label():
+    assert voxels_per_label(volume(0, 0, 2, 3), 3) == {"0": 2, "2": 1, "ignore": 1}
