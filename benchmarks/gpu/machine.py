@@ -18,7 +18,7 @@ def describe(state: Path) -> dict[str, Any]:
     """Return device, driver, versions and commit, ready for json."""
     import torch
 
-    from nnunet_semisam.benchmark.versions import versions
+    from nnunet_semisam.runs.versions import versions
 
     found: dict[str, Any] = {"system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count()}
     found |= versions()

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.gpu.machine import COMMIT_FILE
-from nnunet_semisam.benchmark.versions import commit
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.runs.versions import commit
 
 DATASET_ID, DATASET, CONFIGURATION = 27, "Dataset027_ACDC", "2d"
 TAR_FILE = "data.tar"
