@@ -65,6 +65,15 @@ class GateSettings(SettingsBlock):
         low=1,
     )
     memory: float = setting(0.9, "Share of the old Dice counts kept per measurement.", low=0, below=1)
+    agreement_memory: float = setting(
+        0.98,
+        """Share of the old level of agreement kept per measurement. A class on which student and target agree less than
+        they used to loses weight in proportion: whatever the labeled patches say, something happens to it on unlabeled
+        ones. 1 keeps the first level for good.""",
+        low=0,
+        high=1,
+        source="idea of the self and mutual consistency weights of SynFoC, https://arxiv.org/abs/2503.16997",
+    )
     area_memory: float = setting(0.98, "Share of the old voxel counts kept per batch.", low=0, below=1)
 
     def __post_init__(self) -> None:
@@ -123,6 +132,7 @@ class ClassGate:
         self.settings, self.labels = settings, labels
         self.labeled_dice = RunningDice(labels.heads, settings.memory)
         self.agreement = RunningDice(labels.heads, settings.memory)
+        self.agreement_level = torch.zeros(labels.heads, dtype=torch.float64)
         self.area = AreaPrior(labels, settings.area_factor, settings.area_memory)
         self.started = settings.start == "any"
         self.found: frozenset[int] = frozenset()
@@ -173,6 +183,9 @@ class ClassGate:
         student = self.labels.hard(self.labels.probabilities(logits.detach()))
         valid = None if annotated is None else (~annotated).float()
         self.agreement.measure(student, self.labels.hard(target.float()), valid)
+        now, memory = self.agreement.dice(), self.settings.agreement_memory
+        level = memory * self.agreement_level + (1 - memory) * now
+        self.agreement_level = torch.where(self.agreement_level > 0, level, now)
 
     # -------------------------------------------------------------------------------------------------- decisions
 
@@ -185,9 +198,14 @@ class ClassGate:
             weights[0] = weights[self._waited_for()].min()
         return weights
 
+    def agreement_weights(self) -> Tensor:
+        """Return how far student and target agree as they used to, ``(K,)``; 1 before anything was compared."""
+        level = self.agreement_level
+        return torch.where(level > 0, self.agreement.dice() / level.clamp(min=1e-9), 1.0).clamp(max=1).float()
+
     def class_weights(self) -> Tensor:
-        """Return the weight of each channel, ``(K,)``, float32 in [0, 1], on the CPU: Dice times area prior."""
-        return self.dice_weights() * self.area.class_weights()
+        """Return the weight of each channel, ``(K,)``, float32 in [0, 1], on the CPU: Dice, area prior, agreement."""
+        return self.dice_weights() * self.area.class_weights() * self.agreement_weights()
 
     def is_open(self, progress: float = 0.0) -> bool:
         """Return whether unlabeled terms are used: the start was reached, and some class is active.
@@ -266,6 +284,7 @@ class ClassGate:
             "opened_at": self.opened_at,
             "found": sorted(self.found),
             "measurements": self.measurements,
+            "agreement_level": self.agreement_level,
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -274,6 +293,9 @@ class ClassGate:
         self.found, self.measurements = frozenset(state["found"]), state["measurements"]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+        if state["agreement_level"].shape != self.agreement_level.shape:
+            raise ValueError(f"The agreement is of {len(state['agreement_level'])} channels, not {self.labels.heads}.")
+        self.agreement_level = state["agreement_level"].cpu()
 
     def _parts(self) -> dict[str, RunningDice | AreaPrior]:
         return {"labeled_dice": self.labeled_dice, "agreement": self.agreement, "area": self.area}

@@ -215,6 +215,27 @@ def test_estimated_dice_of_regions_counts_all_of_them():
     assert gate.estimated_dice() == pytest.approx(2 / 3)
 
 
+def test_class_on_which_student_and_target_agree_less_than_they_used_to_loses_weight():
+    """The labeled patches are known by heart, and on unlabeled ones class 2 dissolves."""
+    gate = gate_of(memory=0.0, agreement_memory=0.5)
+    set_dice(gate, [1.0, 1.0, 1.0])
+    assert gate.class_weights().tolist() == [1.0, 1.0, 1.0]
+    target = one_hot([0, 1, 2, 2])
+    gate.measure_agreement(9 * target, target)
+    assert gate.agreement_weights().tolist() == [1.0, 1.0, 1.0]
+    gate.measure_agreement(9 * one_hot([0, 1, 2, 1]), target)
+    # class 1: Dice 2/3, level (1 + 2/3) / 2 = 5/6; class 2: Dice 2/3 as well
+    assert gate.agreement_weights().tolist() == pytest.approx([1.0, 0.8, 0.8])
+    gate.measure_agreement(9 * target, target)
+    assert gate.agreement_weights().tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_level_of_agreement_of_other_classes_is_refused():
+    state = gate_of().state_dict()
+    with pytest.raises(ValueError, match="agreement is of 2 channels"):
+        gate_of().load_state_dict(state | {"agreement_level": torch.zeros(2)})
+
+
 # ----------------------------------------------------------------------------------------------- what the loss takes
 
 
