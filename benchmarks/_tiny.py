@@ -114,13 +114,14 @@ class World:
         return trainer
 
     def semi_supervised(
-        self, name: str, sam: dict[str, Any] | None = None, **settings: Any
+        self, name: str, sam: dict[str, Any] | None = None, rounds: bool = True, **settings: Any
     ) -> tuple[SemiSupervisedTrainer, Any]:
         """Return a semi-supervised trainer with every term at work, and its loader of unlabeled patches.
 
         Args:
             name: As in :meth:`trainer`.
-            sam: The block ``sam``; a complete round of pseudo-labels is there then.
+            sam: The block ``sam``.
+            rounds: Whether a complete round of pseudo-labels is there then.
             settings: Other settings.
         """
         if sam is not None:
@@ -131,7 +132,7 @@ class World:
         trainer = self.trainer(SemiSupervisedTrainer, Settings.of(**{**ALWAYS_ON, **settings}), name)
         with contextlib.redirect_stdout(io.StringIO()):
             loader = trainer._build_unlabeled_loader()
-            if sam is not None:
+            if sam is not None and rounds:
                 self._write_round(trainer)
         return trainer, loader
 

@@ -24,6 +24,7 @@ from nnunet_semisam.errors import UserError, printable
 from nnunet_semisam.io.array_files import UNREADABLE
 
 LOST = "lost"
+MOST_LOCATIONS = 500  # cases whose confident voxels a worker keeps, up to 100 KB each
 T = TypeVar("T")
 
 
@@ -77,10 +78,15 @@ class UnlabeledLoader(nnUNetDataLoader):
         self.views = views
         self.source = source
         self.indices = list(dataset.identifiers)  # of this loader: cases that are lost leave it
+        self._gone: set[str] = set()
         self._lost: dict[str, str] = {}  # case -> why, since the last batch
         self._round: PseudoLabelRound | None = None
-        self._locations: dict[str, dict[int, np.ndarray]] = {}  # of that round; up to 100 KB a case
+        self._locations: dict[str, dict[int, np.ndarray]] = {}  # of that round
         self._damaged: dict[str, str] = {}  # of that round
+
+    def get_indices(self) -> list[str]:
+        """Return the cases of a batch, drawn as the superclass does, but in a time that no pool makes longer."""
+        return [self.indices[i] for i in np.random.randint(0, len(self.indices), size=self.batch_size)]
 
     def generate_train_batch(self) -> dict[str, Any]:
         """Return one batch; every entry but ``keys``, ``lost`` and ``damaged`` has the batch axis first.
@@ -89,7 +95,7 @@ class UnlabeledLoader(nnUNetDataLoader):
         """
         if not self.indices:
             return {}
-        keys = list(self.get_indices())
+        keys = self.get_indices()
         current = None if self.source is None else self.source.current()
         if current != self._round:
             self._round, self._locations, self._damaged = current, {}, {}
@@ -105,12 +111,13 @@ class UnlabeledLoader(nnUNetDataLoader):
     def _sample_or_another(self, keys: list[str], j: int, current: PseudoLabelRound | None) -> dict[str, Tensor]:
         """Return sample ``j`` of a batch; if its case is damaged, of another case, whose name takes its place."""
         while self.indices:
-            if keys[j] not in self.indices:
+            if keys[j] in self._gone:
                 keys[j] = str(np.random.choice(self.indices))
             try:
                 return self._sample(keys[j], self.get_do_oversample(j), current)
             except DamagedImageError as error:
                 self.indices.remove(keys[j])
+                self._gone.add(keys[j])
                 self._lost[keys[j]] = str(error)
         return {}
 
@@ -156,8 +163,10 @@ class UnlabeledLoader(nnUNetDataLoader):
         return cropped
 
     def _foreground(self, case: str, current: PseudoLabelRound) -> dict[int, np.ndarray]:
-        """Return the confident voxels of a case, read once a round: reading them costs as much as cropping a patch."""
+        """Return the confident voxels of a case; those of a few hundred are kept: reading costs as much as cropping."""
         if case not in self._locations:
+            if len(self._locations) >= MOST_LOCATIONS:
+                del self._locations[next(iter(self._locations))]
             self._locations[case] = self._or_leave_out(case, lambda: current.foreground_locations(case)) or {}
         return self._locations[case]
 

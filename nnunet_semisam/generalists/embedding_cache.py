@@ -25,6 +25,8 @@ LOGGER = logging.getLogger(__name__)
 LEFTOVER_SECONDS = 3600  # a living process writes for seconds
 IDLE_SECONDS = 3600  # embeddings of others that were used since then may belong to another training that runs now
 FILE_OVERHEAD = 4096  # bytes of a file besides its arrays
+UNSEEN_SHARE = 0.05  # of the free space that a process may fill before it looks at all files again
+FULL_SECONDS = 60  # before a full cache is looked at again
 HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -36,7 +38,9 @@ class EmbeddingCache:
     no generalist of this process uses (of another SAM, view, channel or configuration) make room, the least recently
     used first.
 
-    Several processes may share a cache: files appear whole or not at all, and one that vanishes is encoded again.
+    Several processes may share a cache: files appear whole or not at all, and one that vanishes is encoded again. To
+    look at all files for each new one would take longer the more there are; so each process fills a twentieth of the
+    space that it last saw free, and then looks again. The limit holds for up to 20 processes that write at once.
 
     Args:
         root: Folder shared by all configurations and models of a data set.
@@ -49,6 +53,8 @@ class EmbeddingCache:
         self.data_identifier = data_identifier
         self.limit_bytes = limit_gb * 1e9
         self._present: set[Path] = set()
+        self._may_add = 0.0  # bytes that surely fit
+        self._full_until = 0.0
         self._told_full = False
         self.told_refused = False
 
@@ -66,19 +72,16 @@ class EmbeddingCache:
 
     def make_room(self, size: int) -> bool:
         """Return whether ``size`` further bytes fit, after removing what nobody uses any more."""
-        self._remove_leftovers()
-        files = self._files()
-        total = sum(file.size for file in files)
-        now = time.time()
-        others = [file for file in files if file.path.parent not in self._present]
-        for file in sorted(others, key=lambda each: each.used):
-            if total + size <= self.limit_bytes:
-                break
-            if now - file.used > IDLE_SECONDS:
-                file.path.unlink(missing_ok=True)
-                total -= file.size
-        if total + size <= self.limit_bytes:
+        if size <= self._may_add:
+            self._may_add -= size
             return True
+        if time.monotonic() < self._full_until:
+            return False
+        free = self._free_for(size) - size
+        self._may_add = max(0.0, UNSEEN_SHARE * free)
+        if free >= 0:
+            return True
+        self._full_until = time.monotonic() + FULL_SECONDS
         if not self._told_full:
             LOGGER.warning(
                 "The cache of embeddings in %s is full (%.3g GB): cases that are not in it are encoded in every round. "
@@ -89,9 +92,30 @@ class EmbeddingCache:
             self._told_full = True
         return False
 
+    def _free_for(self, size: int) -> float:
+        """Return how many bytes are free; what nobody uses any more is removed until ``size`` fits."""
+        self._remove_leftovers()
+        files = self._files()
+        free = self.limit_bytes - sum(file.size for file in files)
+        now = time.time()
+        others = [file for file in files if file.path.parent not in self._present]
+        for file in sorted(others, key=lambda each: each.used):
+            if size <= free:
+                break
+            if now - file.used > IDLE_SECONDS:
+                file.path.unlink(missing_ok=True)
+                free += file.size
+        return free
+
+    def remove(self, file: Path) -> None:
+        """Remove an entry that cannot be used, if it is there; its space is free again."""
+        if os.path.lexists(file):
+            file.unlink(missing_ok=True)
+            self._full_until = 0.0
+
     def within_limit(self) -> bool:
-        """Return whether the limit holds now."""
-        return sum(file.size for file in self._files()) <= self.limit_bytes
+        """Return whether the limit holds now; where enough room was seen, nobody looks."""
+        return self._may_add > 0 or sum(file.size for file in self._files()) <= self.limit_bytes
 
     def _files(self) -> list[_StoredFile]:
         found = []
@@ -178,7 +202,7 @@ class EmbeddingFolder:
     def _store(self, file: Path, size: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep an embedding if there is room; a disk that refuses costs time and nothing else, and is said once."""
         try:
-            file.unlink(missing_ok=True)  # of other images, or damaged
+            self.cache.remove(file)  # of other images, or damaged
             if self.cache.make_room(size):
                 self._write(file, arrays)
         except OSError as error:

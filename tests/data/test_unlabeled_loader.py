@@ -228,8 +228,10 @@ def test_new_round_is_seen_from_the_next_batch_on(dataset, reader):
     assert set(next(loader)["pseudo_label"].unique().tolist()) == {-1}
 
 
-def test_patches_are_centred_on_pseudo_foreground(dataset, tmp_path):
+@pytest.mark.parametrize("kept", [1, 500])
+def test_patches_are_centred_on_pseudo_foreground(dataset, tmp_path, monkeypatch, kept):
     """One voxel of foreground: without oversampling it would be in few patches."""
+    monkeypatch.setattr("nnunet_semisam.data.unlabeled_loader.MOST_LOCATIONS", kept)
     store = PseudoLabelStore(tmp_path / "point", PATCH[2])
     label = np.zeros(SHAPE, int)
     label[4, 20, 18] = 1
@@ -239,7 +241,10 @@ def test_patches_are_centred_on_pseudo_foreground(dataset, tmp_path):
     store.commit(0, {})
     reader = RoundReader(store.root, list(PATCH[2]))
     reader.point_to(0)
-    batch = next(make_loader(dataset, batch=9, source=reader, oversample_pseudo_foreground=0.33))
+    loader = make_loader(dataset, batch=9, source=reader, oversample_pseudo_foreground=0.33)
+    for _ in range(5):
+        batch = next(loader)
+    assert 0 < len(loader._locations) <= kept
     found = (batch["pseudo_label"] == 1).flatten(1).any(1)
     assert found[-3:].all()  # nnU-Net oversamples the last third of a batch
     centre = (batch["pseudo_label"][-1, 0] == 1).nonzero()[0].tolist()

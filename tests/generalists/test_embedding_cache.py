@@ -2,11 +2,12 @@
 
 import logging
 import os
+import time
 
 import pytest
 import torch
 
-from nnunet_semisam.generalists.embedding_cache import EmbeddingCache, EmbeddingFolder
+from nnunet_semisam.generalists.embedding_cache import FULL_SECONDS, EmbeddingCache, EmbeddingFolder
 from nnunet_semisam.sam.base import Embedding
 
 
@@ -85,6 +86,41 @@ def test_a_full_cache_keeps_what_it_has_so_that_a_cyclic_scan_still_finds_it(tmp
             assert total <= 1e9 * limit
     assert cache.hits - before == 8
     assert caplog.text.count("is full") == 1
+
+
+def test_a_new_entry_takes_as_long_in_a_large_cache_as_in_a_small_one(cache, monkeypatch):
+    looks = []
+    files = cache.cache._files
+    monkeypatch.setattr(cache.cache, "_files", lambda: looks.append(1) or files())
+    for case in range(300):
+        cache.get(f"case_{case}", "1", embedding)
+    assert len(list(cache.folder.iterdir())) == 300
+    assert len(looks) <= 3
+
+
+def test_processes_that_fill_a_cache_together_stay_within_its_limit(tmp_path):
+    one = size_of_one(tmp_path)
+    limit = 60.5 * one / 1e9
+    processes = [folder_in(tmp_path / "cache", limit, fingerprint=f"sam{i % 2}") for i in range(8)]
+    for case in range(20):
+        for i, process in enumerate(processes):
+            process.get(f"case_{case}_{i}", "1", embedding)
+    sizes = [file.stat().st_size for file in (tmp_path / "cache").rglob("*.npz")]
+    assert sum(sizes) <= 1e9 * limit
+    assert len(sizes) == 60
+
+
+def test_a_full_cache_is_looked_at_again_after_a_while(tmp_path, monkeypatch):
+    cache = folder_in(tmp_path / "cache", 1.9 * size_of_one(tmp_path) / 1e9)
+    for case in "ab":
+        cache.get(case, "1", embedding)
+    file_of(cache, "a").unlink()  # by another process
+    cache.get("b", "1", embedding)
+    assert not file_of(cache, "b").exists()
+    later = time.monotonic() + FULL_SECONDS
+    monkeypatch.setattr("time.monotonic", lambda: later)
+    cache.get("b", "1", embedding)
+    assert file_of(cache, "b").exists()
 
 
 def test_entries_that_nobody_uses_make_room_the_least_recently_used_first(tmp_path):
