@@ -1,6 +1,7 @@
 """Time and memory of one optimiser step: stock nnU-Net on B labeled patches against ours on B labeled + B unlabeled.
 
 The same random patches for all, no loader, every term of ours at work (gate open, full weights, pseudo-labels there).
+SemiSAM-half takes half as many unlabeled patches as labeled ones.
 Times are medians of interleaved steps in one process; some steps (``gate: measure_every``) also measure the teacher
 and count as such.
 Peak memory is that of a fresh process each: on CUDA what torch allocated, else the growth of the process while it
@@ -27,7 +28,8 @@ from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 TIME_BOUND, MEMORY_BOUND = 2.4, 1.3
 STOCK, SUPERVISED = "nnU-Net", "Supervised"
-WITH_UNLABELED = ("MeanTeacher", "SemiSAM")
+HALF = "SemiSAM-half"  # the setting unlabeled_batch_size at half the batch size of the plans
+WITH_UNLABELED = ("MeanTeacher", "SemiSAM", HALF)
 OURS = (SUPERVISED, *WITH_UNLABELED)
 STEPS_FOR_MEMORY = 3  # the first of them measures the teacher
 
@@ -42,8 +44,11 @@ def build(name: str, here: World) -> nnUNetTrainer:
         trainer = here.trainer(SemiSupervisedTrainer, Settings.of(method="supervised"), name)
         trainer.network.train()
         return trainer
-    trainer, _ = here.semi_supervised(name, sam={} if name == "SemiSAM" else None)
-    trainer.dataloader_unlabeled = itertools.repeat(random_batches(trainer)[1])
+    trainer, _ = here.semi_supervised(name, sam=None if name == "MeanTeacher" else {})
+    unlabeled = random_batches(trainer)[1]
+    if name == HALF:
+        unlabeled = {view: values[: max(1, len(values) // 2)] for view, values in unlabeled.items()}
+    trainer.dataloader_unlabeled = itertools.repeat(unlabeled)
     trainer.network.train()
     return trainer
 

@@ -42,7 +42,7 @@ def test_step_prints_a_ratio_for_each_trainer_and_leaves_the_environment_alone(r
     before = {name: value for name, value in os.environ.items() if name.startswith("nnUNet")}
     text = run("step", *SMALL, "--no-memory", "--json", str(tmp_path / "step.json"))
     figures = json.loads((tmp_path / "step.json").read_text())["trainers"]
-    assert list(figures) == ["nnU-Net", "Supervised", "MeanTeacher", "SemiSAM"]
+    assert list(figures) == ["nnU-Net", "Supervised", "MeanTeacher", "SemiSAM", "SemiSAM-half"]
     assert figures["nnU-Net"]["time_ratio"] == 1
     assert "MeanTeacher, time: " in text
     assert "SemiSAM, time: " in text

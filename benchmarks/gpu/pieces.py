@@ -9,7 +9,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = HERE.parent
-TRAINERS = ("nnU-Net", "Supervised", "MeanTeacher", "SemiSAM")
+TRAINERS = ("nnU-Net", "Supervised", "MeanTeacher", "SemiSAM", "SemiSAM-half")
 ARMS = ("baseline", "meanteacher", "default")
 JSON, SECONDS = "{json}", "{seconds}"  # in a command: where its figures go, and how long it may run
 

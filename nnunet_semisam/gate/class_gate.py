@@ -22,6 +22,7 @@ from nnunet_semisam.gate.merging import active_weights, merge_inactive
 from nnunet_semisam.gate.running_dice import RunningDice
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods.base import PseudoLabel, UnlabeledTerm
+from nnunet_semisam.methods.parts.transfer import to_device
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
 
@@ -241,20 +242,22 @@ class ClassGate:
         Args:
             term: The term, after any mixing.
             logits: The learner's logits on ``term.images``, ``(B, K, *S)``.
-            class_weights: From :meth:`class_weights`, on the device of the logits.
+            class_weights: From :meth:`class_weights`, on the CPU.
         """
         contradicted = None if term.pseudo is None else self._contradicted(term.target, term.pseudo)
         target, confidence = term.target, term.confidence
         if not self.labels.has_regions:
             class_weights = active_weights(class_weights, self.settings.active_from)
             merged_logits, target = merge_inactive(logits, target, class_weights)
-            weight = class_weights[target.max(dim=1, keepdim=True).indices]
+            weight = to_device(class_weights, logits.device)[target.max(dim=1, keepdim=True).indices]
             if term.annotated is not None:  # a label needs no gate, and names its class
                 merged_logits = torch.where(term.annotated, logits, merged_logits)
                 target = torch.where(term.annotated, term.target, target)
                 weight = weight.masked_fill(term.annotated, 1.0)
             logits, confidence = merged_logits, weight * confidence
-            class_weights = torch.ones_like(class_weights)  # every voxel has that of its class by now
+            class_weights = torch.ones_like(class_weights, device=logits.device)  # each voxel has that of its class
+        else:
+            class_weights = to_device(class_weights, logits.device)
         if contradicted is not None:
             if term.annotated is not None:
                 contradicted = contradicted & ~term.annotated

@@ -36,20 +36,23 @@ def merge_inactive(logits: Tensor, target: Tensor, active: Tensor) -> tuple[Tens
     Args:
         logits: The learner's logits, ``(B, K, *S)``.
         target: Class probabilities, ``(B, K, *S)``.
-        active: From :func:`active_weights`, ``(K,)``.
+        active: From :func:`active_weights`, ``(K,)``, on the CPU: which channels are merged is decided without a look
+            at the device.
 
     Returns:
         Logits whose softmax gives the sum of all inactive probabilities in channel 0 and nothing in the channels of
         inactive classes, and the target in the same form; float32.
     """
-    inactive = active == 0
-    if not inactive.any():
+    inactive = (active == 0).tolist()
+    if not any(inactive):
         return logits, target
-    rest = inactive.clone()
-    rest[0] = True
-    logits, target = logits.float(), target.float()
-    shape = (1, -1, *[1] * (logits.ndim - 2))
-    merged_logits = logits.masked_fill(inactive.view(shape), MERGED_LOGIT)
-    merged_target = target.masked_fill(inactive.view(shape), 0.0)
-    merged_logits = torch.cat([logits[:, rest].logsumexp(dim=1, keepdim=True), merged_logits[:, 1:]], dim=1)
-    return merged_logits, torch.cat([target[:, rest].sum(dim=1, keepdim=True), merged_target[:, 1:]], dim=1)
+    logits, target = logits.float().split(1, dim=1), target.float().split(1, dim=1)
+    rest = [k == 0 or gone for k, gone in enumerate(inactive)]
+    rest_logits = torch.cat([logit for logit, merged in zip(logits, rest, strict=True) if merged], dim=1)
+    rest_target = torch.cat([share for share, merged in zip(target, rest, strict=True) if merged], dim=1)
+    nowhere, never = torch.full_like(logits[0], MERGED_LOGIT), torch.zeros_like(target[0])
+    merged_logits = [nowhere if gone else logit for logit, gone in zip(logits, inactive, strict=True)]
+    merged_target = [never if gone else share for share, gone in zip(target, inactive, strict=True)]
+    merged_logits[0] = rest_logits.logsumexp(dim=1, keepdim=True)
+    merged_target[0] = rest_target.sum(dim=1, keepdim=True)
+    return torch.cat(merged_logits, dim=1), torch.cat(merged_target, dim=1)

@@ -353,14 +353,24 @@ class SSLMethod(ABC):
         """Return the labeled batch that is trained on; by default the one that nnU-Net's loader gave."""
         return labeled
 
+    @property
+    def always_reads_unlabeled(self) -> bool:
+        """Return whether :meth:`owned_loss` reads the unlabeled batch: then every step has one.
+
+        Other steps have one only while a term can be learned. A method whose own loss reads labeled patches alone says
+        ``False``.
+        """
+        return type(self).owned_loss is not SSLMethod.owned_loss
+
     def owned_loss(
-        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch, progress: float
+        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, progress: float
     ) -> Tensor | None:
         """Return the loss of networks that the method trains itself, by :meth:`optimizers`; ``None`` without any.
 
         Called in every step, whether or not the gate is open: a second network learns the labeled patches, a
         discriminator learns to tell predictions apart. What it computes with the student must be detached, or the
-        student learns from it, too.
+        student learns from it, too. ``unlabeled`` is ``None`` in steps without an unlabeled batch; see
+        :attr:`always_reads_unlabeled`.
         """
         return None
 

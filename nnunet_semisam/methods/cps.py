@@ -39,6 +39,7 @@ class CrossPseudoSupervision(SSLMethod):
 
     Settings = CrossPseudoSupervisionSettings
     ensemble_members = ("other",)
+    always_reads_unlabeled = False
 
     def setup(self, student: nn.Module, host: Host) -> None:
         """Build the second network and its optimiser."""
@@ -47,7 +48,7 @@ class CrossPseudoSupervision(SSLMethod):
         self.supervised_loss = host.supervised_loss
 
     def owned_loss(
-        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch, progress: float
+        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, progress: float
     ) -> Tensor:
         """Return nnU-Net's loss of the second network."""
         return self.supervised_loss(self.other, labeled)

@@ -12,12 +12,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, autocast, nn
 
 from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch
 from nnunet_semisam.methods.parts.histograms import match_some_histograms
 from nnunet_semisam.methods.parts.networks import unwrap
+from nnunet_semisam.methods.parts.transfer import to_device
 from nnunet_semisam.training.optimisation import Optimisation
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 
@@ -47,19 +49,24 @@ class SemiSupervisedStep:
     random_share: float
     unlabeled_random_share: float = 1.0
 
-    def __call__(self, batch: dict, unlabeled_batch: dict, progress: float) -> dict[str, Any]:
+    def needs_unlabeled(self, progress: float) -> bool:
+        """Return whether the next step reads an unlabeled batch; if not, none has to be made."""
+        return self.unlabeled_pass.needs_unlabeled(progress)
+
+    def __call__(self, batch: dict, unlabeled_batch: dict | None, progress: float) -> dict[str, Any]:
         """Take a step.
 
         Args:
             batch: Labeled patches from nnU-Net's loader: ``data`` ``(B, C, *S)``, and ``target``, a list over
                 deep-supervision levels of ``(B, 1, *S_level)``, finest first.
-            unlabeled_batch: Views from :class:`~nnunet_semisam.data.unlabeled_loader.UnlabeledLoader`.
+            unlabeled_batch: Views from :class:`~nnunet_semisam.data.unlabeled_loader.UnlabeledLoader`; ``None`` where
+                the step needs none.
             progress: Fraction of the training done, in [0, 1].
 
         Returns:
             ``loss`` as nnU-Net logs it (the labeled one), and one number per term of our log.
         """
-        unlabeled = self._unlabeled(unlabeled_batch, progress)
+        unlabeled = None if unlabeled_batch is None else self._unlabeled(unlabeled_batch, progress)
         labeled = self._with_their_contrast(self._labeled(batch), unlabeled)
         labeled = self.method.augment_labeled(labeled, progress)
         self.optimisation.zero_grad()
@@ -76,7 +83,8 @@ class SemiSupervisedStep:
             self.optimisation.backward(owned)
         self.optimisation.step()
         self.method.after_step(unwrap(self.network))
-        return {"loss": supervised.detach().cpu().numpy(), **self.unlabeled_pass.log}
+        numbers, (loss,) = self.unlabeled_pass.read_log(supervised.detach())
+        return {"loss": np.float32(loss), **numbers}
 
     def supervised_loss(self, network: nn.Module, labeled: LabeledBatch) -> Tensor:
         """Return nnU-Net's loss of a network on a labeled batch."""
@@ -95,10 +103,10 @@ class SemiSupervisedStep:
         levels = tuple(self._to_device(level) for level in (target if isinstance(target, list) else [target]))
         return LabeledBatch(data, levels, round(len(data) * self.random_share))  # nnUNetDataLoader puts these first
 
-    def _with_their_contrast(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch) -> LabeledBatch:
+    def _with_their_contrast(self, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None) -> LabeledBatch:
         """Return labeled patches of which some have the contrast of unlabeled ones."""
         probability = self.method.settings.histogram_matching_probability
-        if probability == 0:
+        if probability == 0 or unlabeled is None:
             return labeled
         return replace(labeled, data=match_some_histograms(labeled.data, unlabeled.weak, probability))
 
@@ -110,7 +118,7 @@ class SemiSupervisedStep:
         if term is not None and term.weight(progress) > 0:
             label = self._to_device(batch["pseudo_label"])
             confidence = self._to_device(batch["pseudo_confidence"])
-            weights = self.unlabeled_pass.gate.class_weights().to(self.device)
+            weights = to_device(self.unlabeled_pass.gate.class_weights(), self.device)
             pseudo = term.pseudo_label(label, confidence, weights)
         return UnlabeledBatch(weak, strong, pseudo, strong2, num_random)
 

@@ -348,9 +348,9 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             return super().train_step(batch)
         if self.semi_supervised_step is None:
             self.semi_supervised_step = self._build_step()
-        unlabeled = next(self.dataloader_unlabeled)
+        unlabeled = next(self.dataloader_unlabeled) if self.semi_supervised_step.needs_unlabeled(self.progress) else {}
         self._watch.tell_damaged(unlabeled.pop("damaged", {}))
-        log = self.semi_supervised_step(batch, unlabeled, self.progress)
+        log = self.semi_supervised_step(batch, unlabeled or None, self.progress)
         self._watch.count(log, [*batch.get("keys", ()), *unlabeled.get("keys", ())])
         self._step += 1
         return log

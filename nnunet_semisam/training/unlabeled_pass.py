@@ -5,7 +5,7 @@ A method yields terms; everything that does not depend on the method's idea happ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -18,6 +18,7 @@ from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.parts.mixing import CutMixSettings, cutmix_mask, labeled_mix_mask
 from nnunet_semisam.methods.parts.networks import finest
 from nnunet_semisam.methods.parts.schedules import rampup
+from nnunet_semisam.methods.parts.transfer import to_device
 from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
 
 
@@ -31,11 +32,14 @@ class PassLog:
     pseudo_label_loss: list[Tensor] = field(default_factory=list)
     pseudo_label_confident: list[Tensor] = field(default_factory=list)
 
-    def to_numbers(self) -> dict[str, float]:
-        """Return losses (sums over terms) and shares (means over terms), 0 where there was none; one copy to host."""
+    def to_numbers(self, also: Sequence[Tensor] = ()) -> tuple[dict[str, float], list[float]]:
+        """Return losses (sums over terms) and shares (means over terms), 0 where there was none, and further scalars.
+
+        All are copied to the host at once: each copy would wait for the device.
+        """
         sums = [_total(self.unlabeled_loss), _total(self.unlabeled_extra), _total(self.pseudo_label_loss)]
         means = [_mean(self.unlabeled_confidence), _mean(self.pseudo_label_confident)]
-        values = [value for value in (*sums, *means) if value is not None]
+        values = [value for value in (*sums, *means, *also) if value is not None]
         numbers = iter(torch.stack([value.float() for value in values]).tolist() if values else [])
         names = (
             "unlabeled_loss",
@@ -44,9 +48,10 @@ class PassLog:
             "unlabeled_confidence",
             "pseudo_label_confident",
         )
-        return {
+        found = {
             name: 0.0 if value is None else next(numbers) for name, value in zip(names, (*sums, *means), strict=True)
         }
+        return found, list(numbers)
 
 
 @dataclass(frozen=True)
@@ -91,20 +96,35 @@ class UnlabeledPass:
         self.method, self.gate, self.mixing, self.pseudo_labels = method, gate, mixing, pseudo_labels
         self.labels, self.settings = method.labels, method.settings
         self.step = 0
-        self.log: dict[str, float] = {}
+        self._last = (PassLog(), 0.0, 0.0)  # the numbers of the last step, on the device, and its weights
+
+    def needs_unlabeled(self, progress: float) -> bool:
+        """Return whether the next step reads an unlabeled batch.
+
+        What the gate says before the step counts: one that opens in a step is used from the next one on. It is the same
+        in all processes, and in a training that was interrupted and one that was not.
+
+        Args:
+            progress: Fraction of the training done, in [0, 1].
+        """
+        if self.method.always_reads_unlabeled or self.settings.histogram_matching_probability > 0:
+            return True
+        if self._annotated_weight(0.0) > 0 or self._pseudo_weight(progress) > 0:
+            return True
+        return self._weight(progress) > 0 and self.gate.is_open(progress)
 
     def losses(
-        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch, progress: float
+        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, progress: float
     ) -> Iterator[Tensor]:
         """Yield the weighted loss of each term, a scalar with a graph; none while there is nothing to learn.
 
         Call ``backward`` on each before asking for the next: the graph of one term is alive at a time. After the last,
-        :attr:`log` holds the numbers of the step.
+        :meth:`read_log` returns the numbers of the step.
 
         Args:
             student: The network that is trained (wrapped by DDP or compiled as nnU-Net has it).
             labeled: The labeled batch of this step.
-            unlabeled: The unlabeled batch of this step.
+            unlabeled: The unlabeled batch of this step; ``None`` where :meth:`needs_unlabeled` said so.
             progress: Fraction of the training done, in [0, 1].
         """
         due = self.step % self.gate.settings.measure_every == 0
@@ -112,13 +132,15 @@ class UnlabeledPass:
         if due:
             self._measure(student, labeled)
         weight = self._weight(progress)
-        active = weight > 0 and self.gate.is_open(progress)
-        pseudo_weight = 0.0 if self.pseudo_labels is None else self.pseudo_labels.weight(progress)
+        active = unlabeled is not None and weight > 0 and self.gate.is_open(progress)
+        pseudo_weight = self._pseudo_weight(progress)
         weights = TermWeights(
             weight if active else 0.0, self._annotated_weight(weight if active else 0.0), pseudo_weight
         )
         log = PassLog()
-        if active or unlabeled.pseudo is not None:
+        if unlabeled is None:
+            terms = []
+        elif active or unlabeled.pseudo is not None:
             terms = self.method.terms(student, labeled, unlabeled, progress)
         else:
             terms = [self._untaught(unlabeled)] if weights.annotated > 0 else []
@@ -133,7 +155,21 @@ class UnlabeledPass:
             if loss is not None:
                 yield loss
             del loss  # the graph of this term ends before the next begins
-        self.log = self._numbers(log, weight, pseudo_weight)
+        self._last = (log, weight, pseudo_weight)
+
+    @property
+    def log(self) -> dict[str, float]:
+        """Return the numbers of the last step."""
+        return self.read_log()[0]
+
+    def read_log(self, *also: Tensor) -> tuple[dict[str, float], list[float]]:
+        """Return the numbers of the last step, and the values of further scalars: one copy from the device for all."""
+        log, weight, pseudo_weight = self._last
+        values, others = log.to_numbers(also)
+        return self._numbers(values, weight, pseudo_weight), others
+
+    def _pseudo_weight(self, progress: float) -> float:
+        return 0.0 if self.pseudo_labels is None else self.pseudo_labels.weight(progress)
 
     def _annotated_weight(self, weight: float) -> float:
         """Return the weight of annotated voxels in unlabeled terms, where those of unlabeled images have ``weight``."""
@@ -166,7 +202,7 @@ class UnlabeledPass:
             log: Receives the numbers of the term.
             compare: Whether the learner is compared with the target, for the estimated Dice.
         """
-        class_weights = self.gate.class_weights().to(term.images.device)
+        class_weights = self.gate.class_weights()
         output = (term.learner or student)(term.images)
         logits = finest(output)
         if compare:
@@ -237,14 +273,13 @@ class UnlabeledPass:
         return raw
 
     def _pseudo_label_loss(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, log: PassLog) -> Tensor:
-        raw = self.pseudo_labels.loss(logits, term.pseudo, class_weights)
+        raw = self.pseudo_labels.loss(logits, term.pseudo, to_device(class_weights, logits.device))
         log.pseudo_label_loss.append(raw.detach())
         log.pseudo_label_confident.append((term.pseudo.confidence > 0).float().mean())
         return raw
 
-    def _numbers(self, log: PassLog, weight: float, pseudo_weight: float) -> dict[str, float]:
+    def _numbers(self, values: Mapping[str, float], weight: float, pseudo_weight: float) -> dict[str, float]:
         """Return the log of the step: the same names for all methods, and at every step."""
-        values = log.to_numbers()
         numbers = {
             "unlabeled_loss": values["unlabeled_loss"],
             "unlabeled_weight": weight,

@@ -212,6 +212,57 @@ def test_closed_gate_leaves_unlabeled_patches_alone():
     assert driver.log["unlabeled_weighted"] == 0.0
 
 
+def test_an_unlabeled_batch_is_needed_once_a_term_can_be_learned():
+    driver, student = pixelwise(gate={"start": "all"}, start=0.5)
+    assert not driver.needs_unlabeled(0.4)
+    assert not driver.needs_unlabeled(NOW)  # the schedule has begun, and no class is known
+    assert total_of(driver, student, labeled_stripes(), None) is None
+    assert driver.gate.is_open()  # the labeled patches were measured
+    assert driver.log["unlabeled_weighted"] == 0.0
+    assert driver.needs_unlabeled(NOW)
+    assert not driver.needs_unlabeled(0.4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "needs"),
+    [
+        ({}, False),
+        ({"labeled_mix_probability": 0.5}, True),
+        ({"labeled_mix_probability": 0.5, "labeled_mix_from": "gate"}, False),
+        ({"histogram_matching_probability": 0.5}, True),
+    ],
+)
+def test_what_is_learned_behind_a_closed_gate_needs_unlabeled_batches(settings, needs):
+    driver, _ = pixelwise(**settings)
+    assert driver.needs_unlabeled(NOW) == needs
+
+
+def test_stored_pseudo_labels_need_unlabeled_batches_behind_a_closed_gate():
+    driver, _ = pixelwise()
+    driver.pseudo_labels = StoredPseudoLabels(driver.labels)
+    assert driver.needs_unlabeled(NOW)
+
+
+def test_a_method_with_a_loss_of_its_own_has_an_unlabeled_batch_in_every_step_unless_it_says_otherwise():
+    class Discriminating(MeanTeacher):
+        def owned_loss(self, student, labeled, unlabeled, progress):
+            return unlabeled.weak.mean()
+
+    driver, _ = pixelwise()
+    driver.method = Discriminating(driver.settings, driver.labels)
+    assert driver.needs_unlabeled(NOW)
+    method, _ = make_method("cps")
+    assert not make_pass(method, {"dice": 0.95}).needs_unlabeled(NOW)
+
+
+def test_numbers_of_a_step_and_further_scalars_are_read_together():
+    driver, student = pixelwise()
+    total_of(driver, student, labeled_stripes(), same(stripes()))
+    numbers, others = driver.read_log(torch.tensor(0.25), torch.tensor(3.0, dtype=torch.float64))
+    assert numbers == driver.log
+    assert others == [0.25, 3.0]
+
+
 def test_agreement_is_measured_with_the_labels_and_not_at_every_step():
     driver, student = pixelwise(gate={"measure_every": 2}, cutmix_probability=0.0)
     counted = []

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.methods.parts.transfer import to_device
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
 
@@ -66,7 +67,7 @@ def cutmix_mask(
     """
     settings = settings or CutMixSettings()
     batch, spatial = shape[0], shape[2:]
-    mask = torch.zeros((batch, 1, *spatial), dtype=torch.bool)
+    mask = torch.zeros((batch, 1, *spatial), dtype=torch.bool, device=device)
     for b in range(batch):
         share = settings.smallest + (settings.largest - settings.smallest) * torch.rand(1, generator=generator).item()
         scale = share ** (1 / len(spatial))
@@ -74,7 +75,7 @@ def cutmix_mask(
         sides = [max(1, round(s * scale * stretch)) for s, stretch in zip(spatial, stretches, strict=True)]
         box = [slice(None), *(_place(side, s, generator) for side, s in zip(sides, spatial, strict=True))]
         mask[b][tuple(box)] = True
-    return mask.to(device)
+    return mask
 
 
 def labeled_mix_mask(
@@ -96,10 +97,10 @@ def labeled_mix_mask(
     Returns:
         ``(B, 1, *S)``, bool, true where the labeled patch is pasted.
     """
-    mask = cutmix_mask(shape, torch.device("cpu"), settings, generator)
+    mask = cutmix_mask(shape, device, settings, generator)
     draws = torch.rand((shape[0], *[1] * (len(shape) - 1)), generator=generator)
-    pasted, inverted = draws < probability, draws < probability / 2
-    return ((mask ^ inverted) & pasted).to(device)
+    pasted, inverted = to_device(draws < probability, device), to_device(draws < probability / 2, device)
+    return (mask ^ inverted) & pasted
 
 
 def _stretches(count: int, settings: CutMixSettings, generator: torch.Generator | None) -> list[float]:
@@ -128,11 +129,11 @@ def box_mask(shape: torch.Size | tuple[int, ...], device: torch.device, side: fl
         ``(B, 1, *S)``, bool, true inside the box.
     """
     batch, spatial = shape[0], shape[2:]
-    mask = torch.zeros((batch, 1, *spatial), dtype=torch.bool)
+    mask = torch.zeros((batch, 1, *spatial), dtype=torch.bool, device=device)
     for b in range(batch):
         places = [_place(max(1, round(side * size)), size, None) for size in spatial]
         mask[b][(slice(None), *places)] = True
-    return mask.to(device)
+    return mask
 
 
 def mix(values: Tensor, mask: Tensor) -> Tensor:
