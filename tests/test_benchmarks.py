@@ -81,3 +81,34 @@ def test_growth_measures_a_pool_and_says_which_figure_grows_faster_than_it_may(r
     text = growth.report({10: figures, 100: figures | {"batch, ms": 2.0, "resume, s": 9.0}})
     missed = [line.split(" | ")[0] for line in text.splitlines() if "MISSED" in line]
     assert missed == ["| batch, ms"]
+
+
+def write_log(folder, epochs):
+    """Write a log as nnU-Net does: seconds and Dice of two classes of each epoch."""
+    folder.mkdir()
+    lines = []
+    for epoch, (seconds, dice) in enumerate(epochs):
+        lines += [f"Epoch {epoch}", f"Pseudo dice [np.float32({dice - 0.1}), np.float32({dice + 0.1})]"]
+        lines += [f"Epoch time: {seconds} s"]
+    text = "".join(f"2026-01-01 00:00:00.000000: {line}\n" for line in lines)
+    (folder / "training_log_2026_1_1_00_00_00.txt").write_text(text)
+
+
+def test_trainings_are_compared_after_equal_times_and_at_equal_dice(run, tmp_path):
+    write_log(tmp_path / "fast", [(10, 0.2), (10, 0.4), (10, 0.6), (10, 0.6)])
+    write_log(tmp_path / "slow", [(20, 0.4), (20, 0.8), (20, 0.8)])
+    folders = [f"{name}={tmp_path / name}" for name in ("fast", "slow")]
+    picture, figures = tmp_path / "dice.png", tmp_path / "dice.json"
+    text = run("wall_clock", *folders, "--rows", "2", "--picture", str(picture), "--json", str(figures))
+    assert json.loads(figures.read_text())["fast"]["seconds"] == [10, 20, 30, 40]
+    assert json.loads(figures.read_text())["fast"]["dice"] == pytest.approx([0.2, 0.3, 0.4, 0.5])  # medians so far
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert "| 20 | 0.300 | 0.400 |" in rows
+    assert "| 40 | 0.500 | 0.600 |" in rows
+    assert "| 0.800 |  | 60 |" in rows
+    assert picture.is_file()
+
+
+def test_a_folder_without_a_log_is_named(run, tmp_path):
+    with pytest.raises(SystemExit, match="does not tell seconds and Dice"):
+        run("wall_clock", f"a={tmp_path}")
