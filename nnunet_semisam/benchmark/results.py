@@ -16,7 +16,7 @@ from nnunet_semisam.benchmark.summary import Scores, summarize
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.jobs.base import Status, TaskError
-from nnunet_semisam.runs.attempts import read_attempts, software_of
+from nnunet_semisam.runs.attempts import software_of
 from nnunet_semisam.runs.model_run import REMEDY
 from nnunet_semisam.runs.versions import versions
 
@@ -165,7 +165,7 @@ def describe(study: Study, run: Run, damage: str | None = None) -> RunRecord:
     except UserError as unreadable:
         steps = None
         LOGGER.warning("The number of steps of %s is not known: %s", run.name, unreadable)
-    attempts = read_attempts(task.folder)
+    attempts = task.attempts()
     last = attempts[-1] if attempts else None
     return RunRecord(
         **asdict(run),

@@ -5,6 +5,7 @@ is never repeated:
 
 ========================  ==========================================================================
 ``settings.yaml`` ...     the training (see ``runs/model_run.py``)
+``self_training/``        in its place, the trainings of a self-training (see ``self_training/rounds.py``)
 ``predictions/``          segmentations of the held-out cases; renamed into place when all are there
 ``scores.json``           scores of the held-out cases: the run is done
 ``error.json``            what went wrong at the last start
@@ -13,21 +14,29 @@ is never repeated:
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.benchmark.equal_time import epochs_of
 from nnunet_semisam.benchmark.held_out import gather, held_out_cases
-from nnunet_semisam.benchmark.plan import Study
+from nnunet_semisam.benchmark.plan import BASELINE, Study
 from nnunet_semisam.benchmark.records import Equal, Run, Score
+from nnunet_semisam.benchmark.trainers import Recipe, recipe_of
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.typed_records import FileName, RecordError, read_value
 from nnunet_semisam.jobs.base import Task
+from nnunet_semisam.runs.attempts import Attempt, read_attempts
 from nnunet_semisam.runs.model_run import REMEDY, ModelRun
+from nnunet_semisam.self_training.plan import SelfTraining, begin, equal_parts, load_plan, make_plan
+from nnunet_semisam.self_training.rounds import final_models, models_of
+from nnunet_semisam.self_training.tasks import attempts_of, work_through
+
+SELF_TRAINING = "self_training"
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,28 @@ class PerformRun(Task):
         return self.study.folder_of(self.run)
 
     @property
+    def recipe(self) -> Recipe:
+        """What is trained."""
+        return recipe_of(self.run.trainer)
+
+    @property
     def model(self) -> ModelRun:
-        """The model that is trained and evaluated."""
+        """The model that is evaluated: in self-training the one that it ends with, as soon as it has begun."""
         study, run = self.study, self.run
-        return ModelRun(self.folder, study.dataset, run.trainer, study.plans, run.configuration, run.fold, study.device)
+        plan = self.self_training()
+        if plan is not None:
+            return final_models(plan)[run.fold]
+        trainer = self.recipe.trainer
+        return ModelRun(self.folder, study.dataset, trainer, study.plans, run.configuration, run.fold, study.device)
+
+    def self_training(self) -> SelfTraining | None:
+        """Return the self-training that was begun; ``None`` if there is none, or its record is torn."""
+        if not self.recipe.rounds:
+            return None
+        with contextlib.suppress(UserError):
+            plan = load_plan(self.folder / SELF_TRAINING)
+            return plan and replace(plan, device=self.study.device)
+        return None
 
     @property
     def predictions(self) -> Path:
@@ -85,23 +112,32 @@ class PerformRun(Task):
 
     def started(self) -> bool:
         """Return whether the run has settings."""
-        return self.model.settings_file.is_file()
+        return self.model.settings_file.is_file() or (self.folder / SELF_TRAINING).is_dir()
 
     def work(self, variables: Mapping[str, str]) -> None:
         """Train, predict and score: what of it is not done yet."""
-        if not self.model.is_trained():
+        if self.recipe.rounds:
+            self._self_train(variables)
+        elif not self.model.is_trained():
             self.model.train(settings_of(self.study, self.run), variables, about={"run": asdict(self.run)})
         if not self._is_predicted():
             self._predict(variables)
         self._score()
 
     def steps(self) -> int | None:
-        """Return the optimizer steps of the training; ``None`` while it is not finished.
+        """Return the optimizer steps of the training, or of all trainings; ``None`` while they are not finished.
 
         Raises:
             UserError: If the file that says so is damaged.
         """
-        return self.model.steps()
+        plan = self.self_training()
+        steps = [model.steps() for model in ([self.model] if plan is None else models_of(plan))]
+        return None if None in steps else sum(steps)
+
+    def attempts(self) -> list[Attempt]:
+        """Return the reports of all starts of all commands."""
+        plan = self.self_training()
+        return [*read_attempts(self.folder), *([] if plan is None else attempts_of(plan))]
 
     def scores(self) -> dict[str, list[Score]]:
         """Return case -> its scores, of a run that is done.
@@ -114,6 +150,24 @@ class PerformRun(Task):
             return read_value(dict[FileName, list[Score]], content, "it")
         except RecordError as error:
             raise UserError(f"{self.scores_file} cannot be read: {error} {REMEDY}") from error
+
+    def _self_train(self, variables: Mapping[str, str]) -> None:
+        """Carry out all trainings of a self-training; together they have the epochs of the settings."""
+        study, run = self.study, self.run
+        settings = settings_of(study, run)
+        options = {
+            "folder": self.folder / SELF_TRAINING,
+            "configuration": run.configuration,
+            "trainer": self.recipe.trainer,
+            "final_trainer": BASELINE,
+            "settings": settings,
+            "rounds": self.recipe.rounds,
+            "epochs": equal_parts(settings["num_epochs"], self.recipe.trainings),
+            "device": study.device,
+        }
+        plan = make_plan(open_dataset(study.dataset, study.plans), study.plans, [run.fold], options)
+        begin(plan)
+        work_through(plan, variables)
 
     def _is_predicted(self) -> bool:
         """Return whether there is a segmentation of every held-out case: one that was lost is no failure of the run."""

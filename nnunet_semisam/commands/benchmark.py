@@ -26,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
     parser.add_argument("-c", dest="configurations", nargs="+", required=True, help="configurations, for example 2d")
-    parser.add_argument("--trainers", nargs="+", required=True, help="trainers; nnUNetTrainerSupervised is added")
+    parser.add_argument(
+        "--trainers",
+        nargs="+",
+        required=True,
+        help="trainers, SelfTraining2_TRAINER for two rounds; nnUNetTrainerSupervised is added",
+    )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
     parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
     parser.add_argument("--labeled", nargs="+", type=int, metavar="N", help="label budgets (default: all folds)")
@@ -116,8 +121,7 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
     """
     from nnunet_semisam.benchmark import plan
     from nnunet_semisam.benchmark.records import CaseSet, Equal
-    from nnunet_semisam.benchmark.trainers import NOT_SHARED
-    from nnunet_semisam.checks.trainers import check_trainers
+    from nnunet_semisam.benchmark.trainers import NOT_SHARED, check_rows
     from nnunet_semisam.io.hashes import sha256_of
     from nnunet_semisam.runs.shared_settings import read_settings
 
@@ -125,7 +129,7 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
         dataset.check_configuration(configuration)
     settings = read_settings(args.settings, NOT_SHARED)
     trainers = list(dict.fromkeys([plan.BASELINE, *args.trainers]))
-    check_trainers(trainers, "--trainers")
+    check_rows(trainers, settings, args.equal == Equal.TIME.value)
     return plan.Study(
         folder=args.out.resolve(),
         dataset=dataset.raw.name,

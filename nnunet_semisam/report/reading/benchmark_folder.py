@@ -132,7 +132,7 @@ class Benchmark(Results):
 
     def short(self, trainer: str) -> str:
         """Return what a trainer is called in figures and tables."""
-        return "nnU-Net" if trainer == self.baseline else trainer.removeprefix("nnUNetTrainer")
+        return "nnU-Net" if trainer == self.baseline else trainer.replace("nnUNetTrainer", "")
 
     @cached_property
     def scores_by_run(self) -> dict[str, dict[str, CaseScores]]:
