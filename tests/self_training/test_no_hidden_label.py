@@ -1,4 +1,4 @@
-"""No hidden label is touched: overwritten with noise, not a voxel of pseudo-labels and datasets, not a weight differs."""
+"""No hidden label is touched: with noise in its place not a voxel of labels and datasets, not a weight differs."""
 
 import re
 
