@@ -9,17 +9,13 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
 from nnunet_semisam.data.datasets import PlannedDataset, open_dataset
-from nnunet_semisam.data.unlabeled_dataset import unlabeled_folder
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import remove_temporaries
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.runs.model_run import flush_files
 from nnunet_semisam.self_training.label_pool import read_place
 from nnunet_semisam.self_training.preprocessed import write_preprocessed
 from nnunet_semisam.self_training.pseudo_label import choose
@@ -54,39 +50,17 @@ def build(place: RoundOfFold, num_processes: int) -> None:
     for case, file in files.items():
         if not file.is_file() or sha256_of(file) != records[case].sha256:
             (place.labels / f"{case}.json").unlink()
+            shutil.rmtree(place.folder / UNFINISHED, ignore_errors=True)
             raise UserError(f"{file} is not what was written there. Start again: the case is labeled again.")
     unfinished = place.folder / UNFINISHED
-    raw, preprocessed = (unfinished / name / plan.dataset for name in ("nnUNet_raw", "nnUNet_preprocessed"))
+    raw = unfinished / "nnUNet_raw" / plan.dataset
     if raw.exists():  # links and copies are soon made again; preprocessed cases are kept
         shutil.rmtree(raw)
     dataset_json = write_raw(raw, dataset, cases, files)
-    identifier = PlansManager(dataset.plans).get_configuration(plan.configuration).data_identifier
-    remove_temporaries(preprocessed / identifier)
-    write_preprocessed(
-        preprocessed,
-        raw,
-        dataset,
-        plan.plans,
-        plan.configuration,
-        dataset_json,
-        cases,
-        place.fold,
-        chosen,
-        [
-            *_folders_of_images(place, identifier),
-            dataset.preprocessed / identifier,
-            unlabeled_folder(dataset.preprocessed, identifier),
-        ],
-        num_processes,
-    )
+    write_preprocessed(unfinished, place, dataset, dataset_json, chosen, num_processes)
     write_json(unfinished / PROVENANCE_FILE, provenance(place, dataset, records, chosen))
+    flush_files(unfinished)
     unfinished.rename(place.data)
-
-
-def _folders_of_images(place: RoundOfFold, identifier: str) -> list[Path]:
-    if place.index < 2:
-        return []
-    return [place.before().data / "nnUNet_preprocessed" / place.plan.dataset / identifier]
 
 
 def provenance(

@@ -25,13 +25,14 @@ from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.runs.model_run import CHECKPOINT, ModelRun
 from nnunet_semisam.self_training.plan import SelfTraining, load_plan
-from nnunet_semisam.self_training.pseudo_label import certainty, quality, with_ignore
+from nnunet_semisam.self_training.pseudo_label import agreement, certainty, mean_confidence, with_ignore
 from nnunet_semisam.self_training.raw_dataset import ignore_label, voxels_per_label
 from nnunet_semisam.self_training.rounds import PseudoLabel, RoundOfFold
 from nnunet_semisam.self_training.tasks import LabelPool
 
 if TYPE_CHECKING:
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class Prediction:
     Attributes:
         label_map: ``(Z, Y, X)``, as nnU-Net's reader gives the axes.
         probabilities: ``(K, Z, Y, X)``.
-        without_mirroring: A second label map ``(Z, Y, X)``; ``None`` if the teacher does not mirror.
+        agreement: Of the predictions with and without mirroring, at the spacing of the plans; ``None`` if the teacher
+            does not mirror, or both are background only.
         properties: What nnU-Net's reader and preprocessor said about the image.
     """
 
     label_map: np.ndarray
     probabilities: np.ndarray
-    without_mirroring: np.ndarray | None
+    agreement: float | None
     properties: dict[str, Any]
 
 
@@ -78,6 +80,7 @@ class Teacher:
             UserError: If it cannot be read or preprocessed.
         """
         import torch
+        from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
         predictor = self.predictor
         plans, configuration = predictor.plans_manager, predictor.configuration_manager
@@ -91,30 +94,27 @@ class Teacher:
         except Exception as error:  # every reader raises its own kinds
             raise UserError(f"{', '.join(images)} cannot be read: {reason(error)}. Fix or remove it.") from error
         image = torch.from_numpy(data)
-        label_map, probabilities = self._segment(image, properties, self.mirrors, with_probabilities=True)
-        other = self._segment(image, properties, False, with_probabilities=False)[0] if self.mirrors else None
-        return Prediction(label_map, probabilities, other, properties)
-
-    def _segment(
-        self, image: Any, properties: dict[str, Any], mirroring: bool, with_probabilities: bool
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return label map ``(Z, Y, X)`` and probabilities ``(K, Z, Y, X)`` of a preprocessed image ``(C, *S)``."""
-        import torch
-        from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
-
-        predictor = self.predictor
-        predictor.use_mirroring = mirroring
-        logits = predictor.predict_logits_from_preprocessed_data(image).cpu()
-        found = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits = self._logits(image, self.mirrors)
+        agreed = None
+        if self.mirrors:
+            pair = (logits, self._logits(image, False))
+            first, second = (np.asarray(predictor.label_manager.convert_logits_to_segmentation(each)) for each in pair)
+            agreed = agreement(first, second, self.labels)
+        label_map, probabilities = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits,
-            predictor.plans_manager,
-            predictor.configuration_manager,
+            plans,
+            configuration,
             predictor.label_manager,
             properties,
-            return_probabilities=with_probabilities,
+            return_probabilities=True,
             num_threads_torch=torch.get_num_threads(),
         )
-        return found if with_probabilities else (found, None)
+        return Prediction(label_map, probabilities, agreed, properties)
+
+    def _logits(self, image: Tensor, mirroring: bool) -> Tensor:
+        """Return what the network says of a preprocessed image ``(C, *S)``: ``(K, *S)``, on the CPU."""
+        self.predictor.use_mirroring = mirroring
+        return self.predictor.predict_logits_from_preprocessed_data(image).cpu()
 
 
 def label_cases(place: RoundOfFold, cases: Sequence[str], device: str) -> None:
@@ -147,7 +147,6 @@ def _label_case(
     found = teacher.predict(images)
     certain = certainty(found.probabilities, teacher.labels)
     label = with_ignore(found.label_map, certain, plan.threshold, ignore)
-    estimate = quality(found.label_map, certain, found.without_mirroring, teacher.labels)
     target = place.label_file(case, dataset_json["file_ending"])
     with replaced_file(target) as temporary:
         teacher.predictor.plans_manager.image_reader_writer_class().write_seg(label, str(temporary), found.properties)
@@ -158,8 +157,8 @@ def _label_case(
         checkpoint_sha256=digest,
         mirroring=teacher.mirrors,
         threshold=plan.threshold,
-        agreement=estimate.agreement,
-        confidence=estimate.confidence,
+        agreement=found.agreement,
+        confidence=mean_confidence(found.label_map, certain),
         voxels=voxels_per_label(label, ignore),
         sha256=sha256_of(target),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,10 +20,10 @@ from nnunet_semisam.data.preprocess_unlabeled import RECIPE_FILE, recipe
 from nnunet_semisam.data.unlabeled_dataset import REMEDY, SUFFIX, unlabeled_folder
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.array_files import open_array, read_part
-from nnunet_semisam.io.atomic import temporary_beside
+from nnunet_semisam.io.atomic import put_in_place, remove_temporaries, temporary_beside
 from nnunet_semisam.io.json_files import write_json
-from nnunet_semisam.self_training.plan import FoldCases
 from nnunet_semisam.self_training.raw_dataset import images_in_order, link_or_copy
+from nnunet_semisam.self_training.rounds import RoundOfFold
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, SPLIT_FILE
 
@@ -75,7 +74,7 @@ def preprocess_case(job: PreprocessCase) -> str | None:
         )
         _share_image(temporary / f"{job.case}{SUFFIX}", job.same_images)
         for ending in ENDINGS:
-            os.replace(temporary / f"{job.case}{ending}", target / f"{job.case}{ending}")
+            put_in_place(temporary / f"{job.case}{ending}", target / f"{job.case}{ending}")
     except OSError:
         raise
     except Exception as error:  # nnU-Net's code may raise anything
@@ -107,49 +106,43 @@ def _killed(job: PreprocessCase) -> str:
 
 
 def write_preprocessed(
-    folder: Path,
-    raw: Path,
+    unfinished: Path,
+    place: RoundOfFold,
     dataset: PlannedDataset,
-    plans_name: str,
-    configuration: str,
     dataset_json: Mapping[str, Any],
-    cases: FoldCases,
-    fold: int,
     chosen: Sequence[str],
-    same_images: Sequence[Path],
     num_processes: int,
 ) -> None:
-    """Write the preprocessed dataset of a round; cases that are done are kept.
+    """Write the preprocessed dataset of a round beside its raw one; cases that are done are kept.
 
     Args:
-        folder: ``$nnUNet_preprocessed/DATASET`` of the round.
-        raw: Its raw dataset.
+        unfinished: Folder of both, with ``nnUNet_raw`` in it.
+        place: Round and fold; the fold has the same index in the new ``splits_final.json``.
         dataset: The dataset that the self-training began with.
-        plans_name: Plans identifier.
-        configuration: Name of the configuration.
         dataset_json: Content of the raw dataset's ``dataset.json``.
-        cases: The cases of the fold.
-        fold: Index of the fold; it is the same in the new ``splits_final.json``.
         chosen: Cases of the pool that have a pseudo-label; all others are left without any, in the place of imagesUl.
-        same_images: Folders that may hold the same preprocessed images.
         num_processes: Worker processes.
 
     Raises:
         UserError: If a case cannot be preprocessed.
     """
-    manager = PlansManager(dataset.plans).get_configuration(configuration)
+    plan, cases = place.plan, place.plan.folds[place.fold]
+    raw, folder = (unfinished / name / plan.dataset for name in ("nnUNet_raw", "nnUNet_preprocessed"))
+    manager = PlansManager(dataset.plans).get_configuration(plan.configuration)
     ending = dataset_json["file_ending"]
     target = folder / manager.data_identifier
-    for place in (target, folder / "gt_segmentations"):
-        place.mkdir(parents=True, exist_ok=True)
-    for name in (f"{plans_name}.json", FINGERPRINT_FILE, SPLIT_FILE, BUDGETS_FILE):
+    for made in (target, folder / "gt_segmentations"):
+        made.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(target)
+    for name in (f"{plan.plans}.json", FINGERPRINT_FILE, SPLIT_FILE, BUDGETS_FILE):
         if (dataset.preprocessed / name).is_file():
             shutil.copyfile(dataset.preprocessed / name, folder / name)
     write_json(folder / "dataset.json", dict(dataset_json))
     trained = [*cases.labeled, *chosen]
     nobody: dict[str, list[str]] = {"train": [], "val": []}
-    write_json(folder / SPLITS_FILE, [*[nobody] * fold, {"train": sorted(trained), "val": cases.val}])
+    write_json(folder / SPLITS_FILE, [*[nobody] * place.fold, {"train": sorted(trained), "val": cases.val}])
     everyone = sorted({*cases.with_labels, *chosen})
+    same_images = _folders_of_images(place, dataset, manager.data_identifier)
     jobs = [
         PreprocessCase(
             case=case,
@@ -158,20 +151,28 @@ def write_preprocessed(
             target=str(target),
             same_images=tuple(str(other / f"{case}{SUFFIX}") for other in same_images),
             plans=dataset.plans,
-            configuration=configuration,
+            configuration=plan.configuration,
             dataset_json=dict(dataset_json),
         )
         for case, images in images_in_order(raw, everyone, dataset_json).items()
         if not (target / f"{case}{ENDINGS[-1]}").is_file()
     ]
-    results = each_case(preprocess_case, jobs, num_processes, f"{configuration}: {len(everyone)} cases", _killed)
+    results = each_case(preprocess_case, jobs, num_processes, f"{plan.configuration}: {len(everyone)} cases", _killed)
     problems = [problem for _, problem in results if problem is not None]
     if problems:
-        raise UserError(" ".join([name_some(problems, 5)]))
+        raise UserError(name_some(problems, 5))
     for case in everyone:
         _copy_if_there(raw / "labelsTr" / f"{case}{ending}", folder / "gt_segmentations" / f"{case}{ending}")
         _copy_if_there(geometry_file(dataset.preprocessed, case), geometry_file(folder, case))
     _leave_without_label(folder, dataset, manager, sorted(set(cases.pool) - set(chosen)))
+
+
+def _folders_of_images(place: RoundOfFold, dataset: PlannedDataset, identifier: str) -> list[Path]:
+    """Return folders that may hold the same preprocessed images."""
+    folders = [dataset.preprocessed / identifier, unlabeled_folder(dataset.preprocessed, identifier)]
+    if place.index > 1:
+        folders.insert(0, place.before().data / "nnUNet_preprocessed" / place.plan.dataset / identifier)
+    return folders
 
 
 def _leave_without_label(

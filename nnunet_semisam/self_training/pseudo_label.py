@@ -1,4 +1,4 @@
-"""From a teacher's probabilities to a label map with an ignore label, and to an estimate of how good it is.
+"""From a teacher's probabilities to a label map with an ignore label, and to estimates of how good it is.
 
 Shapes in this file: ``K`` output channels of the network, ``F`` foreground classes or regions, ``Z, Y, X`` the axes of
 the raw image as nnU-Net's reader gives them.
@@ -6,26 +6,10 @@ the raw image as nnU-Net's reader gives them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from nnunet_semisam.labels import Labels
-
-
-@dataclass(frozen=True)
-class Quality:
-    """How good a prediction may be, without its label.
-
-    Attributes:
-        agreement: Mean Dice between the predictions with and without mirroring, over the foreground classes or regions
-            that one of the two has; ``None`` without mirroring, or if both are background only. In [0, 1].
-        confidence: Mean certainty of the voxels that are predicted as foreground; ``None`` if there is none. In [0, 1].
-    """
-
-    agreement: float | None
-    confidence: float | None
 
 
 def certainty(probabilities: np.ndarray, labels: Labels) -> np.ndarray:
@@ -47,22 +31,22 @@ def with_ignore(label_map: np.ndarray, certain: np.ndarray, threshold: float, ig
     return np.where(certain >= threshold, label_map, ignore).astype(kind)
 
 
-def quality(label_map: np.ndarray, certain: np.ndarray, other: np.ndarray | None, labels: Labels) -> Quality:
-    """Return how good a prediction may be.
+def mean_confidence(label_map: np.ndarray, certain: np.ndarray) -> float | None:
+    """Return the mean certainty of predicted foreground, in [0, 1]; ``None`` if there is none.
 
     Args:
         label_map: The prediction, ``(Z, Y, X)``.
         certain: Its certainty, ``(Z, Y, X)``.
-        other: A prediction without mirroring, ``(Z, Y, X)``, or ``None``.
-        labels: What the values mean.
     """
     foreground = label_map > 0
-    confidence = float(certain[foreground].mean(dtype=np.float64)) if foreground.any() else None
-    return Quality(None if other is None else agreement(label_map, other, labels), confidence)
+    return float(certain[foreground].mean(dtype=np.float64)) if foreground.any() else None
 
 
 def agreement(first: np.ndarray, second: np.ndarray, labels: Labels) -> float | None:
-    """Return the mean Dice between two label maps over the classes or regions of either; ``None`` without any."""
+    """Return the mean Dice between two label maps over the classes or regions that either has; ``None`` without any.
+
+    Of one prediction with and one without mirroring it is an estimate of quality that needs no label.
+    """
     found = []
     for channel in range(labels.channels):
         one, two = labels.members(first, channel), labels.members(second, channel)

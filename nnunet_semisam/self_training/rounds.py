@@ -39,8 +39,9 @@ class PseudoLabel:
         checkpoint_sha256: Digest of the teacher's checkpoint.
         mirroring: Whether the teacher predicted with mirroring.
         threshold: Confidence below which a voxel is ignored.
-        agreement: See :class:`~nnunet_semisam.self_training.pseudo_label.Quality`.
-        confidence: See there.
+        agreement: Mean Dice between the predictions with and without mirroring, at the spacing of the plans; ``None``
+            without mirroring, or if both are background only.
+        confidence: Mean certainty of the voxels that are predicted as foreground; ``None`` if there is none.
         voxels: Name of a label value, ``ignore`` for the ignore label -> how many voxels of it.
         sha256: Digest of the label's file.
     """

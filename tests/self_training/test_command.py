@@ -54,7 +54,7 @@ def test_a_task_that_fails_is_named_with_its_reason(call, commands, capsys, tiny
 def test_a_dry_run_shows_the_tasks_and_writes_nothing(call, tmp_path, capsys):
     assert call("--rounds", "2", "--dry-run") == 0
     text = capsys.readouterr().out
-    assert "2 labeled, 5 in the pool, 1 validate" in text
+    assert "2 labeled, 5 in the pool, 1 to validate" in text
     assert "round 2 fold 0: train: new" in text
     assert not (tmp_path / "out").exists()
 

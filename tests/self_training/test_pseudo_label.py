@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.self_training.pseudo_label import agreement, certainty, choose, quality, with_ignore
+from nnunet_semisam.self_training.pseudo_label import agreement, certainty, choose, mean_confidence, with_ignore
 from nnunet_semisam.self_training.raw_dataset import dataset_json_with_ignore, ignore_label, voxels_per_label
 
 CLASSES, REGIONS = Labels.of_classes(3), Labels.of_regions(2)
@@ -44,9 +44,8 @@ def test_agreement_of_regions_counts_the_labels_that_they_are_made_of():
 
 
 def test_confidence_is_the_mean_certainty_of_predicted_foreground():
-    found = quality(volume(0, 1, 2), volume(0.5, 0.6, 0.8), None, CLASSES)
-    assert (found.agreement, found.confidence) == (None, pytest.approx(0.7))
-    assert quality(volume(0), volume(0.9), volume(0), CLASSES).confidence is None
+    assert mean_confidence(volume(0, 1, 2), volume(0.5, 0.6, 0.8)) == pytest.approx(0.7)
+    assert mean_confidence(volume(0), volume(0.9)) is None
 
 
 def test_the_best_cases_are_chosen_and_those_without_estimate_come_last():
