@@ -88,7 +88,9 @@ class GeneralistEnsemble(Generalist):
         return CaseResult(prediction, counts, seconds, all(hits) if hits else None, members=results)
 
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
-        """Return the prompts of the first member that predicted the case."""
+        """Return the prompts of the first member that predicted the case; none if no member was asked."""
+        if not result.members:
+            return super().prompts_in_slice(result, index)
         chosen = [m for m in range(len(self.members)) if self.member_weights[m].active]
         return self.members[chosen[0] if chosen else 0].prompts_in_slice(result.members[0], index)
 

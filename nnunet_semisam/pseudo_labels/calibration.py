@@ -25,6 +25,8 @@ from nnunet_semisam.pseudo_labels.fusion import contributes, fused_probs
 from nnunet_semisam.pseudo_labels.round_log import ClassRecord, record_from_json
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
+HALF = 0.5
+
 
 @settings_block("calibration", used=lambda settings: settings.run.use_sam)
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +174,11 @@ class Calibration:
             return ClassRecord(name, self.generalist, 0.0, (0.0, 0.0), None, None, None, 0, reason)
         by_case = np.stack(self._dice[f])
         own = by_case[:, f].mean(axis=0)
-        gain = np.nansum(by_case - by_case[..., :1], axis=1).mean(axis=0)  # of this class, and of its neighbours
+        gains = np.nansum(by_case - by_case[..., :1], axis=1)  # of this class, and of its neighbours; (cases, weights)
+        gain = gains.mean(axis=0)
         best = int(gain[:-1].argmax())  # the smallest weight among equals; the generalist alone is never chosen
-        best = best if min(gain[best], own[best] - own[0]) >= self.settings.min_gain else 0
+        helps_most = (gains[:, best] > 0).mean() >= HALF  # or one case of many could have decided
+        best = best if helps_most and min(gain[best], own[best] - own[0]) >= self.settings.min_gain else 0
         right = self._right[f, best] / np.maximum(1, self._disputed[f, best])
         verdict = "it helps" if best else "it does not help"
         return ClassRecord(

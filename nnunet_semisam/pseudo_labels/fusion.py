@@ -3,20 +3,23 @@
 Confidence reads as "how likely is this label to be right". In one foreground channel it is
 
 ============================================  ==========================================================================
-both predict, and agree by ``a``              ``(a + (1 - a) * d) * r``: ``d`` measured accuracy where they disagree,
-                                              ``r`` the generalist's reliability
+both predict, and agree by ``a``              ``(a + (1 - a) * d) * r`` times the certainty of the fused probability:
+                                              ``d`` measured accuracy where they disagree, ``r`` the generalist's
+                                              reliability
 generalist not prompted, specialist says no   the specialist's certainty ``|2 p - 1|``
-only the specialist: the generalist is        ``network_only`` times the certainty: by default below the confidence
-inactive in the class, or was not prompted    threshold, so that a specialist alone never passes
-(tiny component)
+only the specialist: the generalist is        ``second_opinion`` times the certainty, but 0 where an inactive
+inactive in the class, or was not prompted    generalist says otherwise; ``network_only`` times the certainty, by
+(tiny component)                              default below the threshold, if there is no second opinion
 the generalist's mask was rejected            ``rejected`` times the certainty
 a spurious component (``connectivity.py``)    it becomes background, with confidence ``spurious_background``, or 0 if
                                               too few patients are labeled to tell
 ============================================  ==========================================================================
 
-and then bounded by the class's area prior. A voxel of a class has that class's confidence; a voxel of the background is
-only as sure as the least sure of all channels, and so is every voxel of overlapping regions. How well the specialist
-knows a class changes faster than labels are made: that weight is added where they are used, in ``term.py``.
+With a second opinion (``second_opinion.py``), certainty is multiplied by how alike both opinions are in the voxel, and
+everything by the Dice of both for this class in this case. Then it is bounded by the class's area prior. A voxel of a
+class has that class's confidence; a voxel of the background is only as sure as the least sure of all channels, and so
+is every voxel of overlapping regions. How well the specialist knows a class changes faster than labels are made: that
+weight is added where they are used, in ``term.py``.
 
 Shapes in this file: ``K`` output channels of the network, ``F`` foreground classes or regions, ``*S`` spatial axes.
 """
@@ -32,6 +35,7 @@ from nnunet_semisam.generalists.base import CasePrediction
 from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior
+from nnunet_semisam.pseudo_labels.second_opinion import SecondOpinion
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
 
@@ -42,9 +46,17 @@ class FusionSettings(SettingsBlock):
 
     network_only: float = setting(
         0.4,
-        "Factor on the specialist's certainty where the generalist is inactive or was not prompted.",
+        "Without `sam.mirror`: factor on the specialist's certainty where the generalist is inactive or not prompted.",
         low=0,
         high=1,
+    )
+    second_opinion: float = setting(
+        0.7,
+        """With `sam.mirror`: factor on the specialist's certainty where the generalist is inactive or not prompted, and
+        the prediction of the mirrored image is the second opinion.""",
+        low=0,
+        high=1,
+        source="docs/results.md, Reliability of confidence",
     )
     rejected: float = setting(
         0.2, "Factor on the specialist's certainty where the generalist's mask was rejected.", low=0, high=1
@@ -80,10 +92,12 @@ class CasePriors:
         """Return the spurious components of a label map ``(Z, Y, X)``, bool."""
         if self.connectivity is None:
             return np.zeros(label.shape, dtype=bool)
-        largest = [np.inf] * labels.channels
-        if self.area_bounds is not None:
-            largest = [high * label.size for _, high in self.area_bounds]
+        largest = self.largest(label.size) or [np.inf] * labels.channels
         return self.connectivity.spurious(label, labels, largest)
+
+    def largest(self, voxels: int) -> list[float] | None:
+        """Return the voxels that each foreground channel takes at most of a case; ``None`` if that is not known."""
+        return None if self.area_bounds is None else [high * voxels for _, high in self.area_bounds]
 
 
 @dataclass(frozen=True)
@@ -106,6 +120,7 @@ def fuse(
     weights: GeneralistWeights,
     settings: FusionSettings,
     priors: CasePriors,
+    second: SecondOpinion | None = None,
 ) -> FusedLabel:
     """Fuse the two predictions of one case.
 
@@ -116,12 +131,13 @@ def fuse(
         weights: How much the generalist contributes.
         settings: The block ``fusion``.
         priors: What labeled cases show.
+        second: A second opinion on the specialist's prediction; ``None``: there is none.
 
     Raises:
         ValueError: If the specialist's probabilities are not finite, or the numbers per channel do not fit.
 
     Example:
-        One voxel, one class: both say 0.9, so the label is 1 with full confidence.
+        One voxel, one class: both say 0.9 and agree, so the label is 1 with the certainty of 0.9.
 
         >>> labels = Labels.of_classes(2)
         >>> half = GeneralistWeights.unmeasured(1)
@@ -130,7 +146,7 @@ def fuse(
         >>> specialist = np.array([[0.1], [0.9]], dtype=np.float32)
         >>> fused = fuse(specialist, prediction, labels, half, FusionSettings(), CasePriors())
         >>> fused.label.tolist(), fused.confidence.round(3).tolist()
-        ([1], [1.0])
+        ([1], [0.8])
     """
     _check(specialist, labels, weights, priors.area_bounds)
     own = labels.foreground(specialist).astype(np.float32)
@@ -139,7 +155,7 @@ def fuse(
     spurious = priors.spurious(label, labels)
     if priors.connectivity is not None:
         label = np.where(spurious, 0, label).astype(label.dtype)
-    per_channel = _confidence(own, probs, label, prediction, labels, weights, settings)
+    per_channel = _confidence(own, probs, label, prediction, labels, weights, settings, second)
     per_channel = _apply_area_prior(per_channel, label, labels, priors.area_bounds, settings.area_factor)
     confidence = _per_voxel(per_channel, label, labels, probs)
     certain = priors.connectivity is not None and priors.connectivity.certain
@@ -188,21 +204,46 @@ def _confidence(
     labels: Labels,
     weights: GeneralistWeights,
     settings: FusionSettings,
+    second: SecondOpinion | None,
 ) -> np.ndarray:
     """Return the confidence in "this voxel is, or is not, in channel f", ``(F, *S)``."""
     confidence = np.empty_like(own)
     for f in range(labels.channels):
         member = labels.members(label, f)
-        certainty = np.abs(2 * own[f] - 1)
         agreement = 1 - np.abs(own[f] - prediction.probs[f])
         accuracy = np.where(member, *weights.disagreement[f])
-        both = (agreement + (1 - agreement) * accuracy) * prediction.reliability[f]
-        alone = np.where(member | prediction.predicted[f], settings.network_only, 1.0) * certainty
+        certainty = np.abs(2 * np.clip(probs[f], 0, 1) - 1)  # two coin flips agree, and are none the wiser
+        both = (agreement + (1 - agreement) * accuracy) * prediction.reliability[f] * certainty
+        alone = _alone(f, own, member, prediction, weights, settings, second)
         confidence[f] = np.where(contributes(prediction, f, weights), both, alone)
-        confidence[f] = np.where(prediction.rejected[f], settings.rejected * certainty, confidence[f])
+        if second is not None:
+            confidence[f] *= second.dice[f]
         if labels.has_regions:  # nnU-Net's order of regions overrules this channel's own claim: nobody knows
             confidence[f][(probs[f] > 0.5) != member] = 0.0
     return confidence
+
+
+def _alone(
+    f: int,
+    own: np.ndarray,
+    member: np.ndarray,
+    prediction: CasePrediction,
+    weights: GeneralistWeights,
+    settings: FusionSettings,
+    second: SecondOpinion | None,
+) -> np.ndarray:
+    """Return the confidence of one channel where the generalist does not count, ``(*S)``."""
+    certainty = np.abs(2 * own[f] - 1)
+    if second is None:
+        alone = np.where(member | prediction.predicted[f], settings.network_only, 1.0) * certainty
+        return np.where(prediction.rejected[f], settings.rejected * certainty, alone)
+    active = weights.weight[f] > 0
+    alone = np.where(member | (prediction.predicted[f] & active), settings.second_opinion, 1.0)
+    alone = alone * certainty * second.alike[f]
+    if active:
+        return np.where(prediction.rejected[f], settings.rejected * certainty, alone)
+    says_otherwise = prediction.predicted[f] & ~prediction.rejected[f] & ((prediction.probs[f] > 0.5) != member)
+    return np.where(says_otherwise, 0.0, alone)
 
 
 def _apply_area_prior(

@@ -26,11 +26,13 @@ class Round:
         store: Where it lies.
         index: Its number.
         highest_label: Largest label that may be in it; ``None``: not known.
+        age_decay: Factor on the confidence of a label for each round since it was made, in (0, 1].
     """
 
     store: PseudoLabelStore
     index: int
     highest_label: int | None = None
+    age_decay: float = 1.0
 
     def crop(self, case: str, box: list[list[int]], shape: Sequence[int]) -> tuple[np.ndarray, np.ndarray] | None:
         """Return a patch of a case; see :class:`~nnunet_semisam.data.pseudo_label_source.PseudoLabelRound`."""
@@ -55,7 +57,14 @@ class Round:
                 f"The pseudo-label of {case!r} in {folder} is damaged inside: it holds the label {highest}, and "
                 f"{self.highest_label} is the highest. {REMEDY}"
             )
-        return patches[0].astype(np.int16), patches[1]
+        return patches[0].astype(np.int16), self._aged(case, patches[1])
+
+    def _aged(self, case: str, confidence: np.ndarray) -> np.ndarray:
+        """Return the confidence of today: the network has changed since an older label was made."""
+        if self.age_decay == 1:
+            return confidence
+        age = max(0, self.index - self.store.made_in(case, self.index))
+        return np.round(confidence * self.age_decay**age).astype(np.uint8)
 
     def foreground_locations(self, case: str) -> dict[int, np.ndarray]:
         """Return confident voxels of each label, ``(n, 4)``; empty if the case has no pseudo-label yet."""
@@ -86,10 +95,14 @@ class RoundReader:
         root: Folder of the store.
         patch_size: Patch of the configuration.
         highest_label: Largest label that a pseudo-label may hold; ``None``: any.
+        age_decay: See :class:`Round`.
     """
 
-    def __init__(self, root: Path, patch_size: list[int], highest_label: int | None = None) -> None:
+    def __init__(
+        self, root: Path, patch_size: list[int], highest_label: int | None = None, age_decay: float = 1.0
+    ) -> None:
         self.store, self.highest_label = PseudoLabelStore(root, patch_size), highest_label
+        self.age_decay = age_decay
         self._index = multiprocessing.get_context("spawn").Value("i", NO_ROUND)  # forked workers inherit it as well
 
     def point_to(self, index: int | None) -> None:
@@ -99,4 +112,4 @@ class RoundReader:
     def current(self) -> Round | None:
         """Return the round to read, or ``None`` before the first."""
         index = self._index.value
-        return None if index == NO_ROUND else Round(self.store, index, self.highest_label)
+        return None if index == NO_ROUND else Round(self.store, index, self.highest_label, self.age_decay)

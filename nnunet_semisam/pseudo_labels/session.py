@@ -84,7 +84,8 @@ class PseudoLabelSession:
         patch_size = context.data.patch_size
         store_folder = context.output_folder / STORE_FOLDER
         self.store = PseudoLabelStore(store_folder, patch_size, self.settings.max_locations)
-        self.reader = RoundReader(store_folder, patch_size, max(context.labels.foreground_labels))
+        highest = max(context.labels.foreground_labels)
+        self.reader = RoundReader(store_folder, patch_size, highest, self.settings.age_decay)
         self.stage = self._build_stage(specialist)
         self.plan = RoundPlan.of(context, self._windows_per_case())
         self.current_round: int | None = None
@@ -102,6 +103,7 @@ class PseudoLabelSession:
             predict=predict,
             spacing=spacing,
             spacing_of=lambda case: known_spacing(context.data, case),
+            predict_mirrored=predict.mirrored if self.settings.mirror else None,
             priors=self.labeled.priors(settings.block("connectivity")),
         )
         outputs = StageOutputs(
@@ -236,10 +238,12 @@ class PseudoLabelSession:
         round_index = self._next_round
         self._next_round += 1
         if not self._calibrated(round_index, epoch):
-            self.context.log("No generalist helps in any class by now: no pseudo-labels until the next round.")
-            self._use(None)
-            self._record(RoundRecord(round_index, epoch, 0, False, time.perf_counter() - start))
-            return
+            if not self.settings.mirror:
+                self.context.log("No generalist helps in any class by now: no pseudo-labels until the next round.")
+                self._use(None)
+                self._record(RoundRecord(round_index, epoch, 0, False, time.perf_counter() - start))
+                return
+            self.context.log("No generalist helps in any class by now: pseudo-labels are of the network alone.")
         # A round carries the labels of earlier ones; without a first large one, most cases wait for theirs for long.
         # Later rounds on the disk belong to a future that a resumed run has left, or to an earlier training.
         first = not any(earlier < round_index for earlier in self.store.rounds())
@@ -261,14 +265,20 @@ class PseudoLabelSession:
         table, every = self.stage.calibration, self.settings.calibrate_every
         if table is None or not table.active or round_index % every == 0:
             cases = rolling_window(self.labeled.cases, round_index // every, self.settings.calibration_cases)
-            estimated_dice = self.gate.estimated_dice()
+            unlabeled = cases_for_round(list(self.pool.files), self._last_round, self.settings.calibration_cases)
             table = ranks.computed_on_rank_zero(
                 self.context.rank,
-                lambda: self.stage.calibrate(round_index, epoch, cases, self.labeled.load_label, estimated_dice),
+                lambda: self._calibrate(round_index, epoch, cases, unlabeled),
             )
             self.stage.use_calibration(table)
             self.context.log(table.log_text())
         return table.active
+
+    def _calibrate(self, round_index: int, epoch: int, cases: list[str], unlabeled: list[str]) -> CalibrationTable:
+        estimated_dice = self.stage.estimate_dice(unlabeled)
+        if estimated_dice is None:  # agreement of student and teacher, which training raises whatever the truth is
+            estimated_dice = self.gate.estimated_dice()
+        return self.stage.calibrate(round_index, epoch, cases, self.labeled.load_label, estimated_dice)
 
     def _use(self, round_index: int | None) -> None:
         self.current_round = round_index
@@ -343,10 +353,11 @@ class RoundPlan:
         """
         run, sam = context.settings.run, context.settings.block("sam")
         batch_size = sum(ranks.gathered(context.batch_size))  # of all processes: all must plan the same rounds
+        predictions_per_case = 1 + sam.mirror + sam.generalist_cost
 
         def affordable(epochs: int) -> int:
-            patches = epochs * run.num_iterations_per_epoch * batch_size
-            return max(1, int(sam.compute_share * sam.forwards_per_patch * patches / windows_per_case))
+            forwards = sam.forwards_per_patch * epochs * run.num_iterations_per_epoch * batch_size
+            return max(1, int(sam.compute_share * forwards / (predictions_per_case * windows_per_case)))
 
         refresh_epochs = sam.refresh_epochs or max(1, run.num_epochs // sam.rounds_per_training)
         cases_per_refresh = sam.cases_per_refresh or affordable(refresh_epochs)

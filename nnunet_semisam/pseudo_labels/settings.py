@@ -59,8 +59,8 @@ class SAMSettings(SettingsBlock):
     )
     compute_share: float = setting(
         0.05,
-        """Patches that a round predicts with the network, as a share of what the training computes: the first round of
-        the whole training, each further one of the time from round to round.""",
+        """What a round computes, as a share of what the training computes: the first round of the whole training, each
+        further one of the time from round to round.""",
         above=0,
     )
     forwards_per_patch: int = setting(
@@ -68,6 +68,24 @@ class SAMSettings(SettingsBlock):
         """What a training step costs per patch, in forward passes, for `compute_share`: labeled and unlabeled student,
         forward and backward (3 each), and one teacher forward.""",
         low=1,
+    )
+    mirror: bool = setting(
+        True,
+        """Whether cases of a round are predicted mirrored, too: the label is of the mean, and how alike both are is a
+        second opinion on it. Without it nobody vouches for classes that no generalist helps in.""",
+        source="docs/results.md, Reliability of confidence",
+    )
+    generalist_cost: float = setting(
+        1.0,
+        "What the generalists' masks of a case cost, in predictions of the network, for `compute_share`.",
+        low=0,
+        source="docs/results.md: nano took about as long as one prediction by a narrow network",
+    )
+    age_decay: float = setting(
+        0.97,
+        "Factor on the confidence of a pseudo-label for each round since it was made.",
+        above=0,
+        high=1,
     )
     tile_step: float = setting(
         0.5,

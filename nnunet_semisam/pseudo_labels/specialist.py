@@ -1,4 +1,4 @@
-"""The specialist's prediction of whole preprocessed cases: nnU-Net's own sliding window, without mirroring."""
+"""The specialist's prediction of whole preprocessed cases: nnU-Net's own sliding window."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from nnunet_semisam.context import TrainingContext
 from nnunet_semisam.methods.parts.networks import Finest, evaluating
+
+IN_PLANE = (-2, -1)
 
 
 class CasePredictor:
@@ -30,7 +32,7 @@ class CasePredictor:
         self.predictor = nnUNetPredictor(
             tile_step_size=tile_step,
             use_gaussian=True,
-            use_mirroring=False,  # four to eight times the cost, for a label that is replaced soon
+            use_mirroring=False,  # four to eight times the cost; see mirrored()
             perform_everything_on_device=True,
             device=context.device,
             verbose=False,
@@ -53,6 +55,13 @@ class CasePredictor:
         with evaluating(self.network):
             logits = self.predictor.predict_sliding_window_return_logits(torch.from_numpy(np.ascontiguousarray(image)))
         return self.label_manager.apply_inference_nonlin(logits.float().cpu())
+
+    def mirrored(self, image: np.ndarray) -> Tensor:
+        """Return probabilities of the same image, predicted upside down: mirrored along its last two axes at once.
+
+        nnU-Net's augmentation mirrors along these axes, so a network knows such images. One prediction more.
+        """
+        return self(np.flip(image, IN_PLANE)).flip(IN_PLANE)
 
 
 def count_windows(shape: Sequence[int], patch_size: Sequence[int], tile_step: float) -> int:

@@ -8,6 +8,7 @@ order of nnU-Net's preprocessed arrays.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ import numpy as np
 from torch import Tensor
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, stopwatch
+from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, PromptCounts, stopwatch
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
@@ -28,6 +29,7 @@ from nnunet_semisam.pseudo_labels.generalisation_error import simulate_generalis
 from nnunet_semisam.pseudo_labels.provenance import provenance
 from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, CaseRecord, record_from_json
 from nnunet_semisam.pseudo_labels.round_summary import RoundSummary, summarize
+from nnunet_semisam.pseudo_labels.second_opinion import SecondOpinion, compare
 from nnunet_semisam.pseudo_labels.selection import shard
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
@@ -47,6 +49,7 @@ class StageInputs:
         load_image: Returns a case's preprocessed image, ``(C, Z, Y, X)``, float32.
         predict: Returns the specialist's probabilities of such an image, ``(K, Z, Y, X)``: softmax with the background
             first, or sigmoid regions.
+        predict_mirrored: The same, predicted upside down; ``None``: no second opinion is asked for.
         spacing: Voxel size of preprocessed images in mm, three axes (or two: slices of a 2D configuration).
         spacing_of: Returns the true voxel size of a preprocessed case in mm, or ``None`` if it is not known.
         priors: What labeled cases show.
@@ -56,6 +59,7 @@ class StageInputs:
     predict: Callable[[np.ndarray], Tensor]
     spacing: Sequence[float]
     spacing_of: Callable[[str], Spacing | None] = _not_known
+    predict_mirrored: Callable[[np.ndarray], Tensor] | None = None
     priors: CasePriors = CasePriors()  # noqa: RUF009  frozen, without mutable parts
 
 
@@ -226,14 +230,23 @@ class PseudoLabelStage:
         with stopwatch(seconds, "load"):
             image = self.inputs.load_image(case)
         with stopwatch(seconds, "predict"):
-            specialist = self._predict(case, image)
+            specialist, second = self._predict_twice(case, image)
         prompted = self._without_spurious(specialist)
-        result = self.ensemble.predict_case(CaseInput(case, image, prompted, self._known_spacing(case)))
-        _check_finite(result, self.ensemble.name, case)
-        weights, priors = self.ensemble.weights, self.inputs.priors
+        result = self._ask_generalists(CaseInput(case, image, prompted, self._known_spacing(case)))
+        weights, priors, settings = self.ensemble.weights, self.inputs.priors, self.settings.block("fusion")
         with stopwatch(seconds, "fuse"):
-            fused = fuse(specialist, result.prediction, self.labels, weights, self.settings.block("fusion"), priors)
+            fused = fuse(specialist, result.prediction, self.labels, weights, settings, priors, second)
         return _PredictedCase(image, prompted, CaseOutcome(specialist, result, fused, weights.weight, seconds))
+
+    def _ask_generalists(self, case: CaseInput) -> CaseResult:
+        """Return what the generalists make of a case; where none helps in any class none is asked."""
+        if not self.ensemble.weights.active:
+            channels = self.labels.channels
+            nothing = CasePrediction.empty((channels, *case.image.shape[1:]))
+            return CaseResult(nothing, PromptCounts.none(channels), {}, members=[])
+        result = self.ensemble.predict_case(case)
+        _check_finite(result, self.ensemble.name, case.name)
+        return result
 
     def _write_case(self, round_index: int, case: str, epoch: int, made: _PredictedCase, preview: bool) -> None:
         threshold, outcome = self.sam.confidence_threshold, made.outcome
@@ -243,14 +256,46 @@ class PseudoLabelStage:
         if preview:
             self._write_preview(round_index, case, made.image, made.prompted, outcome.result, fused)
 
-    def _predict(self, case: str, image: np.ndarray) -> np.ndarray:
-        specialist = self.inputs.predict(image).detach().float().cpu().numpy()
+    def _predict(self, case: str, image: np.ndarray, mirrored: bool = False) -> np.ndarray:
+        predict = self.inputs.predict_mirrored if mirrored else self.inputs.predict
+        specialist = predict(image).detach().float().cpu().numpy()
         if not np.isfinite(specialist).all():
             raise UserError(
                 f"The network's probabilities of case {case!r} are not finite (NaN): its image holds such values, or "
                 "the training has diverged."
             )
         return specialist
+
+    def _predict_twice(self, case: str, image: np.ndarray) -> tuple[np.ndarray, SecondOpinion | None]:
+        """Return the mean of the predictions of an image and of the mirrored image, and how alike they are."""
+        specialist = self._predict(case, image)
+        if self.inputs.predict_mirrored is None:
+            return specialist, None
+        mirrored = self._predict(case, image, mirrored=True)
+        largest = self.inputs.priors.largest(specialist[0].size)
+        return (specialist + mirrored) / 2, compare(specialist, mirrored, self.labels, largest)
+
+    def estimate_dice(self, cases: Sequence[str]) -> float | None:
+        """Return an estimate of the specialist's mean foreground Dice on unlabeled cases, in [0, 1].
+
+        It is the square of how well two predictions of one image agree, which was near the true Dice for networks of
+        0.1 to 0.7 (docs/results.md, Reliability of confidence). Cases that cannot be read are passed over.
+
+        Args:
+            cases: Unlabeled cases.
+
+        Returns:
+            The square of the mean agreement over cases and classes; ``None`` without a second opinion, or where neither
+            prediction shows any class in any case.
+        """
+        if self.inputs.predict_mirrored is None:
+            return None
+        found = []
+        for case in cases:
+            with contextlib.suppress(UserError):
+                found.append(self._predict_twice(case, self.inputs.load_image(case))[1].mean_dice)
+        known = [dice for dice in found if dice is not None]
+        return float(np.mean(known)) ** 2 if known else None
 
     def _without_spurious(self, specialist: np.ndarray) -> np.ndarray:
         """Return the prediction without spurious components: whatever masks say of them, they will be background."""

@@ -109,12 +109,20 @@ class PseudoLabelStore:
             found[int(name)] = places
         return found
 
+    def made_in(self, case: str, round_index: int | None = None) -> int:
+        """Return the round in which the pseudo-label of a case was made; later rounds carry it over."""
+        file = self._existing(case, round_index) / "records" / f"{case}.json"
+        made = read_object(file, REMEDY).get("round")
+        if type(made) is not int or made < 0:
+            raise UserError(f"{file} names no round, but {made!r}. {REMEDY}")
+        return made
+
     def problem(self, case: str, round_index: int) -> str | None:
         """Return what is wrong with the files of a case, as far as it shows without reading them through."""
         try:
             self.open(case, round_index)
             self.locations(case, round_index)
-            read_object(self.folder(round_index) / "records" / f"{case}.json", REMEDY)
+            self.made_in(case, round_index)
         except UserError as error:
             return str(error)
         return None

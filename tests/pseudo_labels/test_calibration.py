@@ -182,3 +182,11 @@ def test_each_generalist_of_an_ensemble_is_measured_by_itself(make_stage, tmp_pa
     stage.use_calibration(table)
     assert stage.ensemble.weights == table.weights[0]
     assert table.log_text().splitlines()[1] == "Calibration of vit_b: class 1 inactive"
+
+
+def test_a_gain_in_one_case_of_three_is_not_enough():
+    """One case that gains much would lift the mean over the others, in which nothing is gained."""
+    good = (network_of(shifted(5)), predicts(LABEL == 1), LABEL)
+    same = (network_of(shifted(2)), predicts(shifted(2)), LABEL)
+    assert calibrated(good, same, same).classes[0].weight == 0.0
+    assert calibrated(good, good, same).classes[0].weight > 0.0

@@ -9,12 +9,13 @@ from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.pseudo_labels import fusion
 from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior, ConnectivitySettings
 from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusionSettings
+from nnunet_semisam.pseudo_labels.second_opinion import SecondOpinion
 
 DEFAULT = FusionSettings()
 
 
-def fuse(specialist, prediction, labels, weights, settings=DEFAULT, priors=CasePriors()):  # noqa: B008  frozen
-    return fusion.fuse(specialist, prediction, labels, weights, settings, priors)
+def fuse(specialist, prediction, labels, weights, settings=DEFAULT, priors=CasePriors(), second=None):  # noqa: B008
+    return fusion.fuse(specialist, prediction, labels, weights, settings, priors, second)
 
 
 def softmax(*foreground: float) -> np.ndarray:
@@ -37,23 +38,62 @@ NEVER = (0.0, 0.0)
 HALF = GeneralistWeights((0.5,), (NEVER,))
 
 
+OFF = GeneralistWeights((0.0,), (NEVER,))
+
+
+def opinion(alike: float, dice: float = 1.0) -> SecondOpinion:
+    return SecondOpinion(np.full((1, 1, 1), alike, dtype=np.float32), (dice,), (True,))
+
+
+def test_a_second_opinion_vouches_for_a_class_that_no_generalist_helps_in():
+    silent = says(0.0, predicted=False)
+    fused = fuse(softmax(0.9), silent, classes(), OFF, second=opinion(0.95))
+    assert of_voxel(fused) == (1, DEFAULT.second_opinion * 0.8 * 0.95)
+    assert fused.confidence > 0.5, "it is learned"
+    assert fuse(softmax(0.9), silent, classes(), OFF, second=opinion(0.5)).confidence < 0.5
+
+
+def test_background_needs_a_second_opinion_too():
+    silent = says(0.0, predicted=False)
+    assert of_voxel(fuse(softmax(0.05), silent, classes(), OFF, second=opinion(0.95))) == (0, 0.9 * 0.95)
+    assert of_voxel(fuse(softmax(0.2), silent, classes(), OFF, second=opinion(0.6))) == (0, 0.6 * 0.6)
+
+
+def test_where_an_inactive_generalist_says_otherwise_nobody_knows():
+    for own, other in ((0.9, 0.0), (0.05, 0.9)):
+        assert fuse(softmax(own), says(other), classes(), OFF, second=opinion(1.0)).confidence == 0.0
+    agreed = fuse(softmax(0.05), says(0.0), classes(), OFF, second=opinion(1.0))
+    assert of_voxel(agreed) == (0, 0.9), "background in the box of an inactive class is as good as elsewhere"
+
+
+def test_a_class_that_two_predictions_of_the_case_show_in_other_places_loses_confidence_everywhere():
+    agreed = fuse(softmax(0.9), says(0.9), classes(), HALF, second=opinion(1.0, dice=0.3))
+    assert of_voxel(agreed) == (1, 0.8 * 0.3), "network and generalist agree in this voxel, but on the case nobody does"
+    missed = fuse(softmax(0.0), says(0.0, predicted=False), classes(), HALF, second=opinion(1.0, dice=0.3))
+    assert of_voxel(missed) == (0, 0.3), "what was missed is not taught as background"
+
+
 def test_agreement_gives_confidence_by_its_degree():
     fused = fuse(softmax(0.8), says(0.9), classes(), HALF)
-    assert of_voxel(fused) == (1, 1 - 0.1)
+    assert of_voxel(fused) == (1, (1 - 0.1) * 0.7), "0.85 is the fused probability, 0.7 its certainty"
+
+
+def test_two_coin_flips_that_agree_give_no_confidence():
+    assert fuse(softmax(0.51), says(0.52), classes(), HALF).confidence < 0.05
 
 
 def test_the_generalists_reliability_scales_confidence():
-    assert of_voxel(fuse(softmax(0.8), says(0.9, reliability=0.5), classes(), HALF)) == (1, 0.45)
+    assert of_voxel(fuse(softmax(0.8), says(0.9, reliability=0.5), classes(), HALF)) == (1, 0.45 * 0.7)
 
 
 def test_unmeasured_disagreement_gives_little_confidence():
-    assert of_voxel(fuse(softmax(0.1), says(0.7), classes(), HALF)) == (0, 1 - 0.6)
+    assert of_voxel(fuse(softmax(0.1), says(0.7), classes(), HALF)) == (0, (1 - 0.6) * 0.2)
 
 
 def test_measured_accuracy_lifts_confidence_in_disagreement():
     sure = GeneralistWeights((1.0,), ((0.9, 0.6),))
-    assert of_voxel(fuse(softmax(0.1), says(0.9), classes(), sure)) == (1, 0.2 + 0.8 * 0.9)
-    assert of_voxel(fuse(softmax(0.9), says(0.1), classes(), sure)) == (0, 0.2 + 0.8 * 0.6)
+    assert of_voxel(fuse(softmax(0.1), says(0.9), classes(), sure)) == (1, (0.2 + 0.8 * 0.9) * 0.8)
+    assert of_voxel(fuse(softmax(0.9), says(0.1), classes(), sure)) == (0, (0.2 + 0.8 * 0.6) * 0.8)
 
 
 def test_an_inactive_class_keeps_the_specialists_prediction_with_network_only_confidence():
@@ -74,12 +114,12 @@ def test_where_nothing_was_predicted_background_is_certain_and_foreground_is_not
 
 def test_background_is_only_as_sure_as_its_least_sure_class():
     two = GeneralistWeights((0.5, 0.5), (NEVER, NEVER))
-    assert of_voxel(fuse(softmax(0.0, 0.3), says(0.0, 0.0), classes(2), two)) == (0, 0.7)
+    assert of_voxel(fuse(softmax(0.0, 0.3), says(0.0, 0.0), classes(2), two)) == (0, 0.7 * 0.7)
 
 
 def test_doubt_about_another_class_does_not_touch_a_voxel_of_a_sure_one():
     weights = GeneralistWeights((0.5, 0.0), (NEVER, NEVER))
-    assert of_voxel(fuse(softmax(0.95, 0.03), says(0.95, 0.0), classes(2), weights)) == (1, 1.0)
+    assert of_voxel(fuse(softmax(0.95, 0.03), says(0.95, 0.0), classes(2), weights)) == (1, 0.9)
 
 
 def test_two_classes_in_one_voxel_get_no_confidence():
@@ -142,7 +182,7 @@ def test_a_second_true_focus_is_not_taught_as_background_where_few_patients_are_
 def test_regions_need_every_region_to_be_sure_and_follow_the_order_of_the_label_manager():
     both = GeneralistWeights((0.5, 0.5), (NEVER, NEVER))
     specialist = np.array([0.9, 0.2], dtype=np.float32).reshape(2, 1, 1)
-    assert of_voxel(fuse(specialist, says(0.9, 0.0), regions(), both)) == (1, 0.8)
+    assert of_voxel(fuse(specialist, says(0.9, 0.0), regions(), both)) == (1, 0.8 * 0.8)
     core_only = np.array([0.1, 0.9], dtype=np.float32).reshape(2, 1, 1)
     assert of_voxel(fuse(core_only, says(0.1, 0.9), regions(), both)) == (2, 0.0)  # core outside of the whole
 

@@ -36,6 +36,7 @@ class FakeStage:
 
     def __init__(self, store: PseudoLabelStore, helps: list[CalibrationTable]) -> None:
         self.store, self.helps = store, helps
+        self.estimate, self.told = 0.6, None
         self.calibration: CalibrationTable | None = None
         self.rounds: list[list[str]] = []
         self.calibrated_with: list[list[str]] = []
@@ -45,8 +46,13 @@ class FakeStage:
         self.store.begin(round_index)
         self.store.commit(round_index, {})
 
+    def estimate_dice(self, cases) -> float | None:
+        self.estimated_with = cases
+        return self.estimate
+
     def calibrate(self, round_index, epoch, cases, load_label, estimated_dice) -> CalibrationTable:
         self.calibrated_with.append(cases)
+        self.told = estimated_dice
         return self.helps.pop(0) if len(self.helps) > 1 else self.helps[0]
 
     def use_calibration(self, calibration: CalibrationTable) -> None:
@@ -103,11 +109,34 @@ def test_rounds_keep_their_distance(tmp_path):
     assert len(session.stage.rounds) == 3, "epochs 2, 5 and 8"
 
 
-def test_where_no_generalist_helps_the_term_is_inactive_until_a_calibration_says_otherwise(tmp_path):
+def test_where_no_generalist_helps_labels_are_of_the_network_alone(tmp_path):
+    session = session_in(tmp_path, helps=[table(0.0, 0.0)])
+    session.maybe_refresh(0)
+    assert (session.current_round, session.term.active) == (0, True)
+    assert len(session.stage.rounds[0]) == 5
+    assert [record.active for record in round_log.read(tmp_path).rounds] == [True]
+
+
+def test_calibration_is_told_how_good_the_network_is_on_unlabeled_cases(tmp_path):
+    session = session_in(tmp_path, sam={"start": 0.0, "refresh_epochs": 1, "calibration_cases": 2})
+    session.maybe_refresh(0)
+    assert session.stage.told == 0.6
+    assert len(session.stage.estimated_with) == 2
+    assert set(session.stage.estimated_with) < set(session.pool.files)
+    other = session_in(tmp_path / "other")
+    (tmp_path / "other").mkdir()
+    other.stage.estimate = None
+    other.maybe_refresh(0)
+    assert other.stage.told == 0.8, "the gate's, where there is no second opinion"
+
+
+def test_without_a_second_opinion_and_where_no_generalist_helps_the_term_is_inactive_until_a_calibration_says_otherwise(
+    tmp_path,
+):
     session = session_in(
         tmp_path,
         helps=[table(0.5, 0.0), table(0.0, 0.0), table(0.0, 0.5)],
-        sam={"start": 0.0, "refresh_epochs": 1, "calibrate_every": 1},
+        sam={"start": 0.0, "refresh_epochs": 1, "calibrate_every": 1, "mirror": False},
     )
     states = []
     for epoch in range(3):
@@ -213,12 +242,12 @@ def test_prompts_need_a_network_that_knows_every_class(labels, weights, ready):
 def test_the_first_round_takes_as_many_cases_as_its_share_of_the_whole_training_pays_for(tmp_path):
     sam = {"start": 0.0, "refresh_epochs": 1}
     session = session_in(tmp_path, cases=40, num_epochs=20, num_iterations_per_epoch=10, sam=sam)
-    # 0.05 * 7 forwards * patches / 4 windows: 20 patches an epoch give 1 case, 400 patches give 35
-    assert session.plan == RoundPlan(refresh_epochs=1, cases_per_refresh=1, cases_at_first=35)
+    # 0.05 * 7 forwards * patches / (4 windows * 3 predictions): 20 patches an epoch give 1 case, 400 patches give 11
+    assert session.plan == RoundPlan(refresh_epochs=1, cases_per_refresh=1, cases_at_first=11)
     session.maybe_refresh(0)
     session.maybe_refresh(1)
     first, second = session.stage.rounds
-    assert len(first) == 35
+    assert len(first) == 11
     assert len(second) == 1
     assert set(second).isdisjoint(first), "a case that has no label yet"
 
@@ -239,8 +268,20 @@ def test_all_processes_plan_the_same_rounds_whatever_their_share_of_the_batch(tm
     """Batches of 3 on two GPUs are 2 and 1: plans that differ would leave one process waiting for ever."""
     monkeypatch.setattr("nnunet_semisam.ranks.gathered", lambda value: [2, 1])
     context = context_in(tmp_path, num_epochs=20, num_iterations_per_epoch=20)
-    # 0.05 * 7 forwards * 60 patches an epoch / 4 windows: 5 cases
-    assert RoundPlan.of(context, windows_per_case=4).cases_per_refresh == 5
+    # 0.05 * 7 forwards * 60 patches an epoch / (4 windows * 3 predictions): 1.75 cases
+    assert RoundPlan.of(context, windows_per_case=4).cases_per_refresh == 1
+
+
+def test_the_budget_counts_every_prediction_of_a_case_and_the_generalists_masks(tmp_path):
+    def cases(**sam) -> int:
+        context = context_in(tmp_path, num_epochs=20, num_iterations_per_epoch=100, sam={"refresh_epochs": 1, **sam})
+        return RoundPlan.of(context, windows_per_case=4).cases_per_refresh
+
+    # 0.05 * 7 forwards * 200 patches / 4 windows = 17.5 predictions
+    assert cases() == 5
+    assert cases(mirror=False) == 8
+    assert cases(mirror=False, generalist_cost=0.0) == 17
+    assert cases(generalist_cost=8.0) == 1
 
 
 def test_a_round_that_a_resumed_run_left_behind_is_no_first_round(tmp_path):

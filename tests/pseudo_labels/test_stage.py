@@ -265,3 +265,68 @@ def test_generalists_are_told_the_spacing_of_the_case_if_it_is_known(make_stage)
 def test_a_single_slice_has_no_distance(make_stage):
     inputs = {"spacing": (2.0, 3.0), "spacing_of": lambda case: (1998.0, 2.0, 3.0)}  # as nnU-Net reads 2D images
     assert make_stage(inputs=inputs)._spacing("case_a", (1, 40, 60)) == (24.0, 2.0, 3.0)
+
+
+def mirrored_prediction(shift: int):
+    """The object seen somewhere else in the mirrored image: the network does not know it."""
+    return lambda image: predict(image).roll(shift, dims=2)
+
+
+def test_a_second_opinion_that_sees_the_object_elsewhere_takes_the_confidence_away(make_stage, store):
+    confidence = {}
+    for shift in (0, 12):
+        inputs = {"predict_mirrored": mirrored_prediction(shift)}
+        make_stage(inputs=inputs).refresh(shift, ["case_a"], epoch=0)
+        _, confidence[shift] = read(store, "case_a")
+    truth, shifted = disc(CASES["case_a"], 9), np.roll(disc(CASES["case_a"], 9), 1, axis=2)
+    assert confidence[0][truth & shifted].min() > 0.5
+    assert confidence[12][truth | shifted].max() < 0.5
+    assert confidence[12].max() < 0.5, "who knows whether the rest is background"
+
+
+def test_where_no_generalist_helps_none_is_asked_and_the_network_teaches_where_its_opinions_agree(make_stage, store):
+    def sure(image: np.ndarray) -> torch.Tensor:
+        return torch.where(predict(image) > 0.5, 0.95, 0.05)
+
+    backend = ThresholdSAM()
+    stage = make_stage(backend, inputs={"predict": sure, "predict_mirrored": sure})
+    stage.ensemble.use_weights([GeneralistWeights((0.0,), ((0.0, 0.0),))])
+    summary = stage.refresh(0, ["case_a"], epoch=0)
+    label, confidence = read(store, "case_a")
+    assert backend.encoded == 0
+    assert prompts_of(summary) == [0]
+    assert (label == 1).any()
+    # certainty 0.9 of a probability of 0.95, as good as a second opinion of the same network can make it
+    assert confidence[label == 1] == pytest.approx(0.7 * 0.9, abs=0.01)
+    assert len(store.locations("case_a")[1]), "patches are centred there"
+
+
+def test_pictures_are_drawn_without_a_generalist(make_stage, tmp_path):
+    stage = make_stage(inputs={"predict_mirrored": mirrored_prediction(0)}, previews=tmp_path)
+    stage.ensemble.use_weights([GeneralistWeights((0.0,), ((0.0, 0.0),))])
+    stage.refresh(0, ["case_a"], epoch=0)
+    assert len(list(tmp_path.glob("*.png"))) == 1
+
+
+def test_the_estimated_dice_is_the_square_of_the_agreement_of_two_predictions(make_stage):
+    same = make_stage(inputs={"predict_mirrored": mirrored_prediction(0)})
+    assert same.estimate_dice(list(CASES)) == 1.0
+    other = make_stage(inputs={"predict_mirrored": mirrored_prediction(3)})
+    seen = predict(load_image("case_a"))[1].numpy() > 0.5
+    overlap = 2 * (seen & np.roll(seen, 3, axis=1)).sum() / (2 * seen.sum())
+    assert other.estimate_dice(["case_a"]) == pytest.approx(overlap**2, abs=1e-6)
+    assert make_stage().estimate_dice(list(CASES)) is None, "there is no second opinion"
+
+
+def test_older_labels_lose_confidence(make_stage, store):
+    from nnunet_semisam.pseudo_labels.rounds import Round
+
+    stage = make_stage()
+    stage.refresh(0, ["case_a", "case_b"], epoch=0)
+    stage.refresh(1, ["case_b"], epoch=1)
+    stage.refresh(2, ["case_b"], epoch=2)
+    box = [[0, size] for size in SHAPE]
+    for case, age in (("case_a", 2), ("case_b", 0)):
+        stored = store.open(case)[1][:]
+        _, confidence = Round(store, 2, age_decay=0.9).crop(case, box, SHAPE)
+        assert np.array_equal(confidence, np.round(stored * 0.9**age).astype(np.uint8))
