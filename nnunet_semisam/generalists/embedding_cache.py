@@ -113,9 +113,9 @@ class EmbeddingCache:
             file.unlink(missing_ok=True)
             self._full_until = 0.0
 
-    def within_limit(self) -> bool:
-        """Return whether the limit holds now; where enough room was seen, nobody looks."""
-        return self._may_add > 0 or sum(file.size for file in self._files()) <= self.limit_bytes
+    def within_limit(self, size: int) -> bool:
+        """Return whether the limit holds after writing ``size`` bytes; nobody looks where room for many was seen."""
+        return size <= self._may_add or sum(file.size for file in self._files()) <= self.limit_bytes
 
     def _files(self) -> list[_StoredFile]:
         found = []
@@ -204,7 +204,7 @@ class EmbeddingFolder:
         try:
             self.cache.remove(file)  # of other images, or damaged
             if self.cache.make_room(size):
-                self._write(file, arrays)
+                self._write(file, size, arrays)
         except OSError as error:
             if not self.cache.told_refused:
                 LOGGER.warning(
@@ -215,11 +215,11 @@ class EmbeddingFolder:
                 )
                 self.cache.told_refused = True
 
-    def _write(self, file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    def _write(self, file: Path, size: int, arrays: Mapping[str, np.ndarray]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open_atomically(file) as stream:
             np.savez(stream, **arrays)
-        if not self.cache.within_limit():  # another process wrote at the same time
+        if not self.cache.within_limit(size):  # another process wrote at the same time
             file.unlink(missing_ok=True)
 
 

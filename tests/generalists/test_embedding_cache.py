@@ -110,6 +110,16 @@ def test_processes_that_fill_a_cache_together_stay_within_its_limit(tmp_path):
     assert len(sizes) == 60
 
 
+def test_of_two_that_see_the_last_place_at_once_one_gives_way(tmp_path, monkeypatch):
+    limit = 1.9 * size_of_one(tmp_path) / 1e9
+    first, second = (folder_in(tmp_path / "cache", limit, fingerprint=name) for name in ("first", "second"))
+    make_room = second.cache.make_room
+    monkeypatch.setattr(second.cache, "make_room", lambda size: (make_room(size), first.get("a", "1", embedding))[0])
+    second.get("b", "1", embedding)
+    assert file_of(first, "a").exists()
+    assert not file_of(second, "b").exists()
+
+
 def test_a_full_cache_is_looked_at_again_after_a_while(tmp_path, monkeypatch):
     cache = folder_in(tmp_path / "cache", 1.9 * size_of_one(tmp_path) / 1e9)
     for case in "ab":
