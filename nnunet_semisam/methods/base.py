@@ -204,20 +204,14 @@ class MethodSettings(SettingsBlock):
 
     loss: str = setting("dice_ce", "Name of the loss on unlabeled images (`mse`, `cross_entropy`, `dice_ce`).")
     weight: float = setting(1.0, "Final weight of the unlabeled terms; nnU-Net's supervised loss has weight 1.", low=0)
-    start: float = setting(
-        0.1,
-        "Fraction of the training before which the unlabeled terms are 0.",
-        low=0,
-        high=1,
-        source="nnFilterMatch starts self-training at a tenth, https://arxiv.org/abs/2509.19746",
-    )
+    start: float = setting(0.0, "Fraction of the training before which the unlabeled terms are 0.", low=0, high=1)
     ramp_from: str = setting(
-        "training",
-        """Where the ramp begins: at `start` of the `training`, or where the `gate` opened (not before `start`). The
-        gate of a long training opens early, that of a short one late.""",
-        choices=("training", "gate"),
+        "gate",
+        """Where the ramp begins: where the `gate` opened (not before `start`), or at `start` of the `training`. The
+        gate of a long training opens early, that of a short one late: a ramp that is over before it opens is none.""",
+        choices=("gate", "training"),
     )
-    rampup: float = setting(0.2, "Length of the ramp from 0 to `weight`, as a fraction of the training.", low=0, high=1)
+    rampup: float = setting(0.1, "Length of the ramp from 0 to `weight`, as a fraction of the training.", low=0, high=1)
     ramp_exponent: float = setting(
         5.0,
         "How steep the ramp is: it rises from exp(-ramp_exponent) to 1.",
@@ -245,12 +239,6 @@ class MethodSettings(SettingsBlock):
         low=0,
         high=1,
         source="idea of Bidirectional Copy-Paste, Bai et al., CVPR 2023, https://arxiv.org/abs/2305.00673",
-    )
-    labeled_mix_from: str = setting(
-        "training",
-        """When pasted labeled voxels are learned: from the start of the `training` at full weight, since a label needs
-        no gate and no ramp; or like all else in unlabeled terms, once the `gate` is open.""",
-        choices=("training", "gate"),
     )
     histogram_matching_probability: float = setting(
         0.0,

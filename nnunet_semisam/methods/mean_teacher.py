@@ -9,11 +9,21 @@ from torch import nn
 
 from nnunet_semisam.methods.base import LabeledBatch, UnlabeledBatch, UnlabeledTerm, register_method
 from nnunet_semisam.methods.teacher import TeacherMethod, TeacherSettings
+from nnunet_semisam.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeanTeacherSettings(TeacherSettings):
-    """The settings of Mean Teacher: those of every method with a teacher."""
+    """The settings of Mean Teacher."""
+
+    labeled_mix_probability: float = setting(
+        0.5,
+        """Probability, for each strong view, that a box of a labeled patch, or all of one but a box, is pasted into
+        it, with its labels as target. 0 is Mean Teacher as it was published.""",
+        low=0,
+        high=1,
+        source="docs/results.md; idea of Bidirectional Copy-Paste, https://arxiv.org/abs/2305.00673",
+    )
 
 
 @register_method("mean_teacher")

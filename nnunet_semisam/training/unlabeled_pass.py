@@ -5,8 +5,13 @@ A method yields terms; everything that does not depend on the method's idea happ
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+=======
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+>>>>>>> 10b378c (Mean Teacher pastes boxes of labeled patches by default; ramps begin where the gate opens; boxes no longer come before it)
 
 import torch
 from torch import Tensor, nn
@@ -59,18 +64,12 @@ class TermWeights:
     """Weights of one step.
 
     Attributes:
-        unlabeled: Of the unlabeled losses, where the target is no annotation; 0 while the gate is closed.
-        annotated: Of the same losses where the target is an annotation.
+        unlabeled: Of the unlabeled losses; 0 while the gate is closed.
         pseudo_label: Of the loss on stored pseudo-labels.
     """
 
     unlabeled: float
-    annotated: float
     pseudo_label: float
-
-    def largest(self, term: UnlabeledTerm) -> float:
-        """Return the weight of the loss of a term on unlabeled images; its voxels are weighed relative to it."""
-        return self.unlabeled if term.annotated is None else max(self.unlabeled, self.annotated)
 
 
 class UnlabeledPass:
@@ -109,7 +108,7 @@ class UnlabeledPass:
         """
         if self.method.always_reads_unlabeled or self.settings.histogram_matching_probability > 0:
             return True
-        if self._annotated_weight(0.0) > 0 or self._pseudo_weight(progress) > 0:
+        if self._pseudo_weight(progress) > 0:
             return True
         return self._weight(progress) > 0 and self.gate.is_open(progress)
 
@@ -134,27 +133,19 @@ class UnlabeledPass:
         weight = self._weight(progress)
         active = unlabeled is not None and weight > 0 and self.gate.is_open(progress)
         pseudo_weight = self._pseudo_weight(progress)
-        weights = TermWeights(
-            weight if active else 0.0, self._annotated_weight(weight if active else 0.0), pseudo_weight
-        )
+        weights = TermWeights(weight if active else 0.0, pseudo_weight)
         log = PassLog()
-        if unlabeled is None:
-            terms = []
-        elif active or unlabeled.pseudo is not None:
+        if active or (unlabeled is not None and unlabeled.pseudo is not None):
             terms = self.method.terms(student, labeled, unlabeled, progress)
-        else:
-            terms = [self._untaught(unlabeled)] if weights.annotated > 0 else []
-        for index, term in enumerate(terms):
-            taught = active or (term.pseudo is not None and pseudo_weight > 0)
-            if index == 0 and (active or unlabeled.pseudo is not None):
-                self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
-            term = self._mixed(term, labeled)
-            if not taught and (weights.annotated == 0 or term.annotated is None):
-                continue  # nothing is learned of this term now
-            loss = self._term_loss(term, student, weights, log, compare=active and due and index == 0)
-            if loss is not None:
-                yield loss
-            del loss  # the graph of this term ends before the next begins
+            for index, term in enumerate(terms):
+                if index == 0:
+                    self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
+                if not active and (term.pseudo is None or pseudo_weight == 0):
+                    continue  # nothing is learned of this term now
+                loss = self._term_loss(self._mixed(term, labeled), student, weights, log, compare=due and index == 0)
+                if loss is not None:
+                    yield loss
+                del loss  # the graph of this term ends before the next begins
         self._last = (log, weight, pseudo_weight)
 
     @property
@@ -171,22 +162,173 @@ class UnlabeledPass:
     def _pseudo_weight(self, progress: float) -> float:
         return 0.0 if self.pseudo_labels is None else self.pseudo_labels.weight(progress)
 
-    def _annotated_weight(self, weight: float) -> float:
-        """Return the weight of annotated voxels in unlabeled terms, where those of unlabeled images have ``weight``."""
-        settings = self.settings
-        at_once = settings.labeled_mix_probability > 0 and settings.labeled_mix_from == "training"
-        return settings.weight if at_once else weight
+import torch
+from torch import Tensor, nn
 
-    def _untaught(self, unlabeled: UnlabeledBatch) -> UnlabeledTerm:
-        """Return a term of which only what is pasted from labeled patches can be learned."""
-        strong = unlabeled.strong
-        zeros = torch.zeros_like(strong[:, :1], dtype=torch.float32)
-        return UnlabeledTerm(strong, zeros.expand(-1, self.labels.heads, *[-1] * (strong.ndim - 2)), zeros)
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch, UnlabeledTerm
+from nnunet_semisam.methods.parts.deep_supervision import level_weights
+from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
+from nnunet_semisam.methods.parts.mixing import CutMixSettings, cutmix_mask, labeled_mix_mask
+from nnunet_semisam.methods.parts.networks import finest
+from nnunet_semisam.methods.parts.schedules import rampup
+from nnunet_semisam.methods.parts.transfer import to_device
+from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
+
+
+@dataclass
+class PassLog:
+    """Sums over the terms of one step; tensors stay on their device until the step is over."""
+
+    unlabeled_loss: list[Tensor] = field(default_factory=list)
+    unlabeled_extra: list[Tensor] = field(default_factory=list)
+    unlabeled_confidence: list[Tensor] = field(default_factory=list)
+    pseudo_label_loss: list[Tensor] = field(default_factory=list)
+    pseudo_label_confident: list[Tensor] = field(default_factory=list)
+
+    def to_numbers(self, also: Sequence[Tensor] = ()) -> tuple[dict[str, float], list[float]]:
+        """Return losses (sums over terms) and shares (means over terms), 0 where there was none, and further scalars.
+
+        All are copied to the host at once: each copy would wait for the device.
+        """
+        sums = [_total(self.unlabeled_loss), _total(self.unlabeled_extra), _total(self.pseudo_label_loss)]
+        means = [_mean(self.unlabeled_confidence), _mean(self.pseudo_label_confident)]
+        values = [value for value in (*sums, *means, *also) if value is not None]
+        numbers = iter(torch.stack([value.float() for value in values]).tolist() if values else [])
+        names = (
+            "unlabeled_loss",
+            "unlabeled_extra",
+            "pseudo_label_loss",
+            "unlabeled_confidence",
+            "pseudo_label_confident",
+        )
+        found = {
+            name: 0.0 if value is None else next(numbers) for name, value in zip(names, (*sums, *means), strict=True)
+        }
+        return found, list(numbers)
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """Weights of one step.
+
+    Attributes:
+        unlabeled: Of the unlabeled losses; 0 while the gate is closed.
+        pseudo_label: Of the loss on stored pseudo-labels.
+    """
+
+    unlabeled: float
+    pseudo_label: float
+
+
+class UnlabeledPass:
+    """Computes the losses on unlabeled patches, one by one.
+
+    Args:
+        method: What to learn.
+        gate: Which classes are active.
+        mixing: The boxes of CutMix.
+        pseudo_labels: The pseudo-label term; ``None`` without generalists.
+
+    Attributes:
+        step: Steps taken; part of the checkpoint, since measurements are made every few steps.
+    """
+
+    def __init__(
+        self,
+        method: SSLMethod,
+        gate: ClassGate,
+        mixing: CutMixSettings | None = None,
+        pseudo_labels: PseudoLabelTerm | None = None,
+    ) -> None:
+        self.method, self.gate, self.mixing, self.pseudo_labels = method, gate, mixing, pseudo_labels
+        self.labels, self.settings = method.labels, method.settings
+        self.step = 0
+        self._last = (PassLog(), 0.0, 0.0)  # the numbers of the last step, on the device, and its weights
+
+    def needs_unlabeled(self, progress: float) -> bool:
+        """Return whether the next step reads an unlabeled batch.
+
+        What the gate says before the step counts: one that opens in a step is used from the next one on. It is the same
+        in all processes, and in a training that was interrupted and one that was not.
+
+        Args:
+            progress: Fraction of the training done, in [0, 1].
+        """
+        if self.method.always_reads_unlabeled or self.settings.histogram_matching_probability > 0:
+            return True
+        if self._pseudo_weight(progress) > 0:
+            return True
+        return self._weight(progress) > 0 and self.gate.is_open(progress)
+
+    def losses(
+        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, progress: float
+    ) -> Iterator[Tensor]:
+        """Yield the weighted loss of each term, a scalar with a graph; none while there is nothing to learn.
+
+        Call ``backward`` on each before asking for the next: the graph of one term is alive at a time. After the last,
+        :meth:`read_log` returns the numbers of the step.
+
+        Args:
+            student: The network that is trained (wrapped by DDP or compiled as nnU-Net has it).
+            labeled: The labeled batch of this step.
+            unlabeled: The unlabeled batch of this step; ``None`` where :meth:`needs_unlabeled` said so.
+            progress: Fraction of the training done, in [0, 1].
+        """
+        due = self.step % self.gate.settings.measure_every == 0
+        self.step += 1
+        if due:
+            self._measure(student, labeled)
+        weight = self._weight(progress)
+        active = unlabeled is not None and weight > 0 and self.gate.is_open(progress)
+        pseudo_weight = self._pseudo_weight(progress)
+        weights = TermWeights(weight if active else 0.0, pseudo_weight)
+        log = PassLog()
+        if active or (unlabeled is not None and unlabeled.pseudo is not None):
+            terms = self.method.terms(student, labeled, unlabeled, progress)
+            for index, term in enumerate(terms):
+                if index == 0:
+                    self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
+                if not active and (term.pseudo is None or pseudo_weight == 0):
+                    continue  # nothing is learned of this term now
+                loss = self._term_loss(self._mixed(term, labeled), student, weights, log, compare=due and index == 0)
+                if loss is not None:
+                    yield loss
+                del loss  # the graph of this term ends before the next begins
+        self._last = (log, weight, pseudo_weight)
+
+    @property
+    def log(self) -> dict[str, float]:
+        """Return the numbers of the last step."""
+        return self.read_log()[0]
+
+    def read_log(self, *also: Tensor) -> tuple[dict[str, float], list[float]]:
+        """Return the numbers of the last step, and the values of further scalars: one copy from the device for all."""
+        log, weight, pseudo_weight = self._last
+        values, others = log.to_numbers(also)
+        return self._numbers(values, weight, pseudo_weight), others
+
+    def _pseudo_weight(self, progress: float) -> float:
+        return 0.0 if self.pseudo_labels is None else self.pseudo_labels.weight(progress)
+=======
+            for index, term in enumerate(terms):
+                if index == 0:
+                    self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
+                if not active and (term.pseudo is None or pseudo_weight == 0):
+                    continue  # nothing is learned of this term now
+                loss = self._term_loss(self._mixed(term, labeled), student, weights, log, compare=due and index == 0)
+                if loss is not None:
+                    yield loss
+                del loss  # the graph of this term ends before the next begins
+        self.log = self._numbers(log, weight, pseudo_weight)
+>>>>>>> 10b378c (Mean Teacher pastes boxes of labeled patches by default; ramps begin where the gate opens; boxes no longer come before it)
 
     def _weight(self, progress: float) -> float:
         """Return the weight of the unlabeled terms by schedule; 0 before their start."""
         settings, start = self.settings, self.settings.start
-        if settings.ramp_from == "gate" and progress >= start and self.gate.is_open(progress):
+        if settings.ramp_from == "gate":
+            if progress < start or not self.gate.is_open(progress):
+                return 0.0
             start = max(start, self.gate.opened_at)
         return settings.weight * rampup(progress, start, settings.rampup, settings.ramp_exponent)
 
@@ -223,9 +365,8 @@ class UnlabeledPass:
         """Yield the weight of each level that is learned, and its loss; the log tells of the finest."""
         for level, (share, logits) in enumerate(self._levels(output)):
             here, note = term.at_shape(logits.shape[2:]), log if level == 0 else PassLog()
-            largest = weights.largest(here)
-            if largest > 0:
-                yield share, largest * self._unlabeled_loss(here, logits, class_weights, weights, note)
+            if weights.unlabeled > 0:
+                yield share, weights.unlabeled * self._unlabeled_loss(here, logits, class_weights, note)
             if here.pseudo is not None and weights.pseudo_label > 0:
                 yield share, weights.pseudo_label * self._pseudo_label_loss(here, logits, class_weights, note)
 
@@ -254,13 +395,8 @@ class UnlabeledPass:
             term = term.with_labeled(*labeled.partners(len(term.images), self.labels), mask)
         return term
 
-    def _unlabeled_loss(
-        self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, weights: TermWeights, log: PassLog
-    ) -> Tensor:
+    def _unlabeled_loss(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, log: PassLog) -> Tensor:
         loss = UNLABELED_LOSSES.get(term.loss or self.settings.loss)
-        if term.annotated is not None and weights.unlabeled < weights.annotated:
-            share = weights.unlabeled / weights.annotated
-            term = replace(term, confidence=torch.where(term.annotated, term.confidence, share * term.confidence))
         gated = self.gate.apply(term, logits, class_weights)
         raw = loss(gated.logits, gated.target, gated.confidence, gated.class_weights, self.labels)
         log.unlabeled_loss.append(term.weight * raw.detach())

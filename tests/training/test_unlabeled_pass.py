@@ -27,7 +27,7 @@ from tiny_students import (
 )
 from torch import nn
 
-from nnunet_semisam.methods import LabeledBatch, MeanTeacher, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
+from nnunet_semisam.methods import MeanTeacher, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
 from nnunet_semisam.methods.base import MethodSettings
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 
@@ -35,7 +35,7 @@ from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 def pixelwise(has_regions: bool = False, gate: dict | None = None, **settings) -> tuple[UnlabeledPass, Pixelwise]:
     """Return the driver of a Mean Teacher whose networks return their images."""
     labels = labels_of(has_regions)
-    settings = {"start": 0.0, "rampup": 0.0} | settings
+    settings = {"start": 0.0, "rampup": 0.0, "labeled_mix_probability": 0.0} | settings
     method, student = MeanTeacher(MeanTeacher.Settings(**settings), labels), Pixelwise()
     method.setup(student, build_host(labels, Pixelwise))
     gate = {"dice": 0.5, "start": "any", "area_factor": 2.0} | (gate or {})
@@ -208,7 +208,7 @@ def test_closed_gate_leaves_unlabeled_patches_alone():
     assert not list(driver.losses(student, labeled, unlabeled, NOW))
     assert not calls
     assert not student.seen
-    assert driver.log["unlabeled_weight"] == 1.0  # the schedule is open, the gate is not
+    assert driver.log["unlabeled_weight"] == 0.0  # the ramp begins where the gate opens
     assert driver.log["unlabeled_weighted"] == 0.0
 
 
@@ -489,43 +489,6 @@ def test_boxes_of_labeled_patches_teach_their_labels_whatever_the_teacher_says()
     # 2 * (1/3) / (1/3 + 1) = 1/2
     assert driver.log["unlabeled_loss"] == pytest.approx(share * math.log(3) + 0.5, abs=1e-4)
     assert driver.log["unlabeled_confidence"] == pytest.approx(share)
-
-
-def labeled_boxes(**settings) -> tuple[UnlabeledPass, LabeledBatch]:
-    """Return a driver whose gate is closed, and a labeled batch of class 2 whose images show equal logits."""
-    settings = {"cutmix_probability": 0.0, "labeled_mix_probability": 1.0, "loss": "cross_entropy"} | settings
-    driver, _ = pixelwise(gate={"dice": 0.9}, **settings)
-    return driver, one_level(torch.full((2, K, 8, 8), 5.0), torch.full((2, 1, 8, 8), 2), 2)
-
-
-def test_pasted_labels_are_learned_at_full_weight_before_the_gate_opens_and_nothing_else_is():
-    driver, labeled = labeled_boxes(weight=2.0, start=0.9)
-    views, student = logits_of(torch.zeros(2, 8, 8, dtype=torch.long), 9.0), Seeing()
-    total = total_of(driver, student, labeled, UnlabeledBatch(views, views.clone()), progress=0.1)
-    share = float((student.shown == 5.0).all(1).float().mean())
-    assert total.item() == pytest.approx(2 * share * math.log(3), abs=1e-4)  # equal logits cost log(3) where pasted
-    assert driver.log["unlabeled_confidence"] == pytest.approx(share)
-    assert driver.gate.area.shares("unlabeled").sum() == 0  # no target was made, so none was counted
-
-
-def test_pasted_labels_may_wait_for_the_gate_like_all_else():
-    driver, labeled = labeled_boxes(labeled_mix_from="gate")
-    views = logits_of(torch.zeros(2, 8, 8, dtype=torch.long), 9.0)
-    assert total_of(driver, Seeing(), labeled, UnlabeledBatch(views, views.clone())) is None
-
-
-def test_along_the_ramp_pasted_labels_have_their_full_weight_and_the_target_has_that_of_the_ramp():
-    """Logits are equal everywhere, so that each voxel costs log(3): only weights tell the halves apart."""
-    images = torch.zeros(2, K, 1, 6)
-    annotated = torch.tensor([True, True, True, False, False, False]).expand(2, 1, 1, 6)
-    target = torch.eye(K)[torch.tensor([0, 1, 2, 0, 1, 2])].T.view(1, K, 1, 6).expand(2, -1, -1, -1)
-    term = UnlabeledTerm(images, target, torch.ones(2, 1, 1, 6), annotated=annotated, mixable=False)
-    settings = {"weight": 3.0, "rampup": 0.5, "ramp_exponent": 5.0, "labeled_mix_probability": 1e-9}
-    method = Scripted(lambda _: iter([term]), loss="cross_entropy", **settings)
-    driver = make_pass(method, {"dice": 0.0, "area_factor": 1e9})
-    total = total_of(driver, Seeing(), labeled_stripes(), UnlabeledBatch(images, images), progress=0.25)
-    ramp = math.exp(-5 * 0.25)
-    assert total.item() == pytest.approx(3 * (1 + ramp) / 2 * math.log(3), rel=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------- pseudo-label term
