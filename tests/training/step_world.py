@@ -17,7 +17,7 @@ from nnunet_semisam.training.step import SemiSupervisedStep
 WORLD = 2
 STEPS = 12  # the prompting network is measured twice
 # a mean over voxels: the mean over ranks is the mean over the joint batch
-METHOD_SETTINGS = {"loss": "mse", "cutmix_probability": 0.0, "confidence": 0.0}
+METHOD_SETTINGS = {"loss": "mse", "cutmix_probability": 0.0, "labeled_mix_probability": 0.0, "confidence": 0.0}
 GATE = {"dice": 0.0, "area_factor": 1.2}
 
 

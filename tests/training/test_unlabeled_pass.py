@@ -227,8 +227,7 @@ def test_an_unlabeled_batch_is_needed_once_a_term_can_be_learned():
     ("settings", "needs"),
     [
         ({}, False),
-        ({"labeled_mix_probability": 0.5}, True),
-        ({"labeled_mix_probability": 0.5, "labeled_mix_from": "gate"}, False),
+        ({"labeled_mix_probability": 0.5}, False),
         ({"histogram_matching_probability": 0.5}, True),
     ],
 )
