@@ -45,9 +45,10 @@ class KnownPrediction:
     """
 
     def __init__(self, stage: Any, labels: dict[str, np.ndarray]) -> None:
-        self.predict, self.load, self.case = stage.inputs.predict, stage.inputs.load_image, ""
+        self.predict, self.predict_mirrored = stage.inputs.predict, stage.inputs.predict_mirrored
+        self.load, self.case = stage.inputs.load_image, ""
         self.predictions = {case: torch.from_numpy(blur(label)) for case, label in labels.items()}
-        stage.inputs = replace(stage.inputs, predict=self, load_image=self.load_image)
+        stage.inputs = replace(stage.inputs, predict=self, predict_mirrored=self.mirrored, load_image=self.load_image)
 
     def load_image(self, case: str) -> np.ndarray:
         """Load a case, and remember which."""
@@ -57,6 +58,11 @@ class KnownPrediction:
     def __call__(self, image: np.ndarray) -> Tensor:
         """Predict, and return what is known, ``(K, Z, Y, X)``."""
         self.predict(image)
+        return self.predictions[self.case]
+
+    def mirrored(self, image: np.ndarray) -> Tensor:
+        """Predict the mirrored image, and return what is known."""
+        self.predict_mirrored(image)
         return self.predictions[self.case]
 
 
