@@ -119,7 +119,7 @@ class AreaPrior:
             return torch.ones_like(labeled, dtype=torch.float32)
         error = STANDARD_ERRORS * self._standard_error()
         least, most = (unlabeled - error).clamp(min=0), unlabeled + error
-        too_large = self.factor * labeled / least.clamp(min=1e-9)
+        too_large = self.factor * labeled.clamp(min=1e-9) / least.clamp(min=1e-9)
         too_small = self.factor * most / labeled.clamp(min=1e-9)
         weights = torch.minimum(torch.where(least > 0, too_large, 1.0), too_small).clamp(0, 1).float()
         if not self.labels.has_regions:
