@@ -145,6 +145,11 @@ class ClassGate:
         """Wait for these channels no longer: no labeled case shows them, so their Dice can never be measured."""
         self.left_out = self.area.left_out = frozenset(channels)
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether the gate still waits for classes that were not active yet."""
+        return self.measurements * self.settings.measure_every < self.settings.patience
+
     def _waited_for(self) -> list[int]:
         return [k for k in range(self.labels.first_foreground, self.labels.heads) if k not in self.left_out]
 
@@ -217,8 +222,7 @@ class ClassGate:
         weights = self.dice_weights()
         active = (weights >= self.settings.active_from).nonzero().flatten().tolist()
         self.found |= frozenset(active)
-        tired = self.measurements * self.settings.measure_every >= self.settings.patience
-        self.started = self.started or tired or self.found.issuperset(self._waited_for())
+        self.started = self.started or not self.is_patient or self.found.issuperset(self._waited_for())
         open_now = self.started and bool(weights.max() >= self.settings.active_from)
         if open_now and self.opened_at is None:
             self.opened_at = progress

@@ -40,9 +40,11 @@ class Gate(Protocol):
 
     Attributes:
         left_out: Channels that no labeled case shows, and that nothing waits for.
+        is_patient: Whether unknown classes are still waited for.
     """
 
     left_out: Collection[int]
+    is_patient: bool
 
     def class_weights(self) -> Tensor:
         """Return how well each output channel is known by now, ``(K,)``, in [0, 1]."""
@@ -224,7 +226,7 @@ class PseudoLabelSession:
         if self._last_refresh is not None and epoch - self._last_refresh < self.plan.refresh_epochs:
             return
         weights = self.gate.class_weights()
-        if not can_prompt(weights, self.context.labels, self.gate.left_out):
+        if not can_prompt(weights, self.context.labels, self.gate.left_out, self.gate.is_patient):
             self.context.log(
                 "No pseudo-labels yet: the network does not know its classes well enough to prompt (block gate); "
                 f"class weights {[round(float(weight), 2) for weight in weights]}"
@@ -313,7 +315,7 @@ def _turns(content: Any) -> dict[str, int]:
     return {str(case): number for case, number in content.items()}
 
 
-def can_prompt(class_weights: Tensor, labels: Labels, left_out: Collection[int] = ()) -> bool:
+def can_prompt(class_weights: Tensor, labels: Labels, left_out: Collection[int] = (), all_classes: bool = True) -> bool:
     """Return whether the network knows all classes to some degree, or at least one region.
 
     Where a class is still unknown, "background" in a pseudo-label could be that class. How well the network knows a
@@ -323,10 +325,12 @@ def can_prompt(class_weights: Tensor, labels: Labels, left_out: Collection[int] 
         class_weights: ``(K,)``, in [0, 1].
         labels: What the channels mean.
         left_out: Channels that no labeled case shows, and that nothing waits for.
+        all_classes: Whether one unknown class is enough to wait. If not, background still waits for it: its class
+            weight, which weighs its voxels when a label is used, is that of the least known class.
     """
     channels = [k for k in range(labels.first_foreground, len(class_weights)) if k not in left_out]
     foreground = class_weights[channels]
-    return bool(foreground.max() > 0 if labels.has_regions else foreground.min() > 0)
+    return bool(foreground.min() > 0 if all_classes and not labels.has_regions else foreground.max() > 0)
 
 
 @dataclass(frozen=True)

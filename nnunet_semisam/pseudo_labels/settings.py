@@ -24,7 +24,13 @@ class SAMSettings(SettingsBlock):
     )
     weight: float = setting(0.5, "Weight of the pseudo-label term when it starts.", low=0)
     loss: str = setting("dice_ce", "Name of the loss on pseudo-labels.", choices=("dice_ce", "cross_entropy", "mse"))
-    start: float = setting(0.4, "Fraction of the training before which there are no rounds.", low=0, high=1)
+    start: float = setting(
+        0.0,
+        """Fraction of the training before which there are no rounds. They wait in any case until the network knows its
+        classes to some degree (block `gate`).""",
+        low=0,
+        high=1,
+    )
     decay: float = setting(
         0.0,
         """Exponent `k` of the decay `exp(-k * t**2)` of the term's weight, `t` the time since `start` as a fraction of

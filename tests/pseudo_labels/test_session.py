@@ -82,7 +82,7 @@ def session_in(folder: Path, helps=None, weights=(1.0, 1.0, 1.0), cases: int = 5
     made.term = PseudoLabelTerm(made.settings, CLASSES)
     made.pool = SimpleNamespace(files={f"case_{i:02d}": None for i in range(cases)})
     made.gate = SimpleNamespace(
-        class_weights=lambda: torch.tensor(weights), estimated_dice=lambda: 0.8, left_out=frozenset()
+        class_weights=lambda: torch.tensor(weights), estimated_dice=lambda: 0.8, left_out=frozenset(), is_patient=True
     )
     made.labeled = SimpleNamespace(cases=[f"labeled_{i}" for i in range(8)], load_label=None)
     made.store = PseudoLabelStore(folder / "store")
@@ -237,6 +237,11 @@ def test_without_a_network_that_knows_its_classes_there_is_no_round(tmp_path):
 )
 def test_prompts_need_a_network_that_knows_every_class(labels, weights, ready):
     assert can_prompt(torch.tensor(weights), labels) is ready
+
+
+def test_after_the_patience_of_the_gate_one_class_that_is_known_is_enough_to_prompt():
+    assert can_prompt(torch.tensor([0.0, 1.0, 0.0]), CLASSES, all_classes=False)
+    assert not can_prompt(torch.tensor([0.0, 0.0, 0.0]), CLASSES, all_classes=False)
 
 
 def test_the_first_round_takes_as_many_cases_as_its_share_of_the_whole_training_pays_for(tmp_path):
