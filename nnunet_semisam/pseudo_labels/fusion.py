@@ -145,8 +145,8 @@ def fuse(
         >>> prediction = CasePrediction(0.9 * ones, ones, ~no, no)
         >>> specialist = np.array([[0.1], [0.9]], dtype=np.float32)
         >>> fused = fuse(specialist, prediction, labels, half, FusionSettings(), CasePriors())
-        >>> fused.label.tolist(), fused.confidence.round(3).tolist()
-        ([1], [0.8])
+        >>> fused.label.tolist(), round(float(fused.confidence[0]), 3)
+        ([1], 0.8)
     """
     _check(specialist, labels, weights, priors.area_bounds)
     own = labels.foreground(specialist).astype(np.float32)

@@ -8,7 +8,6 @@ import pytest
 
 from nnunet_semisam.benchmark import plan
 from nnunet_semisam.benchmark.records import (
-    Attempt,
     CaseSet,
     Cost,
     Difference,
@@ -19,7 +18,6 @@ from nnunet_semisam.benchmark.records import (
     Score,
     ScoreRow,
     ScoreStatus,
-    Software,
     Summary,
     TrainerCost,
     UnlabeledImages,
@@ -28,6 +26,7 @@ from nnunet_semisam.benchmark.records import (
 from nnunet_semisam.benchmark.results_files import COLUMNS, Damaged, Results, read_results, write_files
 from nnunet_semisam.io.typed_records import RecordError
 from nnunet_semisam.jobs.base import Status
+from nnunet_semisam.runs.attempts import Attempt, Software
 
 SOFTWARE = Software({"torch": "2.9"}, {"OMP_NUM_THREADS": "1"}, ["w"])
 ATTEMPT = Attempt("train", 1.5, 10, None, None, "host", "cpu", SOFTWARE)
