@@ -105,7 +105,7 @@ class UnlabeledPass:
             return True
         if self._pseudo_weight(progress) > 0:
             return True
-        return self._weight(progress) > 0 and self.gate.is_open(progress)
+        return self._weight(progress) > 0
 
     def losses(
         self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, progress: float
@@ -126,7 +126,7 @@ class UnlabeledPass:
         if due:
             self._measure(student, labeled)
         weight = self._weight(progress)
-        active = unlabeled is not None and weight > 0 and self.gate.is_open(progress)
+        active = unlabeled is not None and weight > 0
         pseudo_weight = self._pseudo_weight(progress)
         weights = TermWeights(weight if active else 0.0, pseudo_weight)
         log = PassLog()
@@ -158,11 +158,11 @@ class UnlabeledPass:
         return 0.0 if self.pseudo_labels is None else self.pseudo_labels.weight(progress)
 
     def _weight(self, progress: float) -> float:
-        """Return the weight of the unlabeled terms by schedule; 0 before their start."""
+        """Return the weight of the unlabeled terms; 0 before their start and while the gate is closed."""
         settings, start = self.settings, self.settings.start
+        if progress < start or not self.gate.is_open(progress):
+            return 0.0
         if settings.ramp_from == "gate":
-            if progress < start or not self.gate.is_open(progress):
-                return 0.0
             start = max(start, self.gate.opened_at)
         return settings.weight * rampup(progress, start, settings.rampup, settings.ramp_exponent)
 
