@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 from nnunet_semisam.benchmark.records import CaseSet, Equal, HeldOutSet, Run, StudyFold, UnlabeledImages
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.begun_folders import load_begun, refuse_foreign_folder
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.io.json_files import read_object, write_json
-from nnunet_semisam.io.locks import LOCK_FILE, folder_lock
+from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.typed_records import ClassName, FileName, RecordError, read_record, read_value
 from nnunet_semisam.jobs.nnunet_command import AUTO
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
@@ -121,15 +121,7 @@ def load_study(folder: Path) -> Study | None:
     Raises:
         UserError: If its ``study.json`` cannot be read.
     """
-    path = folder / STUDY_FILE
-    if not os.path.lexists(path):
-        return None
-    remedy = "Choose another --out, or move that folder away."
-    content = read_object(path, remedy)
-    try:
-        return Study.from_json(folder, content)
-    except RecordError as error:
-        raise UserError(f"{path} cannot be read: {error} {remedy}") from error
+    return load_begun(folder / STUDY_FILE, lambda content: Study.from_json(folder, content))
 
 
 def begin(study: Study) -> Study:
@@ -157,10 +149,7 @@ def refuse_other_study(study: Study) -> Study:
     before = load_study(study.folder)
     if before is not None:
         return _merge(before, study)
-    folder = study.folder
-    in_use = folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK_FILE})
-    if in_use:
-        raise UserError(f"{folder} exists and is not a folder of a benchmark. Choose another --out.")
+    refuse_foreign_folder(study.folder, "benchmark")
     return study
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_semisam.errors import UserError, shown
 
 if TYPE_CHECKING:
+    from nnunet_semisam.data.datasets import PlannedDataset
     from nnunet_semisam.jobs.base import Task
     from nnunet_semisam.jobs.executors import Report
 
@@ -30,6 +31,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=int, metavar="N", help="local: trainings at once (default: one per GPU)")
     parser.add_argument("--gpus", nargs="+", default=[], metavar="GPU", help="local: GPUs to share out")
     parser.add_argument("--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="slurm: submitit's parameters")
+
+
+def prepare(args: argparse.Namespace) -> PlannedDataset:
+    """Check where the work shall be written (``--out``), and return its dataset, with splits.
+
+    Raises:
+        UserError: If the folder or the dataset cannot be used.
+    """
+    from nnunet_semisam.checks.places import check_target, refuse_inside_data
+    from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.splits.default_splits import ensure_splits
+
+    args.out = check_target(args.out, "--out")
+    refuse_inside_data(args.out, "--out")
+    dataset = open_dataset(args.dataset, args.plans)
+    for message in ensure_splits(dataset.preprocessed, dataset.raw):
+        print(message)
+    return dataset
 
 
 def check_options(args: argparse.Namespace) -> None:

@@ -55,16 +55,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_semisam.benchmark.records import Equal
     from nnunet_semisam.benchmark.results import write_results
     from nnunet_semisam.benchmark.runs import PerformRun
-    from nnunet_semisam.checks.places import check_target, refuse_inside_data
-    from nnunet_semisam.data.datasets import open_dataset
-    from nnunet_semisam.splits.default_splits import ensure_splits
 
     check_options(args)
-    args.out = check_target(args.out, "--out")
-    refuse_inside_data(args.out, "--out")
-    dataset = open_dataset(args.dataset, args.plans)
-    for message in ensure_splits(dataset.preprocessed, dataset.raw):
-        print(message)
+    dataset = _executors.prepare(args)
     study = make_study(args, dataset)
     if args.dry_run:
         show(study)

@@ -64,19 +64,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what is not done yet; exit status 1 if something failed."""
-    from nnunet_semisam.checks.places import check_target, refuse_inside_data
-    from nnunet_semisam.data.datasets import open_dataset
     from nnunet_semisam.self_training import preflight, tasks
     from nnunet_semisam.self_training.plan import begin, refuse_other_plan
     from nnunet_semisam.self_training.rounds import final_models
-    from nnunet_semisam.splits.default_splits import ensure_splits
 
     check_options(args)
-    args.out = check_target(args.out, "--out")
-    refuse_inside_data(args.out, "--out")
-    dataset = open_dataset(args.dataset, args.plans)
-    for message in ensure_splits(dataset.preprocessed, dataset.raw):
-        print(message)
+    dataset = _executors.prepare(args)
     plan = make(args, dataset)
     refuse_other_plan(plan)
     if args.dry_run:

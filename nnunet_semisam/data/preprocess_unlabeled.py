@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,24 +27,26 @@ from nnunet_semisam.data.geometry import (
     recorded_geometry,
     write_geometry,
 )
-from nnunet_semisam.data.image_headers import check_image_header, check_memory, reason
+from nnunet_semisam.data.image_checks import (
+    check_image,
+    check_preprocessed,
+    check_resampled,
+    check_spacing,
+    count_not_finite,
+)
+from nnunet_semisam.data.image_headers import check_image_header, reason
 from nnunet_semisam.data.plans import checked_configuration
+from nnunet_semisam.data.preprocessing_recipe import RECIPE_FILE, recipe, recorded_recipe
 from nnunet_semisam.data.raw_files import image_files
-from nnunet_semisam.data.stored_voxels import refuse_cut_off, voxels_as_stored
+from nnunet_semisam.data.stored_voxels import refuse_cut_off
 from nnunet_semisam.data.unlabeled_dataset import REMEDY, SUFFIX, cases_in, unlabeled_folder
+from nnunet_semisam.data.unlabeled_images import find_images, shown_path
 from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.array_files import open_array
 from nnunet_semisam.io.atomic import remove_temporaries, replaced_file
-from nnunet_semisam.io.hashes import sha256_of_json
-from nnunet_semisam.io.json_files import object_or_none, write_json
-from nnunet_semisam.io.names import case_problem
+from nnunet_semisam.io.json_files import write_json
 
-RECIPE_FILE = "preprocessing.json"
-RECIPE_KEYS = ("spacing", "normalization_schemes", "use_mask_for_norm", "preprocessor_name")
-RECIPE_PREFIXES = ("resampling_fn_data",)
-SPACING_FACTOR = 8.0  # a slice distance of 1 mm where the plans say 10 mm is a lost header, not another scanner
 BYTES_PER_VOXEL = 4
-CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>[0-9]{4})", re.DOTALL)
 LOGGER = logging.getLogger(__name__)
 
 
@@ -87,81 +88,6 @@ class PreprocessedImage:
     configuration: ConfigurationManager
 
 
-def find_images(
-    images_folder: Path, file_ending: str, num_channels: int
-) -> tuple[dict[str, tuple[str, ...]], list[str]]:
-    """Group the files of ``imagesUl`` by case.
-
-    Returns:
-        The files of every complete case, and a sentence about every file or case that does not fit.
-
-    Raises:
-        UserError: If the folder does not exist or holds no image of that ending.
-    """
-    if not images_folder.is_dir():
-        raise UserError(
-            f"There is no folder {images_folder}. Put the unlabeled images there, named as in imagesTr "
-            f"(CASE_0000{file_ending}, one file per channel), or use 'unlabeled' lists in splits_final.json."
-        )
-    cases: dict[str, dict[int, str]] = {}
-    problems = []
-    for file in sorted(images_folder.iterdir()):
-        if file.name.startswith("."):
-            continue  # what file managers leave behind
-        match = CHANNEL.fullmatch(file.name.removesuffix(file_ending))
-        if not file.name.endswith(file_ending) or match is None:
-            problems.append(f"{_text(file)}: not named CASE_XXXX{file_ending} (XXXX: the channel, 0000 first).")
-            continue
-        problem = case_problem(match["case"])
-        if problem is not None:
-            problems.append(f"{_text(file)}: cannot be the name of a case: {problem}. Rename it.")
-            continue
-        cases.setdefault(match["case"], {})[int(match["channel"])] = str(file)
-    for case, files in list(cases.items()):
-        one_file_with_all = list(files) == [0]  # a colour picture, say: counted when it is read
-        if sorted(files) != list(range(num_channels)) and not one_file_with_all:
-            channels = ", ".join(f"{channel:04d}" for channel in sorted(files))
-            problems.append(f"{case}: has channels {channels}, dataset.json asks for 0000 to {num_channels - 1:04d}.")
-            del cases[case]
-    if not cases and not problems:
-        raise UserError(f"{images_folder} holds no image. Put files named CASE_0000{file_ending} there.")
-    return {case: tuple(files[channel] for channel in sorted(files)) for case, files in cases.items()}, problems
-
-
-def recipe(plans: dict, configuration: ConfigurationManager) -> str:
-    """Return a digest of all that shapes preprocessed images: data made with another recipe must be made again."""
-    parts = {key: configuration.configuration.get(key) for key in RECIPE_KEYS}
-    parts |= {k: v for k, v in configuration.configuration.items() if k.startswith(RECIPE_PREFIXES)}
-    parts["transpose_forward"] = plans["transpose_forward"]
-    parts["intensities"] = plans["foreground_intensity_properties_per_channel"]
-    parts["reader"] = plans["image_reader_writer"]
-    return sha256_of_json(parts)
-
-
-def refuse_stale(preprocessed: Path, plans: dict, configuration: ConfigurationManager) -> None:
-    """Refuse to train on images of ``imagesUl`` that were preprocessed before the plans changed.
-
-    Raises:
-        UserError: If the folder's recipe is not the one of these plans.
-    """
-    folder = unlabeled_folder(preprocessed, configuration.data_identifier)
-    if not cases_in(folder):
-        return
-    if not os.path.lexists(folder / RECIPE_FILE):
-        LOGGER.warning(
-            "With which plans the unlabeled cases in %s were preprocessed is not known: %s is gone. Run "
-            "'nnunet-semisam preprocess' again to be sure that they are these.",
-            folder,
-            RECIPE_FILE,
-        )
-        return
-    if _recorded_recipe(folder) != recipe(plans, configuration):
-        raise UserError(
-            f"The unlabeled cases in {folder} were preprocessed with other plans (spacing, normalization or resampling "
-            "changed since). Run 'nnunet-semisam preprocess' again for this dataset and configuration."
-        )
-
-
 def preprocess_case(job: Job) -> str | None:
     """Preprocess one case.
 
@@ -194,115 +120,34 @@ def _killed(job: Job) -> str:
 def _run(job: Job) -> PreprocessedImage:
     manager = PlansManager(job.plans)
     configuration = manager.get_configuration(job.configuration)
-    names = ", ".join(_text(Path(image)) for image in job.images)
+    names = ", ".join(shown_path(Path(image)) for image in job.images)
     for image in job.images:
         check_image_header(image)
     try:
         for image in job.images:
             refuse_cut_off(Path(image))
         data, properties = manager.image_reader_writer_class().read_images(job.images)
-        not_finite = _count_not_finite(job.images, data)
+        not_finite = count_not_finite(job.images, data)
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
         why = reason(error) if str(error).strip() else "its channels differ in shape, spacing or origin"
         raise UserError(f"{names} cannot be read: {why}. Fix or remove it.") from error
-    _check_image(names, data, not_finite, len(channel_names(job.dataset_json)))
-    _check_spacing(names, properties["spacing"], job.plans)
+    check_image(names, data, not_finite, len(channel_names(job.dataset_json)))
+    check_spacing(names, properties["spacing"], job.plans)
     shape = data.shape[1:]
     try:
-        _check_resampled(shape, len(data), properties["spacing"], manager, configuration)
+        check_resampled(shape, len(data), properties["spacing"], manager, configuration)
         preprocessor = configuration.preprocessor_class(verbose=False)
         data, _, properties = preprocessor.run_case_npy(
             data, None, properties, manager, configuration, job.dataset_json
         )
         data = data.astype(np.float32, copy=False)
-        _check_preprocessed(data)
+        check_preprocessed(data)
         geometry = geometry_of_properties(
             properties, shape, manager.transpose_forward, properties["bbox_used_for_cropping"]
         )
     except Exception as error:  # nnU-Net's code may raise anything, and one image must not stop the others
         raise UserError(f"{names} cannot be preprocessed: {reason(error)}. Fix or remove it.") from error
     return PreprocessedImage(data, geometry, configuration)
-
-
-def _check_resampled(
-    shape: Sequence[int],
-    channels: int,
-    spacing_mm: Sequence[float],
-    manager: PlansManager,
-    configuration: ConfigurationManager,
-) -> None:
-    """Refuse an image that would not fit into memory after resampling.
-
-    Raises:
-        ValueError: If the spacing of the plans is too fine for it.
-    """
-    order = manager.transpose_forward
-    shape, spacing = [shape[axis] for axis in order], [spacing_mm[axis] for axis in order]
-    target = [*spacing[: 3 - len(configuration.spacing)], *configuration.spacing]
-    resampled = [max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, target, strict=True)]
-    try:
-        check_memory(resampled, channels)
-    except ValueError as error:
-        steps = " x ".join(f"{step:g}" for step in target)
-        raise ValueError(f"at the spacing of the plans, {steps} mm, its {error}") from error
-
-
-def _check_preprocessed(data: np.ndarray) -> None:
-    """Refuse what a network cannot learn from; the raw voxels were all finite, and not constant.
-
-    Raises:
-        ValueError: If a channel has values that are not finite, or all have one value only.
-    """
-    for channel, image in enumerate(data):
-        if not np.isfinite([image.min(), image.max()]).all():  # NaN in one voxel makes both NaN
-            raise ValueError(f"channel {channel} is NaN or infinite after normalization: its intensities are too large")
-    if _shows_nothing(data):
-        raise ValueError(f"it is constant ({_values(data)}) after normalization with these plans")
-
-
-def _shows_nothing(data: np.ndarray) -> bool:
-    """Return whether every channel is constant; some may be: an empty mask, a sequence that was not taken."""
-    return all(image.min() == image.max() for image in data)
-
-
-def _values(data: np.ndarray) -> str:
-    return ", ".join(f"{image.flat[0]:g}" for image in data)
-
-
-def _count_not_finite(images: Sequence[str], data: np.ndarray) -> int:
-    parts = data if len(images) == len(data) else [data] * len(images)
-    stored = (voxels_as_stored(Path(image), part) for image, part in zip(images, parts, strict=True))
-    return sum(int(voxels.size - np.isfinite(voxels).sum()) for voxels in stored)
-
-
-def _check_image(names: str, data: np.ndarray, not_finite: int, num_channels: int) -> None:
-    if len(data) != num_channels:
-        raise UserError(
-            f"{names}: holds {len(data)} channel(s), dataset.json asks for {num_channels}. Fix or remove it."
-        )
-    if not_finite:
-        raise UserError(
-            f"{names}: holds {not_finite} voxels that are NaN or infinite; all must be finite. Fix or remove it."
-        )
-    if not np.isfinite([data.min(), data.max()]).all():
-        raise UserError(
-            f"{names}: holds values beyond {np.finfo(np.float32).max:.1e}, which nnU-Net's float32 cannot hold. Fix or "
-            "remove it."
-        )
-    if _shows_nothing(data):
-        raise UserError(f"{names}: is constant ({_values(data)}): no image. Fix or remove it.")
-
-
-def _check_spacing(names: str, spacing_mm: Sequence[float], plans: dict) -> None:
-    planned = [0.0] * 3
-    for axis, value in zip(plans["transpose_forward"], plans["original_median_spacing_after_transp"], strict=True):
-        planned[axis] = value
-    for axis, (got, wanted) in enumerate(zip(spacing_mm, planned, strict=True)):
-        if not got > 0 or max(got / wanted, wanted / got) >= SPACING_FACTOR:
-            raise UserError(
-                f"{names}: spacing {got:g} mm along axis {axis}, the labeled cases have about {wanted:g} mm. "
-                "Fix the header (units? lost slice distance?) or remove the case."
-            )
 
 
 def _write_image(target: Path, image: PreprocessedImage) -> None:
@@ -408,17 +253,12 @@ def _is_done(target: Path, preprocessed: Path, case: str, images: Sequence[str])
 def _open_folder(folder: Path, digest: str) -> None:
     """Make the folder, or empty it if its content was made with another recipe."""
     folder = folder.resolve()  # it may be a link to another disk
-    if _recorded_recipe(folder) != digest:
+    if recorded_recipe(folder) != digest:
         if folder.is_dir():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
         write_json(folder / RECIPE_FILE, {"recipe": digest})
     remove_temporaries(folder)
-
-
-def _recorded_recipe(folder: Path) -> str | None:
-    """Return the recipe that a folder was made with; ``None`` if its record is missing or damaged."""
-    return (object_or_none(folder / RECIPE_FILE) or {}).get("recipe")
 
 
 def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: ConfigurationManager) -> None:
@@ -432,7 +272,3 @@ def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: C
             f"{len(jobs)} unlabeled cases may need {wanted / 1e9:.1f} GB below {folder}, {free / 1e9:.1f} GB are free. "
             "Make room or let nnUNet_preprocessed point to a larger disk."
         )
-
-
-def _text(file: Path) -> str:
-    return printable(str(file), 500).replace("\n", "\\n")

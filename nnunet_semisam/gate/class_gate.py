@@ -21,8 +21,9 @@ from nnunet_semisam.gate.area_prior import LABELED, UNLABELED, AreaPrior
 from nnunet_semisam.gate.merging import active_weights, merge_inactive
 from nnunet_semisam.gate.running_dice import RunningDice
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.methods.base import PseudoLabel, UnlabeledTerm
+from nnunet_semisam.methods.batches import PseudoLabel
 from nnunet_semisam.methods.parts.transfer import to_device
+from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
 

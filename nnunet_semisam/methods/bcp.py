@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from torch import nn
 
-from nnunet_semisam.methods.base import LabeledBatch, UnlabeledBatch, UnlabeledTerm, register_method
+from nnunet_semisam.methods.base import register_method
+from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.parts.mixing import box_mask
 from nnunet_semisam.methods.teacher import TeacherMethod, TeacherSettings
+from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import setting
 
 

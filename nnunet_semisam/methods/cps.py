@@ -9,15 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nnunet_semisam.methods.base import (
-    Host,
-    LabeledBatch,
-    MethodSettings,
-    SSLMethod,
-    UnlabeledBatch,
-    UnlabeledTerm,
-    register_method,
-)
+from nnunet_semisam.methods.base import Host, SSLMethod, register_method
+from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
+from nnunet_semisam.methods.settings import MethodSettings
+from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import setting
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nnunet_semisam.methods.base import LabeledBatch, UnlabeledBatch, UnlabeledTerm, register_method
+from nnunet_semisam.methods.base import register_method
+from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.teacher import TeacherMethod, TeacherSettings
+from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import setting
 
 

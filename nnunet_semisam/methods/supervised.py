@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch, UnlabeledTerm, register_method
+from nnunet_semisam.methods.base import SSLMethod, register_method
+from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
+from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import SettingsBlock
 
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from nnunet_semisam.methods.base import Host, MethodSettings, SSLMethod
+from nnunet_semisam.methods.base import Host, SSLMethod
 from nnunet_semisam.methods.parts.ema import MovingAverage
+from nnunet_semisam.methods.settings import MethodSettings
 from nnunet_semisam.settings import setting
 
 HORIZON_SHARE, SHORTEST_HORIZON, LONGEST_HORIZON = 0.004, 100, 1000  # of the teacher's memory; the last two in steps

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +22,7 @@ from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
 from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
 from nnunet_semisam.pseudo_labels.round_log import RoundRecord
+from nnunet_semisam.pseudo_labels.round_plan import RoundPlan
 from nnunet_semisam.pseudo_labels.rounds import RoundReader
 from nnunet_semisam.pseudo_labels.selection import cases_for_round, rolling_window
 from nnunet_semisam.pseudo_labels.settings import SAMSettings
@@ -331,38 +331,3 @@ def can_prompt(class_weights: Tensor, labels: Labels, left_out: Collection[int] 
     channels = [k for k in range(labels.first_foreground, len(class_weights)) if k not in left_out]
     foreground = class_weights[channels]
     return bool(foreground.min() > 0 if all_classes and not labels.has_regions else foreground.max() > 0)
-
-
-@dataclass(frozen=True)
-class RoundPlan:
-    """How often there is a round, and how many cases it has.
-
-    Attributes:
-        refresh_epochs: Epochs between two rounds.
-        cases_per_refresh: Cases of a round.
-        cases_at_first: Cases of the first round.
-    """
-
-    refresh_epochs: int
-    cases_per_refresh: int
-    cases_at_first: int
-
-    @classmethod
-    def of(cls, context: TrainingContext, windows_per_case: float) -> RoundPlan:
-        """Return what the settings say, or what costs about the share of the training that they allow.
-
-        Args:
-            context: The training.
-            windows_per_case: Patches that the sliding window takes for a case.
-        """
-        run, sam = context.settings.run, context.settings.block("sam")
-        batch_size = sum(ranks.gathered(context.batch_size))  # of all processes: all must plan the same rounds
-        predictions_per_case = 1 + sam.mirror + sam.generalist_cost
-
-        def affordable(epochs: int) -> int:
-            forwards = sam.forwards_per_patch * epochs * run.num_iterations_per_epoch * batch_size
-            return max(1, int(sam.compute_share * forwards / (predictions_per_case * windows_per_case)))
-
-        refresh_epochs = sam.refresh_epochs or max(1, run.num_epochs // sam.rounds_per_training)
-        cases_per_refresh = sam.cases_per_refresh or affordable(refresh_epochs)
-        return cls(refresh_epochs, cases_per_refresh, max(cases_per_refresh, affordable(run.num_epochs)))

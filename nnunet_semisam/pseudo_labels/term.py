@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.methods.base import PseudoLabel
+from nnunet_semisam.methods.batches import PseudoLabel
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.parts.schedules import decay
 

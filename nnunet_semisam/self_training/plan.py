@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,10 +11,11 @@ from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.data.unlabeled_dataset import cases_in, unlabeled_folder
 from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.io.begun_folders import load_begun, refuse_foreign_folder
 from nnunet_semisam.io.hashes import sha256_of
-from nnunet_semisam.io.json_files import read_object, write_json
-from nnunet_semisam.io.locks import LOCK_FILE, folder_lock
-from nnunet_semisam.io.typed_records import Between, ClassName, Count, FileName, RecordError, Share, read_record
+from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.io.locks import folder_lock
+from nnunet_semisam.io.typed_records import Between, ClassName, Count, FileName, Share, read_record
 from nnunet_semisam.jobs.nnunet_command import AUTO
 from nnunet_semisam.splits.cases_of_fold import cases_of_fold
 
@@ -23,7 +23,6 @@ PLAN_FILE = "self_training.json"
 BASELINE = "nnUNetTrainerSupervised"
 THRESHOLD = 0.7  # UPS, Rizve et al. 2021, section 4.1: positive pseudo-labels
 GROWS = ("rounds", "select")
-REMEDY = "Choose another --out, or move that folder away."
 
 
 @dataclass(frozen=True)
@@ -179,14 +178,7 @@ def load_plan(folder: Path) -> SelfTraining | None:
     Raises:
         UserError: If its record cannot be read.
     """
-    path = folder / PLAN_FILE
-    if not os.path.lexists(path):
-        return None
-    content = read_object(path, REMEDY)
-    try:
-        return SelfTraining.from_json(folder, content)
-    except RecordError as error:
-        raise UserError(f"{path} cannot be read: {error} {REMEDY}") from error
+    return load_begun(folder / PLAN_FILE, lambda content: SelfTraining.from_json(folder, content))
 
 
 def begin(plan: SelfTraining) -> None:
@@ -210,9 +202,7 @@ def refuse_other_plan(plan: SelfTraining) -> SelfTraining | None:
     """
     before = load_plan(plan.folder)
     if before is None:
-        folder = plan.folder
-        if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK_FILE}):
-            raise UserError(f"{folder} exists and is not a folder of a self-training. Choose another --out.")
+        refuse_foreign_folder(plan.folder, "self-training")
         return None
     old, new = before.to_json(), plan.to_json()
     for name in old:

@@ -16,7 +16,7 @@ from nnunet_semisam.data.case_workers import KILLED, each_case
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.geometry import geometry_file
 from nnunet_semisam.data.image_headers import reason
-from nnunet_semisam.data.preprocess_unlabeled import RECIPE_FILE, recipe
+from nnunet_semisam.data.preprocessing_recipe import RECIPE_FILE, recipe
 from nnunet_semisam.data.unlabeled_dataset import REMEDY, SUFFIX, unlabeled_folder
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.array_files import open_array, read_part

@@ -11,7 +11,7 @@ from nnunetv2.paths import nnUNet_raw
 
 from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data.geometry import ensure_geometry
-from nnunet_semisam.data.preprocess_unlabeled import refuse_stale
+from nnunet_semisam.data.preprocessing_recipe import refuse_stale
 from nnunet_semisam.data.pseudo_label_source import PseudoLabelSource
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, cases_in, collect_pool, unlabeled_folder
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, autocast, nn
 
-from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch
+from nnunet_semisam.methods.base import SSLMethod
+from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.parts.histograms import match_some_histograms
 from nnunet_semisam.methods.parts.networks import unwrap
 from nnunet_semisam.methods.parts.transfer import to_device

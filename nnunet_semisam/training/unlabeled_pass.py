@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from nnunet_semisam.gate.class_gate import ClassGate
-from nnunet_semisam.methods.base import LabeledBatch, SSLMethod, UnlabeledBatch, UnlabeledTerm
+from nnunet_semisam.methods.base import SSLMethod
+from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.parts.deep_supervision import level_weights
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.parts.mixing import CutMixSettings, cutmix_mask, labeled_mix_mask
 from nnunet_semisam.methods.parts.networks import finest
 from nnunet_semisam.methods.parts.schedules import rampup
 from nnunet_semisam.methods.parts.transfer import to_device
+from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
 
 

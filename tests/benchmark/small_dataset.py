@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_semisam.data.preprocess_unlabeled import RECIPE_FILE, recipe
+from nnunet_semisam.data.preprocessing_recipe import RECIPE_FILE, recipe
 
 NAME, DATASET_ID = "Dataset003_X", "3"
 SHAPE = (2, 3, 4)

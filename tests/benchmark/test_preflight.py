@@ -20,7 +20,7 @@ from nnunet_semisam.benchmark import held_out, preflight
 from nnunet_semisam.checks import places
 from nnunet_semisam.checks.dataset import DatasetCheck
 from nnunet_semisam.data.datasets import open_dataset
-from nnunet_semisam.data.preprocess_unlabeled import RECIPE_FILE
+from nnunet_semisam.data.preprocessing_recipe import RECIPE_FILE
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam.checkpoints import PACKAGED_WEIGHTS
 from nnunet_semisam.settings import Settings

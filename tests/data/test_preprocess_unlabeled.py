@@ -19,12 +19,10 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunet_semisam.data import case_workers
 from nnunet_semisam.data import preprocess_unlabeled as module
 from nnunet_semisam.data.geometry import read_geometry
-from nnunet_semisam.data.preprocess_unlabeled import (
-    RECIPE_FILE,
-    find_images,
-    preprocess_case,
-    preprocess_configuration,
-)
+from nnunet_semisam.data.image_checks import check_image, check_preprocessed
+from nnunet_semisam.data.preprocess_unlabeled import preprocess_case, preprocess_configuration
+from nnunet_semisam.data.preprocessing_recipe import RECIPE_FILE
+from nnunet_semisam.data.unlabeled_images import find_images
 from nnunet_semisam.errors import UserError
 
 
@@ -452,7 +450,7 @@ def test_channels_come_in_order_and_one_file_may_hold_all(tmp_path):
 
 def test_a_blank_channel_beside_one_that_varies_is_an_image():
     image = np.stack([noise(), np.zeros(tiny_nnunet.SHAPE)]).astype(np.float32)  # an empty mask, say
-    module._check_image("a", image, 0, 2)
-    module._check_preprocessed(image)
+    check_image("a", image, 0, 2)
+    check_preprocessed(image)
     with pytest.raises(UserError, match=r"a: is constant \(0, 0\): no image"):
-        module._check_image("a", image * 0, 0, 2)
+        check_image("a", image * 0, 0, 2)

@@ -6,8 +6,8 @@ from tiny_students import LEARNING, NOW, K, StoredPseudoLabels, deep_loss, label
 from torch import nn
 
 from nnunet_semisam.methods import SSLMethod, UnlabeledTerm, bcp
-from nnunet_semisam.methods.base import MethodSettings
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
+from nnunet_semisam.methods.settings import MethodSettings
 from nnunet_semisam.training.optimisation import GRADIENT_CLIP_NORM
 from nnunet_semisam.training.step import SemiSupervisedStep
 

@@ -28,7 +28,7 @@ from tiny_students import (
 from torch import nn
 
 from nnunet_semisam.methods import MeanTeacher, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
-from nnunet_semisam.methods.base import MethodSettings
+from nnunet_semisam.methods.settings import MethodSettings
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 
 
