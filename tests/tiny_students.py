@@ -32,26 +32,60 @@ def labels_of(has_regions: bool, heads: int = K) -> Labels:
     return Labels.of_regions(heads) if has_regions else Labels.of_classes(heads)
 
 
-class Student(nn.Module):
-    """Convolution, norm, nonlinearity, head; a list over two levels with deep supervision, as nnU-Net's networks.
+class Encoder(nn.Module):
+    """Convolution, norm, nonlinearity; ``seen`` holds the images of all forward passes."""
 
-    ``seen`` holds the images of all forward passes.
-    """
-
-    def __init__(self, dims: int, heads: int = K, deep_supervision: bool = True, batch_norm: bool = False) -> None:
+    def __init__(self, dims: int, batch_norm: bool) -> None:
         super().__init__()
         conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
         norm = ((nn.InstanceNorm2d, nn.InstanceNorm3d), (nn.BatchNorm2d, nn.BatchNorm3d))[batch_norm][dims - 2]
         self.trunk = nn.Sequential(conv(1, 4, 3, padding=1), norm(4, affine=True), nn.LeakyReLU())
-        self.head = conv(4, heads, 1)
-        self.pool = (F.avg_pool2d, F.avg_pool3d)[dims - 2]
-        self.deep_supervision = deep_supervision
+        self.output_channels = [4]
         self.seen: list[Tensor] = []
 
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+    def forward(self, x: Tensor) -> list[Tensor]:
         self.seen.append(x.detach())
-        logits = self.head(self.trunk(x))
-        return [logits, self.pool(logits, 2)] if self.deep_supervision else logits
+        return [self.trunk(x)]
+
+
+class Decoder(nn.Module):
+    """A head; a list over three levels with deep supervision, each with a head of its own."""
+
+    def __init__(self, dims: int, heads: int, deep_supervision: bool) -> None:
+        super().__init__()
+        conv = (nn.Conv2d, nn.Conv3d)[dims - 2]
+        self.head, self.coarse = conv(4, heads, 1), nn.ModuleList([conv(4, heads, 1), conv(4, heads, 1)])
+        self.pool = (F.avg_pool2d, F.avg_pool3d)[dims - 2]
+        self.deep_supervision = deep_supervision
+
+    def forward(self, features: list[Tensor]) -> Tensor | list[Tensor]:
+        (finest,) = features
+        if not self.deep_supervision:
+            return self.head(finest)
+        return [self.head(finest), *(head(self.pool(finest, 2**i)) for i, head in enumerate(self.coarse, start=1))]
+
+
+class Student(nn.Module):
+    """Encoder and decoder, and a list over levels with deep supervision, as nnU-Net's networks."""
+
+    def __init__(self, dims: int, heads: int = K, deep_supervision: bool = True, batch_norm: bool = False) -> None:
+        super().__init__()
+        self.encoder, self.decoder = Encoder(dims, batch_norm), Decoder(dims, heads, deep_supervision)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        return self.decoder(self.encoder(x))
+
+    @property
+    def seen(self) -> list[Tensor]:
+        return self.encoder.seen
+
+    @property
+    def trunk(self) -> nn.Module:
+        return self.encoder.trunk
+
+    @property
+    def head(self) -> nn.Module:
+        return self.decoder.head
 
 
 class Pixelwise(nn.Module):
@@ -86,7 +120,9 @@ def build_settings(name: str, **blocks: Any) -> Settings:
     return Settings.of(method=name, **{name: own, "gate": gate, **blocks})
 
 
-def build_host(labels: Labels, build_network: Callable[..., nn.Module], optimizer: Optimizer | None = None) -> Host:
+def build_host(
+    labels: Labels, build_network: Callable[..., nn.Module], optimizer: Optimizer | None = None, dims: int = 2
+) -> Host:
     """Return what a trainer offers to its method."""
     template = optimizer or torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
 
@@ -99,7 +135,9 @@ def build_host(labels: Labels, build_network: Callable[..., nn.Module], optimize
     def build_sam(name: str) -> Any:
         raise AssertionError(f"no method of this package trains a SAM, but one asked for {name}")
 
-    return Host(labels, build_network, supervised_loss, optimizer_for, build_sam, steps=100)
+    return Host(
+        labels, build_network, supervised_loss, optimizer_for, build_sam, steps=100, image_channels=1, spatial_dims=dims
+    )
 
 
 def make_method(
@@ -114,7 +152,7 @@ def make_method(
     def build_network(deep_supervision: bool = False) -> Student:
         return Student(dims, K, deep_supervision, batch_norm)
 
-    method.setup(student, build_host(labels, build_network))
+    method.setup(student, build_host(labels, build_network, dims=dims))
     method.on_train_start(student)
     return method, student
 
@@ -172,8 +210,10 @@ def annotation(generator: torch.Generator, patches: int, dims: int, has_regions:
     return values > 0 if has_regions else values.argmax(dim=1, keepdim=True).to(torch.int16)
 
 
-def coarser(target: Tensor) -> Tensor:
-    return target[(slice(None), slice(None), *[slice(None, None, 2)] * (target.ndim - 2))]
+def levels_of(target: Tensor) -> tuple[Tensor, ...]:
+    """Return an annotation at the resolutions of a :class:`Student`."""
+    sizes = [[max(1, size // 2**level) for size in target.shape[2:]] for level in range(3)]
+    return tuple(F.interpolate(target.float(), size, mode="nearest-exact").to(target.dtype) for size in sizes)
 
 
 def make_batches(
@@ -188,7 +228,7 @@ def make_batches(
     """Return random patches whose labels show every class."""
     generator = torch.Generator().manual_seed(seed)
     target = annotation(generator, labeled, dims, has_regions, ignore)
-    labeled_batch = LabeledBatch(noise(generator, labeled, 1, dims), (target, coarser(target)), num_random=1)
+    labeled_batch = LabeledBatch(noise(generator, labeled, 1, dims), levels_of(target), num_random=1)
     pseudo = None
     if with_pseudo:
         label = annotation(generator, unlabeled, dims, has_regions)

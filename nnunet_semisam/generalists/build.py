@@ -109,7 +109,7 @@ def build_generalist(
         backend=backend,
         view=view,
         strategy=PROMPTS.get(block.prompt)(prompts),
-        component_filter=FILTERS.get(block.filter),
+        component_filter=FILTERS.get(block.filter)(prompts),
         refinement=REFINEMENTS.get(block.refinement)(prompts),
         cache=cache.of(backend.fingerprint, view.name, block.channel),
         components=settings.block("components"),

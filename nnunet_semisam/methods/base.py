@@ -38,6 +38,8 @@ class Host:
         build_sam: Returns a SAM by the name of its model, with its weights: a
             :class:`~nnunet_semisam.sam.base.SAMBackend`, for methods that train one.
         steps: Optimiser steps of the whole training.
+        image_channels: ``C``, channels of the images.
+        spatial_dims: Axes of a patch, 2 or 3.
     """
 
     labels: Labels
@@ -46,6 +48,8 @@ class Host:
     optimizer_for: Callable[[Iterable[nn.Parameter]], Optimizer]
     build_sam: Callable[[str], Any]
     steps: int
+    image_channels: int
+    spatial_dims: int
 
 
 class SSLMethod(ABC):

@@ -16,7 +16,7 @@ from nnunet_semisam.methods.batches import PseudoLabel
 from nnunet_semisam.methods.parts.deep_supervision import nearest
 from nnunet_semisam.methods.parts.mixing import mix
 
-Forward = Callable[[Tensor], "Tensor | list[Tensor]"]
+Forward = Callable[..., "Tensor | list[Tensor]"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,15 @@ class UnlabeledTerm:
         pseudo: The stored pseudo-label of the same voxels. At most one term of a step carries it.
         annotated: ``(B, 1, *S)``, bool: voxels whose target is an annotation, which needs no gate (mixing of labeled
             and unlabeled images); ``None``: none.
-        learner: Who learns: a callable from images to logits; ``None``: the student.
+        learner: Who learns: a callable from images (and ``companion``, if there is one) to logits; ``None``: the
+            student. One that is no module holds those that it trains as attributes.
         weight: Factor on the loss of this term.
         extra: A further loss on the learner's output as it returns it (a list over levels with deep supervision), for
             example an adversarial one. It is ramped like the other unlabeled losses.
         mixable: Whether the driver may apply CutMix to images, target, confidence and pseudo-label alike.
         loss: Name of the loss of this term; ``None``: that of the method's settings.
+        companion: A further image of the same voxels that the learner looks at, ``(B, C, *S)``, mixed as ``images``
+            are; ``None``: none.
     """
 
     images: Tensor
@@ -48,6 +51,7 @@ class UnlabeledTerm:
     extra: Callable[[Tensor | list[Tensor]], Tensor] | None = None
     mixable: bool = True
     loss: str | None = None
+    companion: Tensor | None = None
 
     def mixed(self, mask: Tensor) -> UnlabeledTerm:
         """Return the term with the boxes of ``mask`` ``(B, 1, *S)`` pasted from each image's neighbour in the batch."""
@@ -61,6 +65,7 @@ class UnlabeledTerm:
             confidence=mix(self.confidence, mask),
             pseudo=pseudo,
             annotated=None if self.annotated is None else mix(self.annotated, mask),
+            companion=None if self.companion is None else mix(self.companion, mask),
         )
 
     def at_shape(self, shape: Sequence[int]) -> UnlabeledTerm:
@@ -97,4 +102,5 @@ class UnlabeledTerm:
             confidence=torch.where(mask, valid, self.confidence),
             pseudo=pseudo,
             annotated=mask if self.annotated is None else self.annotated | mask,
+            companion=None if self.companion is None else torch.where(mask, images, self.companion),
         )

@@ -1,6 +1,6 @@
 """Prompts for a SAM from the specialist's prediction. Importing the package registers strategies and refinements."""
 
-from nnunet_semisam.prompts import boxes, combined, masks, points, refinements
+from nnunet_semisam.prompts import boxes, chains, combined, masks, points, refinements
 from nnunet_semisam.prompts.base import (
     FILTERS,
     PROMPTS,
@@ -20,6 +20,7 @@ __all__ = [
     "PromptSettings",
     "PromptStrategy",
     "boxes",
+    "chains",
     "combined",
     "masks",
     "points",

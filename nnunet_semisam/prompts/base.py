@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar
 
 from nnunet_semisam.prompts.components import Component
 from nnunet_semisam.registry import Registry
@@ -57,6 +57,30 @@ class PromptSettings(SettingsBlock):
         1.0,
         "Refinement `jitter`: added to, and taken from, the logits of a mask: probability 0.5 becomes 0.73 or 0.27.",
         low=0,
+    )
+    chain_window: int = setting(
+        3,
+        """Filter `chains`: slices that are looked at together: 2 links neighbours, 3 bridges one slice without the
+        component. Boxes are smoothed over as many.""",
+        low=2,
+        high=100,
+        source="ours; SSS, https://arxiv.org/abs/2506.08949, has a sliding window of unpublished length",
+    )
+    chain_length: int = setting(
+        3, "Filter `chains`: smallest number of slices of a chain.", low=1, source="ours; not published in SSS"
+    )
+    chain_overlap: float = setting(
+        0.3,
+        "Filter `chains`: smallest share of the smaller component that the other one covers.",
+        low=0,
+        high=1,
+        source="ours; not published in SSS",
+    )
+    chain_shift: float = setting(
+        0.5,
+        "Filter `chains`: largest distance of two centres, in diameters of the larger component.",
+        low=0,
+        source="ours; not published in SSS",
     )
 
 
@@ -108,16 +132,24 @@ class PromptStrategy(ABC):
         """
 
 
-class ComponentFilter(Protocol):
+class ComponentFilter(ABC):
     """Chooses which components a generalist is prompted with; may look at all components of a case.
 
+    Args:
+        settings: The block ``prompts``.
+
     Example:
-        >>> def one_slice(components):
-        ...     return [component for component in components if component.image == 3]
-        >>> one_slice([])
+        >>> class OneSlice(ComponentFilter):
+        ...     def __call__(self, components):
+        ...         return [component for component in components if component.image == 3]
+        >>> OneSlice()([])
         []
     """
 
+    def __init__(self, settings: PromptSettings | None = None) -> None:
+        self.settings = settings or PromptSettings()
+
+    @abstractmethod
     def __call__(self, components: Sequence[Component]) -> Sequence[Component]:
         """Return the chosen components, in their order."""
 
@@ -174,11 +206,14 @@ class PromptRefinement(ABC):
 
 
 PROMPTS: Registry[PromptStrategy] = Registry("prompt strategy")
-FILTERS: Registry[Any] = Registry("component filter")
+FILTERS: Registry[ComponentFilter] = Registry("component filter")
 REFINEMENTS: Registry[PromptRefinement] = Registry("prompt refinement")
 
 
 @FILTERS.register("all")
-def all_components(components: Sequence[Component]) -> Sequence[Component]:
-    """Return all components; see :class:`ComponentFilter`."""
-    return components
+class AllComponents(ComponentFilter):
+    """Every component is prompted."""
+
+    def __call__(self, components: Sequence[Component]) -> Sequence[Component]:
+        """Return ``components``."""
+        return components

@@ -140,6 +140,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             optimizer_for=lambda parameters: optimizer_like(self.optimizer, parameters),
             build_sam=lambda name: backend_of_settings(name, self.settings, self.device),
             steps=self.num_epochs * self.num_iterations_per_epoch,
+            image_channels=self.num_input_channels,
+            spatial_dims=len(self.configuration_manager.patch_size),
         )
         self.method.setup(unwrap(self.network), host)
         for part in self.method.state_parts().values():

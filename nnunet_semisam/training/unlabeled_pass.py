@@ -181,7 +181,8 @@ class UnlabeledPass:
             compare: Whether the learner is compared with the target, for the estimated Dice.
         """
         class_weights = self.gate.class_weights()
-        output = (term.learner or student)(term.images)
+        seen = (term.images,) if term.companion is None else (term.images, term.companion)
+        output = (term.learner or student)(*seen)
         logits = finest(output)
         if compare:
             self.gate.measure_agreement(logits, term.target, term.annotated)

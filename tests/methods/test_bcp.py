@@ -4,7 +4,7 @@ from tiny_students import NOW, K, Pixelwise, build_host, labels_of, logits_of, m
 from torch import Tensor
 
 from nnunet_semisam.gate.class_gate import ClassGate, GateSettings
-from nnunet_semisam.methods import BidirectionalCopyPaste, PseudoLabel, UnlabeledBatch
+from nnunet_semisam.methods import BidirectionalCopyPaste, LabeledBatch, PseudoLabel, UnlabeledBatch
 
 BOX = torch.zeros(1, 1, 4, 6, dtype=torch.bool)
 BOX[:, :, 1:3, 1:5] = True  # 8 of 24 voxels
@@ -129,3 +129,22 @@ def test_loss_by_hand():
 def test_published_values_are_the_defaults():
     settings = BidirectionalCopyPaste.Settings()
     assert (settings.box_side, settings.unlabeled_weight) == (pytest.approx(2 / 3), 0.5)
+
+
+def test_in_the_first_phase_labeled_patches_get_a_box_of_their_neighbour_at_every_level():
+    method, _ = pixelwise(pretraining=0.25)
+    data = torch.stack([torch.zeros(K, 4, 6), torch.ones(K, 4, 6)])
+    label = torch.tensor([1, 2]).view(2, 1, 1, 1).expand(2, 1, 4, 6).to(torch.int16)
+    labeled = LabeledBatch(data, (label, label[:, :, ::2, ::2]), num_random=1)
+    mixed = method.augment_labeled(labeled, 0.2)
+    box = BOX[0, 0]
+    assert torch.equal(mixed.data[0], box.float().expand(K, 4, 6))
+    assert torch.equal(mixed.data[1], (~box).float().expand(K, 4, 6))
+    assert torch.equal(mixed.levels[0][0, 0], torch.where(box, 2, 1).to(torch.int16))
+    assert torch.equal(mixed.levels[1][1, 0], torch.where(box[1::2, 1::2], 1, 2).to(torch.int16))
+    assert method.augment_labeled(labeled, 0.25) is labeled
+
+
+def test_published_phases_are_the_defaults():
+    settings = BidirectionalCopyPaste.Settings()
+    assert (settings.pretraining, settings.start) == (0.25, 0.25)

@@ -38,7 +38,7 @@ def test_each_network_learns_the_hard_labels_of_the_other():
 
 def test_second_network_starts_with_other_weights_and_deep_supervision():
     method, student = make_method("cps")
-    assert method.other.deep_supervision
+    assert method.other.decoder.deep_supervision
     assert not torch.equal(method.other.head.weight, student.head.weight)
     assert method.state_parts() == {"other": method.other}
     assert method.ensemble_members == ("other",)

@@ -95,8 +95,8 @@ def test_changed_features_change_the_logits_and_carry_gradients(dims):
 
 
 def test_network_without_encoder_is_refused_with_what_to_do():
-    with pytest.raises(UserError, match=r"but Student has no such parts\. Choose plans .*PlainConvUNet, Residual"):
-        forward_with(Student(2), torch.zeros(1, 1, 8, 8), lambda features: features)
+    with pytest.raises(UserError, match=r"but Conv2d has no such parts\. Choose plans .*PlainConvUNet, Residual"):
+        forward_with(torch.nn.Conv2d(1, 2, 1), torch.zeros(1, 1, 8, 8), lambda features: features)
 
 
 @pytest.mark.parametrize("training", [True, False])

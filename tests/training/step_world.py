@@ -11,29 +11,55 @@ from tiny_students import NOW, K, build_host, build_settings, deep_loss, labels_
 from torch import Tensor, nn
 
 from nnunet_semisam import ranks
-from nnunet_semisam.methods import METHODS, bcp
+from nnunet_semisam.methods import METHODS, bcp, ict
 from nnunet_semisam.training.step import SemiSupervisedStep
 
 WORLD = 2
 STEPS = 12  # the prompting network is measured twice
 # a mean over voxels: the mean over ranks is the mean over the joint batch
 METHOD_SETTINGS = {"loss": "mse", "cutmix_probability": 0.0, "labeled_mix_probability": 0.0, "confidence": 0.0}
+# what is drawn at random differs between one batch and its two halves
+DRAWN = {"ua_mt": {"noise": 0.0}, "mcicsam": {"noise": 0.0}, "unimatch": {"dropout": 0.0}, "sss": {"dropout": 0.0}}
 GATE = {"dice": 0.0, "area_factor": 1.2}
 
 
+class Trunk(nn.Module):
+    """The encoder: one stage."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.LeakyReLU())
+        self.output_channels = [6]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.layers(x)]
+
+
+class Heads(nn.Module):
+    """The decoder: three levels with a head each; most unlabeled patches reach the fine one only."""
+
+    def __init__(self, deep_supervision: bool) -> None:
+        super().__init__()
+        self.fine, self.coarse, self.coarsest = (nn.Conv2d(6, K, 1) for _ in range(3))
+        self.deep_supervision = deep_supervision
+
+    def forward(self, features: list[Tensor]) -> Tensor | list[Tensor]:
+        fine = self.fine(features[0])
+        if not self.deep_supervision:
+            return fine
+        coarse, coarsest = (F.avg_pool2d(features[0], size) for size in (2, 4))
+        return [fine, self.coarse(coarse), self.coarsest(coarsest)]
+
+
 class DeepNet(nn.Module):
-    """Two levels with a head each; unlabeled patches reach the fine one only."""
+    """Encoder and decoder, as nnU-Net's networks."""
 
     def __init__(self, deep_supervision: bool = True) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.LeakyReLU())
-        self.fine, self.coarse = nn.Conv2d(6, K, 1), nn.Conv2d(6, K, 1)
-        self.deep_supervision = deep_supervision
+        self.encoder, self.decoder = Trunk(), Heads(deep_supervision)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        features = self.trunk(x)
-        fine = self.fine(features)
-        return [fine, self.coarse(F.avg_pool2d(features, 2))] if self.deep_supervision else fine
+        return self.decoder(self.encoder(x))
 
 
 def make_network(seed: int = 1) -> DeepNet:
@@ -51,12 +77,12 @@ def batches(step: int, of_ranks: list[int]) -> tuple[dict, dict]:
 
     data, weak = noise(0), noise(1)
     target = (data > -0.4).to(torch.int16) + (data > 0.4)
-    labeled = {"data": data, "target": [target, target[:, :, ::2, ::2]]}
-    return labeled, {"weak": weak, "strong": weak + 0.3 * noise(2), "keys": []}
+    labeled = {"data": data, "target": [target, target[:, :, ::2, ::2], target[:, :, ::4, ::4]]}
+    return labeled, {"weak": weak, "strong": weak + 0.3 * noise(2), "strong2": weak + 0.3 * noise(3), "keys": []}
 
 
 def fixed_boxes(world: int) -> None:
-    """Let Bidirectional Copy-Paste cut the same box from a patch, whichever rank has it."""
+    """Let Bidirectional Copy-Paste cut the same box from a patch, whichever rank has it; leave images unmixed."""
 
     def box_mask(shape: torch.Size, device: torch.device, side: float) -> Tensor:
         mask = torch.zeros((shape[0], 1, *shape[2:]), dtype=torch.bool)
@@ -66,6 +92,7 @@ def fixed_boxes(world: int) -> None:
         return mask
 
     bcp.box_mask = box_mask
+    ict.interpolation_shares = lambda count, ndim, alpha, device: torch.ones(count, *[1] * (ndim - 1))
 
 
 def make_training(name: str, network: nn.Module, method_seed: int) -> SemiSupervisedStep:
@@ -73,7 +100,7 @@ def make_training(name: str, network: nn.Module, method_seed: int) -> SemiSuperv
     plain = getattr(network, "module", network)
     labels = labels_of(False)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
-    block = build_settings(name, method=METHOD_SETTINGS).block(name)
+    block = build_settings(name, method={**METHOD_SETTINGS, **DRAWN.get(name, {})}).block(name)
     method = METHODS.get(name)(block, labels)
     torch.manual_seed(method_seed)
     method.setup(plain, build_host(labels, lambda deep_supervision=False: DeepNet(deep_supervision), optimizer))

@@ -5,7 +5,7 @@ from step_world import WORLD, batches, fixed_boxes, make_network, make_training,
 from tiny_students import LEARNING, NOW, K, StoredPseudoLabels, deep_loss, labels_of, make_pass, make_step
 from torch import nn
 
-from nnunet_semisam.methods import SSLMethod, UnlabeledTerm, bcp
+from nnunet_semisam.methods import SSLMethod, UnlabeledTerm, bcp, ict
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.settings import MethodSettings
 from nnunet_semisam.training.optimisation import GRADIENT_CLIP_NORM
@@ -121,13 +121,12 @@ def test_method_sees_all_levels_random_patches_and_progress():
     labeled, unlabeled = batches(0, [0, 1])
     step(labeled, unlabeled, NOW)
     method = step.method
-    assert len(method.labeled.levels) == 2
+    assert len(method.labeled.levels) == 3
     assert torch.equal(method.labeled.target, labeled["target"][0])
     assert method.labeled.num_random == 2
     assert method.unlabeled.num_random == 3
     assert method.progress == NOW
     assert method.unlabeled.pseudo is None
-    assert method.unlabeled.strong2 is None
     assert method.followed == [network]
 
 
@@ -219,8 +218,8 @@ def test_pseudo_label_term_alone_trains_the_student():
     plain = deep_loss(network(labeled["data"]), labeled["target"])
     without, before = gradients_of(plain, network), weights(network)
     step_with(network, Scripted(0.0), pseudo_labels=MeanOfLogits(labels_of(False), 1.0))(labeled, unlabeled, NOW)
-    moved = step_of(network, before)["fine.bias"]
-    torch.testing.assert_close(moved + without["fine.bias"], torch.full((K,), -1 / K))
+    moved = step_of(network, before)["decoder.fine.bias"]
+    torch.testing.assert_close(moved + without["decoder.fine.bias"], torch.full((K,), -1 / K))
 
 
 # ------------------------------------------------------------------------------------------------------ two processes
@@ -246,12 +245,12 @@ def two_ranks(rank_files, name) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def one_process(name) -> dict:
-    boxes = bcp.box_mask
+    boxes, shares = bcp.box_mask, ict.interpolation_shares
     fixed_boxes(WORLD)
     try:
         return train(make_training(name, make_network(), method_seed=5), list(range(WORLD)))
     finally:
-        bcp.box_mask = boxes
+        bcp.box_mask, ict.interpolation_shares = boxes, shares
 
 
 def close(first: dict, second: dict) -> None:

@@ -139,3 +139,18 @@ def box_mask(shape: torch.Size | tuple[int, ...], device: torch.device, side: fl
 def mix(values: Tensor, mask: Tensor) -> Tensor:
     """Paste into each element of the batch the box of its neighbour: ``values[b - 1]`` where ``mask[b]``."""
     return torch.where(mask, values.roll(1, dims=0), values)
+
+
+def interpolation_shares(count: int, ndim: int, alpha: float, device: torch.device) -> Tensor:
+    """Draw the share of each image in a mixture of two from Beta(alpha, alpha); shape ``(count, 1, ...)`` of ``ndim``.
+
+    Source:
+        Zhang et al., ICLR 2018, https://arxiv.org/abs/1710.09412.
+    """
+    shares = torch.distributions.Beta(alpha, alpha).sample((count,)).clamp(0, 1)
+    return to_device(shares.view(-1, *[1] * (ndim - 1)), device)
+
+
+def interpolate(values: Tensor, share: Tensor) -> Tensor:
+    """Return the mean of each element of the batch, weighed by ``share``, and of its neighbour ``values[b - 1]``."""
+    return share * values + (1 - share) * values.roll(1, dims=0)

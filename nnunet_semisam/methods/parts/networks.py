@@ -79,6 +79,29 @@ def forward_with(
             drop = torch.nn.Dropout2d(0.5)
             logits = forward_with(student, unlabeled.weak, lambda features: [drop(f) for f in features])
     """
+    encoder, decoder = _parts(network)
+    return decoder(change(encoder(images)))
+
+
+def encoder_features(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Return the features of a network's encoder, ``(B, channels, *S_stage)`` from fine to coarse.
+
+    Raises:
+        UserError: If the network has no encoder and decoder.
+    """
+    return _parts(network)[0](images)
+
+
+def encoder_channels(network: nn.Module) -> list[int]:
+    """Return the channels of the features of each stage of a network's encoder, from fine to coarse.
+
+    Raises:
+        UserError: If the network has no encoder and decoder.
+    """
+    return [int(channels) for channels in _parts(network)[0].output_channels]
+
+
+def _parts(network: nn.Module) -> tuple[nn.Module, nn.Module]:
     plain = unwrap(network)
     encoder, decoder = getattr(plain, "encoder", None), getattr(plain, "decoder", None)
     if not isinstance(encoder, nn.Module) or not isinstance(decoder, nn.Module):
@@ -86,4 +109,4 @@ def forward_with(
             f"This method changes features between encoder and decoder, but {type(plain).__name__} has no such parts. "
             "Choose plans with one of nnU-Net's U-Nets (PlainConvUNet, ResidualEncoderUNet), or another method."
         )
-    return decoder(change(encoder(images)))
+    return encoder, decoder
