@@ -96,7 +96,7 @@ def id_of(dataset: str) -> int:
 
 
 def plan(preprocessed: Path, dataset: str = DATASET, patch: tuple[int, int, int] = (8, 32, 32)) -> None:
-    """Plan with nnU-Net, then make the networks small: three levels, four to eight features, a small patch."""
+    """Plan with nnU-Net, then make the networks small: four levels, four to eight features, a small patch."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
 
     extract_fingerprints([id_of(dataset)], num_processes=1, check_dataset_integrity=False, clean=True, verbose=False)
@@ -109,12 +109,12 @@ def plan(preprocessed: Path, dataset: str = DATASET, patch: tuple[int, int, int]
         configuration["patch_size"], configuration["batch_size"] = list(patch[-dims:]), 2
         architecture = configuration["architecture"]["arch_kwargs"]
         architecture |= {
-            "n_stages": 3,
-            "features_per_stage": [4, 8, 8],
-            "strides": [[1] * dims, [2] * dims, [2] * dims],
-            "kernel_sizes": [[3] * dims] * 3,
-            "n_conv_per_stage": [1, 1, 1],
-            "n_conv_per_stage_decoder": [1, 1],
+            "n_stages": 4,
+            "features_per_stage": [4, 8, 8, 8],
+            "strides": [[1] * dims, [2] * dims, [2] * dims, [2] * dims],
+            "kernel_sizes": [[3] * dims] * 4,
+            "n_conv_per_stage": [1, 1, 1, 1],
+            "n_conv_per_stage_decoder": [1, 1, 1],
         }
     file.write_text(json.dumps(plans))
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.methods.base import SSLMethod, register_method
+from nnunet_semisam.methods.base import Host, SSLMethod, register_method
 from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.parts.deep_supervision import level_weights
 from nnunet_semisam.methods.parts.networks import evaluating
@@ -41,6 +41,12 @@ class PyramidConsistency(SSLMethod):
 
     Settings = PyramidConsistencySettings
 
+    def setup(self, student: nn.Module, host: Host) -> None:
+        """Refuse a network of too few levels before it is trained."""
+        heads = getattr(getattr(student, "decoder", None), "seg_layers", None)  # of nnU-Net's decoders, one per level
+        if heads is not None:
+            check_levels(len(heads))
+
     def terms(
         self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch, progress: float
     ) -> Iterator[UnlabeledTerm]:
@@ -63,16 +69,27 @@ def pyramid(output: Tensor | list[Tensor], labels: Labels) -> Tensor:
     Raises:
         UserError: If the network has one level only.
     """
-    weights = level_weights(len(output)) if isinstance(output, (list, tuple)) else [1.0]
-    if sum(weight > 0 for weight in weights) < 2:
-        raise UserError(
-            "urpc compares the outputs of the decoder's levels, and this network has one that is trained. Take a "
-            "larger patch size or a trainer with deep supervision, or another method."
-        )
+    if isinstance(output, Tensor):
+        output = [output]
+    check_levels(len(output))
+    weights = level_weights(len(output))
     size, mode = output[0].shape[2:], ("bilinear", "trilinear")[output[0].ndim - 4]
     trained = [logits for weight, logits in zip(weights, output, strict=True) if weight > 0]
     resized = [trained[0], *(F.interpolate(logits, size=size, mode=mode) for logits in trained[1:])]
     return torch.stack([labels.probabilities(logits) for logits in resized])
+
+
+def check_levels(count: int) -> None:
+    """Refuse a decoder of which fewer than two levels are trained.
+
+    Raises:
+        UserError: If that is so.
+    """
+    if sum(weight > 0 for weight in level_weights(count)) < 2:
+        raise UserError(
+            "urpc compares the outputs of the decoder's levels, and this network has one that is trained. Take a "
+            "larger patch size or a trainer with deep supervision, or another method."
+        )
 
 
 def rectified_consistency(levels: Tensor, labels: Labels) -> Tensor:

@@ -45,6 +45,13 @@ def test_network_of_one_trained_level_is_refused_with_what_to_do(output):
         pyramid(output, labels_of(False))
 
 
+def test_network_of_too_few_levels_is_refused_before_the_training():
+    method, student = make_method("urpc")
+    student.decoder.seg_layers = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.Identity()])
+    with pytest.raises(UserError, match=r"one that is trained"):
+        method.setup(student, None)
+
+
 def test_consistency_is_weighed_by_the_ramp_and_logged():
     method, student = make_method("urpc", weight=0.1, cutmix_probability=0.0)
     labeled, unlabeled = make_batches(with_pseudo=False)
