@@ -10,8 +10,10 @@ from typing import Any
 from nnunet_semisam.checks import trainers
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.settings import Settings
+from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
 NOT_SHARED = {"seed": "--seeds", "method": "--trainers", "use_sam": "--trainers"}
+ALL = "all"
 ROW = re.compile(r"SelfTraining(?P<rounds>[1-9][0-9]?)_(?P<trainer>\w+)")
 
 
@@ -44,6 +46,12 @@ def recipe_of(name: str) -> Recipe:
     """
     match = ROW.fullmatch(name)
     return Recipe(match["trainer"], int(match["rounds"])) if match else Recipe(name)
+
+
+def named(names: Sequence[str]) -> list[str]:
+    """Return the rows of a benchmark, each once: ``all`` stands for every trainer of the package."""
+    rows = [each for name in names for each in (trainer_names(trainers_folder()) if name == ALL else [name])]
+    return list(dict.fromkeys(rows))
 
 
 def check_rows(names: Sequence[str], settings: Mapping[str, Any], equal_time: bool) -> None:

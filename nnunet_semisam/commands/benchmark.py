@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--trainers",
         nargs="+",
         required=True,
-        help="trainers, SelfTraining2_TRAINER for two rounds; nnUNetTrainerSupervised is added",
+        help="trainers, SelfTraining2_TRAINER for two rounds, or all of this package; nnUNetTrainerSupervised is added",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
     parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
@@ -114,14 +114,14 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
     """
     from nnunet_semisam.benchmark import plan
     from nnunet_semisam.benchmark.records import CaseSet, Equal
-    from nnunet_semisam.benchmark.trainers import NOT_SHARED, check_rows
+    from nnunet_semisam.benchmark.trainers import NOT_SHARED, check_rows, named
     from nnunet_semisam.io.hashes import sha256_of
     from nnunet_semisam.runs.shared_settings import read_settings
 
     for configuration in args.configurations:
         dataset.check_configuration(configuration)
     settings = read_settings(args.settings, NOT_SHARED)
-    trainers = list(dict.fromkeys([plan.BASELINE, *args.trainers]))
+    trainers = named([plan.BASELINE, *args.trainers])
     check_rows(trainers, settings, args.equal == Equal.TIME.value)
     return plan.Study(
         folder=args.out.resolve(),

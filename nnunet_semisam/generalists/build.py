@@ -40,17 +40,19 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             continue
         block: GeneralistSettings = settings.block(name)
         try:
-            strategy = PROMPTS.get(block.prompt)(settings.block("prompts"))
+            prompts = block.prompt, *block.further_prompts
+            strategies = [PROMPTS.get(prompt)(settings.block("prompts")) for prompt in prompts]
             FILTERS.get(block.filter)
             REFINEMENTS.get(block.refinement)
         except UserError as error:
             raise UserError(f"In the block {name!r} of the settings: {error}") from None
-        if not strategy.kinds <= frozenset(FAMILIES[name].prompts):
-            raise UserError(
-                f"{name} does not understand the prompts of the strategy {block.prompt!r} "
-                f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. Set "
-                f"{name}: {{prompt: ...}} to another of: {', '.join(PROMPTS.names())}."
-            )
+        for prompt, strategy in zip(prompts, strategies, strict=True):
+            if not strategy.kinds <= frozenset(FAMILIES[name].prompts):
+                raise UserError(
+                    f"{name} does not understand the prompts of the strategy {prompt!r} "
+                    f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. "
+                    f"Set {name}: {{prompt: ...}} to another of: {', '.join(PROMPTS.names())}."
+                )
         if image_channels is not None and block.channel >= image_channels:
             raise UserError(
                 f"The setting {name}: {{channel: {block.channel}}} names a channel that the images lack: they have "
@@ -67,15 +69,18 @@ def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:
     Raises:
         UserError: If there is no generalist of a name, or a SAM cannot be loaded or does not fit its prompts or view.
     """
-    members = [_build(name, context) for name in context.settings.block("sam").models]
+    members = [member for name in context.settings.block("sam").models for member in _build(name, context)]
     return GeneralistEnsemble(members, context.labels.channels)
 
 
-def _build(name: str, context: GeneralistContext) -> Generalist:
+def _build(name: str, context: GeneralistContext) -> list[Generalist]:
+    """Return a generalist, or those of one SAM: one for each of its prompt strategies."""
     if name not in FAMILIES:
-        return GENERALISTS.get(name)(context)
+        return [GENERALISTS.get(name)(context)]
     backend = backend_of_settings(name, context.settings, context.device)
-    return build_generalist(name, backend, context.settings, context.labels, context.cache, context.spacing)
+    built = (name, backend, context.settings, context.labels, context.cache, context.spacing)
+    further = context.settings.block(name).further_prompts
+    return [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
 
 
 def backend_of_settings(name: str, settings: Settings, device: torch.device) -> SAMBackend:
@@ -100,15 +105,19 @@ def build_generalist(
     labels: Labels,
     cache: EmbeddingCache,
     spacing: Sequence[float],
+    prompt: str | None = None,
 ) -> SAMGeneralist:
-    """Return the generalist of one loaded SAM; ``name`` is its block of settings. See :func:`build_ensemble`."""
+    """Return a generalist of one loaded SAM; ``name`` is its block of settings. See :func:`build_ensemble`.
+
+    ``prompt`` names one of the block's further prompt strategies; ``None`` takes its first.
+    """
     block: GeneralistSettings = settings.block(name)
     prompts = settings.block("prompts")
     view = choose_view(block.view, block.axis, backend.spatial_dims, spacing)
     parts = SAMParts(
         backend=backend,
         view=view,
-        strategy=PROMPTS.get(block.prompt)(prompts),
+        strategy=PROMPTS.get(prompt or block.prompt)(prompts),
         component_filter=FILTERS.get(block.filter)(prompts),
         refinement=REFINEMENTS.get(block.refinement)(prompts),
         cache=cache.of(backend.fingerprint, view.name, block.channel),
@@ -118,7 +127,7 @@ def build_generalist(
         picture_axis=slice_axis(spacing) if block.axis is None else block.axis,
         batch_size=settings.block("sam").batch_size,
     )
-    return SAMGeneralist(name, parts, labels)
+    return SAMGeneralist(name if prompt is None else f"{name}_{prompt}", parts, labels)
 
 
 def embedding_cache(settings: Settings, preprocessed_dataset: Path, data_identifier: str) -> EmbeddingCache:

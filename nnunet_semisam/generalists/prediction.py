@@ -34,6 +34,14 @@ class RejectionSettings(SettingsBlock):
     margin: int = setting(
         3, "Voxels around a component with a rejected mask that count as rejected, too.", low=0, high=1000
     )
+    rectify_below: float = setting(
+        0.0,
+        """Reliability of a voxel (how alike the masks of several prompts are, see `refinement`) below which the
+        generalist says nothing about it, so that the specialist's prediction stands; 0: nowhere.""",
+        low=0,
+        high=1,
+        source="UR-SAM, https://arxiv.org/abs/2311.10529, rectifies voxels of high variance over jittered prompts",
+    )
 
 
 @dataclass(frozen=True)

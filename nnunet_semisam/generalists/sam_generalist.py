@@ -127,6 +127,9 @@ class SAMGeneralist(Generalist):
                     getattr(prediction, name)[group] = array
                 counts = counts + count
         volume = CasePrediction(**{name: view.back(array, grid) for name, array in vars(prediction).items()})
+        volume = replace(
+            volume, predicted=volume.predicted & (volume.reliability >= self.parts.rejection.rectify_below)
+        )
         return CaseResult(volume, counts, seconds, self.parts.cache.hits > hits, components)
 
     def _components(self, specialist: np.ndarray, grid: CaseGrid) -> Sequence[Component]:

@@ -36,6 +36,12 @@ class GeneralistSettings(SettingsBlock):
     )
     channel: int = setting(0, "Image channel that the model sees, counted from 0.", low=0)
     prompt: str = setting("box_points_mask", "Name of the prompt strategy.")
+    further_prompts: tuple[str, ...] = setting(
+        (),
+        """Names of further prompt strategies. With each, the model is a generalist of its own, called MODEL_STRATEGY:
+        calibrated by itself, and predicting together with the others. Images are encoded once for all.""",
+        source="SemiSAM+, https://arxiv.org/abs/2502.20749: point, mask and uncertainty prompts",
+    )
     filter: str = setting("all", "Name of the component filter: which components the model is prompted with.")
     refinement: str = setting(
         "jitter", "Name of the prompt refinement: how often prompts are decoded, and what changes."
@@ -45,6 +51,9 @@ class GeneralistSettings(SettingsBlock):
         super().__post_init__()
         if self.checkpoint is not None and ("\0" in self.checkpoint or not self.checkpoint.strip()):
             raise UserError(f"The setting checkpoint must name a file, got {shown(self.checkpoint)}.")
+        prompts = [self.prompt, *self.further_prompts]
+        if len(set(prompts)) < len(prompts):
+            raise UserError(f"The settings prompt and further_prompts name a strategy twice: {', '.join(prompts)}.")
 
 
 def _is_used(model: str) -> Callable[[Settings], bool]:

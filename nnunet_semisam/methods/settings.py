@@ -13,7 +13,10 @@ from nnunet_semisam.settings import SettingsBlock, setting
 class MethodSettings(SettingsBlock):
     """What every method that learns from unlabeled images has; a method's own block adds to it or changes defaults."""
 
-    loss: str = setting("dice_ce", "Name of the loss on unlabeled images (`mse`, `cross_entropy`, `dice_ce`).")
+    loss: str = setting(
+        "dice_ce",
+        "Name of the loss on unlabeled images (`mse`, `cross_entropy`, `dice_ce`, `confidence_aware`).",
+    )
     weight: float = setting(1.0, "Final weight of the unlabeled terms; nnU-Net's supervised loss has weight 1.", low=0)
     start: float = setting(0.0, "Fraction of the training before which the unlabeled terms are 0.", low=0, high=1)
     ramp_from: str = setting(

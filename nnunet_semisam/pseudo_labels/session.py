@@ -178,8 +178,11 @@ class PseudoLabelSession:
             return
         try:
             table = CalibrationTable.from_dict(content)
-            expected = list(self.context.settings.block("sam").models), self.context.labels.channels
-            if (list(table.generalists), len(table.classes)) != (expected[0], len(expected[0]) * expected[1]):
+            expected = [member.name for member in self.stage.ensemble.members]
+            if (list(table.generalists), len(table.classes)) != (
+                expected,
+                len(expected) * self.context.labels.channels,
+            ):
                 raise ValueError(f"it is of {name_some(table.generalists)}")
             self.stage.use_calibration(table)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -8,6 +8,8 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.settings import check_generalist  # registers a block for each model, too
 from nnunet_semisam.settings import SettingsBlock, setting, settings_block
 
+LOSSES = ("dice_ce", "cross_entropy", "mse", "confidence_aware")  # of methods/parts/losses.py
+
 
 @settings_block("sam", used=lambda settings: settings.run.use_sam)
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +25,7 @@ class SAMSettings(SettingsBlock):
         together, each class weighted by what the calibration measured.""",
     )
     weight: float = setting(0.5, "Weight of the pseudo-label term when it starts.", low=0)
-    loss: str = setting("dice_ce", "Name of the loss on pseudo-labels.", choices=("dice_ce", "cross_entropy", "mse"))
+    loss: str = setting("dice_ce", "Name of the loss on pseudo-labels.", choices=LOSSES)
     start: float = setting(
         0.0,
         """Fraction of the training before which there are no rounds. They wait in any case until the network knows its

@@ -269,3 +269,16 @@ def test_slurm_parameters_keep_their_type():
         "timeout_min": 60,
         "slurm_partition": "gpu",
     }
+
+
+def test_all_stands_for_every_trainer_of_the_package_once():
+    from pathlib import Path
+
+    from nnunet_semisam.benchmark.trainers import named
+
+    files = {path.stem for path in (Path(__file__).parents[2] / "trainers").glob("nnUNetTrainer*.py")}
+    rows = named(["nnUNetTrainerSupervised", "all", "SelfTraining1_nnUNetTrainerSemiSAM"])
+    assert rows[0] == "nnUNetTrainerSupervised"
+    assert rows[-1] == "SelfTraining1_nnUNetTrainerSemiSAM"
+    assert set(rows[:-1]) == files
+    assert len(rows) == len(set(rows))

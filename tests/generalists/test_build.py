@@ -20,7 +20,7 @@ from nnunet_semisam.generalists.base import (
     GeneralistContext,
     PromptCounts,
 )
-from nnunet_semisam.generalists.build import build_ensemble
+from nnunet_semisam.generalists.build import build_ensemble, check_generalists
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.settings import GENERALISTS, register_generalist
@@ -94,3 +94,24 @@ def test_names_of_sam_models_are_taken():
     with pytest.raises(ValueError, match="'nano'"):
         register_generalist("nano", MirroredSettings)(Mirrored)
     assert "nano" not in GENERALISTS.names()
+
+
+def test_each_prompt_strategy_of_a_sam_is_a_generalist_of_its_own_with_one_encoder(tmp_path):
+    settings = Settings.of(use_sam=True, nano={"prompt": "points", "further_prompts": ["mask", "box"]})
+    ensemble = built(tmp_path, settings)
+    assert [member.name for member in ensemble.members] == ["nano", "nano_mask", "nano_box"]
+    kinds = [member.parts.strategy.kinds for member in ensemble.members]
+    assert kinds == [{"points"}, {"mask"}, {"box"}]
+    assert len({id(member.parts.backend) for member in ensemble.members}) == 1
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ({"further_prompts": ["box_points_mask"]}, "name a strategy twice"),
+        ({"further_prompts": ["clicks"]}, "Unknown prompt strategy 'clicks'"),
+    ],
+)
+def test_further_prompts_that_cannot_be_are_refused(block, message):
+    with pytest.raises(UserError, match=message):
+        check_generalists(Settings.of(use_sam=True, nano=block))

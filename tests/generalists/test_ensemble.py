@@ -148,3 +148,16 @@ def test_nothing_of_a_prediction_needs_gradients(tmp_path):
 
     for name in CASES:
         generalist("nano", tmp_path, Learning()).predict_case(case(name))
+
+
+def test_voxels_on_which_the_prompts_disagree_are_left_to_the_specialist(tmp_path):
+    from dataclasses import replace
+
+    member = generalist("nano", tmp_path)
+    before = member.predict_case(case()).prediction
+    least = float(np.median(before.reliability[before.predicted]))
+    member.parts = replace(member.parts, rejection=replace(member.parts.rejection, rectify_below=least))
+    after = member.predict_case(case()).prediction
+    assert np.array_equal(after.predicted, before.predicted & (before.reliability >= least))
+    assert 0 < after.predicted.sum() < before.predicted.sum()
+    assert np.array_equal(after.probs, before.probs)

@@ -33,6 +33,10 @@ PSEUDO_LABEL_COLUMNS = [
         ("nnUNetTrainerUniMatch", {"method": "unimatch"}),
         ("nnUNetTrainerMCICSAM", {"method": "mcicsam", "use_sam": True, "sam": {"preview_cases": 0}}),
         ("nnUNetTrainerSSS", {"method": "sss", "use_sam": True, "nano": {"filter": "chains", "prompt": "box"}}),
+        (
+            "nnUNetTrainerSemiSAMPlus",
+            {"use_sam": True, "sam": {"loss": "confidence_aware"}, "nano": {"further_prompts": ["mask"]}},
+        ),
         ("nnUNetTrainerSemiSAM", {"use_sam": True, "sam": {"start": 0.0, "preview_cases": 1}}),
         ("nnUNetTrainerSemiSAM_paper", {"use_sam": True, "sam": {"start": 0.0, "loss": "mse"}}),
     ],

@@ -26,6 +26,7 @@ class FeatureEnhancement(nn.Module):
         similarity, dissimilarity, added back) are the paper's; formulas are unpublished, and these are ours.
 
     Example:
+        >>> import torch
         >>> enhance = FeatureEnhancement([4], spatial_dims=2)
         >>> first, second = torch.rand(1, 4, 6, 6), torch.rand(1, 4, 6, 6)
         >>> torch.equal(enhance([first], [second])[0], first)

@@ -79,6 +79,26 @@ def squared_error(logits: Tensor, target: Tensor, confidence: Tensor, class_weig
     return (confidence * error.mean(dim=1, keepdim=True)).mean()
 
 
+@UNLABELED_LOSSES.register("confidence_aware")
+def confidence_aware_error(
+    logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor, labels: Labels
+) -> Tensor:
+    """Squared error between probabilities, averaged over voxels by their confidence; in [0, 1].
+
+    Unlike ``mse``, few sure voxels weigh together as much as many: only the ratio of confidences counts.
+
+    Source:
+        The confidence-aware regularisation of SemiSAM+, https://arxiv.org/abs/2502.20749: error times certainty over
+        certainty. Its published code has no gradient, since both sides are detached; and it adds the mean uncertainty,
+        which is a constant here.
+    """
+    _check(logits, target, confidence, class_weights)
+    error = (labels.probabilities(logits) - target.detach().float()).square()
+    if labels.has_regions:
+        error = class_weights.view(1, -1, *[1] * (logits.ndim - 2)) * error
+    return (confidence * error.mean(dim=1, keepdim=True)).sum() / confidence.sum().clamp(min=EPSILON)
+
+
 @UNLABELED_LOSSES.register("cross_entropy")
 def soft_cross_entropy(
     logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor, labels: Labels
