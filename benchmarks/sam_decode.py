@@ -28,7 +28,8 @@ ONE_BY_ONE, BY_IMAGE, AT_ONCE = "segment-anything, prompt by prompt", "segment-a
 class Float32Backend(SegmentAnythingBackend):
     """Never in half precision, so that differences are those of the arithmetic's order alone."""
 
-    def _autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager:
+        """Return no context."""
         return nullcontext()
 
 

@@ -3,6 +3,7 @@
 from nnunet_semisam.methods.base import METHODS, Host, SSLMethod, register_method
 from nnunet_semisam.methods.batches import LabeledBatch, PseudoLabel, UnlabeledBatch
 from nnunet_semisam.methods.bcp import BidirectionalCopyPaste
+from nnunet_semisam.methods.cpc_sam import CPCSAM
 from nnunet_semisam.methods.cps import CrossPseudoSupervision
 from nnunet_semisam.methods.dan import DeepAdversarialNetwork
 from nnunet_semisam.methods.fixmatch import FixMatch
@@ -18,6 +19,7 @@ from nnunet_semisam.methods.unimatch import UniMatch
 from nnunet_semisam.methods.urpc import PyramidConsistency
 
 __all__ = [
+    "CPCSAM",
     "METHODS",
     "SSS",
     "BidirectionalCopyPaste",

@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from nnunet_semisam.errors import UserError
+
 FOREGROUND, BACKGROUND, PADDING = 1, 0, -1
 
 
@@ -154,6 +156,25 @@ class SAMBackend(ABC):
         Raises:
             ValueError: If a prompt kind is not understood, or no kind is given.
         """
+
+    def class_decoders(self, classes: int, count: int, train_encoder: bool) -> nn.Module:
+        """Return the SAM as a trainable network that segments classes, with points or without any prompt.
+
+        Args:
+            classes: How many classes.
+            count: How many mask decoders, each a copy of the SAM's.
+            train_encoder: Whether the image encoder learns, too.
+
+        Returns:
+            A module like :class:`~nnunet_semisam.sam.class_decoders.ClassDecoders`.
+
+        Raises:
+            UserError: If the model cannot be trained so.
+        """
+        raise UserError(
+            f"{type(self).__name__} has no mask decoders that could be trained to segment classes. Take one of the "
+            "models of segment-anything: nano, vit_b, vit_l or vit_h."
+        )
 
 
 class VideoSAM(SAMBackend):

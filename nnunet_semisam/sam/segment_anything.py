@@ -19,6 +19,7 @@ from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.sam import BATCH_SIZE, BackendOptions, named
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
 from nnunet_semisam.sam.checkpoints import find_weights, load_weights
+from nnunet_semisam.sam.class_decoders import ClassDecoders
 from nnunet_semisam.sam.families import Family
 from nnunet_semisam.sam.frame import Frame, to_input
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
@@ -91,19 +92,19 @@ class SegmentAnythingBackend(SAMBackend):
         if images.ndim != 4 or len(images) == 0:
             raise ValueError(f"Images must be (N, C, H, W) with N >= 1, got {tuple(images.shape)}: give slices.")
         shape = (images.shape[2], images.shape[3])
-        parts = [self._encode_chunk(chunk, self._frame(shape)) for chunk in images.split(self.batch_size)]
+        parts = [self._encode_chunk(chunk, self.frame(shape)) for chunk in images.split(self.batch_size)]
         return Embedding({FEATURES: torch.cat(parts)}, shape)
 
     def _encode_chunk(self, images: Tensor, frame: Frame) -> Tensor:
         grey = images.to(self.device).float().mean(1)
         inputs = to_input(grey, frame, self.preprocessing)
-        with self._autocast():
+        with self.autocast():
             return self.sam.image_encoder(inputs).float()
 
     def decode(self, embedding: Embedding, prompts: PromptBatch) -> MaskPrediction:
         """Predict a mask for prompts about any of the encoded images; see :meth:`SAMBackend.decode`."""
         check_prompts(embedding, prompts, self.prompt_kinds)
-        frame = self._frame((embedding.image_shape[0], embedding.image_shape[1]))
+        frame = self.frame((embedding.image_shape[0], embedding.image_shape[1]))
         features = embedding.features[FEATURES]
         logits, quality = [], []
         for start in range(0, len(prompts), 4 * self.batch_size):
@@ -126,16 +127,22 @@ class SegmentAnythingBackend(SAMBackend):
             masks = frame.masks_to_frame(prompts.mask_logits, encoder.mask_input_size[0])
         sparse, dense = encoder(points=points, boxes=boxes, masks=masks)
         position = encoder.get_dense_pe()
-        with self._autocast():
+        with self.autocast():
             logits, quality = predict_masks(self.sam.mask_decoder, features, position, sparse, dense)
         others = boxes is not None or masks is not None
         ambiguous = single_points(prompts.point_labels, len(prompts), others, features.device)
         return choose_masks(logits.float(), quality.float(), ambiguous)
 
-    def _autocast(self) -> AbstractContextManager:
+    def class_decoders(self, classes: int, count: int, train_encoder: bool) -> ClassDecoders:
+        """Return this SAM as one that segments classes without prompts; see :meth:`SAMBackend.class_decoders`."""
+        return ClassDecoders(self, classes, count, train_encoder)
+
+    def autocast(self) -> AbstractContextManager:
+        """Return the precision in which encoder and decoder run."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
-    def _frame(self, shape: tuple[int, int]) -> Frame:
+    def frame(self, shape: tuple[int, int]) -> Frame:
+        """Return how images of a shape ``H, W`` lie in the model's input."""
         return Frame(shape, self.preprocessing.side, self.preprocessing.keep_aspect)
 
 

@@ -415,8 +415,9 @@ def test_supervised_loss_of_networks_of_the_method_trains_them_alone(name):
     if loss is not None:
         loss.backward()
         trained = trained_by_itself(method)
-        for network in networks_of(method, student):
-            assert all((p.grad is not None) == (id(p) in trained) for p in network.parameters())
+        parameters = [p for network in networks_of(method, student) for p in network.parameters()]
+        assert any(p.grad is not None for p in parameters)
+        assert all(p.grad is None or id(p) in trained for p in parameters)
 
 
 # ------------------------------------------------------------------------------------------------- what is shipped
@@ -441,7 +442,8 @@ def test_weights_that_come_after_the_setup_reach_the_inference_network(name):
     with torch.no_grad():
         student.head.bias.fill_(3.0)  # as -pretrained_weights does
     method.on_train_start(student)
-    for network in (method.inference_network(student), method.prompting_network(student)):
+    shipped, prompting = method.inference_network(student), method.prompting_network(student)
+    for network in (shipped, prompting) if isinstance(prompting, Student) else (shipped,):
         assert network.head.bias.tolist() == [3.0] * K
 
 

@@ -26,6 +26,7 @@ PSEUDO_LABEL_COLUMNS = [
         ("nnUNetTrainerFixMatch", {"method": "fixmatch"}),
         ("nnUNetTrainerCPS", {"method": "cps"}),
         ("nnUNetTrainerBCP", {"method": "bcp"}),
+        ("nnUNetTrainerCPCSAM", {"method": "cpc_sam"}),
         ("nnUNetTrainerUAMT", {"method": "ua_mt"}),
         ("nnUNetTrainerDAN", {"method": "dan"}),
         ("nnUNetTrainerICT", {"method": "ict"}),

@@ -245,6 +245,8 @@ def two_ranks(rank_files, name) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def one_process(name) -> dict:
+    if name == "cpc_sam":
+        pytest.skip("the Dice in its own loss is one of the batch, which is no mean over the batches of ranks")
     boxes, shares = bcp.box_mask, ict.interpolation_shares
     fixed_boxes(WORLD)
     try:

@@ -1,0 +1,54 @@
+"""Patches as slices, for networks that see two axes.
+
+Shapes in this file: ``B`` batch, ``C`` channels of any kind, ``*S`` two or three spatial axes, ``N`` slices.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nnunet_semisam.labels import Labels
+
+
+def slices_of(count: int | None, *patches: Tensor) -> tuple[Tensor, ...]:
+    """Return the slices of patches ``(B, C, *S)`` along the first spatial axis, ``(N, C, H, W)`` each.
+
+    Args:
+        count: Largest number of slices, drawn at random, the same of all arguments; ``None``: all. Patches of two axes
+            are returned as they are.
+        patches: ``(B, C, *S)``, of one batch size and spatial shape.
+    """
+    if patches[0].ndim == 4:
+        return patches
+    slices = tuple(patch.transpose(1, 2).flatten(0, 1) for patch in patches)
+    if count is None or len(slices[0]) <= count:
+        return slices
+    chosen = torch.randperm(len(slices[0]))[:count].sort().values.to(slices[0].device)
+    return tuple(each[chosen] for each in slices)
+
+
+class SliceNetwork(nn.Module):
+    """A network of slices and foreground channels as one of patches and output channels.
+
+    Args:
+        decoders: From images ``(N, C, H, W)`` to logits of the foreground, ``(N, F, H, W)``.
+        labels: What the output channels mean.
+    """
+
+    def __init__(self, decoders: nn.Module, labels: Labels) -> None:
+        super().__init__()
+        self.decoders, self.labels = decoders, labels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(B, K, *S)`` of patches ``(B, C, *S)``."""
+        (slices,) = slices_of(None, images)
+        logits = self.with_background(self.decoders(slices))
+        if images.ndim == 4:
+            return logits
+        return logits.unflatten(0, (images.shape[0], images.shape[2])).transpose(1, 2)
+
+    def with_background(self, foreground: Tensor) -> Tensor:
+        """Return logits of all output channels, ``(N, K, H, W)``: the background of classes has the logit 0."""
+        return foreground if self.labels.has_regions else F.pad(foreground, (0, 0, 0, 0, 1, 0))
