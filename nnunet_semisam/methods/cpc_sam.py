@@ -37,7 +37,7 @@ class CPCSAMSettings(MethodSettings):
     )
     cross_weight: float = setting(0.4, "Weight of a decoder's error on the other's prompted masks.", low=0, source=CODE)
     prompt_weight: float = setting(0.05, "Weight of the agreement of two prompts.", low=0, source=CODE)
-    slices_per_step: int = setting(8, "3D: slices of labeled and of unlabeled patches that a step trains on.", low=1)
+    slices_per_step: int = setting(4, "Slices of labeled, and of unlabeled patches, that the SAM learns a step.", low=1)
 
 
 @register_method("cpc_sam")

@@ -31,7 +31,8 @@ def test_slices_of_volumes_are_drawn_alike_for_all_arguments():
     assert len(some) == 4
     assert torch.equal(twice, 2 * some)
     flat = torch.zeros(2, 1, 3, 4)
-    assert slices_of(1, flat)[0] is flat
+    assert slices_of(None, flat)[0] is flat
+    assert slices_of(1, flat)[0].shape == (1, 1, 3, 4)
 
 
 @pytest.mark.parametrize("has_regions", [False, True])

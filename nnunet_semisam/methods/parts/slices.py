@@ -16,13 +16,11 @@ def slices_of(count: int | None, *patches: Tensor) -> tuple[Tensor, ...]:
     """Return the slices of patches ``(B, C, *S)`` along the first spatial axis, ``(N, C, H, W)`` each.
 
     Args:
-        count: Largest number of slices, drawn at random, the same of all arguments; ``None``: all. Patches of two axes
-            are returned as they are.
+        count: Largest number of slices, drawn at random, the same of all arguments; ``None``: all. A patch of two axes
+            is a slice.
         patches: ``(B, C, *S)``, of one batch size and spatial shape.
     """
-    if patches[0].ndim == 4:
-        return patches
-    slices = tuple(patch.transpose(1, 2).flatten(0, 1) for patch in patches)
+    slices = tuple(patch if patch.ndim == 4 else patch.transpose(1, 2).flatten(0, 1) for patch in patches)
     if count is None or len(slices[0]) <= count:
         return slices
     chosen = torch.randperm(len(slices[0]))[:count].sort().values.to(slices[0].device)
