@@ -111,7 +111,7 @@ def plan(preprocessed: Path, dataset: str = DATASET, patch: tuple[int, int, int]
         architecture |= {
             "n_stages": 4,
             "features_per_stage": [4, 8, 8, 8],
-            "strides": [[1] * dims, [2] * dims, [2] * dims, [2] * dims],
+            "strides": [[1] * dims, [2] * dims, [2] * dims, [2 if side % 8 == 0 else 1 for side in patch[-dims:]]],
             "kernel_sizes": [[3] * dims] * 4,
             "n_conv_per_stage": [1, 1, 1, 1],
             "n_conv_per_stage_decoder": [1, 1, 1],

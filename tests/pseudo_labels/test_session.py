@@ -36,6 +36,7 @@ class FakeStage:
 
     def __init__(self, store: PseudoLabelStore, helps: list[CalibrationTable]) -> None:
         self.store, self.helps = store, helps
+        self.ensemble = SimpleNamespace(members=[SimpleNamespace(name="nano")])
         self.estimate, self.told = 0.6, None
         self.calibration: CalibrationTable | None = None
         self.rounds: list[list[str]] = []
