@@ -22,9 +22,18 @@ def packages() -> list[str]:
 
 
 SLURM, LA = ["submitit>=1.5"], ["h5py>=3.8"]
+SAM2 = ["transformers>=5"]  # SAM 2, 2.1 and MedSAM2: maintained models with memory, one class for all sizes
+SAM3D = ["medim>=0.1.2", "requests>=2"]  # SAM-Med3D's own network; medim imports requests and does not say so
+LORA = ["peft>=0.18"]  # low-rank adapters that merge into the weights
+NNINTERACTIVE = ["nninteractive>=2.5"]
+DOCS = ["mkdocs-material>=9.5"]
 TEST = [
     *SLURM,
     *LA,
+    *SAM2,
+    *SAM3D,
+    *LORA,
+    *DOCS,
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-xdist>=3.5",
@@ -77,7 +86,17 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "pyyaml>=6",
             "monai>=1.4",  # surface distances; needs nothing but torch and numpy
         ],
-        extras_require={"test": TEST, "dev": [*TEST, "pre-commit>=3.7"], "la": LA, "slurm": SLURM},
+        extras_require={
+            "test": TEST,
+            "dev": [*TEST, "pre-commit>=3.7"],
+            "docs": DOCS,
+            "la": LA,
+            "lora": LORA,
+            "nninteractive": NNINTERACTIVE,
+            "sam2": SAM2,
+            "sam3d": SAM3D,
+            "slurm": SLURM,
+        },
         classifiers=[
             "Development Status :: 3 - Alpha",
             "Intended Audience :: Science/Research",
