@@ -37,6 +37,9 @@ SURFACE = {
     "convert bhsd": sorted([*CONVERTER, "--intensities", "--unlabeled", "--val"]),
     "convert la": sorted([*CONVERTER, "--format", "--val"]),
     "convert nnunet": sorted([*CONVERTER, "--group", "--name", "--order", "--seed", "--test", "--val"]),
+    "convert sparse": sorted(
+        [*CONVERTER, "--every", "--group", "--name", "--order", "--seed", "--slice-seed", "--test", "--val"]
+    ),
     "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps"],
     "doctor": ["--deep", "-c", "-d", "-f", "-p", "-tr"],
     "export": ["--checkpoint", "--keep-optimizer", "-c", "-d", "-f", "-o", "-p", "-tr"],
