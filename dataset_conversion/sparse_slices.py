@@ -81,8 +81,8 @@ class SparseConverter(NNUNetConverter):
             settings={**full.settings, "every": args.every, "slice_seed": args.slice_seed},
             notes=[
                 *full.notes,
-                f"{len(sparse)} cases keep the label of one slice in {args.every}, the rest is {IGNORE!r}; cases that no "
-                "fold trains on keep their whole label",
+                f"{len(sparse)} cases keep the label of one slice in {args.every}, the rest is {IGNORE!r}; cases that "
+                "no fold trains on keep their whole label",
             ],
             review=lambda facts: _review(facts, sparse, full.file_ending, value),
         )
