@@ -6,6 +6,7 @@ from .Dataset027_ACDC import AcdcConverter
 from .Dataset080_LA2018 import LAConverter
 from .Dataset192_BHSD import BHSDConverter
 from .from_nnunet import NNUNetConverter
+from .from_reviewed import import_and_report
 from .reading.case import Case, Conversion, Source
 from .sparse_slices import SparseConverter
 
@@ -27,5 +28,6 @@ __all__ = [
     "Source",
     "SparseConverter",
     "convert_and_report",
+    "import_and_report",
     "run_script",
 ]

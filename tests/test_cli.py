@@ -9,6 +9,7 @@ from nnunet_semisam import __version__, cli
 from nnunet_semisam.errors import UserError
 
 CONVERTER = ["--dataset-id", "--input", "--labeled", "--leave-out", "-d", "-i", "-np"]
+MODEL = ["--disable-tta", "-c", "-chk", "-d", "-device", "-p", "-tr"]
 SURFACE = {
     "benchmark": [
         "--cases",
@@ -54,7 +55,10 @@ SURFACE = {
         "-d",
         "-p",
     ],
+    "predict": sorted([*MODEL, "--uncertainty", "-f", "-i", "-o"]),
     "preprocess": ["-c", "-d", "-np", "-p"],
+    "pseudo-labels export": sorted([*MODEL, "--cases", "--source", "-f", "-o"]),
+    "pseudo-labels import": ["--name", "-d", "-i", "-np"],
     "register": [],
     "report": ["--csv", "--input", "--markdown", "--out", "-i", "-o"],
     "sam download": [],
@@ -121,6 +125,7 @@ SURFACE = {
         "-d",
         "-np",
     ],
+    "suggest": sorted([*MODEL, "--beta", "--class-share", "--rule", "--sam", "--seed", "-f", "-n", "-o"]),
     "trainers-path": [],
     "unregister": [],
 }

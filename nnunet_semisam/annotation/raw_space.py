@@ -70,8 +70,9 @@ def check_viewable(model: TrainedModel) -> None:
     reader, ending = model.plans.image_reader_writer_class.__name__, model.dataset_json["file_ending"]
     if ending not in READABLE or reader not in PLAIN_READERS:
         raise UserError(
-            f"Maps are written as NIfTI on the voxels of the image, and images that end in {ending!r}, read by nnU-Net's "
-            f"{reader}, cannot be. It takes {', '.join(READABLE)} and one of {', '.join(PLAIN_READERS)}."
+            f"NIfTI files are written on the voxels of the image, and for images that end in {ending!r}, read by "
+            f"nnU-Net's {reader}, that is not possible. It takes {', '.join(READABLE)}, read by "
+            f"{' or '.join(PLAIN_READERS)}."
         )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from nnunet_semisam.data.image_headers import reason
 from nnunet_semisam.data.stored_voxels import refuse_cut_off
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.labels import Labels
@@ -51,10 +51,12 @@ class ModelPlace:
         Raises:
             UserError: If the model folder is not there or has no such checkpoint.
         """
-        return [
-            self.folder / f"fold_{fold}" / self.checkpoint
-            for fold in find_folds(self.folder, self.folds, self.checkpoint)
-        ]
+        folds = find_folds(self.folder, self.folds, self.checkpoint)
+        files = [self.folder / f"fold_{fold}" / self.checkpoint for fold in folds]
+        missing = [str(file) for file in files if not file.is_file()]
+        if missing:
+            raise UserError(f"There is no checkpoint {name_some(missing)}. Train this fold first, or name another.")
+        return files
 
     def sha256(self) -> str:
         """Return one text that names the weights: the SHA-256 of each checkpoint."""
