@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists import prototypes  # noqa: F401  registers itself
 from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
@@ -36,6 +37,7 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             strategy's prompts, or the images lack the channel.
     """
     for name in settings.block("sam").models:
+        _check_channel(name, settings, image_channels)
         if name not in FAMILIES:
             continue
         block: GeneralistSettings = settings.block(name)
@@ -53,11 +55,15 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
                     f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. "
                     f"Set {name}: {{prompt: ...}} to another of: {', '.join(PROMPTS.names())}."
                 )
-        if image_channels is not None and block.channel >= image_channels:
-            raise UserError(
-                f"The setting {name}: {{channel: {block.channel}}} names a channel that the images lack: they have "
-                f"{image_channels}, counted from 0."
-            )
+
+
+def _check_channel(name: str, settings: Settings, image_channels: int | None) -> None:
+    channel = getattr(settings.block(name), "channel", 0)
+    if image_channels is not None and channel >= image_channels:
+        raise UserError(
+            f"The setting {name}: {{channel: {channel}}} names a channel that the images lack: they have "
+            f"{image_channels}, counted from 0."
+        )
 
 
 def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:

@@ -9,6 +9,7 @@ from typing import Any
 
 from nnunet_semisam.generalists.base import Generalist
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
+from nnunet_semisam.generalists.prototypes import PrototypeGeneralist
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist
 from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
 from nnunet_semisam.settings import Settings
@@ -42,6 +43,9 @@ def provenance(
 
 
 def _about(member: Generalist) -> dict[str, str]:
+    if isinstance(member, PrototypeGeneralist):
+        encoder = member.parts.encoder
+        return {"name": member.name, "fingerprint": encoder.backend.fingerprint, "view": encoder.view.name}
     if not isinstance(member, SAMGeneralist):
         return {"name": member.name}
     return {"name": member.name, "fingerprint": member.parts.backend.fingerprint, "view": member.parts.view.name}
