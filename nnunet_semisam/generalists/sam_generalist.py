@@ -91,6 +91,13 @@ class SAMGeneralist(Generalist):
                 f"understands {', '.join(sorted(understood))} only. Set {self.name}: {{prompt: ...}} to another of: "
                 f"{', '.join(PROMPTS.names())}."
             )
+        added = self.parts.refinement.kinds
+        if not added <= understood:
+            raise UserError(
+                f"The prompt refinement of {self.name} makes prompts of the kinds {', '.join(sorted(added))}, but the "
+                f"SAM understands {', '.join(sorted(understood))} only. Set {self.name}: {{refinement: ...}} to "
+                "another one."
+            )
 
     @torch.no_grad()
     def predict_case(self, case: CaseInput) -> CaseResult:

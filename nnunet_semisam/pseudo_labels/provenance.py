@@ -7,6 +7,7 @@ import importlib.metadata
 import time
 from typing import Any
 
+from nnunet_semisam.generalists.augmented import AugmentedGeneralist
 from nnunet_semisam.generalists.base import Generalist
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.prototypes import PrototypeGeneralist
@@ -28,7 +29,7 @@ def provenance(
         calibration: Where these weights come from.
         epoch: Epoch of the network.
     """
-    sams = [member for member in ensemble.members if isinstance(member, SAMGeneralist)]
+    sams = [member for member in ensemble.members if isinstance(member, (SAMGeneralist, AugmentedGeneralist))]
     return {
         "settings": settings.to_dict(),
         "settings_sha256": settings.sha256,
@@ -46,7 +47,7 @@ def _about(member: Generalist) -> dict[str, str]:
     if isinstance(member, PrototypeGeneralist):
         encoder = member.parts.encoder
         return {"name": member.name, "fingerprint": encoder.backend.fingerprint, "view": encoder.view.name}
-    if not isinstance(member, SAMGeneralist):
+    if not isinstance(member, (SAMGeneralist, AugmentedGeneralist)):
         return {"name": member.name}
     return {"name": member.name, "fingerprint": member.parts.backend.fingerprint, "view": member.parts.view.name}
 
