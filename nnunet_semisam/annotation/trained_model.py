@@ -6,6 +6,8 @@ preprocessed arrays.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -106,12 +108,8 @@ class TrainedModel:
             plans, configuration, channels, label_manager.num_segmentation_heads, enable_deep_supervision=False
         )
         mirror_axes = checkpoints[0].get("inference_allowed_mirroring_axes")
-        self.predictor = nnUNetPredictor(
-            use_mirroring=mirroring,
-            perform_everything_on_device=device != "cpu",
-            device=torch.device(device),
-            allow_tqdm=False,
-        )
+        with contextlib.redirect_stdout(io.StringIO()):  # on a CPU it prints that it is none of a GPU
+            self.predictor = nnUNetPredictor(use_mirroring=mirroring, device=torch.device(device), allow_tqdm=False)
         deployed = [networks["deployed"] for networks in self._networks]
         self.predictor.manual_initialization(
             network, plans, configuration, deployed, dataset_json, checkpoints[0]["trainer_name"], mirror_axes
