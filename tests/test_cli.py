@@ -125,7 +125,7 @@ SURFACE = {
         "-d",
         "-np",
     ],
-    "suggest": sorted([*MODEL, "--beta", "--class-share", "--rule", "--sam", "--seed", "-f", "-n", "-o"]),
+    "suggest": sorted([*MODEL, "--beta", "--cases", "--class-share", "--rule", "--sam", "--seed", "-f", "-n", "-o"]),
     "trainers-path": [],
     "unregister": [],
 }

@@ -78,7 +78,7 @@ def export_pseudo_labels(
     pool: Pool,
     output: Path,
     device: str,
-    source: str | None = None,
+    source: str = MODEL,
     mirroring: bool = True,
 ) -> Exported:
     """Write pseudo-labels, images and colour tables; cases that are there already are left as they are.
@@ -90,20 +90,19 @@ def export_pseudo_labels(
         pool: These cases.
         output: Folder to write to.
         device: ``cuda``, ``cpu`` or ``mps``.
-        source: ``rounds``: the newest round of the pseudo-label stage, as the training used it; ``model``: what the
-            model predicts now, with the probability of the chosen class as confidence; ``None``: rounds if there are.
+        source: ``model``: what the model predicts, with the probability of the chosen class as confidence; ``rounds``:
+            the newest round of the pseudo-label stage, as the training used it.
         mirroring: Whether the model predicts with mirroring.
 
     Raises:
         UserError: If there are no rounds, an image cannot be read or written as NIfTI, or ``output`` holds another
             export.
     """
-    store = stored_rounds(place)
+    store = stored_rounds(place) if source == ROUNDS else None
     if source == ROUNDS and store is None:
         raise UserError(
             f"{place.folder} has no finished round of pseudo-labels in one fold. Export with --source model."
         )
-    store = None if source == MODEL else store
     where = MODEL if store is None else f"round {store.latest_round()}"
     model = TrainedModel(place, device, mirroring)
     check_viewable(model)

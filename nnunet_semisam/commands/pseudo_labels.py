@@ -24,8 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     export.add_argument("--cases", nargs="+", default=[], metavar="CASE", help="only these (default: all)")
     export.add_argument(
         "--source",
-        choices=("rounds", "model"),
-        help="the last round of the training's pseudo-labels, or the model's prediction (default: rounds if there are)",
+        choices=("model", "rounds"),
+        default="model",
+        help="the model's prediction, or the last round of the training's pseudo-labels (default: %(default)s)",
     )
     export.set_defaults(act=_export)
     text = "make a dataset of the fold's labels and those in reviewed/"

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-f", dest="fold", type=fold, default="0", metavar="FOLD", help="fold (default: %(default)s)")
     parser.add_argument("-n", dest="count", type=int, default=5, metavar="N", help="cases (default: %(default)s)")
     parser.add_argument("-o", dest="output", required=True, type=Path, metavar="FOLDER", help="where to write")
+    parser.add_argument("--cases", nargs="+", default=[], metavar="CASE", help="choose among these (default: all)")
     parser.add_argument(
         "--rule", choices=RULES, default="class_stratified", help="what cases are ranked by (default: %(default)s)"
     )
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> None:
 
     place = model_of(args, (args.fold,))
     dataset = open_dataset(args.dataset, args.plans)
-    pool = unlabeled_pool(dataset, args.fold)
+    pool = unlabeled_pool(dataset, args.fold, args.cases)
     if not 1 <= args.count <= len(pool.images):
         raise UserError(f"-n must be 1 to {len(pool.images)}, the number of unlabeled cases, got {args.count}.")
     sam = args.sam or ("nano" if args.rule == "disagreement" else "")

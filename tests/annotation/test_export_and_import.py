@@ -133,6 +133,8 @@ def test_what_is_wrong_with_reviewed_labels_is_told_at_once_and_nothing_is_writt
 
 
 def test_the_last_round_of_the_training_is_exported_as_it_was_used(model_folder, raw, tmp_path, capsys):
+    assert export(tmp_path / "out", "--source", "rounds") == 2
+    assert "has no finished round of pseudo-labels" in capsys.readouterr().err
     store = PseudoLabelStore(model_folder / "fold_0" / STORE_FOLDER)
     label = np.zeros(tiny_nnunet.SHAPE, np.int16)
     label[3, 5:9, 20:30] = 2
@@ -142,12 +144,12 @@ def test_the_last_round_of_the_training_is_exported_as_it_was_used(model_folder,
     store.begin(4)
     store.write(4, "free0", label, confidence)
     store.commit(4, {})
-    assert export(tmp_path / "out") == 0
+    assert export(tmp_path / "out", "--source", "rounds") == 0
     said = capsys.readouterr().out
     assert "1 pseudo-labels written" in said
     assert "(round 4)" in said
     assert f"{len(POOL) - 1} unlabeled cases have none in this round" in said
     np.testing.assert_array_equal(voxels(tmp_path / "out" / "labels" / "free0.nii.gz"), np.maximum(label, 0))
     np.testing.assert_allclose(voxels(tmp_path / "out" / "confidence" / "free0.nii.gz"), confidence, atol=0.003)
-    assert export(tmp_path / "out", "--source", "model") == 2
+    assert export(tmp_path / "out") == 2
     assert "from another dataset, model or round" in capsys.readouterr().err

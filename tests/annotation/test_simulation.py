@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import tiny_nnunet
 
+from nnunet_semisam.annotation.predict import predict_folder
+from nnunet_semisam.annotation.trained_model import ModelPlace
 from nnunet_semisam.jobs.processes import CommandFailedError
 from nnunet_semisam.runs import model_run
 
@@ -24,6 +26,13 @@ def simulation(monkeypatch):
     monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
+
+
+def predict_here(results, arguments):
+    words = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    folder = results / words["-d"] / f"{words['-tr']}__{words['-p']}__{words['-c']}"
+    place = ModelPlace(folder, (words["-f"],))
+    predict_folder(place, Path(words["-i"]), Path(words["-o"]), "cpu", mirroring=False, uncertainty=False)
 
 
 @pytest.fixture
@@ -42,8 +51,11 @@ def commands(monkeypatch):
         os.environ.update(environment)
         sys.argv = [title, *arguments]
         try:
-            module, function = entry.split(":")
-            getattr(importlib.import_module(module), function)()
+            if stage == "predict":  # nnU-Net's own command starts processes, which take most of the time
+                predict_here(Path(os.environ["nnUNet_results"]), arguments)
+            else:
+                module, function = entry.split(":")
+                getattr(importlib.import_module(module), function)()
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -1,14 +1,16 @@
 """Labeled cases of which only some voxels are annotated, or none: nnU-Net's ignore label."""
 
 import json
-import os
+import pickle
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
+import blosc2
 import numpy as np
 import pytest
-import SimpleITK
 import tiny_nnunet
-import torch
+from hidden_labels import overwrite
 
 from nnunet_semisam.gate.class_gate import ClassGate, GateSettings
 from nnunet_semisam.labels import Labels
@@ -57,43 +59,38 @@ def test_without_an_ignore_label_nothing_is_read():
     assert judged(None, has_ignore_label=False) == (True, [])
 
 
-@pytest.mark.usefixtures("sam_active")
-def test_training_in_2d_with_a_sparse_case_and_one_without_any_labeled_slice(tmp_path, monkeypatch):
-    """Nothing crashes, every number is finite, and what is under the ignore label has no influence."""
-    for name, value in tiny_nnunet.environment(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *args: None)
-    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
-    tiny_nnunet.write_raw(tmp_path / "raw", labels=LABELS)
-    raw = tmp_path / "raw" / tiny_nnunet.DATASET
-    for case, kept in ((TRAINED[0], [1, 4, 7]), (TRAINED[1], [])):
-        file = raw / "labelsTr" / f"{case}.nii.gz"
-        label = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file)))
+@pytest.fixture
+def sparse_dataset(tiny_dataset):
+    """The tiny dataset with an ignore label: slices 1, 4 and 7 of the first training case, none of the second."""
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+    folder = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET
+    dataset_json = json.loads((folder / "dataset.json").read_text()) | {"labels": LABELS}
+    (folder / "dataset.json").write_text(json.dumps(dataset_json))
+    shutil.copyfile(tiny_dataset / "raw" / tiny_nnunet.DATASET / "splits_final.json", folder / "splits_final.json")
+    for case in tiny_nnunet.LABELED:
+        file = folder / "nnUNetPlans_2d" / f"{case}_seg.b2nd"
+        label = blosc2.open(str(file))[:]
+        kept = {TRAINED[0]: [1, 4, 7], TRAINED[1]: []}.get(case, range(label.shape[1]))
         hidden = np.full_like(label, IGNORE)
-        hidden[kept] = label[kept]
-        tiny_nnunet.write(hidden, file)
-    (tmp_path / "preprocessed").mkdir()
-    tiny_nnunet.plan(tmp_path / "preprocessed")
-    tiny_nnunet.preprocess(tmp_path / "preprocessed", tmp_path / "raw", ("2d",))
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+        hidden[:, list(kept)] = label[:, list(kept)]
+        overwrite(file, hidden)
+        properties = pickle.loads(file.with_name(f"{case}.pkl").read_bytes())
+        wanted = [1, 2, [-1, 0, 1, 2]]  # as nnU-Net's preprocessing lists them with an ignore label
+        properties["class_locations"] = DefaultPreprocessor._sample_foreground_locations(hidden, wanted)
+        file.with_name(f"{case}.pkl").write_bytes(pickle.dumps(properties))
+    return tiny_dataset
 
-    from nnunet_semisam.settings import Settings
-    from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
-    class nnUNetTrainerTest(SemiSupervisedTrainer):  # noqa: N801
-        settings = Settings.of(
-            **tiny_nnunet.always_active(
-                num_epochs=1, num_iterations_per_epoch=4, use_sam=True, sam={"start": 0.0, "preview_cases": 0}
-            )
-        )
-
-    folder = tmp_path / "preprocessed" / tiny_nnunet.DATASET
-    plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text()) | {"continue_training": False}
-    dataset_json = json.loads((folder / "dataset.json").read_text())
-    trainer = nnUNetTrainerTest(plans, "2d", 0, dataset_json, torch.device("cpu"))
+@pytest.mark.usefixtures("sam_active", "sparse_dataset")
+def test_training_in_2d_with_a_sparse_case_and_one_without_any_labeled_slice(build_trainer):
+    """Nothing crashes, every number is finite, and what is under the ignore label is no reason to warn of shares."""
+    trainer = build_trainer(
+        num_epochs=1, num_iterations_per_epoch=4, use_sam=True, sam={"start": 0.0, "preview_cases": 0}
+    )
     with pytest.warns(UserWarning, match="No annotated pixels"):
         trainer.run_training()
-    assert os.path.exists(os.path.join(trainer.output_folder, "checkpoint_final.pth"))
+    assert (Path(trainer.output_folder) / "checkpoint_final.pth").is_file()
     assert trainer.gate.area.fair  # slices 1, 4 and 7 of eight
     row = trainer.semisam_log.rows[0]
     assert row["unlabeled_loss"] > 0
