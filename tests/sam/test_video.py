@@ -23,15 +23,21 @@ class BrightFollower(VideoSAM):
         logits = 20 * (embedding.features["image"][prompts.image, 0] - 0.5)
         return MaskPrediction(logits, torch.ones(len(prompts)))
 
-    def propagate(self, images, prompts):
-        first = self.decode(self.encode(images), prompts).logits
-        found = torch.full((len(prompts), len(images), *images.shape[2:]), -10.0)
+    def propagate(self, embedding, prompts):
+        found = torch.empty(len(prompts), len(embedding), *embedding.image_shape)
         for m, start in enumerate(prompts.image.tolist()):
-            found[m, start] = first[m]
-            for step, last in ((1, len(images)), (-1, -1)):
-                for index in range(start + step, last, step):
-                    found[m, index] = self._next(images[index, 0], found[m, index - step])
+            found[m, start] = self.decode(embedding, prompts).logits[m]
+            support, known = embedding.select(slice(start, start + 1)), found[m : m + 1, start : start + 1] > 0
+            for order in (range(start + 1, len(embedding)), range(start - 1, -1, -1)):
+                found[m, list(order)] = self.propagate_masks(support, known, embedding, order)[0]
         return found
+
+    def propagate_masks(self, support, masks, query, order):
+        found, before = [], masks[:, -1].float()
+        for index in order:
+            before = torch.stack([self._next(query.features["image"][index, 0], each) for each in before])
+            found.append(before)
+        return torch.stack(found, dim=1) if found else torch.empty(len(masks), 0, *query.image_shape)
 
     @staticmethod
     def _next(image, before):
@@ -57,7 +63,8 @@ def prompts_in(*slices: int) -> PromptBatch:
 
 @pytest.mark.parametrize("start", [1, 2, 3])
 def test_an_object_is_followed_towards_both_ends_from_wherever_it_was_prompted(images, start):
-    logits = BrightFollower().propagate(images, prompts_in(start))
+    sam = BrightFollower()
+    logits = sam.propagate(sam.encode(images), prompts_in(start))
     assert logits.shape == (1, 5, 12, 16)
     assert logits.dtype == torch.float32
     assert torch.equal(logits[0] > 0, images[:, 0] > 0.5)
@@ -65,7 +72,8 @@ def test_an_object_is_followed_towards_both_ends_from_wherever_it_was_prompted(i
 
 def test_the_prompted_slice_is_what_decode_predicts(images):
     sam, prompts = BrightFollower(), prompts_in(2, 3)
-    decoded = sam.decode(sam.encode(images), prompts).logits
-    followed = sam.propagate(images, prompts)
+    embedding = sam.encode(images)
+    decoded = sam.decode(embedding, prompts).logits
+    followed = sam.propagate(embedding, prompts)
     for m, index in enumerate(prompts.image.tolist()):
         assert torch.equal(followed[m, index], decoded[m])
