@@ -66,6 +66,8 @@ def build_tiny_sam2(seed: int = 0, improved: bool = True) -> Sam2VideoModel:
         for parameter in model.parameters():
             if float(parameter.abs().sum()) == 0:
                 parameter.normal_(std=0.02)
+        positions = model.prompt_encoder.shared_embedding.positional_embedding
+        model.shared_image_embedding.positional_embedding.copy_(positions)  # one matrix in Meta's network
     return model
 
 
