@@ -1,17 +1,16 @@
 """From the names of Meta's SAM 2 checkpoints to those of the network in transformers.
 
-Every key of a file is translated by exactly one rule of :data:`RULES`, or is refused: a key that nobody knows may be a
-layer that the network lacks. Names on the left: ``sam2/modeling`` of https://github.com/facebookresearch/sam2.
+Every key of a file is translated by a rule of :data:`RULES`. One that no rule knows keeps its name, and the loader
+refuses it: it may be a layer that the network lacks. Names on the left: ``sam2/modeling`` of https://github.com/facebookresearch/sam2.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-
-from nnunet_semisam.errors import UserError, name_some
 
 LABELED_POINTS = 4  # background point, foreground point, first and last corner of a box
 
@@ -159,28 +158,20 @@ def translated(key: str) -> str | None:
     return None
 
 
-def from_meta(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the state dict of the network in transformers of Meta's.
+def from_meta(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state dict of the network in transformers of Meta's; a key that no rule knows keeps its name.
 
     The four embeddings of labeled points become one table, and the random matrix of positions, which Meta's network
     shares, stands under both names that the network has for it.
 
     Args:
         state: What a file holds under ``model``.
-
-    Raises:
-        UserError: If no rule knows a key; the first are named.
     """
-    names = {key: translated(str(key)) for key in state}
-    unknown = [str(key) for key, name in names.items() if name is None]
-    if unknown:
-        raise UserError(
-            f"These weights are not of SAM 2, SAM 2.1 or MedSAM2: they hold {name_some(unknown, 3)}, which those "
-            "networks do not have."
-        )
-    result = {names[key]: value for key, value in state.items()}
-    points = [result.pop(f"prompt_encoder.point_embed.{n}", None) for n in range(LABELED_POINTS)]
-    if all(isinstance(point, torch.Tensor) and point.ndim == 2 for point in points):
+    result = {translated(str(key)) or str(key): value for key, value in state.items()}
+    points = [result.get(f"prompt_encoder.point_embed.{n}") for n in range(LABELED_POINTS)]
+    if all(isinstance(point, torch.Tensor) and point.ndim == 2 and point.is_contiguous() for point in points):
+        for n in range(LABELED_POINTS):
+            del result[f"prompt_encoder.point_embed.{n}"]
         result["prompt_encoder.point_embed.weight"] = torch.cat(points)
     positions = result.get("prompt_encoder.shared_embedding.positional_embedding")
     if positions is not None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny_sam2 import SIDE, build_tiny_sam2, meta_state
 
-from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam.base import Embedding, PromptBatch
 from nnunet_semisam.sam.preprocessing import SAM2
 from nnunet_semisam.sam.sam2 import COARSE, FINE, MIDDLE, Sam2Backend
@@ -76,7 +75,7 @@ def test_masks_equal_those_of_the_librarys_own_forward_pass(model, backend, kind
     if prompts.mask_logits is not None:
         prompts = replace(prompts, mask_logits=torch.randn(7, SIDE, SIDE))
     found = backend.decode(backend.encode(image), prompts)
-    low, high = image.flatten().kthvalue(82).values, image.flatten().kthvalue(16303).values  # 0.5 and 99.5 %
+    low, high = image.flatten().kthvalue(21).values, image.flatten().kthvalue(4076).values  # 0.5 and 99.5 %
     scaled = ((image - low) / (high - low)).clamp(0, 1)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     embeddings = model.get_image_embeddings((scaled - mean.view(3, 1, 1)) / std.view(3, 1, 1))
@@ -119,9 +118,9 @@ def test_embeddings_can_be_stored_in_half_precision(backend, embedding):
 
 
 def test_embeddings_have_the_sizes_of_sam_2(embedding):
-    assert embedding.features[FINE].shape == (5, 16, 32, 32)
-    assert embedding.features[MIDDLE].shape == (5, 32, 16, 16)
-    assert embedding.features[COARSE].shape == (5, 128, 8, 8)
+    assert embedding.features[FINE].shape == (5, 16, 16, 16)
+    assert embedding.features[MIDDLE].shape == (5, 32, 8, 8)
+    assert embedding.features[COARSE].shape == (5, 128, 4, 4)
 
 
 @pytest.mark.parametrize("kind", ["box", "points", "box+points+mask"])
@@ -154,7 +153,7 @@ def test_fingerprint_follows_weights_preprocessing_and_precision(model):
 
 
 def test_preprocessing_of_another_model_is_refused(model):
-    with pytest.raises(ValueError, match=r"128 pixels.*makes 1024"):
+    with pytest.raises(ValueError, match=r"64 pixels.*makes 1024"):
         Sam2Backend(model, CPU, SAM2, "a")
     with pytest.raises(ValueError, match="keeps the aspect"):
         Sam2Backend(model, CPU, replace(PREPROCESSING, keep_aspect=True), "a")
@@ -204,7 +203,7 @@ def test_following_equals_the_librarys_own_propagation(model, backend):
     frames = 20  # more than the memory reaches, so that what we drop would be missed
     images = torch.rand(frames, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
     mask = torch.zeros(1, 1, SIDE, SIDE, dtype=torch.bool)
-    mask[..., 30:90, 40:80] = True
+    mask[..., 15:45, 20:40] = True
     with torch.no_grad():
         embedding = backend.encode(images)
         pixels = to_input(images[:, 0], backend.frame((SIDE, SIDE)), PREPROCESSING)
@@ -300,6 +299,5 @@ def test_names_of_some_keys(key, name):
     assert translated(key) == name
 
 
-def test_a_key_that_nobody_knows_is_refused(model):
-    with pytest.raises(UserError, match=r"not of SAM 2.*image_encoder.trunk.adapter.weight"):
-        from_meta({**meta_state(model), "image_encoder.trunk.adapter.weight": torch.zeros(1)})
+def test_a_key_that_nobody_knows_keeps_its_name(model):
+    assert "image_encoder.trunk.adapter.weight" in from_meta({"image_encoder.trunk.adapter.weight": torch.zeros(1)})

@@ -14,7 +14,7 @@ from transformers import (
     Sam2VisionConfig,
 )
 
-SIDE = 128
+SIDE = 64
 WIDTH = 128  # more than the memory's 64, which transformers fixes: pointers are cut into pieces of it
 
 
@@ -116,6 +116,16 @@ def meta_name(key: str) -> str:
     ):
         key = key.replace(ours, theirs)
     return re.sub(r"^(prompt_encoder|mask_decoder)\.", r"sam_\1.", key)
+
+
+def build_seeded_tiny_sam2() -> Sam2VideoModel:
+    """Return the network with weights of the current seed, as the contract of all backends wants them."""
+    return build_tiny_sam2(seed=int(torch.initial_seed()))
+
+
+def meta_checkpoint() -> dict[str, dict[str, torch.Tensor]]:
+    """Return what a file of Meta's holds."""
+    return {"model": meta_state(build_seeded_tiny_sam2())}
 
 
 def meta_state(model: Sam2VideoModel) -> dict[str, torch.Tensor]:
