@@ -127,6 +127,9 @@ class LabeledSource(Protocol):
     def cases(self) -> Sequence[str]:
         """Return the names of the cases."""
 
+    def group_of(self, case: str) -> str:
+        """Return the patient of a case."""
+
     def load_image(self, case: str) -> np.ndarray:
         """Return a preprocessed image, ``(C, Z, Y, X)``, float32."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists import label_propagation, propagation  # noqa: F401  register themselves
 from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble

@@ -214,6 +214,7 @@ FAMILIES: dict[str, Family] = {
             "MedSAM2_latest.pt",
             SAM2_ENCODERS["tiny"],
             side=512,
+            prompt="box",  # what its training starts from, besides masks
             page="https://huggingface.co/wanglab/MedSAM2",
             licence="see the page of the weights",
         ),

@@ -2,48 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
+from tiny_video import BrightFollower
 
-from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, VideoSAM, check_prompts
-
-
-class BrightFollower(VideoSAM):
-    """An object is what is brighter than 0.5; it goes on in the next slice where it overlaps with itself."""
-
-    spatial_dims, prompt_kinds, fingerprint = 2, frozenset({"points"}), "follower"
-
-    def __init__(self) -> None:
-        self.module = nn.Identity()
-
-    def encode(self, images):
-        return Embedding({"image": images[:, :1]}, tuple(images.shape[2:]))
-
-    def decode(self, embedding, prompts):
-        check_prompts(embedding, prompts, self.prompt_kinds)
-        logits = 20 * (embedding.features["image"][prompts.image, 0] - 0.5)
-        return MaskPrediction(logits, torch.ones(len(prompts)))
-
-    def propagate(self, embedding, prompts):
-        found = torch.empty(len(prompts), len(embedding), *embedding.image_shape)
-        for m, start in enumerate(prompts.image.tolist()):
-            found[m, start] = self.decode(embedding, prompts).logits[m]
-            support, known = embedding.select(slice(start, start + 1)), found[m : m + 1, start : start + 1] > 0
-            for order in (range(start + 1, len(embedding)), range(start - 1, -1, -1)):
-                found[m, list(order)] = self.propagate_masks(support, known, embedding, order)[0]
-        return found
-
-    def propagate_masks(self, support, masks, query, order):
-        found, before = [], masks[:, -1].float()
-        for index in order:
-            before = torch.stack([self._next(query.features["image"][index, 0], each) for each in before])
-            found.append(before)
-        return torch.stack(found, dim=1) if found else torch.empty(len(masks), 0, *query.image_shape)
-
-    @staticmethod
-    def _next(image, before):
-        logits = 20 * (image - 0.5)
-        goes_on = ((logits > 0) & (before > 0)).any()
-        return logits if goes_on else torch.full_like(logits, -10.0)
+from nnunet_semisam.sam.base import PromptBatch
 
 
 @pytest.fixture
@@ -77,3 +38,10 @@ def test_the_prompted_slice_is_what_decode_predicts(images):
     followed = sam.propagate(embedding, prompts)
     for m, index in enumerate(prompts.image.tolist()):
         assert torch.equal(followed[m, index], decoded[m])
+
+
+def test_known_masks_of_one_volume_are_found_in_another(images):
+    sam = BrightFollower()
+    other = torch.roll(images, 2, dims=2)
+    found = sam.propagate_masks(sam.encode(images[2:3]), images[2:3, 0][None] > 0.5, sam.encode(other), [3, 2, 1])
+    assert torch.equal(found[0] > 0, other[[3, 2, 1], 0] > 0.5)
