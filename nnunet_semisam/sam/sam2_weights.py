@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,14 +71,15 @@ def load_folder(folder: Path, name: str) -> tuple[nn.Module, str]:
     check_regular_file(folder / FILE_IN_FOLDER, remedy)
     model_class, config = _network(folder / CONFIG, remedy)
     try:
-        model, report = model_class.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
+        with _no_progress_bar():
+            model, report = model_class.from_pretrained(
+                folder,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
     except Exception as error:  # the library raises whatever the files make it raise
         reason = printable(str(error) or type(error).__name__, 300)
         raise UserError(f"{folder} cannot be loaded as {model_class.__name__} ({reason}). {remedy}") from error
@@ -91,6 +94,19 @@ def load_folder(folder: Path, name: str) -> tuple[nn.Module, str]:
     state = model.state_dict()
     check_finite(state, folder / FILE_IN_FOLDER, remedy)
     return model.eval(), digest(state)
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep the library's progress bar, of a second at most, out of training logs."""
+    logging = transformers_library().utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _network(path: Path, remedy: str) -> tuple[type, Any]:
