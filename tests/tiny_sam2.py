@@ -59,13 +59,22 @@ def tiny_config(improved: bool = True) -> Sam2VideoConfig:
 
 
 def build_tiny_sam2(seed: int = 0, improved: bool = True) -> Sam2VideoModel:
-    """Return the network with random weights, none of them zero: an embedding of zeros would hide a missing sum."""
+    """Return the network with random weights that keep the size of what passes through them.
+
+    transformers' own start gives logits of a thousandth and embeddings of zero: no test would see a missing sum. The
+    model always holds that the object is there; it would draw nothing at all otherwise.
+    """
     torch.manual_seed(seed)
     model = Sam2VideoModel(tiny_config(improved)).eval()
     with torch.no_grad():
-        for parameter in model.parameters():
-            if float(parameter.abs().sum()) == 0:
-                parameter.normal_(std=0.02)
+        for name, parameter in model.named_parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=parameter[0].numel() ** -0.5)
+            elif name.endswith("bias"):
+                parameter.normal_(std=0.1)
+            elif name.endswith("scale"):
+                parameter.fill_(0.5)
+        model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(10.0)
         positions = model.prompt_encoder.shared_embedding.positional_embedding
         model.shared_image_embedding.positional_embedding.copy_(positions)  # one matrix in Meta's network
     return model
