@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.commands import _executors
+from nnunet_semisam.commands import _executors, _options
 from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,18 +24,20 @@ EXAMPLE = "nnunet-semisam benchmark -d 28 -c 2d --trainers nnUNetTrainerMeanTeac
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
-    parser.add_argument("-c", dest="configurations", nargs="+", required=True, help="configurations, for example 2d")
+    _options.add(parser, "dataset")
+    _options.add(parser, "configurations", required=True)
     parser.add_argument(
+        "-tr",
         "--trainers",
+        dest="trainers",
         nargs="+",
         required=True,
         help="trainers, SelfTraining2_TRAINER for two rounds, or all of this package; nnUNetTrainerSupervised is added",
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    _options.add(parser, "out", required=True, help="where everything is written")
+    _options.add(parser, "plans")
     parser.add_argument("--labeled", nargs="+", type=int, metavar="N", help="label budgets (default: all folds)")
-    parser.add_argument("--folds", nargs="+", type=int, metavar="FOLD", help="folds (default: all)")
+    _options.add(parser, "folds", type=int, help="folds (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="seeds (default: 0)")
     parser.add_argument("--settings", type=Path, metavar="YAML", help="settings of every run, its length for example")
     parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="in common (default: %(default)s)")
@@ -44,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--test-set", metavar="NAME", help="one of several test sets of the dataset")
     _executors.add_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true", help="show the runs and what is done; start nothing")
+    _options.add(parser, "dry_run")
     parser.add_argument("--deep", action="store_true", help="before the first run, read every preprocessed voxel")
-    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="to compare images (%(default)s)")
+    _options.add(parser, "processes", help="processes that compare images (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:

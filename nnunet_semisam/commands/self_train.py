@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.commands import _executors
+from nnunet_semisam.commands import _executors, _options
 from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,15 +22,13 @@ BY_OPTION = {"method": "--trainer", "use_sam": "--trainer"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
-    parser.add_argument("-c", dest="configuration", required=True, help="configuration, for example 2d")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
-    parser.add_argument("-f", dest="folds", nargs="+", type=int, default=[0], metavar="FOLD", help="folds (default: 0)")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    _options.add(parser, "dataset")
+    _options.add(parser, "configuration", required=True)
+    _options.add(parser, "out", required=True, help="where everything is written")
+    _options.add(parser, "folds", type=int, default=[0], help="folds (default: 0)")
+    _options.add(parser, "plans")
     parser.add_argument("--rounds", type=int, default=1, metavar="R", help="label the pool and train again R times (1)")
-    parser.add_argument(
-        "--trainer", default="nnUNetTrainerSemiSAM", help="trainer of the first training (default: %(default)s)"
-    )
+    _options.add(parser, "trainer", help="trainer of the first training (default: %(default)s)")
     parser.add_argument(
         "--final-trainer",
         default="nnUNetTrainerSupervised",
@@ -58,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-mirroring", action="store_true", help="the teacher predicts without mirroring")
     _executors.add_arguments(parser)
     parser.add_argument("--label-jobs", type=int, default=1, metavar="N", help="label a pool in N tasks (default: 1)")
-    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="to preprocess (default: %(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="show the tasks and what is done; start nothing")
+    _options.add(parser, "processes", help="processes that preprocess (default: %(default)s)")
+    _options.add(parser, "dry_run")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.errors import UserError, name_some
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ EXAMPLE = "nnunet-semisam split -d 7 --labeled 1 3 7"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
+    _options.add(parser, "dataset")
     parser.add_argument(
         "--labeled",
         nargs="+",
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plans-name", default="nnUNetPlansLabeled", metavar="NAME", help="plans of --replan (default: %(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace other folds that are there")
-    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="processes (default: %(default)s)")
+    _options.add(parser, "processes")
 
 
 @dataclass(frozen=True)
