@@ -9,6 +9,7 @@ from functools import partial
 
 from nnunet_semisam.checks.findings import Finding, Level, looked_at
 from nnunet_semisam.commands import _options
+from nnunet_semisam.commands._checks import CHECKS
 from nnunet_semisam.errors import UserError
 
 HELP = "Say what is set, found and missing, and how to fix it; exit status 1 if something is missing."
@@ -47,8 +48,6 @@ def run(args: argparse.Namespace) -> int:
         alone = [option for option, value in given.items() if value is not None] + ["--deep"] * args.deep
         if alone:
             raise UserError(f"{alone[0]} says what to check of a dataset. Name one with -d.")
-    from nnunet_semisam.commands._checks import CHECKS
-
     findings = [finding for check in CHECKS for finding in looked_at(_title(check), check)]
     for name in args.datasets:
         findings += looked_at(f"dataset {name}", partial(check_dataset, name, args))

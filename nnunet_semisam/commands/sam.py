@@ -192,7 +192,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     left_out: dict[str, UserError] = {}
     backend = build_backend(args.model, BackendOptions(_device(args.device), args.checkpoint))
     volumes = {}
-    for case in tqdm(labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off), unit="case"):
+    cases = labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off)
+    for case in tqdm(cases, unit="case", disable=None):
         images, labels = to_slices(case, args.axis)
         if args.channel >= images.shape[1]:
             raise UserError(f"--channel {args.channel}: {case.name} has channels 0 to {images.shape[1] - 1}.")

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_other_plan(plan)
     if args.dry_run:
         show(plan, args)
+        print("\n".join(estimate(plan, dataset)))
         return 0
     _executors.check_device(args.device, args.executor, args.gpus)
     for line in preflight.check(plan, dataset):
@@ -167,6 +168,22 @@ def show(plan: SelfTraining, args: argparse.Namespace) -> None:
     for stage in stages(plan, args.label_jobs):
         for task in stage:
             print(f"  {task.name}: {task.status()}")
+
+
+def estimate(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
+    """Return lines on the hours and the disk space of the trainings that are not finished."""
+    from nnunet_semisam.runs.estimate import Training, describe, places_of_logs
+    from nnunet_semisam.self_training.rounds import RoundOfFold
+
+    trainings = []
+    for index in range(plan.rounds + 1):
+        settings = plan.settings_of(index)
+        steps = settings["num_epochs"] * settings["num_iterations_per_epoch"]
+        for fold in plan.folds:
+            if not RoundOfFold(plan, index, fold).model.is_trained():
+                trainings.append(Training(plan.trainer_of(index), plan.configuration, steps))
+    results = places_of_logs(*plan.folder.glob("round_*/results"))
+    return describe(trainings, dataset.plans, plan.dataset, results, plan.folder)
 
 
 def describe_rounds(plan: SelfTraining) -> list[str]:

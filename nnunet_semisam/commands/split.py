@@ -120,21 +120,23 @@ def run(args: argparse.Namespace) -> None:
         seen = sorted({*smallest["train"], *smallest["val"]})
         plans = plan_on(raw, preprocessed, seen, args.plans_name, max(1, args.num_processes))
         notes += [*fingerprint_notes(preprocessed), f"{plans} was planned on {len(seen)} cases. Next:"]
-        notes += next_commands(raw, args.plans_name)
+        notes += next_commands(raw, dataset_json, args.plans_name)
     write(budgets, preprocessed, targets)
     print("\n".join(report(budgets, targets, notes)))
 
 
-def next_commands(raw: Path, plans_name: str) -> list[str]:
+def next_commands(raw: Path, dataset_json: dict, plans_name: str) -> list[str]:
     """Return the commands that use plans of another name than nnU-Net's, each of which must be told."""
-    number = int(raw.name[7:10])
+    from nnunet_semisam.data.next_steps import configurations, train_command
+
+    number, names = int(raw.name[7:10]), " ".join(configurations(raw, dataset_json))
     unlabeled = []
     if (raw / "imagesUl").is_dir():
-        unlabeled = [f"  nnunet-semisam preprocess -d {number} -c 2d 3d_fullres -p {plans_name}"]
+        unlabeled = [f"  nnunet-semisam preprocess -d {number} -c {names} -p {plans_name}"]
     return [
-        f"  nnUNetv2_preprocess -d {number} -plans_name {plans_name} -c 2d 3d_fullres",
+        f"  nnUNetv2_preprocess -d {number} -plans_name {plans_name} -c {names}",
         *unlabeled,
-        f"  nnUNetv2_train {number} 3d_fullres 0 -tr nnUNetTrainerSemiSAM -p {plans_name}",
+        f"  {train_command(raw, dataset_json, 'nnUNetTrainerSemiSAM', plans_name)}",
     ]
 
 
