@@ -52,11 +52,12 @@ def _row(benchmark: Benchmark, cell: GridCell) -> ForestRow | None:
 
 
 def headline(benchmark: Benchmark) -> str:
-    """Return all verdicts in a sentence, ``better 3, open 1``; empty where nothing was compared."""
+    """Return how often there was which verdict, as a sentence; empty where nothing was compared."""
     found = [verdict(summary.difference) for cell in benchmark.grid() if (summary := benchmark.summary(cell))]
     counts = {word: found.count(kind) for kind, (word, _) in WORDS.items()}
     total = sum(counts.values())
     if not total:
         return ""
     parts = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
-    return f"Of {count(total, 'comparison')} with nnU-Net: {parts}."
+    meaning = " Open: no difference can be claimed." if counts["open"] else ""
+    return f"Of {count(total, 'comparison')} with nnU-Net: {parts}.{meaning}"

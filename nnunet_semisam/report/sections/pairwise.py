@@ -44,13 +44,17 @@ def pairwise_section(benchmark: Benchmark) -> str:
 
 
 def _scores(benchmark: Benchmark) -> dict[Run, dict[str, list[Score]]]:
-    """Return the scores of the runs that are done."""
+    """Return the scores of the runs that are done; cases of which a damaged file lacks a label are left out."""
     done = {run.name for run in benchmark.runs if run.is_done}
     found: dict[Run, dict[str, list[Score]]] = {}
     for row in benchmark.rows:
         if row.run.name in done:
             found.setdefault(row.run, {}).setdefault(row.case, []).append(row.score)
-    return found
+    return {run: {case: of for case, of in cases.items() if _is_whole(benchmark, of)} for run, cases in found.items()}
+
+
+def _is_whole(benchmark: Benchmark, scores: list[Score]) -> bool:
+    return {score.label for score in scores if score.metric == "dice"}.issuperset(benchmark.labels)
 
 
 def _row(benchmark: Benchmark, pair: PairComparison) -> list[Cell]:
