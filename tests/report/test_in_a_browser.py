@@ -128,7 +128,8 @@ def drawn(tab, pane):
     return tab.evaluate(
         """(pane) => {
             const canvas = document.querySelectorAll(".viewer .mask canvas")[pane];
-            const copy = Object.assign(document.createElement("canvas"), { width: canvas.width, height: canvas.height });
+            const copy = document.createElement("canvas");
+            [copy.width, copy.height] = [canvas.width, canvas.height];
             const context = copy.getContext("2d", { willReadFrequently: true });
             context.drawImage(canvas, 0, 0);
             const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
