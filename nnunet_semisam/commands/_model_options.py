@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.names import case_problem
 
@@ -17,14 +18,11 @@ DEVICES = ("auto", "cuda", "cpu", "mps")
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Declare dataset, configuration, trainer, plans, checkpoint and device."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
-    parser.add_argument("-c", dest="configuration", required=True, help="configuration, for example 3d_fullres")
-    parser.add_argument("-tr", dest="trainer", default="nnUNetTrainerSemiSAM", help="trainer (default: %(default)s)")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
-    parser.add_argument(
-        "-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="FILE", help="file (default: %(default)s)"
-    )
-    parser.add_argument("-device", choices=DEVICES, default="auto", help="where to predict (default: %(default)s)")
+    _options.add(parser, "dataset")
+    _options.add(parser, "configuration", required=True)
+    _options.add(parser, "trainer", "plans")
+    _options.add(parser, "checkpoint", default="checkpoint_final.pth", help="file to take (default: %(default)s)")
+    _options.add(parser, "device", choices=DEVICES, default="auto", help="where to predict (default: %(default)s)")
     parser.add_argument("--disable-tta", action="store_true", help="predict without mirroring")
 
 

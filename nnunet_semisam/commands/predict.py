@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.commands._model_options import add_model_options, device_of, model_of
 from nnunet_semisam.commands.export import fold
 
@@ -15,11 +16,9 @@ EXAMPLE = "nnunet-semisam predict -i IMAGES -o SEGMENTATIONS -d 27 -c 3d_fullres
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; the short ones are those of nnUNetv2_predict."""
     parser.add_argument("-i", dest="input", required=True, type=Path, metavar="FOLDER", help="folder with images")
-    parser.add_argument("-o", dest="output", required=True, type=Path, metavar="FOLDER", help="for segmentations")
+    _options.add(parser, "out", required=True, help="for segmentations")
     add_model_options(parser)
-    parser.add_argument(
-        "-f", dest="folds", nargs="+", type=fold, default=[], metavar="FOLD", help="folds (default: all that are there)"
-    )
+    _options.add(parser, "folds", type=fold, default=[], help="folds (default: all that are there)")
     parser.add_argument(
         "--uncertainty",
         action="store_true",
@@ -33,12 +32,12 @@ def run(args: argparse.Namespace) -> None:
 
     place = model_of(args, tuple(args.folds))
     found = predict_folder(
-        place, args.input, args.output, device_of(args), not args.disable_tta, uncertainty=args.uncertainty
+        place, args.input, args.out, device_of(args), not args.disable_tta, uncertainty=args.uncertainty
     )
     if not args.uncertainty:
-        print(f"Segmentations: {args.output}")
+        print(f"Segmentations: {args.out}")
         return
     least_sure = sorted((each for each in found if each.disagreement is not None), key=lambda each: -each.disagreement)
-    print(f"{len(found)} segmentations: {args.output}\nMaps and {TABLE}: {args.output / FOLDER}")
+    print(f"{len(found)} segmentations: {args.out}\nMaps and {TABLE}: {args.out / FOLDER}")
     for each in least_sure[:3]:
         print(f"  least sure: {each.case} (disagreement {each.disagreement:.3f}, entropy {each.entropy:.3f})")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.commands._model_options import add_model_options, device_of, model_of
 from nnunet_semisam.commands.export import fold
 
@@ -19,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "write label, confidence and image of unlabeled cases as NIfTI, with colour tables"
     export = subparsers.add_parser("export", help=text, description=text, epilog=f"example: {EXAMPLE}")
     add_model_options(export)
-    export.add_argument("-f", dest="fold", type=fold, default="0", metavar="FOLD", help="fold (default: %(default)s)")
-    export.add_argument("-o", dest="output", required=True, type=Path, metavar="FOLDER", help="where to write")
+    _options.add(export, "fold", type=fold, default="0", help="fold (default: %(default)s)")
+    _options.add(export, "out", required=True)
     export.add_argument("--cases", nargs="+", default=[], metavar="CASE", help="only these (default: all)")
     export.add_argument(
         "--source",
@@ -34,14 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     back.add_argument("-i", dest="input", required=True, type=Path, metavar="FOLDER", help="folder of the export")
     back.add_argument("-d", dest="dataset_id", required=True, type=int, metavar="ID", help="id of the new dataset")
     back.add_argument("--name", help="name of the new dataset (default: that of the old one)")
-    back.add_argument(
-        "-np",
-        dest="num_processes",
-        type=int,
-        default=4,
-        metavar="N",
-        help="files read at a time (default: %(default)s)",
-    )
+    _options.add(back, "processes", help="files read at a time (default: %(default)s)")
     back.set_defaults(act=_import)
 
 
@@ -59,17 +53,15 @@ def _export(args: argparse.Namespace) -> None:
     dataset = open_dataset(args.dataset, args.plans)
     pool = unlabeled_pool(dataset, args.fold, args.cases)
     found = export_pseudo_labels(
-        place, dataset.raw.name, args.fold, pool, args.output, device_of(args), args.source, not args.disable_tta
+        place, dataset.raw.name, args.fold, pool, args.out, device_of(args), args.source, not args.disable_tta
     )
-    print(
-        f"{len(found.written)} pseudo-labels written to {args.output}, {len(found.there)} were there ({found.source})."
-    )
+    print(f"{len(found.written)} pseudo-labels written to {args.out}, {len(found.there)} were there ({found.source}).")
     if found.without:
         print(f"{len(found.without)} unlabeled cases have none in this round; --source model predicts them.")
     print(
         f"3D Slicer: load images/ and labels/ and the colours of labels.ctbl; ITK-SNAP: labels_itksnap.txt.\n"
-        f"Save what you corrected to {args.output / REVIEWED} under the same name, then:\n"
-        f"  nnunet-semisam pseudo-labels import -i {args.output} -d NEW_ID"
+        f"Save what you corrected to {args.out / REVIEWED} under the same name, then:\n"
+        f"  nnunet-semisam pseudo-labels import -i {args.out} -d NEW_ID"
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.commands._model_options import add_model_options, device_of, model_of
 from nnunet_semisam.commands.export import fold
 from nnunet_semisam.errors import UserError
@@ -17,9 +17,9 @@ RULES = ("class_stratified", "disagreement", "diversity", "entropy", "random")  
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_model_options(parser)
-    parser.add_argument("-f", dest="fold", type=fold, default="0", metavar="FOLD", help="fold (default: %(default)s)")
+    _options.add(parser, "fold", type=fold, default="0", help="fold (default: %(default)s)")
     parser.add_argument("-n", dest="count", type=int, default=5, metavar="N", help="cases (default: %(default)s)")
-    parser.add_argument("-o", dest="output", required=True, type=Path, metavar="FOLDER", help="where to write")
+    _options.add(parser, "out", required=True)
     parser.add_argument("--cases", nargs="+", default=[], metavar="CASE", help="choose among these (default: all)")
     parser.add_argument(
         "--rule", choices=RULES, default="class_stratified", help="what cases are ranked by (default: %(default)s)"
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"-n must be 1 to {len(pool.images)}, the number of unlabeled cases, got {args.count}.")
     sam = args.sam or ("nano" if args.rule == "disagreement" else "")
     options = Options(device_of(args), not args.disable_tta, sam)
-    suggester = Suggester(place, pool.images, args.output, options)
+    suggester = Suggester(place, pool.images, args.out, options)
     evidence = suggester.look()
     labeled = suggester.labeled_features(pool.labeled) if args.rule == "diversity" else ()
     names = label_names(dataset.dataset_json)
@@ -70,9 +70,9 @@ def run(args: argparse.Namespace) -> None:
     readable = channels if suggester.model.labels.has_regions else [names[int(value)] for value in channels]
     request = Request(args.count, readable, args.seed, args.beta, args.class_share, labeled)
     ranking = rank(evidence, args.rule, request)
-    table = write_ranking(args.output, ranking)
-    page = args.output / PAGE
+    table = write_ranking(args.out, ranking)
+    page = args.out / PAGE
     foreground = [names[value] for value in suggester.model.labels.foreground_labels]
     write_page(page, f"{dataset.raw.name}: annotate these next", ranking, pool.images, foreground)
     print(as_text(ranking, len(pool.images), args.rule))
-    print(f"page: {page}\ntable: {table}\nmaps: {args.output / 'maps'}")
+    print(f"page: {page}\ntable: {table}\nmaps: {args.out / 'maps'}")
