@@ -387,7 +387,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             progress = (epoch + 1) / self.num_epochs
             self.print_to_log_file(unlabeled_line(self.unlabeled_pass, terms, progress, self.num_epochs))
             if self.pseudo_labels is not None:
-                self.print_to_log_file(sam_line(self.pseudo_labels, self.gate, terms, epoch))
+                self.print_to_log_file(sam_line(self.pseudo_labels, self.gate, terms, epoch, self.num_epochs))
         self.print_to_log_file(time_line(self._times(), self.num_epochs, self.pseudo_labels))
 
     def _times(self) -> EpochTimes:
