@@ -1,43 +1,39 @@
-"""Draw the two pictures of the README: what the package does, on an invented heart, and what was measured.
+"""Draw pictures of the documentation: what the package does, on an invented heart, and what was measured.
 
     python docs/draw_figures.py
 
-The first runs the package's own parts on a phantom of the demo: nano SAM is prompted and its masks are fused. Only the
-network is replaced, by the label with a simulated error. The second reads its numbers from ``docs/results.md``.
+The first ones run the package's own parts on a phantom of the demo: nano SAM is prompted and its masks are fused. Only
+the network is replaced, by the label with a simulated error. The last reads its numbers from ``docs/results.md``.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from nnunet_semisam.demo import phantom
+from nnunet_semisam.demo import one_case
 from nnunet_semisam.figures import BASELINE, MUTED, OURS, class_color, figure_style, new_figure, save_figure
-from nnunet_semisam.generalists.base import CaseInput
-from nnunet_semisam.generalists.build import backend_of_settings, build_generalist
-from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
-from nnunet_semisam.generalists.weights import GeneralistWeights
-from nnunet_semisam.labels import Labels
-from nnunet_semisam.pseudo_labels import preview
-from nnunet_semisam.pseudo_labels.fusion import CasePriors, fuse
-from nnunet_semisam.pseudo_labels.generalisation_error import simulate_generalisation_error
-from nnunet_semisam.pseudo_labels.settings import SAMSettings  # noqa: F401  registers the blocks
-from nnunet_semisam.settings import Settings
+from nnunet_semisam.pseudo_labels.preview import draw_prompts, write_preview
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DOCS = Path(__file__).resolve().parent
-LABELS = Labels((1, 2, 3), False, (), lambda probs: probs.argmax(axis=0), ("RV", "MYO", "LV"))
+LABELS = one_case.labels()
 SEEDS = (3, 5)  # of the labeled and the unlabeled heart
-SLICE = 1
+TITLES = (
+    "a few labeled cases\ntrain the network",
+    "network predicts\nan unlabeled case",
+    "prediction\nbecomes prompts",
+    "SAM draws\nits masks",
+    "pseudo-label, as sure\nas both agree",
+)
 ROW = re.compile(r"^\| (\d+) \| (.+?) \((\d)\) \| \**([\d.]+)\** \|.*\|(.*)\|[^|]*\|$")
 INTERVAL = re.compile(r"([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\]")
 DEVELOPMENT = re.compile(r"^\| (plain nnU-Net|`nnUNetTrainerSemiSAM`) \| \**([\d.]+)\** \|.*\|(.*)\|$")
@@ -48,88 +44,40 @@ DEVELOPMENT = re.compile(r"^\| (plain nnU-Net|`nnUNetTrainerSemiSAM`) \| \**([\d
 
 def draw_overview(path: Path) -> None:
     """Draw the way of labeled and unlabeled images to the training."""
-    labeled, unlabeled = _heart(SEEDS[0]), _heart(SEEDS[1])
-    shown = pseudo_label(*unlabeled)
+    labeled, (image, hidden) = one_case.draw_case(SEEDS[0]), one_case.draw_case(SEEDS[1])
+    shown = one_case.pseudo_label(image, one_case.simulated_prediction(hidden, dice=0.75))
+    index = shown.index
     with figure_style():
         figure = new_figure(12.0, 3.4)  # each panel has 2.1 inches: placed by hand, since arrows would move them
         axes = [figure.add_axes((0.0125 + 0.2 * panel, 0.2, 0.175, 0.175 * 12.0 / 3.4)) for panel in range(5)]
-        titles = ("a few labeled cases\ntrain the network", "network predicts\nan unlabeled case", "prediction\nbecomes prompts")
-        titles += ("SAM draws\nits masks", "pseudo-label, as sure\nas both agree")
-        for ax, title in zip(axes, titles, strict=True):
+        for ax, title in zip(axes, TITLES, strict=True):
             ax.set_axis_off()
             ax.set_title(title, loc="center", fontsize=10)
-        _show(axes[0], *labeled, labeled[1])
-        _show(axes[1], *unlabeled, shown.specialist)
-        axes[2].imshow(unlabeled[0][SLICE], cmap="gray")
-        preview._draw_prompts(axes[2], shown.prompts, LABELS, SLICE, 0)
-        _show(axes[3], *unlabeled, LABELS.label_map(shown.prediction.probs))
-        _show(axes[4], *unlabeled, shown.fused.label, shown.fused.confidence[SLICE])
+        _show(axes[0], labeled[0][index], labeled[1][index])
+        _show(axes[1], image[index], shown.specialist[index])
+        axes[2].imshow(image[index], cmap="gray")
+        draw_prompts(axes[2], shown.prompts, LABELS, index, shown.axis)
+        _show(axes[3], image[index], LABELS.label_map(shown.prediction.probs)[index])
+        _show(axes[4], image[index], shown.fused.label[index], shown.fused.confidence[index])
         _arrows(axes)
         figure.set_layout_engine("none")
         save_figure(figure, path, dpi=100)
 
 
-def pseudo_label(image: np.ndarray, label: np.ndarray) -> preview.Preview:
-    """Return what becomes of an invented case: nano SAM is prompted with the label after a simulated error.
-
-    Args:
-        image: ``(Z, Y, X)``.
-        label: ``(Z, Y, X)``, labels 0 to 3.
-    """
-    settings = Settings.of(use_sam=True)
-    exact = np.eye(4, dtype=np.float32)[label].transpose(3, 0, 1, 2)
-    specialist = simulate_generalisation_error(
-        exact, label, LABELS, 0.75, phantom.SPACING_MM, "invented", settings.block("generalisation_error")
-    )
-    backend = backend_of_settings("nano", settings, torch.device("cpu"))
-    scaled = ((image - image.mean()) / image.std()).astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        cache = EmbeddingCache(folder, "invented", 0.0)
-        generalist = build_generalist("nano", backend, settings, LABELS, cache, phantom.SPACING_MM)
-        result = generalist.predict_case(CaseInput("invented", scaled[None], specialist, phantom.SPACING_MM))
-    weights = GeneralistWeights.unmeasured(LABELS.channels)
-    fused = fuse(specialist, result.prediction, LABELS, weights, settings.block("fusion"), CasePriors())
-    return preview.Preview(
-        title="invented heart",
-        image=scaled,
-        specialist=LABELS.label_map(LABELS.foreground(specialist)),
-        prediction=result.prediction,
-        prompts=generalist.prompts_in_slice(result, SLICE),
-        fused=fused,
-        axis=0,
-        index=SLICE,
-        spacing=phantom.SPACING_MM,
-        threshold=settings.block("sam").confidence_threshold,
-        generalist=generalist.name,
-        weights=weights.weight,
-    )
-
-
-def _heart(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    heart = phantom.Heart.draw(rng)
-    label = phantom.draw_labels(heart, systole=False)
-    return phantom.draw_image(heart, label, rng), label
-
-
-def _show(
-    ax: Axes, image: np.ndarray, label: np.ndarray, shown: np.ndarray, confidence: np.ndarray | None = None
-) -> None:
-    """Draw a slice with a label map; less confident voxels are paler."""
-    ax.imshow(image[SLICE], cmap="gray")
+def _show(ax: Axes, image: np.ndarray, label: np.ndarray, confidence: float | np.ndarray = 1.0) -> None:
+    """Draw a slice ``(Y, X)`` under a label map; less confident voxels are paler."""
+    ax.imshow(image, cmap="gray")
     for f in range(LABELS.channels):
-        mask = LABELS.members(shown[SLICE], f)
-        color = np.array([int(class_color(f)[i : i + 2], 16) / 255 for i in (1, 3, 5)])
-        layer = np.zeros((*mask.shape, 4))
-        layer[..., :3] = color
-        layer[..., 3] = 0.75 * mask * (1.0 if confidence is None else confidence)
+        layer = np.zeros((*label.shape, 4))
+        layer[..., :3] = [int(class_color(f)[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        layer[..., 3] = 0.75 * LABELS.members(label, f) * confidence
         ax.imshow(layer)
 
 
 def _arrows(axes: list[Axes]) -> None:
     """Draw the arrows between panels, and the way back to the network."""
     style = {"arrowstyle": "-|>", "color": OURS, "linewidth": 1.8}
-    for left, right in zip(axes[:-1], axes[1:], strict=True):
+    for left, right in pairwise(axes):
         place = {"xycoords": right.transAxes, "textcoords": left.transAxes}
         right.annotate("", (-0.01, 0.5), xytext=(1.01, 0.5), arrowprops=style, **place)
     axes[1].annotate(
@@ -143,6 +91,15 @@ def _arrows(axes: list[Axes]) -> None:
     text = "confident voxels train the network, and it labels again every few epochs"
     place = {"xycoords": axes[2].transAxes, "annotation_clip": False}
     axes[2].annotate(text, (1.08, -0.17), ha="center", va="top", fontsize=10, color=OURS, **place)
+
+
+def draw_preview(path: Path) -> None:
+    """Draw a preview of a labeled case, as a calibration writes it."""
+    image, label = one_case.draw_case(SEEDS[1])
+    shown = one_case.pseudo_label(image, one_case.simulated_prediction(label, dice=0.7))
+    write_preview(
+        path, replace(shown, title="invented heart (labeled; generalisation error simulated)", label=label), LABELS
+    )
 
 
 # ------------------------------------------------------------------------------------------------- what was measured
@@ -199,8 +156,12 @@ def draw_label_efficiency(path: Path, points: list[Point]) -> None:
             series = [(p.labeled, (p.plain, p.semisam)[column]) for p in points if p.draw == "published order"]
             left.plot(*zip(*series, strict=True), "o-", color=color, label=f"{name}, published order")
             others = [(p.labeled, (p.plain, p.semisam)[column]) for p in points if p.draw != "published order"]
-            left.plot(*zip(*others, strict=True), "s", color=color, fillstyle="none", label=f"{name}, development draws")
-        left.set(xlabel="labeled patients", ylabel="Dice (%)", xticks=sorted({p.labeled for p in points}), ylim=(0, 100))
+            left.plot(
+                *zip(*others, strict=True), "s", color=color, fillstyle="none", label=f"{name}, development draws"
+            )
+        left.set(
+            xlabel="labeled patients", ylabel="Dice (%)", xticks=sorted({p.labeled for p in points}), ylim=(0, 100)
+        )
         left.set_xlim(0.6, max(p.labeled for p in points) + 0.4)
         left.set_title("ACDC, 2D, 2,000 steps")
         left.legend(loc="upper left")
@@ -232,5 +193,6 @@ def _note(path: Path, points: list[Point]) -> None:
 
 if __name__ == "__main__":
     draw_overview(DOCS / "images" / "overview.png")
+    draw_preview(DOCS / "images" / "preview.png")
     results = (DOCS / "results.md").read_text(encoding="utf-8")
     draw_label_efficiency(DOCS / "images" / "label_efficiency.svg", measured(results))

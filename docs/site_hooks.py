@@ -1,7 +1,7 @@
 """What mkdocs does not know by itself: the navigation, and files of the repository that lie outside ``docs``.
 
-The navigation is read from ``docs/README.md``, so that a page is listed once: each ``##`` heading is a section, each row
-of its table a page. Links that leave ``docs`` (the README, examples, benchmarks) are served below ``repository/``.
+The navigation is read from ``docs/README.md``, so that a page is listed once: each ``##`` heading is a section, each
+row of its table a page. Links that leave ``docs`` (the README, examples, benchmarks) are served below ``repository/``.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_semisam.errors import printable
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -24,7 +26,7 @@ class Labels:
         has_regions: Whether the output channels are regions (sigmoid) instead of classes (softmax, background first).
         regions: The labels that make up each region, in the order of the output channels; empty without regions.
         to_label_map: nnU-Net's ``convert_probabilities_to_segmentation``: ``(K, *S)`` to ``(*S)``.
-        class_names: What dataset.json calls each foreground channel; empty if that is not known.
+        given_names: The names that ``dataset.json`` gives the foreground channels, in their order; empty: none known.
 
     Example:
         >>> labels = Labels.of_classes(3)
@@ -38,18 +40,20 @@ class Labels:
     has_regions: bool
     regions: tuple[tuple[int, ...], ...]
     to_label_map: Callable[[np.ndarray], np.ndarray]
-    class_names: tuple[str, ...] = ()
+    given_names: tuple[str, ...] = ()
 
     @classmethod
     def from_label_manager(cls, label_manager: Any) -> Labels:
         """Return the labels of an nnU-Net ``LabelManager``."""
         regions = label_manager.foreground_regions if label_manager.has_regions else []
+        channels = regions if label_manager.has_regions else label_manager.foreground_labels
+        names = {_values(value): str(name) for name, value in label_manager.label_dict.items()}
         return cls(
             foreground_labels=tuple(int(label) for label in label_manager.foreground_labels),
             has_regions=bool(label_manager.has_regions),
-            regions=tuple(tuple(int(i) for i in np.atleast_1d(region)) for region in regions),
+            regions=tuple(_values(region) for region in regions),
             to_label_map=label_manager.convert_probabilities_to_segmentation,
-            class_names=_class_names(label_manager, [int(label) for label in label_manager.foreground_labels]),
+            given_names=tuple(names[_values(value)] for value in channels),
         )
 
     @classmethod
@@ -88,15 +92,15 @@ class Labels:
 
     @property
     def names(self) -> list[str]:
-        """Return a short name for each foreground channel, for logs."""
+        """Return the number of each foreground channel, or those of its region, as records keep it: ``1+2``."""
         if self.has_regions:
             return ["+".join(map(str, region)) for region in self.regions]
         return [str(label) for label in self.foreground_labels]
 
     @property
-    def display_names(self) -> list[str]:
-        """Return what people call each foreground channel: its name in dataset.json, or else :attr:`names`."""
-        return list(self.class_names) if len(self.class_names) == self.channels else self.names
+    def class_names(self) -> list[str]:
+        """Return what people call each foreground channel: its name in ``dataset.json``, else its number."""
+        return [printable(name) for name in self.given_names] or self.names
 
     # ------------------------------------------------------------------------------------------- tensors, in the step
 
@@ -143,6 +147,11 @@ class Labels:
         return label == self.foreground_labels[channel]
 
 
+def _values(value: Any) -> tuple[int, ...]:
+    """Return the labels that a value of ``dataset.json``'s ``labels`` names: one, or those of a region."""
+    return tuple(int(label) for label in np.atleast_1d(value))
+
+
 def _argmax(probs: np.ndarray) -> np.ndarray:
     return probs.argmax(axis=0)
 
@@ -153,12 +162,3 @@ def _last_region(probs: np.ndarray) -> np.ndarray:
     for i, region in enumerate(probs):
         label[region > 0.5] = i + 1
     return label
-
-
-def _class_names(label_manager: Any, foreground_labels: list[int]) -> tuple[str, ...]:
-    """Return the names in dataset.json, in the order of foreground channels (nnU-Net 2.8.1: that of ``label_dict``)."""
-    named = {name: value for name, value in label_manager.label_dict.items() if name not in ("background", "ignore")}
-    if label_manager.has_regions:
-        return tuple(str(name) for name in named)
-    by_label = {int(value): str(name) for name, value in named.items() if isinstance(value, int)}
-    return tuple(by_label.get(label, str(label)) for label in foreground_labels)

@@ -103,7 +103,7 @@ def preview_figure(preview: Preview, labels: Labels) -> Figure:
         ax.imshow(preview.slice_of(preview.image), cmap="gray", aspect=preview.aspect)
     _draw_masks(axes, preview, masks)
     _draw_confidence(figure, axes[5], preview)
-    kinds = _draw_prompts(axes[2], preview.prompts, labels, preview.index, preview.axis)
+    kinds = draw_prompts(axes[2], preview.prompts, labels, preview.index, preview.axis)
     for ax in axes:
         ax.set_xlim(columns.start - 0.5, columns.stop - 0.5)
         ax.set_ylim(rows.stop - 0.5, rows.start - 0.5)
@@ -201,7 +201,7 @@ def _draw_confidence(figure: Figure, ax: Axes, preview: Preview) -> None:
 
 def _class_handles(preview: Preview, labels: Labels) -> list[Artist]:
     handles = []
-    for f, (name, weight) in enumerate(zip(labels.display_names, preview.weights, strict=True)):
+    for f, (name, weight) in enumerate(zip(labels.class_names, preview.weights, strict=True)):
         share = f"share of the generalist {weight:.2g}" if weight > 0 else "generalist inactive"
         handles.append(Patch(color=class_color(f), label=f"{name} ({share})"))
     return handles
@@ -219,7 +219,7 @@ def _overlay(ax: Axes, masks: Sequence[np.ndarray]) -> None:
             ax.contour(mask.astype(float), levels=[0.5], colors=[class_color(f)], linewidths=1.3)
 
 
-def _draw_prompts(ax: Axes, prompts: PromptBatch, labels: Labels, index: int, axis: int) -> list[Artist]:
+def draw_prompts(ax: Axes, prompts: PromptBatch, labels: Labels, index: int, axis: int) -> list[Artist]:
     """Draw boxes, points and first guesses that touch the slice; return one entry of the legend for each kind."""
     kinds: dict[str, Artist] = {}
     for m in range(len(prompts)):

@@ -377,7 +377,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
 
     def _picture_setup(self) -> PictureSetup:
         labels, gate = self.method.labels, self.settings.block("gate")
-        names = dict(enumerate(labels.display_names, start=labels.first_foreground))
+        names = dict(enumerate(labels.class_names, start=labels.first_foreground))
         return PictureSetup(names, gate.dice, gate.active_from, round_log.read(Path(self.output_folder)))
 
     # ------------------------------------------------------------------------------- validation and checkpoints
