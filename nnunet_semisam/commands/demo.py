@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from nnunet_semisam.demo.schedule import DEFAULT_STEPS
 from nnunet_semisam.errors import UserError, shown
 
 HELP = "Run everything once on a small invented data set: convert, train with and without SAM, predict, compare."
@@ -21,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--acdc", type=Path, metavar="FOLDER", help="use real ACDC data: the official folder that holds training/"
     )
     parser.add_argument(
-        "--steps", type=positive, default=400, help="optimizer steps of each training (default: %(default)s)"
+        "--steps",
+        type=positive,
+        default=DEFAULT_STEPS,
+        help="optimizer steps of the common start; a third of it follows (default: %(default)s)",
     )
     parser.add_argument(
         "--device",
