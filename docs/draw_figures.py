@@ -141,7 +141,7 @@ def measured(text: str) -> list[Point]:
 
 
 def _interval(text: str) -> tuple[float, float, float]:
-    match = INTERVAL.search(text)
+    match = INTERVAL.match(text.strip())
     if match is None:
         raise ValueError(f"docs/results.md: no interval in {text!r}; adapt docs/draw_figures.py")
     return tuple(float(group) for group in match.groups())

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from nnunet_semisam.io.atomic import replaced_file
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CLASS_COLORS = ("#4477AA", "#EE6677", "#228833", "#CCBB44", "#66CCEE", "#AA3377", "#EE8866", "#44BB99")
@@ -97,18 +96,3 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = 110) -> None:
     metadata = {"Date": None} if path.suffix == ".svg" else None
     with replaced_file(path) as temporary:
         figure.savefig(temporary, dpi=dpi, metadata=metadata, format=path.suffix[1:])
-
-
-def end_labels(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
-    """Write a name beside the end of each line, moved apart where lines end at the same height.
-
-    Args:
-        axes: With all lines drawn and its limits set.
-        ends: Of each line: x, y (data coordinates), text, colour.
-    """
-    low, high = axes.get_ylim()
-    distance = 0.07 * (high - low)
-    last = -float("inf")
-    for x, y, text, color in sorted(ends, key=lambda end: end[1]):
-        last = max(y, last + distance)
-        axes.annotate(text, (x, last), xytext=(6, 0), textcoords="offset points", va="center", color=color, fontsize=8)

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=positive,
         default=DEFAULT_STEPS,
-        help="optimizer steps of the common start; a third of it follows (default: %(default)s)",
+        help="optimizer steps of the common start; half as many follow (default: %(default)s)",
     )
     parser.add_argument(
         "--device",

@@ -51,7 +51,7 @@ class Demo:
     Attributes:
         folder: Where everything is written.
         acdc: The official ACDC folder (the one that holds ``training``), or ``None`` for invented patients.
-        steps: Optimizer steps of the common start; the two trainings that go on from it have a third each.
+        steps: Optimizer steps of the common start; the two trainings that go on from it have half of it each.
         device: ``cpu``, ``cuda`` or ``mps``, for nnU-Net's ``-device``.
     """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 DEFAULT_STEPS = 1500
-CONTINUED = 1 / 3  # steps of each continued training, as a share of those of the common start
+CONTINUED = 0.5  # steps of each continued training, as a share of those of the common start
 MOST_EPOCHS = 5  # nnU-Net draws a large picture after each: more would take longer than the steps of so small a network
 
 
@@ -40,9 +40,8 @@ def start_yaml(steps: int) -> str:
 
 def continued_yaml(steps: int) -> str:
     """Return the settings of both trainings that go on from a start of ``steps`` steps."""
-    dice = 0.6 if steps >= DEFAULT_STEPS else 0.0
+    dice = 0.5 if steps >= DEFAULT_STEPS else 0.0
     return start_yaml(continued_steps(steps)) + (
-        "initial_lr: 0.005\n"
         "gate:\n"
         f"  dice: {dice}  # the default, 0.8, takes longer than a demo; a shorter one does not wait at all\n"
         "sam:\n"

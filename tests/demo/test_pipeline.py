@@ -33,17 +33,17 @@ def test_training_has_at_least_the_steps_that_were_asked_for(steps, length):
     assert schedule.steps_of(*length) >= steps
 
 
-def test_what_follows_the_common_start_has_a_third_of_its_steps():
-    assert [schedule.continued_steps(steps) for steps in (1500, 100, 1)] == [500, 34, 1]
+def test_what_follows_the_common_start_has_half_of_its_steps():
+    assert [schedule.continued_steps(steps) for steps in (1500, 100, 1)] == [750, 50, 1]
 
 
-@pytest.mark.parametrize(("steps", "dice"), [(schedule.DEFAULT_STEPS, 0.6), (40, 0.0)])
+@pytest.mark.parametrize(("steps", "dice"), [(schedule.DEFAULT_STEPS, 0.5), (40, 0.0)])
 def test_settings_are_valid_for_the_trainers(steps, dice):
     known = trainer.SemiSupervisedTrainer.settings
     start = known.replace(yaml.safe_load(schedule.start_yaml(steps)), source="demo")
     more = known.replace(yaml.safe_load(schedule.continued_yaml(steps)), source="demo")
     assert start.run.num_epochs * start.run.num_iterations_per_epoch == steps
-    assert more.run.num_epochs * more.run.num_iterations_per_epoch >= steps / 3
+    assert more.run.num_epochs * more.run.num_iterations_per_epoch >= steps / 2
     assert (more.block("gate").dice, more.block("sam").refresh_epochs) == (dice, 1)
     assert start.block("gate").dice == known.block("gate").dice
 
