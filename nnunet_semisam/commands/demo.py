@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.demo.schedule import DEFAULT_STEPS
 from nnunet_semisam.errors import UserError, shown
 
@@ -16,7 +17,7 @@ EXAMPLE = "nnunet-semisam demo --folder demo"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--folder", type=Path, default=Path("nnunet_semisam_demo"), help="where to write (default: %(default)s)"
+        "-o", "--folder", type=Path, default=Path("nnunet_semisam_demo"), help="where to write (default: %(default)s)"
     )
     parser.add_argument(
         "--acdc", type=Path, metavar="FOLDER", help="use real ACDC data: the official folder that holds training/"
@@ -27,9 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_STEPS,
         help="optimizer steps of the common start; half as many follow (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device",
+    _options.add(
+        parser,
+        "device",
         choices=("cpu", "cuda", "mps"),
+        metavar=None,
         help="for nnU-Net's -device (default: cuda if there is one, else cpu)",
     )
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier demo in the folder")
