@@ -10,15 +10,17 @@ from tiny_world import CASES, classes, disc, load_image, predict, regions
 from nnunet_semisam.generalists.base import CaseInput, GeneralistContext
 from nnunet_semisam.generalists.build import build_ensemble
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
+from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import settings as pseudo_label_settings  # noqa: F401  registers the block sam
 from nnunet_semisam.settings import Settings
 
+SECOND_PASS = {"prompt": "box", "refinement": "second_pass"}
 GENERALISTS = {
-    "nano": {"sam": {"models": ["nano"]}},
-    "nano augmented": {"sam": {"models": ["nano"]}, "nano": {"augmented_images": 1}},
-    "nano second pass": {"sam": {"models": ["nano"]}, "nano": {"prompt": "box", "refinement": "second_pass"}},
-    "prototypes": {"sam": {"models": ["prototypes"]}},
-    "prototypes everywhere": {"sam": {"models": ["prototypes"]}, "prototypes": {"where": "everywhere"}},
+    "nano": ({"nano": {"refinement": "none"}}, classes()),
+    "nano augmented": ({"nano": {"augmented_images": 1, "refinement": "none"}}, regions()),
+    "nano second pass": ({"nano": SECOND_PASS}, classes()),
+    "prototypes": ({"sam": {"models": ["prototypes"]}}, regions()),
+    "prototypes everywhere": ({"sam": {"models": ["prototypes"]}, "prototypes": {"where": "everywhere"}}, classes()),
 }
 
 
@@ -36,13 +38,18 @@ class Labeled:
 
 
 @pytest.fixture(params=GENERALISTS)
-def settings(request) -> Settings:
-    return Settings.of(use_sam=True, **GENERALISTS[request.param])
-
-
-@pytest.fixture(params=[classes(), regions()], ids=["classes", "regions"])
-def labels(request):
+def name(request) -> str:
     return request.param
+
+
+@pytest.fixture
+def settings(name) -> Settings:
+    return Settings.of(use_sam=True, **GENERALISTS[name][0])
+
+
+@pytest.fixture
+def labels(name) -> Labels:
+    return GENERALISTS[name][1]
 
 
 def built(settings, labels, folder):
@@ -62,8 +69,8 @@ def test_predictions_have_the_shape_and_range_that_the_fusion_expects(settings, 
     before = case(labels)
     result = built(settings, labels, tmp_path).predict_case(before)
     shape = (labels.channels, *before.image.shape[1:])
-    for name, dtype in (("probs", np.float32), ("reliability", np.float32), ("predicted", bool), ("rejected", bool)):
-        array = getattr(result.prediction, name)
+    for part, dtype in (("probs", np.float32), ("reliability", np.float32), ("predicted", bool), ("rejected", bool)):
+        array = getattr(result.prediction, part)
         assert array.shape == shape
         assert array.dtype == dtype
     for array in (result.prediction.probs, result.prediction.reliability):
@@ -84,8 +91,8 @@ def test_a_case_is_predicted_alike_each_time_cached_or_not_alone_or_after_others
     after = other.predict_case(case(labels))
     assert (first.cache_hit, cached.cache_hit) == (False, True)
     for again in (cached, after):
-        for name, array in vars(first.prediction).items():
-            assert np.array_equal(array, getattr(again.prediction, name))
+        for part, array in vars(first.prediction).items():
+            assert np.array_equal(array, getattr(again.prediction, part))
     member.end_round()
     restored = built(settings, labels, tmp_path / "third")
     restored.load_state_dict(member.state_dict())
