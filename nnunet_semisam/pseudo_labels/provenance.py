@@ -12,9 +12,12 @@ from nnunet_semisam.generalists.base import Generalist
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.prototypes import PrototypeGeneralist
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist
+from nnunet_semisam.generalists.settings import THREE_AXES
+from nnunet_semisam.generalists.three_axes import ThreeAxesGeneralist
 from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
 from nnunet_semisam.settings import Settings
 
+SAM_KINDS = SAMGeneralist, AugmentedGeneralist, ThreeAxesGeneralist
 VERSIONS_OF = ("nnunet-semisam", "nnunetv2", "torch", "segment-anything", "numpy", "blosc2")
 
 
@@ -29,7 +32,7 @@ def provenance(
         calibration: Where these weights come from.
         epoch: Epoch of the network.
     """
-    sams = [member for member in ensemble.members if isinstance(member, (SAMGeneralist, AugmentedGeneralist))]
+    sams = [member for member in ensemble.members if isinstance(member, SAM_KINDS)]
     return {
         "settings": settings.to_dict(),
         "settings_sha256": settings.sha256,
@@ -47,9 +50,10 @@ def _about(member: Generalist) -> dict[str, str]:
     if isinstance(member, PrototypeGeneralist):
         encoder = member.parts.encoder
         return {"name": member.name, "fingerprint": encoder.backend.fingerprint, "view": encoder.view.name}
-    if not isinstance(member, (SAMGeneralist, AugmentedGeneralist)):
+    if not isinstance(member, SAM_KINDS):
         return {"name": member.name}
-    return {"name": member.name, "fingerprint": member.parts.backend.fingerprint, "view": member.parts.view.name}
+    view = THREE_AXES if isinstance(member, ThreeAxesGeneralist) else member.parts.view.name
+    return {"name": member.name, "fingerprint": member.parts.backend.fingerprint, "view": view}
 
 
 def _version(package: str) -> str | None:

@@ -207,7 +207,7 @@ FAMILIES: dict[str, Family] = {
                 ),
             ),
         ),
-        Family(name=AUTO, backend="nnunet_semisam.sam.detect:load", network="", file="", licence=""),
+        Family(name=AUTO, backend="", network="", file="", licence=""),
     )
 }
 

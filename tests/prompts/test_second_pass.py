@@ -41,7 +41,5 @@ def test_a_sam_without_mask_prompts_is_refused_before_anything_runs(monkeypatch)
 
     monkeypatch.setitem(families.FAMILIES, "nano", replace(families.FAMILIES["nano"], prompts=("box",)))
     settings = Settings.of(use_sam=True, nano={"prompt": "box", "refinement": "second_pass"})
-    with pytest.raises(
-        UserError, match=r"the refinement 'second_pass' \(mask\)"
-    ):
+    with pytest.raises(UserError, match=r"the refinement 'second_pass' \(mask\)"):
         check_generalists(settings)
