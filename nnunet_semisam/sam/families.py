@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nnunet_semisam.errors import UserError, printable, shown
-from nnunet_semisam.sam.preprocessing import MEDSAM, NANO, SAM_MED2D, SEGMENT_ANYTHING, Preprocessing
+from nnunet_semisam.sam.preprocessing import LITE_MEDSAM, MEDSAM, NANO, SAM_MED2D, SEGMENT_ANYTHING, Preprocessing
 
 RELEASE = "https://dl.fbaipublicfiles.com/segment_anything"
 SEGMENT_ANYTHING_BACKEND = "nnunet_semisam.sam.segment_anything:load"
@@ -91,6 +91,17 @@ def _segment_anything_layout(width: int) -> Layout:
     )
 
 
+def _tiny_vit_layout(kernel: int) -> Layout:
+    """Return the layout of SAMs behind a TinyViT, whose first layer sees so many pixels along each axis."""
+    return Layout(
+        {
+            "image_encoder.patch_embed.seq.0.c.weight": (32, 3, kernel, kernel),
+            "image_encoder.layers.3.blocks.0.attn.qkv.weight": (960, 320),
+            "mask_decoder.iou_token.weight": (1, 256),
+        }
+    )
+
+
 # File names, addresses and licence: github.com/facebookresearch/segment-anything, README, "Model Checkpoints". The six
 # digits in a file name begin its MD5. SHA-256: as micro-sam publishes them (micro_sam/util.py); several other public
 # lists agree. The hashes were never compared with the files themselves.
@@ -154,15 +165,19 @@ FAMILIES: dict[str, Family] = {
             size=40_728_226,
             sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
             lora_targets=("qkv",),
-            layouts=(
-                Layout(
-                    {
-                        "image_encoder.patch_embed.seq.0.c.weight": (32, 3, 3, 3),
-                        "image_encoder.layers.3.blocks.0.attn.qkv.weight": (960, 320),
-                        "mask_decoder.iou_token.weight": (1, 256),
-                    }
-                ),
-            ),
+            layouts=(_tiny_vit_layout(3),),
+        ),
+        Family(
+            name="lite_medsam",
+            backend="nnunet_semisam.sam.mobile_sam:load",
+            network="nnunet_semisam.sam.mobile_sam:build_lite_medsam",
+            file="lite_medsam.pth",
+            preprocessing=LITE_MEDSAM,
+            page="https://github.com/bowang-lab/MedSAM/tree/LiteMedSAM",
+            prompts=("box",),
+            prompt="box",
+            lora_targets=("qkv",),
+            layouts=(_tiny_vit_layout(1),),
         ),
         Family(
             name="medsam",

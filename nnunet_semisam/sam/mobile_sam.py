@@ -1,12 +1,12 @@
-"""MobileSAM: segment-anything's prompt encoder and mask decoder behind a TinyViT.
+"""MobileSAM and LiteMedSAM: segment-anything's prompt encoder and mask decoder behind a TinyViT.
 
-The image encoder is timm's TinyViT. Its keys differ from the published ones, and so does one stride: MobileSAM does not
-reduce the grid before the last stage.
+The image encoder is timm's TinyViT. Its keys differ from the published ones, and so does one stride: both models do not
+reduce the grid before the last stage. LiteMedSAM takes images of 256 pixels and does not reduce them at first, either.
 
-Shapes in this file: ``N`` images, ``S`` side of the input in pixels.
+Shapes in this file: ``N`` images, ``S`` side of the input in pixels, ``R`` pixels per voxel of the embedding.
 
 Source: Zhang et al., Faster Segment Anything, https://arxiv.org/abs/2306.14289; names of the weights as in
-https://github.com/ChaoningZhang/MobileSAM.
+https://github.com/ChaoningZhang/MobileSAM. LiteMedSAM: https://github.com/bowang-lab/MedSAM, branch LiteMedSAM.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from nnunet_semisam.sam.checkpoints import State
 from nnunet_semisam.sam.families import Family
 from nnunet_semisam.sam.segment_anything import SegmentAnythingBackend, load_sam
 
-REDUCTION = 16  # pixels of the input per voxel of the embedding, along each axis
+MOBILE_SAM_REDUCTION = 16
+LITE_MEDSAM_REDUCTION = 4
 ENCODER = "image_encoder."
 # Of TinyViT as a classifier, and an index that timm computes.
 UNUSED = re.compile(r"image_encoder\.(norm_head|head)\.|\.attention_bias_idxs$")
@@ -41,7 +42,8 @@ class TinyViTEncoder(nn.Module):
     """A TinyViT and segment-anything's neck.
 
     Args:
-        img_size: ``S``, a multiple of 16.
+        img_size: ``S``, a multiple of ``reduction``.
+        reduction: ``R``: 16, or 4, where the first two layers see single pixels and keep the grid.
         widths: Channels of the four stages.
         depths: Blocks of the four stages.
         heads: Attention heads of the four stages; the first has none.
@@ -55,6 +57,7 @@ class TinyViTEncoder(nn.Module):
     def __init__(
         self,
         img_size: int,
+        reduction: int,
         widths: tuple[int, ...],
         depths: tuple[int, ...],
         heads: tuple[int, ...],
@@ -65,7 +68,9 @@ class TinyViTEncoder(nn.Module):
         try:
             from timm.models.tiny_vit import TinyVit
         except ImportError as error:
-            raise UserError("MobileSAM needs timm, which nnU-Net brings with it: pip install timm.") from error
+            raise UserError(
+                "MobileSAM and LiteMedSAM need timm, which nnU-Net brings with it: pip install timm."
+            ) from error
         self.img_size = img_size
         self.trunk = TinyVit(
             num_classes=0,
@@ -77,6 +82,10 @@ class TinyViTEncoder(nn.Module):
         )
         self.trunk.head = nn.Identity()  # of a classifier: not used, and not in the weights of a SAM
         self.trunk.stages[3].downsample.conv2.conv.stride = (1, 1)
+        if reduction == LITE_MEDSAM_REDUCTION:
+            first, second = self.trunk.patch_embed.conv1, self.trunk.patch_embed.conv2
+            first.conv = nn.Conv2d(3, widths[0] // 2, kernel_size=1, bias=False)
+            second.conv = nn.Conv2d(widths[0] // 2, widths[0], kernel_size=1, bias=False)
         self.neck = nn.Sequential(
             nn.Conv2d(widths[-1], dim, kernel_size=1, bias=False),
             LayerNorm2d(dim),
@@ -85,7 +94,7 @@ class TinyViTEncoder(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the embedding ``(N, dim, S / 16, S / 16)`` of images ``(N, 3, S, S)``."""
+        """Return the embedding ``(N, dim, S / R, S / R)`` of images ``(N, 3, S, S)``."""
         for module in self.trunk.modules():
             # In evaluation mode timm keeps them, and with them the graph and the weights of the first call.
             getattr(module, "attention_bias_cache", {}).clear()
@@ -99,12 +108,13 @@ def build_mobile_sam(
     heads: tuple[int, ...] = (2, 4, 5, 10),
     windows: tuple[int, ...] = (7, 7, 14, 7),
     dim: int = 256,
+    reduction: int = MOBILE_SAM_REDUCTION,
 ) -> Sam:
     """Return the network with random weights; the defaults are those of the published ``mobile_sam.pt``.
 
     For the arguments see :class:`TinyViTEncoder`; ``side`` is its ``img_size``.
     """
-    grid = side // REDUCTION
+    grid = side // reduction
     prompt_encoder = PromptEncoder(
         embed_dim=dim, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
     )
@@ -115,7 +125,12 @@ def build_mobile_sam(
         iou_head_depth=3,
         iou_head_hidden_dim=256,
     )
-    return Sam(TinyViTEncoder(side, widths, depths, heads, windows, dim), prompt_encoder, mask_decoder)
+    return Sam(TinyViTEncoder(side, reduction, widths, depths, heads, windows, dim), prompt_encoder, mask_decoder)
+
+
+def build_lite_medsam() -> Sam:
+    """Return the network of the published ``lite_medsam.pth`` with random weights."""
+    return build_mobile_sam(side=256, reduction=LITE_MEDSAM_REDUCTION)
 
 
 def to_timm(state: State) -> State:
@@ -138,5 +153,5 @@ def _renamed(key: str) -> str:
 
 
 def load(family: Family, options: BackendOptions) -> SegmentAnythingBackend:
-    """Return MobileSAM with its weights; see ``build_backend``."""
+    """Return MobileSAM or LiteMedSAM with its weights; see ``build_backend``."""
     return load_sam(family, options, to_model=to_timm)

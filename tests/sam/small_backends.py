@@ -67,9 +67,15 @@ def build_small_mobile_sam() -> Sam:
     return build_mobile_sam(MOBILE_SIDE, (16, 16, 32, 32), (1, 1, 1, 1), (1, 1, 2, 2), (7, 7, 14, 7), dim=32)
 
 
-def mobile_sam_content() -> dict[str, Any]:
+def build_small_lite_medsam() -> Sam:
+    from nnunet_semisam.sam.mobile_sam import build_mobile_sam
+
+    return build_mobile_sam(SIDE, (16, 16, 32, 32), (1, 1, 1, 1), (1, 1, 2, 2), (7, 7, 14, 7), dim=32, reduction=4)
+
+
+def mobile_sam_content(network: Callable[[], Sam] = build_small_mobile_sam) -> dict[str, Any]:
     """Weights under the published names, with the classifier that the published file has, too."""
-    state = build_small_mobile_sam().state_dict()
+    state = network().state_dict()
     for key in state:
         if key.endswith("attn.proj.weight"):  # as in trained weights, what is near counts more than what is far
             state[key] *= 0.1
@@ -147,6 +153,7 @@ SMALL = {
         small("nano", build_small_nano),
         small("vit_b", build_small_sam),
         small("mobile_sam", build_small_mobile_sam, mobile_sam_content, side=MOBILE_SIDE),
+        small("lite_medsam", build_small_lite_medsam, lambda: mobile_sam_content(build_small_lite_medsam)),
         small("medsam", build_small_sam),
         small("vit_b_medical_imaging", build_small_sam),
         small("sam_med2d", build_small_sam_med2d, lambda: {"model": build_small_sam_med2d().state_dict(), "epoch": 1}),

@@ -9,7 +9,7 @@ import torch
 from small_backends import MOBILE_SIDE, build_small_mobile_sam, mobile_sam_content, published_mobile_sam_name
 from torch import nn
 
-from nnunet_semisam.sam.mobile_sam import build_mobile_sam, to_timm
+from nnunet_semisam.sam.mobile_sam import build_lite_medsam, build_mobile_sam, to_timm
 
 # Of the lines "name shape", sorted by name, of the state dict of MobileSAM's own class (package mobilesam-mirror 1.0.0,
 # built by its sam_model_registry["vit_t"]), without the four entries of the classifier.
@@ -40,6 +40,25 @@ def test_the_last_stage_keeps_the_grid() -> None:
     assert sam.image_encoder(torch.zeros(1, 3, MOBILE_SIDE, MOBILE_SIDE)).shape == (1, 32, grid, grid)
     assert sam.prompt_encoder.image_embedding_size == (grid, grid)
     assert not any(isinstance(module, nn.Linear) and module.out_features == 1000 for module in sam.modules())
+
+
+@torch.no_grad()
+def test_lite_medsam_embeds_images_of_256_pixels_on_the_grid_of_vit_b() -> None:
+    with torch.device("meta"):
+        sam = build_lite_medsam()
+        features = sam.image_encoder.eval()(torch.zeros(1, 3, 256, 256))
+    assert features.shape == (1, 256, 64, 64)
+    assert sam.prompt_encoder.image_embedding_size == (64, 64)
+    published = {published_mobile_sam_name(key): tuple(value.shape) for key, value in sam.state_dict().items()}
+    assert published["image_encoder.patch_embed.seq.0.c.weight"] == (32, 3, 1, 1)
+    assert published["image_encoder.patch_embed.seq.2.c.weight"] == (64, 32, 1, 1)
+    with torch.device("meta"):
+        mobile = build_mobile_sam().state_dict()
+    others = {published_mobile_sam_name(key): tuple(value.shape) for key, value in mobile.items()}
+    assert {key for key in others if published[key] != others[key]} == {
+        f"image_encoder.patch_embed.seq.{layer}.c.weight" for layer in (0, 2)
+    }
+    assert published.keys() == others.keys()
 
 
 @torch.no_grad()
