@@ -103,7 +103,7 @@ def test_names_of_settings_in_the_pages_exist():
         wrong += [
             f"{path.name}: {block}.{name}"
             for block, name in named
-            if block in BLOCKS and name not in [*BLOCKS[block].cls.names(), "py", "pt"]
+            if block in BLOCKS and name not in [*BLOCKS[block].cls.names(), "py", "pt", "pth"]
         ]
     assert wrong == []
 

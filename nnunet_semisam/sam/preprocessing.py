@@ -49,3 +49,5 @@ LITE_MEDSAM = dataclasses.replace(MEDSAM, side=256, keep_aspect=True)
 # Square, with segment-anything's mean and standard deviation, as in SAM-Med2D's predictor_sammed.py.
 SAM_MED2D = dataclasses.replace(SEGMENT_ANYTHING, side=256, keep_aspect=False)
 NANO = Preprocessing(side=224, mean=(127.5,), std=(63.75,))
+# ImageNet's mean and standard deviation in 0..1, as in sam2/utils/transforms.py, which stretches both sides.
+SAM2 = Preprocessing(side=1024, keep_aspect=False, top=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

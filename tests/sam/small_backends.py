@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from tiny_sam2 import build_seeded_tiny_sam2, meta_checkpoint
 
 from nnunet_semisam.sam import BackendOptions, named
 from nnunet_semisam.sam.base import SAMBackend
@@ -157,5 +158,6 @@ SMALL = {
         small("medsam", build_small_sam),
         small("vit_b_medical_imaging", build_small_sam),
         small("sam_med2d", build_small_sam_med2d, lambda: {"model": build_small_sam_med2d().state_dict(), "epoch": 1}),
+        small("sam2.1_tiny", build_seeded_tiny_sam2, meta_checkpoint),
     )
 }
