@@ -54,8 +54,10 @@ SURFACE = {
     "preprocess": ["-c", "-d", "-np", "-p"],
     "register": [],
     "report": ["--csv", "--input", "--markdown", "--out", "-i", "-o"],
+    "sam adapt": ["--device", "--model", "--out", "--steps", "-c", "-d", "-f", "-p"],
     "sam download": [],
     "sam evaluate": [
+        "--adapter",
         "--axis",
         "--cases",
         "--channel",

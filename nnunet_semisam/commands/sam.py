@@ -1,4 +1,4 @@
-"""``nnunet-semisam sam``: list, fetch, train and measure the SAM models that make pseudo-labels."""
+"""``nnunet-semisam sam``: list, fetch, train, adapt and measure the SAM models that make pseudo-labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_semisam.commands import _sam_adapt
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.sam.families import FAMILIES
@@ -15,7 +16,7 @@ from nnunet_semisam.sam.families import FAMILIES
 if TYPE_CHECKING:
     import torch
 
-HELP = "List, download, pretrain and evaluate the SAM models."
+HELP = "List, download, pretrain, adapt and evaluate the SAM models."
 EXAMPLE = "nnunet-semisam sam evaluate --data 27 --model nano"
 MODELS = tuple(FAMILIES)
 PUBLISHED = tuple(name for name, family in FAMILIES.items() if family.url is not None)
@@ -24,7 +25,7 @@ PUBLISHED = tuple(name for name, family in FAMILIES.items() if family.url is not
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_add_list, _add_download, _add_pretrain, _add_evaluate):
+    for add in (_add_list, _add_download, _add_pretrain, _add_adapt, _add_evaluate):
         add(verbs)
 
 
@@ -70,12 +71,19 @@ def _add_pretrain(verbs: argparse._SubParsersAction) -> None:
     parser.set_defaults(verb_run=run_pretrain)
 
 
+def _add_adapt(verbs: argparse._SubParsersAction) -> None:
+    parser = _verb(verbs, "adapt", _sam_adapt.TEXT, _sam_adapt.EXAMPLE)
+    _sam_adapt.add_arguments(parser)
+    parser.set_defaults(verb_run=lambda args: _sam_adapt.run(args, _device))
+
+
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     text = "Measure how well a SAM follows prompts made from the ground truth of a labeled data set."
     parser = _verb(verbs, "evaluate", text, "evaluate --data 27 --model vit_b --csv vit_b.csv")
     parser.add_argument("--data", required=True, metavar="DATASET", help="raw folder, name or number of a data set")
     parser.add_argument("--model", default="nano", choices=MODELS, help="model to measure (default: %(default)s)")
     parser.add_argument("--checkpoint", default=None, help="file with its weights (default: where the model has them)")
+    parser.add_argument("--adapter", default=None, help="file of sam adapt; the cases it learned from are left out")
     parser.add_argument("--axis", type=int, default=None, help="axis of slices (default: that of the largest spacing)")
     parser.add_argument("--channel", type=int, default=0, help="image channel to show (default: %(default)s)")
     parser.add_argument("--cases", type=int, default=None, help="only the first so many cases (default: all)")
@@ -183,9 +191,11 @@ def run_evaluate(args: argparse.Namespace) -> int:
     folder = find_dataset(args.data)
     names = class_names(folder)
     left_out: dict[str, UserError] = {}
-    backend = build_backend(args.model, BackendOptions(_device(args.device), args.checkpoint))
+    options = BackendOptions(_device(args.device), args.checkpoint, adapter=args.adapter)
+    backend = build_backend(args.model, options)
+    learned = _learned_cases(args.adapter, folder.name)
     volumes = {}
-    for case in tqdm(labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off), unit="case"):
+    for case in tqdm(labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off, learned), unit="case"):
         images, labels = to_slices(case, args.axis)
         if args.channel >= images.shape[1]:
             raise UserError(f"--channel {args.channel}: {case.name} has channels 0 to {images.shape[1] - 1}.")
@@ -200,6 +210,18 @@ def run_evaluate(args: argparse.Namespace) -> int:
     for name, error in left_out.items():
         print(f"left out: {name}: {error}", file=sys.stderr)
     return 1 if left_out else 0
+
+
+def _learned_cases(adapter: str | None, dataset: str) -> frozenset[str]:
+    """Return the cases of a data set that an adapter learned from, and say so."""
+    from nnunet_semisam.sam.adapters.adapter_file import read_adapter
+
+    if adapter is None:
+        return frozenset()
+    record = read_adapter(Path(adapter).expanduser()).record
+    learned = frozenset(record.cases if record.dataset == dataset else ())
+    print(f"Not evaluated, because the adapter learned from them: {', '.join(sorted(learned)) or 'none'}")
+    return learned
 
 
 def _check_evaluation(args: argparse.Namespace) -> None:

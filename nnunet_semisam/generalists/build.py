@@ -17,6 +17,7 @@ from nnunet_semisam.generalists.views import choose_view, slice_axis
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
 from nnunet_semisam.sam import BackendOptions, build_backend
+from nnunet_semisam.sam.adapters.adapter_file import read_adapter, refuse_leaking_adapter
 from nnunet_semisam.sam.base import SAMBackend
 from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.settings import Settings
@@ -60,6 +61,23 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             )
 
 
+def refuse_leaking_adapters(settings: Settings, dataset: str, withheld: Sequence[str]) -> None:
+    """Refuse adapters that learned from labels which a training must not see, before anything is started.
+
+    Args:
+        settings: The settings of the run.
+        dataset: Name of its data set.
+        withheld: Validation and hidden cases of its fold.
+
+    Raises:
+        UserError: If there is one, or a file is no adapter.
+    """
+    for name in FAMILIES:
+        file = settings.block(name).adapter
+        if file is not None:
+            refuse_leaking_adapter(read_adapter(Path(file).expanduser()).record, file, dataset, list(withheld))
+
+
 def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:
     """Return all generalists of a run as one.
 
@@ -92,10 +110,11 @@ def backend_of_settings(name: str, settings: Settings, device: torch.device) -> 
         device: Where it runs.
 
     Raises:
-        UserError: If there is no such model, or its weights cannot be loaded.
+        UserError: If there is no such model, its weights cannot be loaded, or its adapter is one of other weights.
     """
-    checkpoint, batch_size = settings.block(name).checkpoint, settings.block("sam").batch_size
-    return build_backend(name, BackendOptions(device, checkpoint, batch_size, settings.run.cpu_bfloat16))
+    block, batch_size = settings.block(name), settings.block("sam").batch_size
+    options = BackendOptions(device, block.checkpoint, batch_size, settings.run.cpu_bfloat16, block.adapter)
+    return build_backend(name, options)
 
 
 def build_generalist(
