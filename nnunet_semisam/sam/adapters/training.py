@@ -98,7 +98,9 @@ class Adaptation:
             "base": base_digest(backend),
             "data": data_digest(cases),
         }
-        self.parts = LearningParts(backend, record)
+        with torch.random.fork_rng():
+            torch.manual_seed(settings.seed)  # low-rank adapters begin at random
+            self.parts = LearningParts(backend, record)
         self.optimizer = _optimizer(self.parts.parameters(), settings)
         self.step, self.looks_in_vain = 0, 0
         self.before: dict[str, float] = {}
