@@ -162,6 +162,7 @@ class Generalist(ABC):
 
     Attributes:
         name: Name in logs, records and calibration; two generalists of an ensemble have different names.
+        model: Name of the model behind it, if there are several generalists of one; empty: its own name.
         channel: Image channel that pictures show.
         axis: Axis (0, 1 or 2) along which pictures show slices.
 
@@ -181,6 +182,7 @@ class Generalist(ABC):
     """
 
     name: str
+    model: str = ""
     channel: int = 0
     axis: int = 0
 

@@ -146,7 +146,9 @@ def build_generalist(
         picture_axis=slice_axis(spacing) if block.axis is None else block.axis,
         batch_size=settings.block("sam").batch_size,
     )
-    return SAMGeneralist(name if prompt is None else f"{name}_{prompt}", parts, labels)
+    generalist = SAMGeneralist(name if prompt is None else f"{name}_{prompt}", parts, labels)
+    generalist.model = name
+    return generalist
 
 
 def embedding_cache(settings: Settings, preprocessed_dataset: Path, data_identifier: str) -> EmbeddingCache:

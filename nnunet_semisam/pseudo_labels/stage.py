@@ -22,7 +22,8 @@ from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResul
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
-from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTable
+from nnunet_semisam.pseudo_labels.calibration import BEST, Calibration
+from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable, best_strategies
 from nnunet_semisam.pseudo_labels.case_outcome import CaseOutcome, case_record
 from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusedLabel, fuse
 from nnunet_semisam.pseudo_labels.generalisation_error import simulate_generalisation_error
@@ -353,6 +354,8 @@ class PseudoLabelStage:
             )
         names = tuple(member.name for member in members)
         classes = tuple(entry for calibration in calibrations for entry in calibration.classes())
+        if settings.strategies == BEST:
+            classes = best_strategies(classes, {member.name: member.model or member.name for member in members})
         table = CalibrationTable(names, classes)
         if self.outputs.records is not None:
             seconds = time.perf_counter() - start

@@ -27,8 +27,13 @@ class AdaptationSettings(SettingsBlock):
     alpha: float = setting(
         4.0, "Scale of the low-rank adapters: their product is multiplied by `alpha / rank`.", above=0, source=SAMED
     )
-    steps: int = setting(400, "Largest number of optimiser steps.", low=1, source="docs/sam_adaptation.md")
-    learning_rate: float = setting(1e-4, "Learning rate of AdamW after the warm-up.", above=0, source=SYNFOC)
+    steps: int = setting(200, "Largest number of optimiser steps.", low=1, source="docs/sam_adaptation.md")
+    learning_rate: float = setting(
+        3e-4,
+        "Learning rate of AdamW after the warm-up.",
+        above=0,
+        source="docs/sam_adaptation.md, for `all`; adapters: SynFoC takes 1e-4, SFR 1e-3",
+    )
     weight_decay: float = setting(0.1, "Weight decay of AdamW, on matrices and kernels.", low=0, source=SYNFOC)
     warmup: int = setting(20, "Steps in which the learning rate rises to its full value.", low=0)
     decay: float = setting(
