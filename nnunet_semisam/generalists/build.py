@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists import prototypes  # noqa: F401  registers itself
+from nnunet_semisam.generalists.augmented import AugmentedGeneralist, versions
 from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
@@ -16,9 +19,11 @@ from nnunet_semisam.generalists.settings import GENERALISTS, GeneralistSettings
 from nnunet_semisam.generalists.views import choose_view, slice_axis
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
-from nnunet_semisam.sam import BackendOptions, build_backend
+from nnunet_semisam.sam import BackendOptions
 from nnunet_semisam.sam.adapters.adapter_file import read_adapter, refuse_leaking_adapter
+from nnunet_semisam.sam.adapters.build import build_adapted
 from nnunet_semisam.sam.base import SAMBackend
+from nnunet_semisam.sam.detect import family_of
 from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.settings import Settings
 
@@ -37,28 +42,40 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             strategy's prompts, or the images lack the channel.
     """
     for name in settings.block("sam").models:
+        _check_channel(name, settings, image_channels)
         if name not in FAMILIES:
             continue
         block: GeneralistSettings = settings.block(name)
+        row = family_of(name, block.checkpoint)
         try:
-            prompts = block.prompt, *block.further_prompts
+            prompts = block.strategies(row)
             strategies = [PROMPTS.get(prompt)(settings.block("prompts")) for prompt in prompts]
             FILTERS.get(block.filter)
-            REFINEMENTS.get(block.refinement)
+            refinement = REFINEMENTS.get(block.refinement)
         except UserError as error:
             raise UserError(f"In the block {name!r} of the settings: {error}") from None
+        if not refinement.kinds <= frozenset(FAMILIES[name].prompts):
+            raise UserError(
+                f"{name} does not understand the prompts of the refinement {block.refinement!r} "
+                f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. "
+                f"Set {name}: {{refinement: ...}} to another one."
+            )
         for prompt, strategy in zip(prompts, strategies, strict=True):
-            if not strategy.kinds <= frozenset(FAMILIES[name].prompts):
+            if not strategy.kinds <= frozenset(row.prompts):
                 raise UserError(
-                    f"{name} does not understand the prompts of the strategy {prompt!r} "
-                    f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. "
+                    f"{row.name} does not understand the prompts of the strategy {prompt!r} "
+                    f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(row.prompts)}. "
                     f"Set {name}: {{prompt: ...}} to another of: {', '.join(PROMPTS.names())}."
                 )
-        if image_channels is not None and block.channel >= image_channels:
-            raise UserError(
-                f"The setting {name}: {{channel: {block.channel}}} names a channel that the images lack: they have "
-                f"{image_channels}, counted from 0."
-            )
+
+
+def _check_channel(name: str, settings: Settings, image_channels: int | None) -> None:
+    channel = getattr(settings.block(name), "channel", 0)
+    if image_channels is not None and channel >= image_channels:
+        raise UserError(
+            f"The setting {name}: {{channel: {channel}}} names a channel that the images lack: they have "
+            f"{image_channels}, counted from 0."
+        )
 
 
 def refuse_leaking_adapters(settings: Settings, dataset: str, withheld: Sequence[str]) -> None:
@@ -97,8 +114,12 @@ def _build(name: str, context: GeneralistContext) -> list[Generalist]:
         return [GENERALISTS.get(name)(context)]
     backend = backend_of_settings(name, context.settings, context.device)
     built = (name, backend, context.settings, context.labels, context.cache, context.spacing)
-    further = context.settings.block(name).further_prompts
-    return [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
+    block: GeneralistSettings = context.settings.block(name)
+    _, *further = block.strategies(family_of(name, block.checkpoint))
+    members = [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
+    for member in members:
+        member.model = name
+    return members
 
 
 def backend_of_settings(name: str, settings: Settings, device: torch.device) -> SAMBackend:
@@ -113,8 +134,8 @@ def backend_of_settings(name: str, settings: Settings, device: torch.device) -> 
         UserError: If there is no such model, its weights cannot be loaded, or its adapter is one of other weights.
     """
     block, batch_size = settings.block(name), settings.block("sam").batch_size
-    options = BackendOptions(device, block.checkpoint, batch_size, settings.run.cpu_bfloat16, block.adapter)
-    return build_backend(name, options)
+    options = BackendOptions(device, block.checkpoint, batch_size, settings.run.cpu_bfloat16)
+    return build_adapted(name, options, block.adapter)
 
 
 def build_generalist(
@@ -125,18 +146,19 @@ def build_generalist(
     cache: EmbeddingCache,
     spacing: Sequence[float],
     prompt: str | None = None,
-) -> SAMGeneralist:
+) -> SAMGeneralist | AugmentedGeneralist:
     """Return a generalist of one loaded SAM; ``name`` is its block of settings. See :func:`build_ensemble`.
 
     ``prompt`` names one of the block's further prompt strategies; ``None`` takes its first.
     """
     block: GeneralistSettings = settings.block(name)
     prompts = settings.block("prompts")
+    first = prompt or block.strategies(family_of(name, block.checkpoint))[0]
     view = choose_view(block.view, block.axis, backend.spatial_dims, spacing)
     parts = SAMParts(
         backend=backend,
         view=view,
-        strategy=PROMPTS.get(prompt or block.prompt)(prompts),
+        strategy=PROMPTS.get(first)(prompts),
         component_filter=FILTERS.get(block.filter)(prompts),
         refinement=REFINEMENTS.get(block.refinement)(prompts),
         cache=cache.of(backend.fingerprint, view.name, block.channel),
@@ -146,9 +168,14 @@ def build_generalist(
         picture_axis=slice_axis(spacing) if block.axis is None else block.axis,
         batch_size=settings.block("sam").batch_size,
     )
-    generalist = SAMGeneralist(name if prompt is None else f"{name}_{prompt}", parts, labels)
-    generalist.model = name
-    return generalist
+    called = name if prompt is None else f"{name}_{prompt}"
+    first = SAMGeneralist(called, parts, labels)
+    if block.augmented_images == 0:
+        return first
+    changes = versions(block.augmented_images, first.axis, block.augmentation_noise)
+    folders = [cache.of(backend.fingerprint, f"{view.name}-{each.name}", block.channel) for each in changes[1:]]
+    further = [SAMGeneralist(called, replace(parts, cache=folder), labels) for folder in folders]
+    return AugmentedGeneralist([first, *further], changes)
 
 
 def embedding_cache(settings: Settings, preprocessed_dataset: Path, data_identifier: str) -> EmbeddingCache:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.registry import Registry
 from nnunet_semisam.sam.adapters.settings import AdaptationSettings  # noqa: F401  registers its block
-from nnunet_semisam.sam.families import FAMILIES
+from nnunet_semisam.sam.families import FAMILIES, Family
 from nnunet_semisam.settings import Settings, SettingsBlock, setting, settings_block
 
 
@@ -23,7 +23,9 @@ class GeneralistSettings(SettingsBlock):
     """Weights of a SAM, what it sees and how it is prompted."""
 
     checkpoint: str | None = setting(
-        None, "File with the model's weights; null looks in `$nnUNet_sam` (nano: in the package)."
+        None,
+        """File with the model's weights; null looks in `$nnUNet_sam` (nano: in the package). The model `auto` is found
+        from it.""",
     )
     adapter: str | None = setting(
         None,
@@ -40,7 +42,9 @@ class GeneralistSettings(SettingsBlock):
         choices=(0, 1, 2),
     )
     channel: int = setting(0, "Image channel that the model sees, counted from 0.", low=0)
-    prompt: str = setting("box_points_mask", "Name of the prompt strategy.")
+    prompt: str | None = setting(
+        None, "Name of the prompt strategy; null takes the one for the model: see its row in docs/sams.md."
+    )
     further_prompts: tuple[str, ...] = setting(
         (),
         """Names of further prompt strategies. With each, the model is a generalist of its own, called MODEL_STRATEGY:
@@ -51,15 +55,40 @@ class GeneralistSettings(SettingsBlock):
     refinement: str = setting(
         "jitter", "Name of the prompt refinement: how often prompts are decoded, and what changes."
     )
+    augmented_images: int = setting(
+        0,
+        """Further versions of each image, mirrored and noisy, that the model sees: the mean counts, and voxels on which
+        they differ are less reliable. Each costs as much as the image itself.""",
+        low=0,
+        high=100,
+        source="Wang et al. 2019, https://arxiv.org/abs/1807.07356",
+    )
+    augmentation_noise: float = setting(
+        0.1,
+        "Standard deviation of the noise of `augmented_images`, as a share of that of the image.",
+        low=0,
+        source="ours; not measured",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, file in (("checkpoint", self.checkpoint), ("adapter", self.adapter)):
             if file is not None and ("\0" in file or not file.strip()):
                 raise UserError(f"The setting {name} must name a file, got {shown(file)}.")
-        prompts = [self.prompt, *self.further_prompts]
+
+    def strategies(self, row: Family) -> list[str]:
+        """Return the names of all prompt strategies for a model, the first one first.
+
+        Args:
+            row: Of the model; says which strategy is meant where the settings name none.
+
+        Raises:
+            UserError: If one is named twice.
+        """
+        prompts = [self.prompt or row.prompt, *self.further_prompts]
         if len(set(prompts)) < len(prompts):
             raise UserError(f"The settings prompt and further_prompts name a strategy twice: {', '.join(prompts)}.")
+        return prompts
 
 
 def _is_used(model: str) -> Callable[[Settings], bool]:

@@ -18,7 +18,15 @@ import numpy as np
 from torch import Tensor
 
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, PromptCounts, stopwatch
+from nnunet_semisam.generalists.base import (
+    CaseInput,
+    CasePrediction,
+    CaseResult,
+    PromptCounts,
+    Spacing,
+    no_spacing,
+    stopwatch,
+)
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
@@ -34,12 +42,6 @@ from nnunet_semisam.pseudo_labels.second_opinion import SecondOpinion, compare
 from nnunet_semisam.pseudo_labels.selection import shard
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
-
-Spacing = tuple[float, float, float]
-
-
-def _not_known(case: str) -> Spacing | None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class StageInputs:
     load_image: Callable[[str], np.ndarray]
     predict: Callable[[np.ndarray], Tensor]
     spacing: Sequence[float]
-    spacing_of: Callable[[str], Spacing | None] = _not_known
+    spacing_of: Callable[[str], Spacing | None] = no_spacing
     predict_mirrored: Callable[[np.ndarray], Tensor] | None = None
     priors: CasePriors = CasePriors()  # noqa: RUF009  frozen, without mutable parts
 
@@ -177,6 +179,7 @@ class PseudoLabelStage:
                 error = _error_of(lambda: self.refresh_case(round_index, mine[i], epoch, previewed, reasons))  # noqa: B023
             together(error)
         together(_error_of(lambda: self._commit(round_index, epoch)) if rank == 0 else None)
+        self.ensemble.end_round()
         stored = store.provenance(round_index)["cases"]
         made = [case for case in cases if stored.get(case, {}).get("round") == round_index]
         self._tell_left_out(round_index, cases, made, reasons)

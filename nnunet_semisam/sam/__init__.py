@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_semisam.sam.families import family
@@ -26,30 +25,22 @@ class BackendOptions:
         checkpoint: File with its weights; ``None`` looks in ``$nnUNet_sam`` (nano: in the package).
         batch_size: Images that are encoded, and quarters of prompts that are decoded, at once.
         cpu_bfloat16: Whether the model computes in bfloat16 on a CPU, too; on CUDA it always does.
-        adapter: File of ``nnunet-semisam sam adapt``; ``None``: the model as it was published.
     """
 
     device: torch.device
     checkpoint: str | None = None
     batch_size: int = BATCH_SIZE
     cpu_bfloat16: bool = False
-    adapter: str | None = None
 
 
 def build_backend(name: str, options: BackendOptions) -> SAMBackend:
     """Return the SAM of a name in :data:`~nnunet_semisam.sam.families.FAMILIES`, with its weights.
 
     Raises:
-        UserError: If there is no such model, its weights are missing, damaged or of another model, or the adapter is
-            one of other weights.
+        UserError: If there is no such model, or its weights are missing, damaged or of another model.
     """
     row = family(name)
-    backend: SAMBackend = named(row.backend)(row, options)
-    if options.adapter is not None:
-        from nnunet_semisam.sam.adapters.adapter_file import apply_adapter
-
-        apply_adapter(backend, Path(options.adapter).expanduser(), name)
-    return backend
+    return named(row.backend)(row, options)
 
 
 def named(text: str) -> Any:
