@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.commands import _sam_adapt
+from nnunet_semisam.commands import _sam_adapt, _sam_calibrate
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
@@ -16,7 +16,7 @@ from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
 if TYPE_CHECKING:
     import torch
 
-HELP = "List, download, pretrain, adapt and evaluate the SAM models."
+HELP = "List, download, pretrain, adapt, calibrate and evaluate the SAM models."
 EXAMPLE = "nnunet-semisam sam evaluate --data 27 --model nano"
 MODELS = tuple(FAMILIES)
 PUBLISHED = tuple(name for name, family in FAMILIES.items() if name != AUTO and not family.packaged)
@@ -25,7 +25,7 @@ PUBLISHED = tuple(name for name, family in FAMILIES.items() if name != AUTO and 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_add_list, _add_download, _add_pretrain, _add_adapt, _add_evaluate):
+    for add in (_add_list, _add_download, _add_pretrain, _add_adapt, _add_calibrate, _add_evaluate):
         add(verbs)
 
 
@@ -75,6 +75,12 @@ def _add_adapt(verbs: argparse._SubParsersAction) -> None:
     parser = _verb(verbs, "adapt", _sam_adapt.TEXT, _sam_adapt.EXAMPLE)
     _sam_adapt.add_arguments(parser)
     parser.set_defaults(verb_run=lambda args: _sam_adapt.run(args, _device))
+
+
+def _add_calibrate(verbs: argparse._SubParsersAction) -> None:
+    parser = _verb(verbs, "calibrate", _sam_calibrate.TEXT, _sam_calibrate.EXAMPLE)
+    _sam_calibrate.add_arguments(parser)
+    parser.set_defaults(verb_run=lambda args: _sam_calibrate.run(args, _device))
 
 
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
