@@ -134,6 +134,7 @@ def _record(data: FoldData, model: str, run: Adaptation, adapted: Adapted) -> Ad
         configuration=data.data.configuration_name,
         fold=data.name,
         cases=tuple(data.labeled.cases),
+        learned=adapted.learned,
         held_out=adapted.held_out,
         data=adapted.data,
         images=adapted.images,

@@ -182,7 +182,7 @@ def calibrate(
                 "The Dice of the network on unseen cases cannot be estimated: sam: {mirror: false} is set, or it finds "
                 f"no class in {len(some)} unlabeled cases. {GIVE_DICE}"
             )
-    cases = tqdm(data.labeled.cases, unit="case", desc="labeled")
+    cases = tqdm(stage.calibration_cases(data.labeled.cases), unit="case", desc="labeled")
     table = stage.calibrate(0, model.epoch, cases, data.labeled.load_label, estimated_dice)
     parts = {member.name: getattr(member, "parts", None) for member in stage.ensemble.members}
     fingerprints = {name: each.backend.fingerprint for name, each in parts.items() if each is not None}

@@ -118,8 +118,15 @@ def _build(name: str, context: GeneralistContext) -> list[Generalist]:
     _, *further = block.strategies(family_of(name, block.checkpoint))
     members = [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
     for member in members:
-        member.model = name
+        member.model, member.learned = name, _learned_cases(block)
     return members
+
+
+def _learned_cases(block: GeneralistSettings) -> frozenset[str]:
+    """Return the labeled cases that a model's adapter learned from."""
+    if block.adapter is None:
+        return frozenset()
+    return frozenset(read_adapter(Path(block.adapter).expanduser()).record.learned)
 
 
 def backend_of_settings(name: str, settings: Settings, device: torch.device) -> SAMBackend:

@@ -58,6 +58,11 @@ class CalibrationSettings(SettingsBlock):
         high=100,
         source="Guo et al., https://arxiv.org/abs/1706.04599",
     )
+    on_learned_cases: bool = setting(
+        False,
+        """Whether a model is also measured on labeled cases that it was adapted to (`adapter`): it knows them, so that
+        its gain there says little. Without it an adapter that learned from all labeled cases is inactive.""",
+    )
     strategies: str = setting(
         BEST,
         """Which prompt strategies of one model contribute to a class: the `best`, by its gain, or `every` one that
@@ -196,7 +201,7 @@ class Calibration:
         t = int(self._surprise[f].argmin())  # the first of equals
         temperature = self.settings.temperatures[t] if self._surprise[f].any() else 1.0
         if not cases:
-            reason = "no labeled case shows it"
+            reason = "no labeled case that it may be measured on shows it"
             off = (0.0, 0.0)
             return ClassRecord(name, self.generalist, 0.0, off, None, None, None, 0, reason, temperature, None)
         shares = 1 + len(self.settings.weights)

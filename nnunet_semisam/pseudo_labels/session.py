@@ -282,7 +282,9 @@ class PseudoLabelSession:
         """
         table, every = self.stage.calibration, self.settings.calibrate_every
         if table is None or not table.active or round_index % every == 0:
-            cases = rolling_window(self.labeled.cases, round_index // every, self.settings.calibration_cases)
+            cases = rolling_window(
+                self.stage.calibration_cases(self.labeled.cases), round_index // every, self.settings.calibration_cases
+            )
             unlabeled = cases_for_round(list(self.pool.files), self._last_round, self.settings.calibration_cases)
             table = ranks.computed_on_rank_zero(
                 self.context.rank,

@@ -22,6 +22,7 @@ from nnunet_semisam.generalists.base import (
     CaseInput,
     CasePrediction,
     CaseResult,
+    Generalist,
     PromptCounts,
     Spacing,
     no_spacing,
@@ -30,7 +31,7 @@ from nnunet_semisam.generalists.base import (
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
-from nnunet_semisam.pseudo_labels.calibration import BEST, Calibration
+from nnunet_semisam.pseudo_labels.calibration import BEST, Calibration, CalibrationSettings
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable, best_strategies
 from nnunet_semisam.pseudo_labels.case_outcome import CaseOutcome, case_record
 from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusedLabel, fuse
@@ -335,18 +336,19 @@ class PseudoLabelStage:
         """
         start = time.perf_counter()
         members = self.ensemble.members
-        settings = self.settings.block("calibration")
+        settings: CalibrationSettings = self.settings.block("calibration")
         calibrations = [Calibration(self.labels, member.name, settings) for member in members]
         reasons = {}
         for case in cases:
+            judged = [m for m, member in enumerate(members) if self._may_judge(member, case)]
             try:
                 label = load_label(case)
-                specialist, predictions = self._measured(case, label, estimated_dice)
+                specialist, predictions = self._measured(case, label, estimated_dice, [members[m] for m in judged])
             except UserError as error:
                 reasons[case] = str(error)
                 continue
-            for calibration, prediction in zip(calibrations, predictions, strict=True):
-                calibration.add(specialist, prediction, label)
+            for m, prediction in zip(judged, predictions, strict=True):
+                calibrations[m].add(specialist, prediction, label)
         if reasons:
             first = next(iter(reasons.values()))
             if len(reasons) == len(cases):
@@ -367,8 +369,18 @@ class PseudoLabelStage:
             )
         return table
 
-    def _measured(self, case: str, label: np.ndarray, estimated_dice: float) -> tuple[np.ndarray, list[CasePrediction]]:
-        """Return the specialist's prediction with a simulated error, and what each generalist makes of it."""
+    def _may_judge(self, member: Generalist, case: str) -> bool:
+        return self.settings.block("calibration").on_learned_cases or case not in member.learned
+
+    def calibration_cases(self, cases: Sequence[str]) -> list[str]:
+        """Return the labeled cases that no generalist was adapted to; all of them if there is no such case."""
+        unknown = [case for case in cases if all(self._may_judge(member, case) for member in self.ensemble.members)]
+        return unknown or list(cases)
+
+    def _measured(
+        self, case: str, label: np.ndarray, estimated_dice: float, members: Sequence[Generalist]
+    ) -> tuple[np.ndarray, list[CasePrediction]]:
+        """Return the specialist's prediction with a simulated error, and what generalists make of it."""
         image = self.inputs.load_image(case)
         specialist = simulate_generalisation_error(
             self._predict(case, image),
@@ -380,7 +392,7 @@ class PseudoLabelStage:
             self.settings.block("generalisation_error"),
         )
         inputs = CaseInput(case, image, specialist, self._known_spacing(case))
-        results = {member.name: member.predict_case(inputs) for member in self.ensemble.members}
+        results = {member.name: member.predict_case(inputs) for member in members}
         for name, result in results.items():
             _check_finite(result, name, case)
         return specialist, [result.prediction for result in results.values()]

@@ -58,6 +58,7 @@ def test_the_file_says_where_it_comes_from_and_trainings_read_it(tmp_path, capsy
     assert (record.model, record.dataset, record.configuration, record.fold) == ("nano", tiny_nnunet.DATASET, "2d", "0")
     assert (record.cases, record.steps, record.parts.train) == (("case0", "case1"), 2, "all")
     assert record.settings["learning_rate"] == 1e-3
+    assert len(record.learned) == 1, "the other one is held out"
     assert not (tmp_path / "out" / "checkpoint_adapt.pt").exists()
     frozen, adapted = (
         backend_of_settings("nano", Settings.of(nano={"adapter": adapter}), torch.device("cpu"))
@@ -90,7 +91,7 @@ def test_a_model_that_gets_no_better_is_not_written(tmp_path, monkeypatch, capsy
 def write_adapter_of(path: Path, cases: list[str]) -> str:
     parts = PartsRecord("all", 4, 4.0, (), "mask_decoder")
     about = ("nano", "0" * 64, parts, tiny_nnunet.DATASET, "nnUNetPlans", "2d", "1")
-    record = AdapterRecord(*about, tuple(cases), "1 of 4 patients", "1" * 64, 9, 5, 0.5, 0.6, {}, {})
+    record = AdapterRecord(*about, tuple(cases), tuple(cases[1:]), "1 of 4 patients", "1" * 64, 9, 5, 0.5, 0.6, {}, {})
     write_adapter(path, record, {"weight": torch.zeros(1)})
     return str(path)
 

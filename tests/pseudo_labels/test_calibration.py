@@ -135,7 +135,7 @@ def test_a_class_that_no_case_shows_is_inactive():
     table = calibrated((network_of(shifted(0)), predicts(LABEL == 1), empty))
     assert table.classes[0].weight == 0.0
     assert table.classes[0].dice_specialist is None
-    assert table.classes[0].reason == "no labeled case shows it"
+    assert table.classes[0].reason == "no labeled case that it may be measured on shows it"
 
 
 def test_voxels_of_the_ignore_label_do_not_count():
@@ -238,3 +238,21 @@ def test_a_gain_in_one_case_of_three_is_not_enough():
     same = (network_of(shifted(2)), predicts(shifted(2)), LABEL)
     assert calibrated(good, same, same).classes[0].weight == 0.0
     assert calibrated(good, good, same).classes[0].weight > 0.0
+
+
+def test_an_adapted_model_is_measured_on_cases_that_it_has_not_learned_only(make_stage):
+    names = list(CASES)
+
+    def entry_of(cases, **settings):
+        stage = make_stage(nano={"prompt": "points"}, calibration=settings)
+        stage.ensemble.members[0].learned = frozenset(names[:-1])
+        chosen = stage.calibration_cases(cases)
+        table = stage.calibrate(0, 0, chosen, lambda case: load_image(case)[0].astype(np.int16), 0.8)
+        return chosen, table.classes[0]
+
+    chosen, entry = entry_of(names)
+    assert (chosen, entry.cases) == (names[-1:], 1)
+    chosen, entry = entry_of(names[:-1])
+    assert (chosen, entry.cases, entry.weight) == (names[:-1], 0, 0.0)
+    assert entry.reason == "no labeled case that it may be measured on shows it"
+    assert entry_of(names, on_learned_cases=True)[1].cases == len(names)

@@ -64,6 +64,9 @@ class FakeStage:
         self.estimated_with = cases
         return self.estimate
 
+    def calibration_cases(self, cases) -> list[str]:
+        return list(cases)
+
     def calibrate(self, round_index, epoch, cases, load_label, estimated_dice) -> CalibrationTable:
         self.calibrated_with.append(cases)
         self.told = estimated_dice

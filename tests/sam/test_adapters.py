@@ -80,6 +80,7 @@ def record_of(run: Adaptation, adapted, cases=("a", "b")) -> AdapterRecord:
         configuration="2d",
         fold="0",
         cases=cases,
+        learned=adapted.learned,
         held_out=adapted.held_out,
         data=adapted.data,
         images=adapted.images,

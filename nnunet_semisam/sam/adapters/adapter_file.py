@@ -41,6 +41,7 @@ class AdapterRecord:
         configuration: The configuration whose preprocessed images were shown.
         fold: The fold whose labeled cases were learned from.
         cases: All labeled cases that were learned from or judged the steps.
+        learned: Those of them that were learned from, in part at least.
         held_out: The part of them that judged the steps, in words.
         data: Digest of images and labels.
         images: How many images were learned from.
@@ -59,6 +60,7 @@ class AdapterRecord:
     configuration: Name
     fold: Name
     cases: tuple[FileName, ...]
+    learned: tuple[FileName, ...]
     held_out: Name
     data: Name
     images: Count

@@ -52,6 +52,7 @@ class Adapted:
         held_out: The hold-out, in words.
         data: Digest of images and labels.
         images: How many images were learned from.
+        learned: Cases that were learned from, in part at least.
     """
 
     state: dict[str, Tensor]
@@ -61,6 +62,7 @@ class Adapted:
     held_out: str
     data: str
     images: int
+    learned: tuple[str, ...]
 
 
 class Adaptation:
@@ -136,6 +138,7 @@ class Adaptation:
             self.held_out,
             self.identity["data"],
             sum(map(len, self.cases)),
+            tuple(case.case for case in self.cases),
         )
 
     def _train_step(self) -> None:
