@@ -176,13 +176,13 @@ def calibrate(
     stage = _stage(data, model, settings, device, pool, log)
     if pool is not None:
         some = sorted(pool.files)[: settings.block("sam").calibration_cases]
-        estimated_dice = stage.estimate_dice(tqdm(some, unit="case", desc="unlabeled"))
+        estimated_dice = stage.estimate_dice(tqdm(some, unit="case", desc="unlabeled", disable=None))
         if estimated_dice is None:
             raise UserError(
                 "The Dice of the network on unseen cases cannot be estimated: sam: {mirror: false} is set, or it finds "
                 f"no class in {len(some)} unlabeled cases. {GIVE_DICE}"
             )
-    cases = tqdm(stage.calibration_cases(data.labeled.cases), unit="case", desc="labeled")
+    cases = tqdm(stage.calibration_cases(data.labeled.cases), unit="case", desc="labeled", disable=None)
     table = stage.calibrate(0, model.epoch, cases, data.labeled.load_label, estimated_dice)
     parts = {member.name: getattr(member, "parts", None) for member in stage.ensemble.members}
     fingerprints = {name: each.backend.fingerprint for name, each in parts.items() if each is not None}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.sam.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -16,21 +16,23 @@ TEXT = "Adapt a SAM to the labeled cases of a fold; resumes. Settings: the block
 EXAMPLE = "adapt -d 27 -f 0 --model nano"
 
 
+DEVICE = "cpu or cuda (default: cuda where there is one)"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options; the short ones are those of nnUNetv2_train."""
+    """Declare the options."""
     add_fold(parser)
     parser.add_argument("--model", default="nano", choices=tuple(FAMILIES), help="model (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=None, help="largest number of steps (default: adaptation.steps)")
-    parser.add_argument("--out", type=Path, default=None, help="folder (default: beside the trainings of the data set)")
-    parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    _options.add(parser, "out", help="folder (default: beside the trainings of the data set)")
+    _options.add(parser, "device", help=DEVICE)
 
 
 def add_fold(parser: argparse.ArgumentParser) -> None:
     """Declare the options that name a fold."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
-    parser.add_argument("-f", dest="fold", required=True, help="fold: a number or 'all'")
-    parser.add_argument("-c", dest="configuration", help="configuration (default: the one that is preprocessed)")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    _options.add(parser, "dataset", "plans")
+    _options.add(parser, "fold", required=True)
+    _options.add(parser, "configuration", help="configuration (default: the one that is preprocessed)")
 
 
 def run(args: argparse.Namespace, device: Callable[[str | None], Any]) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.commands._sam_adapt import add_fold
+from nnunet_semisam.commands import _options
+from nnunet_semisam.commands._sam_adapt import DEVICE, add_fold
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.io.json_files import write_json
@@ -19,11 +20,11 @@ EXAMPLE = "calibrate -d 27 -f 0 -tr nnUNetTrainerSemiSAM --model nano vit_b --js
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; the short ones are those of nnUNetv2_train."""
     add_fold(parser)
-    parser.add_argument("-tr", dest="trainer", required=True, help="trainer of the network")
+    _options.add(parser, "trainer", default=None, required=True, help="trainer of the network")
     parser.add_argument(
         "--model", nargs="+", default=None, help="generalists to measure (default: those of the training's settings)"
     )
-    parser.add_argument("--checkpoint", default="checkpoint_final.pth", help="file name (default: %(default)s)")
+    _options.add(parser, "checkpoint", default="checkpoint_final.pth", help="file name (default: %(default)s)")
     parser.add_argument(
         "--estimated-dice",
         type=float,
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--csv", type=Path, default=None, help="file for the table")
     parser.add_argument("--json", type=Path, default=None, help="file for all measurements and where they come from")
-    parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    _options.add(parser, "device", help=DEVICE)
 
 
 def run(args: argparse.Namespace, device: Callable[[str | None], Any]) -> None:

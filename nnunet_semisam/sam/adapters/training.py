@@ -122,7 +122,7 @@ class Adaptation:
         if not self._resume():
             self.before = self._look()
             self.best = {"state": self.parts.state(), "step": 0, "dice": self.before}
-        with tqdm(total=self.settings.steps, initial=self.step, unit="step", desc="adapt") as bar:
+        with tqdm(total=self.settings.steps, initial=self.step, unit="step", desc="adapt", disable=None) as bar:
             bar.set_postfix(dice=f"{self.best['dice']['mean']:.3f}")
             while self.step < self.settings.steps and self.looks_in_vain < self.settings.patience:
                 self._train_step()
