@@ -40,7 +40,7 @@ class AdaptationSettings(SettingsBlock):
         0.9, "Exponent of the polynomial decay of the learning rate over all steps; 0: none.", low=0, source=SAMED
     )
     gradient_norm: float = setting(1.0, "Gradients of a larger norm are shortened to it.", above=0)
-    images: int = setting(2, "Images (slices; 3D: volumes) in a step, all of one case.", low=1, source=SAMED)
+    images: int = setting(2, "Slices in a step, all of one case.", low=1, source=SAMED)
     prompts: int = setting(3, "Objects of each image that are prompted for in a step.", low=1)
     component_share: float = setting(
         0.5, "Share of objects that are one component of a class instead of all of it.", low=0, high=1

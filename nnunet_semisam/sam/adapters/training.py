@@ -89,6 +89,10 @@ class Adaptation:
         checkpoint: Path,
         log: Callable[[str], object] = print,
     ) -> None:
+        if backend.spatial_dims != 2:
+            raise UserError(
+                f"{type(backend).__name__} sees volumes; prompts are simulated in slices only. Adapt a 2D model."
+            )
         self.backend, self.labels, self.settings, self.checkpoint, self.log = backend, labels, settings, checkpoint, log
         self.cases, held_out, self.held_out = split_holdout([case for case in cases if len(case)], settings)
         self.holdout = _thinned(held_out, settings.most_holdout_images)
