@@ -11,6 +11,7 @@ import torch
 from small_backends import SMALL, SmallModel
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists.feature_grid import dense_features, grid_of
 from nnunet_semisam.sam.base import PromptBatch, SAMBackend
 from nnunet_semisam.sam.families import AUTO, FAMILIES
 
@@ -64,6 +65,21 @@ def test_what_the_row_says_is_what_the_backend_is(model: SmallModel, backend: SA
     assert not backend.module.training
     names = [name for name, _ in backend.module.named_modules()]
     assert all(any(name.endswith(target) for name in names) for target in backend.lora_targets)
+
+
+@torch.no_grad()
+def test_a_feature_map_lies_over_the_image_and_padding_follows_it(model: SmallModel, backend: SAMBackend) -> None:
+    embedding, covered = backend.encode(images_of(model)), backend.covered(model.image_shape)
+    assert all(0 < share <= 1 for share in covered)
+    grid = grid_of(embedding, covered)
+    assert dense_features(embedding).shape[2:] == grid.cells
+    voxels = torch.ones(model.image_shape)
+    assert float(grid.to_cells(voxels).sum()) == pytest.approx(float(voxels.sum()), rel=1e-5)
+    changed = images_of(model)
+    changed[..., : model.image_shape[-1] // 4] += 5.0
+    moved = (dense_features(backend.encode(changed)) - dense_features(embedding)).abs().sum(dim=(0, 1))
+    assert moved.shape == grid.cells
+    assert moved.max() > 0, "what changes in the image changes the features"
 
 
 @torch.no_grad()
