@@ -6,7 +6,6 @@ Every command module holds ``HELP`` (a line), ``EXAMPLE`` (a command line), ``ad
 
 from __future__ import annotations
 
-import argparse
 import errno
 import importlib
 import os
@@ -31,6 +30,9 @@ COMMANDS = {
     "benchmark": "benchmark",
     "report": "report",
     "export": "export",
+    "predict": "predict",
+    "pseudo-labels": "pseudo_labels",
+    "suggest": "suggest",
     "demo": "demo",
 }
 # What a disk or the rights of a user refuse in the middle of any command, and what to do.
@@ -70,7 +72,6 @@ def build_parser(only: str | None = None) -> Parser:
             help=module.HELP,
             description=module.HELP,
             epilog=f"example: {module.EXAMPLE}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ from nnunet_semisam import __version__, cli
 from nnunet_semisam.errors import UserError
 
 CONVERTER = ["--dataset-id", "--input", "--labeled", "--leave-out", "-d", "-i", "-np"]
+MODEL = ["--checkpoint", "--device", "--disable-tta", "--out", "--trainer"]
+MODEL += ["-c", "-chk", "-d", "-device", "-o", "-p", "-tr"]
 SURFACE = {
     "benchmark": [
         "--cases",
@@ -42,6 +45,9 @@ SURFACE = {
     "convert bhsd": sorted([*CONVERTER, "--intensities", "--unlabeled", "--val"]),
     "convert la": sorted([*CONVERTER, "--format", "--val"]),
     "convert nnunet": sorted([*CONVERTER, "--group", "--name", "--order", "--seed", "--test", "--val"]),
+    "convert sparse": sorted(
+        [*CONVERTER, "--every", "--group", "--name", "--order", "--seed", "--slice-seed", "--test", "--val"]
+    ),
     "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps", "-device", "-o"],
     "doctor": ["--deep", "--fold", "--trainer", "-c", "-d", "-f", "-p", "-tr"],
     "export": [
@@ -69,7 +75,10 @@ SURFACE = {
         "-d",
         "-p",
     ],
+    "predict": sorted([*MODEL, "--folds", "--uncertainty", "-f", "-i"]),
     "preprocess": ["--verify_dataset_integrity", "-c", "-d", "-np", "-p", "-plans_name"],
+    "pseudo-labels export": sorted([*MODEL, "--cases", "--fold", "--source", "-f"]),
+    "pseudo-labels import": ["--name", "-d", "-i", "-np"],
     "register": [],
     "report": ["--csv", "--input", "--markdown", "--out", "-i", "-o"],
     "sam download": [],
@@ -145,6 +154,9 @@ SURFACE = {
         "-d",
         "-np",
     ],
+    "suggest": sorted(
+        [*MODEL, "--beta", "--cases", "--class-share", "--fold", "--rule", "--sam", "--seed", "-f", "-n"]
+    ),
     "trainers-path": [],
     "unregister": [],
 }
@@ -184,6 +196,19 @@ def test_every_command_has_help_and_an_example_that_is_understood(name, capsys):
     command = example.removeprefix("example: ").replace('"', "").split("$(")[-1].rstrip(")").split()
     assert command[:2] == ["nnunet-semisam", name]
     cli.build_parser().parse_args(command[1:])
+
+
+def test_examples_of_sub_commands_are_one_line_that_is_understood():
+    found = 0
+    for name, parser in parsers(cli.build_parser()):
+        if parser.epilog is None or len(name.split()) < 3:
+            continue
+        (line,) = [line for line in parser.format_help().splitlines() if line.startswith("example: ")]
+        command = shlex.split(line.removeprefix("example: "))
+        assert " ".join(command).startswith(name)
+        cli.build_parser().parse_args(command[1:])
+        found += 1
+    assert found >= 8, "converters, and verbs of sam"
 
 
 def test_every_option_has_a_help_text():
