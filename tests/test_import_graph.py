@@ -20,7 +20,7 @@ PACKAGES = {
 # From low to high. A module may import modules of its own floor and of those below. What is named here stands for
 # itself and all that is in it; where two entries fit, the longer one counts.
 FLOORS = (
-    ("errors", "registry", "io", "trainers_folder", "labels", "ranks"),
+    ("errors", "registry", "io", "trainers_folder", "labels", "ranks", "figures"),
     ("settings",),
     ("context",),
     ("methods", "gate"),
@@ -28,7 +28,7 @@ FLOORS = (
     ("data", "splits"),
     ("generalists", "pseudo_labels"),
     ("training",),
-    ("trainers", "jobs", "runs", "self_training", "small_plans", "checks", "model_export"),
+    ("trainers", "jobs", "runs", "self_training", "small_plans", "checks", "adaptation", "model_export"),
     ("benchmark", "report", "demo", "annotation"),
     ("dataset_conversion",),
     ("commands", "cli"),
