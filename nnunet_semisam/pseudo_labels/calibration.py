@@ -90,16 +90,21 @@ class CalibrationTable:
         classes = tuple(record_from_json(ClassRecord, entry) for entry in content["classes"])
         return cls(tuple(content["generalists"]), classes)
 
-    def log_text(self) -> str:
-        """Return a line for each generalist; the measurements are in the records of rounds."""
+    def log_text(self, names: Mapping[str, str] | None = None) -> str:
+        """Return a line for each generalist; the measurements are in the records of rounds.
+
+        Args:
+            names: What records call a class -> its name in ``dataset.json``.
+        """
+        names = names or {}
         lines = []
-        for name in self.generalists:
-            states = [
-                f"class {entry.name} {f'weight {entry.weight:g}' if entry.weight > 0 else 'inactive'}"
-                for entry in self.classes
-                if entry.generalist == name
-            ]
-            lines.append(f"Calibration of {name}: {', '.join(states)}")
+        for generalist in self.generalists:
+            states = []
+            for entry in self.classes:
+                if entry.generalist == generalist:
+                    state = f"weight {entry.weight:g}" if entry.weight > 0 else "inactive"
+                    states.append(f"{names.get(entry.name, f'class {entry.name}')} {state}")
+            lines.append(f"Calibration of {generalist}: {', '.join(states)}")
         return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationSettings, CalibrationTable
 from nnunet_semisam.pseudo_labels.case_outcome import dice
+from nnunet_semisam.pseudo_labels.round_log import ClassRecord
 
 LABEL = disc((20, 30), 10).astype(np.int16)
 
@@ -190,3 +191,13 @@ def test_a_gain_in_one_case_of_three_is_not_enough():
     same = (network_of(shifted(2)), predicts(shifted(2)), LABEL)
     assert calibrated(good, same, same).classes[0].weight == 0.0
     assert calibrated(good, good, same).classes[0].weight > 0.0
+
+
+def test_the_log_names_classes_as_the_dataset_does():
+    classes = tuple(
+        ClassRecord(name, "nano", weight, (0.5, 0.5), 0.7, 0.8, 0.8, 2, "measured")
+        for name, weight in (("1", 0.5), ("2", 0.0))
+    )
+    table = CalibrationTable(("nano",), classes)
+    assert table.log_text({"1": "RV", "2": "LV"}) == "Calibration of nano: RV weight 0.5, LV inactive"
+    assert table.log_text() == "Calibration of nano: class 1 weight 0.5, class 2 inactive"
