@@ -15,7 +15,8 @@ from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist, SAMParts
-from nnunet_semisam.generalists.settings import GENERALISTS, GeneralistSettings
+from nnunet_semisam.generalists.settings import GENERALISTS, THREE_AXES, GeneralistSettings
+from nnunet_semisam.generalists.three_axes import ThreeAxesGeneralist
 from nnunet_semisam.generalists.views import choose_view, slice_axis
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
@@ -52,10 +53,10 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             refinement = REFINEMENTS.get(block.refinement)
         except UserError as error:
             raise UserError(f"In the block {name!r} of the settings: {error}") from None
-        if not refinement.kinds <= frozenset(FAMILIES[name].prompts):
+        if not refinement.kinds <= frozenset(row.prompts):
             raise UserError(
-                f"{name} does not understand the prompts of the refinement {block.refinement!r} "
-                f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. "
+                f"{row.name} does not understand the prompts of the refinement {block.refinement!r} "
+                f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(row.prompts)}. "
                 f"Set {name}: {{refinement: ...}} to another one."
             )
         for prompt, strategy in zip(prompts, strategies, strict=True):
@@ -123,12 +124,14 @@ def build_generalist(
     cache: EmbeddingCache,
     spacing: Sequence[float],
     prompt: str | None = None,
-) -> SAMGeneralist | AugmentedGeneralist:
+) -> SAMGeneralist | AugmentedGeneralist | ThreeAxesGeneralist:
     """Return a generalist of one loaded SAM; ``name`` is its block of settings. See :func:`build_ensemble`.
 
     ``prompt`` names one of the block's further prompt strategies; ``None`` takes its first.
     """
     block: GeneralistSettings = settings.block(name)
+    if block.view == THREE_AXES:
+        return _along_three_axes(name, backend, settings, labels, cache, spacing, prompt)
     prompts = settings.block("prompts")
     first = prompt or block.strategies(family_of(name, block.checkpoint))[0]
     view = choose_view(block.view, block.axis, backend.spatial_dims, spacing)
@@ -153,6 +156,29 @@ def build_generalist(
     folders = [cache.of(backend.fingerprint, f"{view.name}-{each.name}", block.channel) for each in changes[1:]]
     further = [SAMGeneralist(called, replace(parts, cache=folder), labels) for folder in folders]
     return AugmentedGeneralist([first, *further], changes)
+
+
+def _along_three_axes(
+    name: str,
+    backend: SAMBackend,
+    settings: Settings,
+    labels: Labels,
+    cache: EmbeddingCache,
+    spacing: Sequence[float],
+    prompt: str | None,
+) -> ThreeAxesGeneralist:
+    """Return the majority of the generalists of a 2D SAM along each axis."""
+    if backend.spatial_dims != 2 or len(spacing) != 3:
+        raise UserError(
+            f"The setting {name}: {{view: {THREE_AXES}}} needs a 2D model and a 3D configuration; the model takes "
+            f"images of {backend.spatial_dims} axes, and the configuration has {len(spacing)}. Set view to null."
+        )
+    block: GeneralistSettings = settings.block(name)
+    looks = []
+    for axis in range(3):
+        along = settings.replace({name: {"view": "slices", "axis": axis}}, f"the view {THREE_AXES}")
+        looks.append(build_generalist(name, backend, along, labels, cache, spacing, prompt))
+    return ThreeAxesGeneralist(looks, slice_axis(spacing) if block.axis is None else block.axis)
 
 
 def embedding_cache(settings: Settings, preprocessed_dataset: Path, data_identifier: str) -> EmbeddingCache:
