@@ -14,6 +14,7 @@ import numpy as np
 
 from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, Generalist
 from nnunet_semisam.generalists.sam_generalist import SAMParts
+from nnunet_semisam.generalists.settings import THREE_AXES
 from nnunet_semisam.sam.base import PromptBatch
 
 AXES = 3
@@ -30,6 +31,9 @@ class Look(Protocol):
 
     def predict_case(self, case: CaseInput) -> CaseResult:
         """Predict one case."""
+
+    def about(self) -> dict[str, str]:
+        """Return name, weights and view."""
 
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts that a slice shows."""
@@ -64,6 +68,10 @@ class ThreeAxesGeneralist(Generalist):
         seconds = {name: sum(each.get(name, 0.0) for each in all_seconds) for name in names}
         hits = [hit for hit in all_hits if hit is not None]
         return CaseResult(votes.majority(), counts, seconds, all(hits) if hits else None, components[self.axis])
+
+    def about(self) -> dict[str, str]:
+        """Return name, weights and view; see :class:`Generalist`."""
+        return self.looks[0].about() | {"view": THREE_AXES}
 
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts along the shown axis; see :class:`Generalist`."""

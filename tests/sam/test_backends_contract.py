@@ -6,13 +6,16 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_backends import SMALL, SmallModel
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists.feature_grid import dense_features, grid_of
 from nnunet_semisam.io.tensor_shapes import read_shapes
 from nnunet_semisam.sam.base import PromptBatch, SAMBackend
+from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, KINDS, evaluate_volume
 from nnunet_semisam.sam.families import AUTO, FAMILIES
 
 TOLERANCE = 1e-4
@@ -65,6 +68,21 @@ def test_what_the_row_says_is_what_the_backend_is(model: SmallModel, backend: SA
     assert not backend.module.training
     names = [name for name, _ in backend.module.named_modules()]
     assert all(any(name.endswith(target) for name in names) for target in backend.lora_targets)
+
+
+@torch.no_grad()
+def test_a_feature_map_lies_over_the_image_and_padding_follows_it(model: SmallModel, backend: SAMBackend) -> None:
+    embedding, covered = backend.encode(images_of(model)), backend.covered(model.image_shape)
+    assert all(0 < share <= 1 for share in covered)
+    grid = grid_of(embedding, covered)
+    assert dense_features(embedding).shape[2:] == grid.cells
+    voxels = torch.ones(model.image_shape)
+    assert float(grid.to_cells(voxels).sum()) == pytest.approx(float(voxels.sum()), rel=1e-5)
+    changed = images_of(model)
+    changed[..., : model.image_shape[-1] // 4] += 5.0
+    moved = (dense_features(backend.encode(changed)) - dense_features(embedding)).abs().sum(dim=(0, 1))
+    assert moved.shape == grid.cells
+    assert moved.max() > 0, "what changes in the image changes the features"
 
 
 @torch.no_grad()
@@ -194,6 +212,18 @@ def test_fingerprint_follows_weights_and_preprocessing(
         other = replace(model.row.preprocessing, percentiles=(0.1, 0.9))
         changed = replace(model, row=replace(model.row, preprocessing=other))
         assert backend.fingerprint != changed.load(checkpoints[model.row.name]).fingerprint
+
+
+def test_a_2d_model_is_evaluated_with_the_prompts_that_it_understands(model: SmallModel, backend: SAMBackend) -> None:
+    labels = np.zeros((2, 30, 40), dtype=np.uint8)
+    labels[:, 5:20, 10:30] = 1
+    if backend.spatial_dims == 2:
+        scores = evaluate_volume(backend, labels[:, None].astype(np.float32), labels, [1])
+        kinds = [kind for kind, _ in scores if kind not in CONTROLS and BLANK not in kind]
+        assert kinds == [kind for kind in KINDS if set(kind.split("+")) <= set(model.row.prompts)]
+    else:
+        with pytest.raises(UserError, match="Evaluate a 2D model"):
+            evaluate_volume(backend, labels[:, None].astype(np.float32), labels, [1])
 
 
 class Evil:
