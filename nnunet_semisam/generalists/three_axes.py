@@ -71,7 +71,7 @@ class ThreeAxesGeneralist(Generalist):
 
     def about(self) -> dict[str, str]:
         """Return name, weights and view; see :class:`Generalist`."""
-        return self.looks[0].about() | {"view": THREE_AXES}
+        return self.looks[self.axis].about() | {"view": THREE_AXES}
 
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts along the shown axis; see :class:`Generalist`."""
