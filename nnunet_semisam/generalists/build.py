@@ -15,11 +15,14 @@ from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist, SAMParts
-from nnunet_semisam.generalists.settings import GENERALISTS, GeneralistSettings
+from nnunet_semisam.generalists.settings import GENERALISTS, THREE_AXES, GeneralistSettings
+from nnunet_semisam.generalists.three_axes import ThreeAxesGeneralist
 from nnunet_semisam.generalists.views import choose_view, slice_axis
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
-from nnunet_semisam.sam import BackendOptions, build_backend
+from nnunet_semisam.sam import BackendOptions
+from nnunet_semisam.sam.adapters.adapter_file import read_adapter, refuse_leaking_adapter
+from nnunet_semisam.sam.adapters.build import build_adapted
 from nnunet_semisam.sam.base import SAMBackend
 from nnunet_semisam.sam.detect import family_of
 from nnunet_semisam.sam.families import FAMILIES
@@ -52,10 +55,10 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             refinement = REFINEMENTS.get(block.refinement)
         except UserError as error:
             raise UserError(f"In the block {name!r} of the settings: {error}") from None
-        if not refinement.kinds <= frozenset(FAMILIES[name].prompts):
+        if not refinement.kinds <= frozenset(row.prompts):
             raise UserError(
-                f"{name} does not understand the prompts of the refinement {block.refinement!r} "
-                f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. "
+                f"{row.name} does not understand the prompts of the refinement {block.refinement!r} "
+                f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(row.prompts)}. "
                 f"Set {name}: {{refinement: ...}} to another one."
             )
         for prompt, strategy in zip(prompts, strategies, strict=True):
@@ -74,6 +77,23 @@ def _check_channel(name: str, settings: Settings, image_channels: int | None) ->
             f"The setting {name}: {{channel: {channel}}} names a channel that the images lack: they have "
             f"{image_channels}, counted from 0."
         )
+
+
+def refuse_leaking_adapters(settings: Settings, dataset: str, withheld: Sequence[str]) -> None:
+    """Refuse adapters that learned from labels which a training must not see, before anything is started.
+
+    Args:
+        settings: The settings of the run.
+        dataset: Name of its data set.
+        withheld: Validation and hidden cases of its fold.
+
+    Raises:
+        UserError: If there is one, or a file is no adapter.
+    """
+    for name in FAMILIES:
+        file = settings.block(name).adapter
+        if file is not None:
+            refuse_leaking_adapter(read_adapter(Path(file).expanduser()).record, file, dataset, list(withheld))
 
 
 def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:
@@ -97,7 +117,17 @@ def _build(name: str, context: GeneralistContext) -> list[Generalist]:
     built = (name, backend, context.settings, context.labels, context.cache, context.spacing)
     block: GeneralistSettings = context.settings.block(name)
     _, *further = block.strategies(family_of(name, block.checkpoint))
-    return [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
+    members = [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
+    for member in members:
+        member.model, member.learned = name, _learned_cases(block)
+    return members
+
+
+def _learned_cases(block: GeneralistSettings) -> frozenset[str]:
+    """Return the labeled cases that a model's adapter learned from."""
+    if block.adapter is None:
+        return frozenset()
+    return frozenset(read_adapter(Path(block.adapter).expanduser()).record.learned)
 
 
 def backend_of_settings(name: str, settings: Settings, device: torch.device) -> SAMBackend:
@@ -109,10 +139,11 @@ def backend_of_settings(name: str, settings: Settings, device: torch.device) -> 
         device: Where it runs.
 
     Raises:
-        UserError: If there is no such model, or its weights cannot be loaded.
+        UserError: If there is no such model, its weights cannot be loaded, or its adapter is one of other weights.
     """
-    checkpoint, batch_size = settings.block(name).checkpoint, settings.block("sam").batch_size
-    return build_backend(name, BackendOptions(device, checkpoint, batch_size, settings.run.cpu_bfloat16))
+    block, batch_size = settings.block(name), settings.block("sam").batch_size
+    options = BackendOptions(device, block.checkpoint, batch_size, settings.run.cpu_bfloat16)
+    return build_adapted(name, options, block.adapter)
 
 
 def build_generalist(
@@ -123,12 +154,14 @@ def build_generalist(
     cache: EmbeddingCache,
     spacing: Sequence[float],
     prompt: str | None = None,
-) -> SAMGeneralist | AugmentedGeneralist:
+) -> SAMGeneralist | AugmentedGeneralist | ThreeAxesGeneralist:
     """Return a generalist of one loaded SAM; ``name`` is its block of settings. See :func:`build_ensemble`.
 
     ``prompt`` names one of the block's further prompt strategies; ``None`` takes its first.
     """
     block: GeneralistSettings = settings.block(name)
+    if block.view == THREE_AXES:
+        return _along_three_axes(name, backend, settings, labels, cache, spacing, prompt)
     prompts = settings.block("prompts")
     first = prompt or block.strategies(family_of(name, block.checkpoint))[0]
     view = choose_view(block.view, block.axis, backend.spatial_dims, spacing)
@@ -153,6 +186,29 @@ def build_generalist(
     folders = [cache.of(backend.fingerprint, f"{view.name}-{each.name}", block.channel) for each in changes[1:]]
     further = [SAMGeneralist(called, replace(parts, cache=folder), labels) for folder in folders]
     return AugmentedGeneralist([first, *further], changes)
+
+
+def _along_three_axes(
+    name: str,
+    backend: SAMBackend,
+    settings: Settings,
+    labels: Labels,
+    cache: EmbeddingCache,
+    spacing: Sequence[float],
+    prompt: str | None,
+) -> ThreeAxesGeneralist:
+    """Return the majority of the generalists of a 2D SAM along each axis."""
+    if backend.spatial_dims != 2 or len(spacing) != 3:
+        raise UserError(
+            f"The setting {name}: {{view: {THREE_AXES}}} needs a 2D model and a 3D configuration; the model takes "
+            f"images of {backend.spatial_dims} axes, and the configuration has {len(spacing)}. Set view to null."
+        )
+    block: GeneralistSettings = settings.block(name)
+    looks = []
+    for axis in range(3):
+        along = settings.replace({name: {"view": "slices", "axis": axis}}, f"the view {THREE_AXES}")
+        looks.append(build_generalist(name, backend, along, labels, cache, spacing, prompt))
+    return ThreeAxesGeneralist(looks, slice_axis(spacing) if block.axis is None else block.axis)
 
 
 def embedding_cache(settings: Settings, preprocessed_dataset: Path, data_identifier: str) -> EmbeddingCache:

@@ -13,8 +13,11 @@ from typing import Any, TypeVar
 
 from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.registry import Registry
+from nnunet_semisam.sam.adapters.settings import AdaptationSettings  # noqa: F401  registers its block
 from nnunet_semisam.sam.families import FAMILIES, Family
 from nnunet_semisam.settings import Settings, SettingsBlock, setting, settings_block
+
+THREE_AXES = "three_axes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +29,22 @@ class GeneralistSettings(SettingsBlock):
         """File with the model's weights; null looks in `$nnUNet_sam` (nano: in the package). The model `auto` is found
         from it.""",
     )
+    adapter: str | None = setting(
+        None,
+        "File of `nnunet-semisam sam adapt` that adapts these weights to labeled cases; null: they are as they are.",
+    )
     view: str | None = setting(
         None,
-        "How a volume becomes the model's images; null takes `slices` for a 2D model and `volume` for a 3D model.",
-        choices=("slices", "volume"),
+        """How a volume becomes the model's images; null takes `slices` for a 2D model and `volume` for a 3D model.
+        `three_axes` shows a 2D model the slices along each axis; what at least two axes say counts, at three times the
+        cost and more, and for voxels of about the same size along all axes.""",
+        choices=("slices", "volume", THREE_AXES),
+        source="several axes: SAM3D, https://arxiv.org/abs/2405.06786; the majority is ours, not measured",
     )
     axis: int | None = setting(
         None,
-        "View `slices`: spatial axis along which slices are taken; null takes that of the largest spacing.",
+        """View `slices`: spatial axis along which slices are taken; null takes that of the largest spacing. View
+        `three_axes`: that of the slices in pictures.""",
         choices=(0, 1, 2),
     )
     channel: int = setting(0, "Image channel that the model sees, counted from 0.", low=0)
@@ -67,8 +78,9 @@ class GeneralistSettings(SettingsBlock):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.checkpoint is not None and ("\0" in self.checkpoint or not self.checkpoint.strip()):
-            raise UserError(f"The setting checkpoint must name a file, got {shown(self.checkpoint)}.")
+        for name, file in (("checkpoint", self.checkpoint), ("adapter", self.adapter)):
+            if file is not None and ("\0" in file or not file.strip()):
+                raise UserError(f"The setting {name} must name a file, got {shown(file)}.")
 
     def strategies(self, row: Family) -> list[str]:
         """Return the names of all prompt strategies for a model, the first one first.

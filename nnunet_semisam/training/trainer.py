@@ -20,7 +20,7 @@ from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.class_gate import ClassGate
-from nnunet_semisam.generalists.build import backend_of_settings, check_generalists
+from nnunet_semisam.generalists.build import backend_of_settings, check_generalists, refuse_leaking_adapters
 from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import METHODS, Host, LabeledBatch, SSLMethod
@@ -43,6 +43,7 @@ from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.epoch_lines import EpochTimes, sam_line, stage_cost, time_line, unlabeled_line
 from nnunet_semisam.training.optimisation import Optimisation, optimizer_like
+from nnunet_semisam.training.partial_annotation import judge_annotation
 from nnunet_semisam.training.progress_picture import PictureSetup
 from nnunet_semisam.training.seeding import seed_everything
 from nnunet_semisam.training.start import check_start
@@ -194,6 +195,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
                 self.configuration_manager,
                 self.print_to_log_file,
             )
+            withheld = {*self._cases.val, *self._cases.unlabeled} - set(self._cases.train)
+            refuse_leaking_adapters(self.settings, Path(self.preprocessed_dataset_folder_base).name, sorted(withheld))
         return self._cases
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -236,6 +239,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             return super().get_dataloaders()
         labeled = self.dataset_class(self.preprocessed_dataset_folder, self.fold_cases().train)
         leave_out_unseen_classes(labeled, self.fold, self.label_manager, self.gate, self.print_to_log_file)
+        judge_annotation(labeled, self.label_manager, self.gate, self.print_to_log_file)
         loader = self._build_unlabeled_loader()
         with augmenters.labeled_share() as num_workers:
             labeled, validation = super().get_dataloaders()

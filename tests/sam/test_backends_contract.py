@@ -12,6 +12,7 @@ from small_backends import SMALL, SmallModel
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.feature_grid import dense_features, grid_of
+from nnunet_semisam.io.tensor_shapes import read_shapes
 from nnunet_semisam.sam.base import PromptBatch, SAMBackend
 from nnunet_semisam.sam.families import AUTO, FAMILIES
 
@@ -137,6 +138,25 @@ def test_gradients_reach_images_mask_prompts_and_module(model: SmallModel, backe
     assert reached > len(list(backend.module.parameters())) / 2
 
 
+def test_embeddings_follow_every_change_of_the_weights(model: SmallModel, backend: SAMBackend) -> None:
+    """Nothing of an earlier call is kept: whoever trains a module in evaluation mode sees what it has learned."""
+    images = images_of(model)
+    for parameter in backend.module.parameters():
+        parameter.requires_grad_()
+    for _ in range(2):
+        backend.module.zero_grad()
+        features = list(backend.encode(images).features.values())
+        sum(feature.square().sum() for feature in features).backward()
+        learned = [p for p in backend.module.parameters() if p.grad is not None and bool(p.grad.any())]
+        assert len(learned) > 3
+    for parameter in learned[:: max(1, len(learned) // 10)]:
+        before = torch.cat([feature.detach().flatten() for feature in backend.encode(images).features.values()])
+        with torch.no_grad():
+            parameter.add_(torch.randn_like(parameter))
+        after = torch.cat([feature.detach().flatten() for feature in backend.encode(images).features.values()])
+        assert not torch.equal(before, after)
+
+
 def test_a_mask_depends_most_on_the_image_where_it_is(model: SmallModel, backend: SAMBackend) -> None:
     """Frame, padding, axes and the way back are right: random weights mix far places less than near ones."""
     places = [[(1, 4), (11, 14)], [(11, 14), (1, 4)]]  # in sixteenths of the first and last axis, off the diagonal
@@ -211,11 +231,11 @@ def _truncated(content: dict, path: Path) -> None:
 
 
 def _changed(change: object) -> object:
-    """Return a writer that changes the last tensor of floating point, wherever it lies."""
+    """Return a writer that changes the first tensor of floating point, wherever it lies."""
 
     def write(content: dict, path: Path) -> None:
         inner = next((value for value in content.values() if isinstance(value, dict)), content)
-        name = [key for key, value in inner.items() if torch.is_tensor(value) and value.is_floating_point()][-1]
+        name = next(key for key, value in inner.items() if torch.is_tensor(value) and value.is_floating_point())
         inner[name] = change(inner[name])
         torch.save(content, path)
 
@@ -246,11 +266,19 @@ def test_hostile_files_are_refused_and_run_nothing(
     assert not (tmp_path / "executed").exists()
 
 
-def test_weights_of_another_model_are_refused(model: SmallModel, checkpoints: dict[str, Path]) -> None:
-    for name, path in checkpoints.items():
-        if model.content().keys() != SMALL[name].content().keys():
-            with pytest.raises(UserError, match=f"does not hold weights of the SAM model {model.row.name!r}"):
-                model.load(path)
+@pytest.fixture(scope="module")
+def shapes(checkpoints: dict[str, Path]) -> dict[str, dict]:
+    return {name: read_shapes(path, "") for name, path in checkpoints.items()}
+
+
+def test_weights_of_another_model_are_refused(
+    model: SmallModel, checkpoints: dict[str, Path], shapes: dict[str, dict]
+) -> None:
+    others = [name for name in checkpoints if shapes[name] != shapes[model.row.name]]
+    assert others
+    for name in others:
+        with pytest.raises(UserError, match=f"does not hold weights of the SAM model {model.row.name!r}"):
+            model.load(checkpoints[name])
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != AUTO])
