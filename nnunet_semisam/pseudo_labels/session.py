@@ -20,7 +20,7 @@ from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
 from nnunet_semisam.io.array_files import UNREADABLE
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
-from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
 from nnunet_semisam.pseudo_labels.round_log import RoundRecord
 from nnunet_semisam.pseudo_labels.round_plan import RoundPlan
@@ -290,7 +290,9 @@ class PseudoLabelSession:
         """
         table, every = self.stage.calibration, self.settings.calibrate_every
         if table is None or not table.active or round_index % every == 0:
-            cases = rolling_window(self.labeled.cases, round_index // every, self.settings.calibration_cases)
+            cases = rolling_window(
+                self.stage.calibration_cases(self.labeled.cases), round_index // every, self.settings.calibration_cases
+            )
             unlabeled = cases_for_round(list(self.pool.files), self._last_round, self.settings.calibration_cases)
             table = ranks.computed_on_rank_zero(
                 self.context.rank,
