@@ -76,8 +76,13 @@ class CalibrationTable:
             for entry in self.classes
         ]
 
-    def log_text(self) -> str:
-        """Return the table as Markdown: Dice with three decimals, "-" where nothing was measured."""
+    def log_text(self, names: Mapping[str, str] | None = None) -> str:
+        """Return the table as Markdown: Dice with three decimals, "-" where nothing was measured.
+
+        Args:
+            names: What records call a class -> its name in ``dataset.json``; others are shown as records call them.
+        """
+        names = names or {}
         lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
         for row in self.rows():
             dice = ("-" if row[name] is None else f"{row[name]:.3f}" for name in COLUMNS[3:6])
@@ -85,7 +90,7 @@ class CalibrationTable:
             weight = f"{row['weight']:g}" if row["weight"] > 0 else "inactive"
             cells = (
                 row["generalist"],
-                row["class"],
+                names.get(row["class"], row["class"]),
                 str(row["cases"]),
                 *dice,
                 weight,

@@ -299,7 +299,9 @@ class PseudoLabelSession:
                 lambda: self._calibrate(round_index, epoch, cases, unlabeled),
             )
             self.stage.use_calibration(table)
-            self.context.log(table.log_text())
+            labels = self.context.labels
+            names = dict(zip(labels.names, labels.class_names, strict=True)) if labels.given_names else {}
+            self.context.log(table.log_text(names))
         return table.active
 
     def _calibrate(self, round_index: int, epoch: int, cases: list[str], unlabeled: list[str]) -> CalibrationTable:

@@ -16,6 +16,7 @@ from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationSettings
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable, best_strategies
 from nnunet_semisam.pseudo_labels.case_outcome import dice
+from nnunet_semisam.pseudo_labels.round_log import ClassRecord
 
 LABEL = disc((20, 30), 10).astype(np.int16)
 
@@ -256,3 +257,17 @@ def test_an_adapted_model_is_measured_on_cases_that_it_has_not_learned_only(make
     assert (chosen, entry.cases, entry.weight) == (names[:-1], 0, 0.0)
     assert entry.reason == "no labeled case that it may be measured on shows it"
     assert entry_of(names, on_learned_cases=True)[1].cases == len(names)
+
+
+def test_the_log_names_classes_as_the_dataset_does():
+    classes = tuple(
+        ClassRecord(name, "nano", weight, (0.5, 0.5), 0.7, 0.8, 0.8, 2, "measured", 1.0, 1.0)
+        for name, weight in (("1", 0.5), ("2", 0.0))
+    )
+    table = CalibrationTable(("nano",), classes)
+
+    def cells(names):
+        return [tuple(line.split(" | ")[i] for i in (1, 6)) for line in table.log_text(names).splitlines()[3:]]
+
+    assert cells({"1": "RV", "2": "LV"}) == [("RV", "0.5"), ("LV", "inactive")]
+    assert cells(None) == [("1", "0.5"), ("2", "inactive")]
