@@ -19,6 +19,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from nnunet_semisam.data.geometry import Matrix
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts.components import Component
@@ -35,12 +36,15 @@ class CaseInput:
         image: As nnU-Net preprocessed it, ``(C, Z, Y, X)``, float32.
         specialist: The specialist's probabilities, spurious components removed, ``(K, Z, Y, X)``, in [0, 1].
         spacing: Voxel size along Z, Y, X in mm; ``None`` if it is not known (2D configurations of old data).
+        direction: Column ``i`` is the unit vector along array axis ``i`` in patient coordinates (z, y, x), which lead
+            to head, back and left; ``None`` if it is not known.
     """
 
     name: str
     image: np.ndarray
     specialist: np.ndarray
     spacing: tuple[float, float, float] | None = None
+    direction: Matrix | None = None
 
 
 @dataclass(frozen=True)

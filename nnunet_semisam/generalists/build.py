@@ -13,7 +13,9 @@ from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist, SAMParts
 from nnunet_semisam.generalists.settings import GENERALISTS, GeneralistSettings
-from nnunet_semisam.generalists.views import choose_view, slice_axis
+from nnunet_semisam.generalists.tiled_sam import TiledSAMGeneralist
+from nnunet_semisam.generalists.tiles import Tiles
+from nnunet_semisam.generalists.views import View, choose_view, slice_axis
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
 from nnunet_semisam.sam import BackendOptions, build_backend
@@ -113,7 +115,7 @@ def build_generalist(
     """
     block: GeneralistSettings = settings.block(name)
     prompts = settings.block("prompts")
-    view = choose_view(block.view, block.axis, backend.spatial_dims, spacing)
+    view = _view_of(name, block, backend, spacing)
     parts = SAMParts(
         backend=backend,
         view=view,
@@ -127,7 +129,23 @@ def build_generalist(
         picture_axis=slice_axis(spacing) if block.axis is None else block.axis,
         batch_size=settings.block("sam").batch_size,
     )
-    return SAMGeneralist(name if prompt is None else f"{name}_{prompt}", parts, labels)
+    kind = TiledSAMGeneralist if isinstance(view, Tiles) else SAMGeneralist
+    return kind(name if prompt is None else f"{name}_{prompt}", parts, labels)
+
+
+def _view_of(name: str, block: GeneralistSettings, backend: SAMBackend, spacing: Sequence[float]) -> View | Tiles:
+    """Return the view of a generalist: tiles for models that take nothing else."""
+    chosen = block.view or ("tiles" if backend.tile_side is not None else None)
+    if (chosen == "tiles") != (backend.tile_side is not None):
+        takes = (
+            "images of any size" if backend.tile_side is None else f"tiles of {backend.tile_side} voxels a side only"
+        )
+        raise UserError(
+            f"The setting {name}: {{view: {chosen}}} does not fit: the model takes {takes}. Set it to null."
+        )
+    if backend.tile_side is not None:
+        return Tiles(backend.tile_side, block.tile_spacing, block.tile_step)
+    return choose_view(chosen, block.axis, backend.spatial_dims, spacing)
 
 
 def embedding_cache(settings: Settings, preprocessed_dataset: Path, data_identifier: str) -> EmbeddingCache:

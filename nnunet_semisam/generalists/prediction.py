@@ -91,7 +91,7 @@ def predict_components(
     counts = np.zeros((3, channels), dtype=int)
     for component, probs, reliability in _masks(backend, embedding, prompts, components, prompting):
         area = int((probs > 0.5).sum())
-        rejected = _is_rejected(area, component.voxels, prompting.rejection.factor)
+        rejected = is_rejected(area, component.voxels, prompting.rejection.factor)
         counts[:, component.channel] += (1, rejected, area == 0)
         if rejected:
             _reject(prediction, component, prompting.rejection.margin)
@@ -100,7 +100,8 @@ def predict_components(
     return prediction, PromptCounts(*(tuple(int(number) for number in row) for row in counts))
 
 
-def _is_rejected(area: int, voxels: int, factor: float) -> bool:
+def is_rejected(area: int, voxels: int, factor: float) -> bool:
+    """Return whether a mask is ``factor`` times smaller or larger than the component that it was prompted with."""
     return not voxels / factor <= area <= voxels * factor
 
 
@@ -116,12 +117,12 @@ def _masks(
         part = prompts.select(slice(start, start + prompting.chunk))
         images, image_in_part = part.image.unique(return_inverse=True)
         part = replace(part, image=image_in_part)
-        probs, reliability = _decode(backend, embedding.select(images), part, prompting.refinement)
+        probs, reliability = decode_in_steps(backend, embedding.select(images), part, prompting.refinement)
         for m, component in enumerate(components[start : start + prompting.chunk]):
             yield component, probs[m].numpy(), reliability[m].numpy()
 
 
-def _decode(
+def decode_in_steps(
     backend: SAMBackend, embedding: Embedding, prompts: PromptBatch, refinement: PromptRefinement
 ) -> tuple[Tensor, Tensor]:
     """Return probability and reliability of the mask of each prompt, ``(M, *S)`` each, on the CPU.
@@ -144,16 +145,44 @@ def _decode(
     return mean.cpu(), (alike * own.reshape(-1, *[1] * (mean.ndim - 1))).cpu()
 
 
+def rejected_window(component: Component, margin: int) -> np.ndarray:
+    """Return the voxels of a component's window that count as rejected with it, bool."""
+    return ndimage.binary_dilation(component.inside, iterations=margin) if margin else component.inside
+
+
 def _reject(prediction: CasePrediction, component: Component, margin: int) -> None:
     place = (component.image, component.channel, *component.window)
-    around = ndimage.binary_dilation(component.inside, iterations=margin) if margin else component.inside
-    prediction.rejected[place] |= around
+    prediction.rejected[place] |= rejected_window(component, margin)
 
 
 def _merge(prediction: CasePrediction, component: Component, probs: np.ndarray, reliability: np.ndarray) -> None:
-    """Write one mask into the component's window; where masks overlap, the higher probability counts."""
+    """Write one mask into the component's window."""
     place = (component.image, component.channel, *component.window)
-    better = ~prediction.predicted[place] | (probs[component.window] > prediction.probs[place])
-    prediction.probs[place] = np.where(better, probs[component.window], prediction.probs[place])
-    prediction.reliability[place] = np.where(better, reliability[component.window], prediction.reliability[place])
-    prediction.predicted[place] = True
+    merge_window(prediction, place, probs[component.window], reliability[component.window])
+
+
+def merge_window(
+    prediction: CasePrediction,
+    place: tuple[int | slice, ...],
+    probs: np.ndarray,
+    reliability: np.ndarray,
+    seen: np.ndarray | bool = True,
+) -> None:
+    """Write one mask into a prediction; where masks overlap, the higher probability counts.
+
+    Args:
+        prediction: Changed in place.
+        place: Index of the window into the prediction's arrays.
+        probs: Of the window.
+        reliability: Of the window.
+        seen: Voxels of the window that the mask speaks of, bool; ``True``: all.
+    """
+    better = seen & (~prediction.predicted[place] | (probs > prediction.probs[place]))
+    prediction.probs[place] = np.where(better, probs, prediction.probs[place])
+    prediction.reliability[place] = np.where(better, reliability, prediction.reliability[place])
+    prediction.predicted[place] |= seen
+
+
+def without_doubtful(prediction: CasePrediction, rectify_below: float) -> CasePrediction:
+    """Return a prediction that says nothing where its reliability is below ``rectify_below``."""
+    return replace(prediction, predicted=prediction.predicted & (prediction.reliability >= rectify_below))

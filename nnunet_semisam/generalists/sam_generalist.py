@@ -24,7 +24,12 @@ from nnunet_semisam.generalists.base import (
     stopwatch,
 )
 from nnunet_semisam.generalists.embedding_cache import EmbeddingFolder
-from nnunet_semisam.generalists.prediction import Prompting, RejectionSettings, predict_components
+from nnunet_semisam.generalists.prediction import (
+    Prompting,
+    RejectionSettings,
+    predict_components,
+    without_doubtful,
+)
 from nnunet_semisam.generalists.views import CaseGrid, View, as_tensor, require_spacing
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts.base import PROMPTS, ComponentFilter, PromptRefinement, PromptStrategy
@@ -127,9 +132,7 @@ class SAMGeneralist(Generalist):
                     getattr(prediction, name)[group] = array
                 counts = counts + count
         volume = CasePrediction(**{name: view.back(array, grid) for name, array in vars(prediction).items()})
-        volume = replace(
-            volume, predicted=volume.predicted & (volume.reliability >= self.parts.rejection.rectify_below)
-        )
+        volume = without_doubtful(volume, self.parts.rejection.rectify_below)
         return CaseResult(volume, counts, seconds, self.parts.cache.hits > hits, components)
 
     def _components(self, specialist: np.ndarray, grid: CaseGrid) -> Sequence[Component]:
@@ -161,13 +164,21 @@ class SAMGeneralist(Generalist):
             spatial = tuple(size for axis, size in enumerate(spatial) if axis != self.axis)
         return self.parts.strategy(shown, spatial, self.labels.prompt_labels)
 
-    def _embedding(self, case: CaseInput, grid: CaseGrid) -> Embedding:
-        """Return the embedding of all images of a case."""
+    def check_channel(self, case: CaseInput) -> None:
+        """Refuse a case whose image lacks the channel that the SAM sees.
+
+        Raises:
+            UserError: If it does.
+        """
         if self.channel >= len(case.image):
             raise UserError(
                 f"The setting {self.name}: {{channel: {self.channel}}} names a channel that case {case.name!r} "
                 f"lacks: it has {len(case.image)}, counted from 0."
             )
+
+    def _embedding(self, case: CaseInput, grid: CaseGrid) -> Embedding:
+        """Return the embedding of all images of a case."""
+        self.check_channel(case)
         shown = self.parts.view.images(case.image[self.channel : self.channel + 1], grid)
         shown = np.ascontiguousarray(shown, dtype=np.float32)
         digest = f"{zlib.crc32(shown):08x}-{'x'.join(map(str, shown.shape))}"

@@ -26,13 +26,28 @@ class GeneralistSettings(SettingsBlock):
     )
     view: str | None = setting(
         None,
-        "How a volume becomes the model's images; null takes `slices` for a 2D model and `volume` for a 3D model.",
-        choices=("slices", "volume"),
+        """How a volume becomes the model's images; null takes `slices` for a 2D model, and for a 3D model `tiles` or
+        `volume`, whichever it was trained on.""",
+        choices=("slices", "volume", "tiles"),
     )
     axis: int | None = setting(
         None,
         "View `slices`: spatial axis along which slices are taken; null takes that of the largest spacing.",
         choices=(0, 1, 2),
+    )
+    tile_spacing: float = setting(
+        1.5,
+        "View `tiles`: size of the voxels in mm.",
+        above=0,
+        source="SAM-Med3D, https://arxiv.org/abs/2310.15161",
+    )
+    tile_step: float = setting(
+        0.5,
+        """View `tiles`: distance of two tiles, as a share of a tile's side. The smaller, the more central an object
+        lies in one of them, and the more tiles there are to encode.""",
+        above=0,
+        high=1,
+        source="nnU-Net 2.8.1's sliding window; SAM-Med3D centres one tile on each object, which cannot be cached",
     )
     channel: int = setting(0, "Image channel that the model sees, counted from 0.", low=0)
     prompt: str = setting("box_points_mask", "Name of the prompt strategy.")

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from nnunet_semisam.data.geometry import Matrix
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, PromptCounts, stopwatch
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
@@ -37,7 +38,7 @@ from nnunet_semisam.settings import Settings
 Spacing = tuple[float, float, float]
 
 
-def _not_known(case: str) -> Spacing | None:
+def _not_known(case: str) -> None:
     return None
 
 
@@ -52,6 +53,8 @@ class StageInputs:
         predict_mirrored: The same, predicted upside down; ``None``: no second opinion is asked for.
         spacing: Voxel size of preprocessed images in mm, three axes (or two: slices of a 2D configuration).
         spacing_of: Returns the true voxel size of a preprocessed case in mm, or ``None`` if it is not known.
+        direction_of: Returns where the axes of a preprocessed case lead, or ``None`` if that is not known; see
+            :class:`~nnunet_semisam.generalists.base.CaseInput`.
         priors: What labeled cases show.
     """
 
@@ -59,6 +62,7 @@ class StageInputs:
     predict: Callable[[np.ndarray], Tensor]
     spacing: Sequence[float]
     spacing_of: Callable[[str], Spacing | None] = _not_known
+    direction_of: Callable[[str], Matrix | None] = _not_known
     predict_mirrored: Callable[[np.ndarray], Tensor] | None = None
     priors: CasePriors = CasePriors()  # noqa: RUF009  frozen, without mutable parts
 
@@ -232,7 +236,7 @@ class PseudoLabelStage:
         with stopwatch(seconds, "predict"):
             specialist, second = self._predict_twice(case, image)
         prompted = self._without_spurious(specialist)
-        result = self._ask_generalists(CaseInput(case, image, prompted, self._known_spacing(case)))
+        result = self._ask_generalists(self._case_input(case, image, prompted))
         weights, priors, settings = self.ensemble.weights, self.inputs.priors, self.settings.block("fusion")
         with stopwatch(seconds, "fuse"):
             fused = fuse(specialist, result.prediction, self.labels, weights, settings, priors, second)
@@ -373,7 +377,7 @@ class PseudoLabelStage:
             case,
             self.settings.block("generalisation_error"),
         )
-        inputs = CaseInput(case, image, specialist, self._known_spacing(case))
+        inputs = self._case_input(case, image, specialist)
         results = {member.name: member.predict_case(inputs) for member in self.ensemble.members}
         for name, result in results.items():
             _check_finite(result, name, case)
@@ -387,6 +391,9 @@ class PseudoLabelStage:
         """
         self.ensemble.use_weights(table.weights)
         self.calibration = table
+
+    def _case_input(self, case: str, image: np.ndarray, specialist: np.ndarray) -> CaseInput:
+        return CaseInput(case, image, specialist, self._known_spacing(case), self.inputs.direction_of(case))
 
     def _known_spacing(self, case: str) -> Spacing | None:
         """Return the voxel size of a case: its own, or that of a 3D configuration."""
