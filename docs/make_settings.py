@@ -44,9 +44,12 @@ def section(title: str, block: type[SettingsBlock]) -> str:
 
 
 def tables() -> str:
-    """Return all sections: the flat settings, then each block by name."""
+    """Return all sections: the flat settings, then the blocks by name; those of one class, as of all SAMs, as one."""
     parts = [section("Flat settings", RunSettings)]
-    parts += [section(f"Block `{name}`", BLOCKS[name].cls) for name in sorted(BLOCKS)]
+    alike: dict[type[SettingsBlock], list[str]] = {}
+    for name in sorted(BLOCKS):
+        alike.setdefault(BLOCKS[name].cls, []).append(f"`{name}`")
+    parts += [section(f"Block{'s' * (len(names) > 1)} {', '.join(names)}", cls) for cls, names in alike.items()]
     return "\n\n".join(parts)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.csv_files import write_table
-from nnunet_semisam.sam.families import FAMILIES
+from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HELP = "List, download, pretrain and evaluate the SAM models."
 EXAMPLE = "nnunet-semisam sam evaluate --data 27 --model nano"
 MODELS = tuple(FAMILIES)
-PUBLISHED = tuple(name for name, family in FAMILIES.items() if family.url is not None)
+PUBLISHED = tuple(name for name, family in FAMILIES.items() if name != AUTO and not family.packaged)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,18 +91,30 @@ def run_list(args: argparse.Namespace) -> None:
     packaged = Path(__file__).resolve().parents[1] / "sam" / "nano" / "weights"
     print(f"nnUNet_sam: {folder or 'not set (needed for all models but nano)'}")
     for family in FAMILIES.values():
-        where = packaged if family.url is None else Path(folder).expanduser() if folder else None
-        path = where / family.file if where else None
-        here = path is not None and path.is_file()
-        size = family.size if family.size is not None else (path.stat().st_size if here else None)
-        print(f"\n{family.name}: {family.file}{f' ({size / 1e6:.0f} MB)' if size else ''}")
-        print(f"  prompts: {', '.join(family.prompts)}; licence: {family.licence}")
-        print(f"  source:  {family.url or 'in this package'}")
-        print(f"  weights: {'present' if here else 'not here'}{f': {path}' if path else ''}")
+        if family.name != AUTO:
+            where = packaged if family.packaged else Path(folder).expanduser() if folder else None
+            _print_model(family, where / family.file if where else None)
+
+
+def _print_model(family: Family, path: Path | None) -> None:
+    """Print what is known about a model and its weights, which would be at ``path``."""
+    here = path is not None and path.exists()
+    size = family.size if family.size is not None else (path.stat().st_size if here else None)
+    source = "in this package" if family.packaged else family.url or f"by hand from {family.page}"
+    print(f"\n{family.name}: {family.file}{f' ({size / 1e6:.0f} MB)' if size else ''}")
+    print(f"  prompts: {', '.join(family.prompts)}; licence: {family.licence}")
+    print(f"  source:  {source}")
+    if not family.packaged:
+        print(f"  SHA-256: {family.sha256 or 'not published, so that it is not fetched'}")
+    print(f"  weights: {'present' if here else 'not here'}{f': {path}' if path else ''}")
 
 
 def run_download(args: argparse.Namespace) -> None:
-    """Fetch weights and print where they are."""
+    """Fetch weights and print where they are.
+
+    Raises:
+        UserError: If they cannot be fetched: no folder, no network, or no published hash.
+    """
     from nnunet_semisam.sam.checkpoints import find_weights
 
     print(f"{args.model}: {find_weights(args.model, None)}")

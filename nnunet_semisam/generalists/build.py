@@ -20,6 +20,7 @@ from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
 from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.base import SAMBackend
+from nnunet_semisam.sam.detect import family_of
 from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.settings import Settings
 
@@ -41,18 +42,19 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
         if name not in FAMILIES:
             continue
         block: GeneralistSettings = settings.block(name)
+        row = family_of(name, block.checkpoint)
         try:
-            prompts = block.prompt, *block.further_prompts
+            prompts = block.strategies(row)
             strategies = [PROMPTS.get(prompt)(settings.block("prompts")) for prompt in prompts]
             FILTERS.get(block.filter)
             REFINEMENTS.get(block.refinement)
         except UserError as error:
             raise UserError(f"In the block {name!r} of the settings: {error}") from None
         for prompt, strategy in zip(prompts, strategies, strict=True):
-            if not strategy.kinds <= frozenset(FAMILIES[name].prompts):
+            if not strategy.kinds <= frozenset(row.prompts):
                 raise UserError(
-                    f"{name} does not understand the prompts of the strategy {prompt!r} "
-                    f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. "
+                    f"{row.name} does not understand the prompts of the strategy {prompt!r} "
+                    f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(row.prompts)}. "
                     f"Set {name}: {{prompt: ...}} to another of: {', '.join(PROMPTS.names())}."
                 )
         if image_channels is not None and block.channel >= image_channels:
@@ -81,7 +83,8 @@ def _build(name: str, context: GeneralistContext) -> list[Generalist]:
         return [GENERALISTS.get(name)(context)]
     backend = backend_of_settings(name, context.settings, context.device)
     built = (name, backend, context.settings, context.labels, context.cache, context.spacing)
-    further = context.settings.block(name).further_prompts
+    block: GeneralistSettings = context.settings.block(name)
+    _, *further = block.strategies(family_of(name, block.checkpoint))
     return [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
 
 
@@ -115,11 +118,12 @@ def build_generalist(
     """
     block: GeneralistSettings = settings.block(name)
     prompts = settings.block("prompts")
+    first = prompt or block.strategies(family_of(name, block.checkpoint))[0]
     view = _view_of(name, block, backend, spacing)
     parts = SAMParts(
         backend=backend,
         view=view,
-        strategy=PROMPTS.get(prompt or block.prompt)(prompts),
+        strategy=PROMPTS.get(first)(prompts),
         component_filter=FILTERS.get(block.filter)(prompts),
         refinement=REFINEMENTS.get(block.refinement)(prompts),
         cache=cache.of(backend.fingerprint, view.name, block.channel),

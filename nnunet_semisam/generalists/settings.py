@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.registry import Registry
-from nnunet_semisam.sam.families import FAMILIES
+from nnunet_semisam.sam.families import FAMILIES, Family
 from nnunet_semisam.settings import Settings, SettingsBlock, setting, settings_block
 
 
@@ -22,7 +22,9 @@ class GeneralistSettings(SettingsBlock):
     """Weights of a SAM, what it sees and how it is prompted."""
 
     checkpoint: str | None = setting(
-        None, "File with the model's weights; null looks in `$nnUNet_sam` (nano: in the package)."
+        None,
+        """File with the model's weights; null looks in `$nnUNet_sam` (nano: in the package). The model `auto` is found
+        from it.""",
     )
     view: str | None = setting(
         None,
@@ -50,7 +52,9 @@ class GeneralistSettings(SettingsBlock):
         source="nnU-Net 2.8.1's sliding window; SAM-Med3D centres one tile on each object, which cannot be cached",
     )
     channel: int = setting(0, "Image channel that the model sees, counted from 0.", low=0)
-    prompt: str = setting("box_points_mask", "Name of the prompt strategy.")
+    prompt: str | None = setting(
+        None, "Name of the prompt strategy; null takes the one for the model: see its row in docs/sams.md."
+    )
     further_prompts: tuple[str, ...] = setting(
         (),
         """Names of further prompt strategies. With each, the model is a generalist of its own, called MODEL_STRATEGY:
@@ -66,9 +70,20 @@ class GeneralistSettings(SettingsBlock):
         super().__post_init__()
         if self.checkpoint is not None and ("\0" in self.checkpoint or not self.checkpoint.strip()):
             raise UserError(f"The setting checkpoint must name a file, got {shown(self.checkpoint)}.")
-        prompts = [self.prompt, *self.further_prompts]
+
+    def strategies(self, row: Family) -> list[str]:
+        """Return the names of all prompt strategies for a model, the first one first.
+
+        Args:
+            row: Of the model; says which strategy is meant where the settings name none.
+
+        Raises:
+            UserError: If one is named twice.
+        """
+        prompts = [self.prompt or row.prompt, *self.further_prompts]
         if len(set(prompts)) < len(prompts):
             raise UserError(f"The settings prompt and further_prompts name a strategy twice: {', '.join(prompts)}.")
+        return prompts
 
 
 def _is_used(model: str) -> Callable[[Settings], bool]:

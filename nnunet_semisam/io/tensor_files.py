@@ -14,7 +14,11 @@ from nnunet_semisam.io.regular_files import check_regular_file
 
 
 def read_tensors(
-    path: str | Path, remedy: str, harmless_types: Sequence[Any] = (), most_bytes: int | None = None
+    path: str | Path,
+    remedy: str,
+    harmless_types: Sequence[Any] = (),
+    most_bytes: int | None = None,
+    in_memory: bool = True,
 ) -> dict[Any, Any]:
     """Return the dict in a file of tensors and plain types, tensors on the CPU; code in it is never run.
 
@@ -23,6 +27,8 @@ def read_tensors(
         remedy: What to do if it is missing or damaged, for the error.
         harmless_types: Types beyond torch's own that may be in it.
         most_bytes: Largest size that is read; ``None`` allows any.
+        in_memory: Whether values are read now; else they stay in the file until they are used, for whoever wants
+            names and shapes only.
 
     Raises:
         UserError: If it is no regular file, too large, truncated or damaged, holds other types, or no dict.
@@ -33,7 +39,8 @@ def read_tensors(
     check_checksums(path, remedy)
     try:
         with torch.serialization.safe_globals(list(harmless_types)):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            lazy = not in_memory and zipfile.is_zipfile(path)  # files of torch 1.5 and older can only be read whole
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy or None)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is no file of plain weights: {_first_line(error)} Only tensors and plain types are read, because "

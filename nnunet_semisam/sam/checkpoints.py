@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import open_atomically
 from nnunet_semisam.io.regular_files import MIB, check_regular_file
 from nnunet_semisam.io.tensor_files import check_finite, read_tensors
+from nnunet_semisam.io.tensor_shapes import shapes_of
+from nnunet_semisam.sam.detect import family_of, of_another_model
 from nnunet_semisam.sam.download import download
-from nnunet_semisam.sam.families import FAMILIES, Family, family
+from nnunet_semisam.sam.families import AUTO, FAMILIES, Family, family
 
+State = dict[str, Any]
 FOLDER_VARIABLE = "nnUNet_sam"
 PACKAGED_WEIGHTS = Path(__file__).resolve().parent / "nano" / "weights" / FAMILIES["nano"].file
 
@@ -39,7 +42,7 @@ def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path
     Raises:
         UserError: If there is no such file; the message says where it was looked for and how to get it.
     """
-    row, folder = family(model), os.environ.get(FOLDER_VARIABLE)
+    row, folder = family_of(model, checkpoint), os.environ.get(FOLDER_VARIABLE)
     if checkpoint is not None:
         path = Path(checkpoint).expanduser()
         if not path.is_file():
@@ -48,7 +51,7 @@ def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path
             )
         check_regular_file(path, how_to_get(model))
         return path
-    if row.url is None:
+    if row.packaged:
         if not PACKAGED_WEIGHTS.is_file():
             raise UserError(
                 f"The weights of {model} are missing from the installed package ({PACKAGED_WEIGHTS}). Install "
@@ -65,7 +68,7 @@ def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path
     if os.path.lexists(path):
         _check_size(row, path)
         return path
-    if not fetch:
+    if not fetch or row.url is None:
         raise UserError(f"No weights for the SAM model {model!r} at {path}. {how_to_get(model)}")
     return download(row, path.parent)
 
@@ -83,27 +86,38 @@ def _check_size(row: Family, path: Path) -> None:
 def how_to_get(model: str) -> str:
     """Return a sentence that says how to get the weights of ``model``."""
     row = family(model)
-    if row.url is None:
+    if model == AUTO:
+        return "`nnunet-semisam sam list` shows all models and where their weights are published."
+    if row.packaged:
         return f"Leave the setting {model}: {{checkpoint: ...}} out to use the weights in the package."
+    if row.url is None:
+        return (
+            f"Get {row.file} by hand from {row.page} and put it into the folder {FOLDER_VARIABLE}, or name it in the "
+            f"settings, {model}: {{checkpoint: ...}}. It is not fetched because no SHA-256 of it is published."
+        )
     return (
         f"Set {FOLDER_VARIABLE} to a folder and run `nnunet-semisam sam download {model}`, or get {row.url} by hand "
         f"and name the file in the settings, {model}: {{checkpoint: ...}}."
     )
 
 
-def load_weights(model: nn.Module, path: Path, name: str) -> str:
-    """Load a bare state dict and return the hex digest of its values.
+def load_weights(model: nn.Module, path: Path, name: str, to_model: Callable[[State], State] | None = None) -> str:
+    """Load a state dict, every key of it and no other, and return the hex digest of its values.
 
     Args:
         model: Gets the weights, in its own precision.
         path: File written by ``torch.save``.
-        name: What ``model`` is called, for messages.
+        name: What ``model`` is called in the table of models, whose layouts say where in the file the state dict is.
+        to_model: Turns the file's state dict into one with the keys of ``model``, if they differ.
 
     Raises:
         UserError: If the file is unreadable, does not fit the model (the first differences are named), or holds NaN.
     """
     wanted, remedy = model.state_dict(), f"Delete it and get it again. {how_to_get(name)}"
-    state = read_tensors(path, remedy, most_bytes=_most_bytes(wanted))
+    content = read_tensors(path, remedy, most_bytes=_most_bytes(wanted))
+    state = _state_dict(content, family(name))
+    if to_model is not None and not of_another_model(shapes_of(content), name):
+        state = to_model(state)
     problems = [f"{key} is missing" for key in wanted if key not in state]
     problems += [f"{key} is unknown" for key in state if key not in wanted]
     problems += [
@@ -115,11 +129,21 @@ def load_weights(model: nn.Module, path: Path, name: str) -> str:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(
             f"{path} does not hold weights of the SAM model {name!r}: {'; '.join(problems[:3])}{more}. "
-            f"Name the model that the file is of in sam: {{models: [...]}}, or give another file. {how_to_get(name)}"
+            f"{of_another_model(shapes_of(content), name)}Name the model that the file is of in "
+            f"sam: {{models: [...]}}, or give another file. {how_to_get(name)}"
         )
     model.load_state_dict(state)
     check_finite(model.state_dict(), path, how_to_get(name))  # in the model's own precision
     return digest(state)
+
+
+def _state_dict(content: State, row: Family) -> State:
+    """Return the state dict in a file: the file's own dict, or the one under a key that a layout of the row names."""
+    for layout in row.layouts:
+        inner = content.get(layout.inside)
+        if isinstance(inner, Mapping):
+            return dict(inner)
+    return content
 
 
 def _most_bytes(wanted: Mapping[str, torch.Tensor]) -> int:

@@ -6,13 +6,30 @@ A further SAM is one file with a function that builds its backend, and one row h
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.sam.preprocessing import NANO, SEGMENT_ANYTHING, Preprocessing
 
 RELEASE = "https://dl.fbaipublicfiles.com/segment_anything"
 SEGMENT_ANYTHING_BACKEND = "nnunet_semisam.sam.segment_anything:load"
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file of weights looks like, so that :mod:`nnunet_semisam.sam.detect` finds the model that it is of.
+
+    Attributes:
+        shapes: Keys that the state dict must have, with their shapes; a size that is ``None`` may be any.
+        inside: Key of the file's dict under which the state dict lies; empty if the file is the state dict itself.
+        without: Fragments of keys that no key may have.
+    """
+
+    shapes: Mapping[str, tuple[int | None, ...]]
+    inside: str = ""
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -26,12 +43,15 @@ class Family:
         network: ``module:function`` that returns the model with random weights, for the backend.
         file: File name of the weights.
         preprocessing: How the model wants its images; ``None`` for models that are not 2D.
-        url: Where the weights are published; ``None`` if they are in this package.
+        url: Address from which the weights can be fetched; only with ``sha256``.
+        page: Page that offers the weights, for files that have no published hash: users get them by hand.
         size: Size of the file in bytes.
         sha256: Hash of the file.
         licence: Licence of the weights.
         prompts: Kinds of prompts that the model was trained with.
+        prompt: Prompt strategy that is used where the settings name none.
         lora_targets: Names of the layers that low-rank adapters are put on.
+        layouts: What files of the model's weights look like; any of them.
 
     Example:
         >>> family("vit_b").file
@@ -44,11 +64,31 @@ class Family:
     file: str
     preprocessing: Preprocessing | None = None
     url: str | None = None
+    page: str | None = None
     size: int | None = None
     sha256: str | None = None
     licence: str = "Apache-2.0"
     prompts: tuple[str, ...] = ("box", "points", "mask")
+    prompt: str = "box_points_mask"
     lora_targets: tuple[str, ...] = ()
+    layouts: tuple[Layout, ...] = field(default=(), repr=False)
+
+    @property
+    def packaged(self) -> bool:
+        """Return whether the weights are in this package."""
+        return self.url is None and self.page is None and bool(self.file)
+
+
+def _segment_anything_layout(width: int) -> Layout:
+    """Return the layout of segment-anything's checkpoints, whose image encoder is so many channels wide."""
+    return Layout(
+        {
+            "image_encoder.pos_embed": (1, 64, 64, width),
+            "prompt_encoder.mask_downscaling.0.weight": (4, 1, 2, 2),
+            "mask_decoder.iou_token.weight": (1, 256),
+        },
+        without=("Adapter", "w_a_", "w_b_", "lora_"),
+    )
 
 
 # File names, addresses and licence: github.com/facebookresearch/segment-anything, README, "Model Checkpoints". The six
@@ -63,6 +103,9 @@ FAMILIES: dict[str, Family] = {
             network="nnunet_semisam.sam.nano.model:build_nano_sam",
             file="nano_sam.pt",
             preprocessing=NANO,
+            layouts=(
+                Layout({"image_encoder.stem.0.weight": (None, 1, 3, 3), "mask_decoder.iou_token.weight": (1, None)}),
+            ),
         ),
         Family(
             name="vit_b",
@@ -74,6 +117,7 @@ FAMILIES: dict[str, Family] = {
             size=375_042_383,
             sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
             lora_targets=("qkv",),
+            layouts=(_segment_anything_layout(768),),
         ),
         Family(
             name="vit_l",
@@ -85,6 +129,7 @@ FAMILIES: dict[str, Family] = {
             size=1_249_524_607,
             sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
             lora_targets=("qkv",),
+            layouts=(_segment_anything_layout(1024),),
         ),
         Family(
             name="vit_h",
@@ -96,7 +141,9 @@ FAMILIES: dict[str, Family] = {
             size=2_564_550_879,
             sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
             lora_targets=("qkv",),
+            layouts=(_segment_anything_layout(1280),),
         ),
+        Family(name=AUTO, backend="nnunet_semisam.sam.detect:load", network="", file="", licence=""),
     )
 }
 

@@ -4,6 +4,7 @@ import errno
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from nnunet_semisam import cli
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.tensor_files import read_tensors
 from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, KINDS
+from nnunet_semisam.sam.families import AUTO, FAMILIES
 from nnunet_semisam.sam.nano import pretrain
 from nnunet_semisam.sam.nano.labeled_source import LabeledSource
 from nnunet_semisam.sam.nano.model import build_nano_sam
@@ -54,9 +56,25 @@ def test_list_shows_every_model_and_what_is_there(
     (tmp_path / "sam_vit_l_0b3195.pth").touch()
     assert run("list") == 0
     blocks = capsys.readouterr().out.split("\n\n")
-    assert [block.split(":")[0] for block in blocks[1:]] == ["nano", "vit_b", "vit_l", "vit_h"]
-    assert ["present" in block for block in blocks[1:]] == [True, False, True, False]
-    assert all("Apache-2.0" in block and "box, points, mask" in block for block in blocks[1:])
+    models = [row for row in FAMILIES.values() if row.name != AUTO]
+    assert [block.split(":")[0] for block in blocks[1:]] == [row.name for row in models]
+    for block, row in zip(blocks[1:], models, strict=True):
+        assert ("weights: present" in block) == (row.name in ("nano", "vit_l"))
+        assert row.licence in block
+        assert ", ".join(row.prompts) in block
+        assert row.packaged or str(row.sha256 or "SHA-256: not published") in block
+
+
+def test_weights_without_a_published_hash_are_not_fetched_but_their_page_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("nnUNet_sam", str(tmp_path))
+    row = replace(FAMILIES["vit_l"], url=None, sha256=None, page="https://example.org/weights")
+    monkeypatch.setitem(FAMILIES, "vit_l", row)
+    assert run("download", "vit_l") == 2
+    told = capsys.readouterr().err
+    assert "by hand from https://example.org/weights" in told
+    assert "no SHA-256" in told
 
 
 def test_evaluate_reports_every_kind_beside_the_controls(

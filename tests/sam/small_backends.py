@@ -1,0 +1,106 @@
+"""Small models of the true classes, written as files of the true layout and loaded by the loaders that users have.
+
+One more backend is one more entry of ``SMALL``: its row of the table of models with a small network, and a function
+that writes a small checkpoint. The contract test runs over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+from nnunet_semisam.sam import BackendOptions, named
+from nnunet_semisam.sam.base import SAMBackend
+from nnunet_semisam.sam.families import FAMILIES, Family
+
+CPU = torch.device("cpu")
+SIDE = 64
+
+
+def build_small_sam(side: int = SIDE, patch: int = 16, dim: int = 32) -> Sam:
+    """segment-anything's own classes, one transformer block deep."""
+    encoder = ImageEncoderViT(
+        depth=1,
+        embed_dim=32,
+        img_size=side,
+        mlp_ratio=2,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        num_heads=2,
+        patch_size=patch,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=[0],
+        window_size=2,
+        out_chans=dim,
+    )
+    return Sam(encoder, *small_decoder(side, patch, dim)).eval()
+
+
+def small_decoder(side: int, patch: int, dim: int) -> tuple[PromptEncoder, MaskDecoder]:
+    """segment-anything's prompt encoder and mask decoder, small."""
+    decoder = MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=dim, num_heads=2, mlp_dim=64),
+        transformer_dim=dim,
+        iou_head_depth=3,
+        iou_head_hidden_dim=32,
+    )
+    return PromptEncoder(dim, (side // patch, side // patch), (side, side), mask_in_chans=8), decoder
+
+
+def build_small_nano() -> Sam:
+    from nnunet_semisam.sam.nano.model import build_nano_sam
+
+    return build_nano_sam(image_size=SIDE, dim=32, widths=(16, 16, 16))
+
+
+@dataclass(frozen=True)
+class SmallModel:
+    """A backend to hold against the contract.
+
+    Attributes:
+        row: Of the table of models, with a small network; the name is that of the true row.
+        content: What a small checkpoint holds, with random weights of the current seed.
+        image_shape: Of the images that it is shown: not square, no multiple of a patch.
+        write: Writes the content as the loader reads it.
+    """
+
+    row: Family
+    content: Callable[[], dict[str, Any]]
+    image_shape: tuple[int, ...] = (40, 52)
+    write: Callable[[dict[str, Any], Path], None] = torch.save
+
+    def save(self, path: Path, seed: int = 0) -> Path:
+        """Write a checkpoint of random weights."""
+        torch.manual_seed(seed)
+        self.write(self.content(), path)
+        return path
+
+    def load(self, path: Path, **options: Any) -> SAMBackend:
+        """Load a checkpoint as a training does."""
+        return named(self.row.backend)(self.row, BackendOptions(CPU, checkpoint=str(path), **options))
+
+
+def small(
+    name: str, network: Callable[[], torch.nn.Module], content: Callable | None = None, **more: Any
+) -> SmallModel:
+    """Return a model of a row whose input is small, too; ``network`` is a function of this module."""
+    row = FAMILIES[name]
+    side = None if row.preprocessing is None else replace(row.preprocessing, side=SIDE)
+    row = replace(row, network=f"{network.__module__}:{network.__name__}", preprocessing=side)
+    return SmallModel(row, content or (lambda: network().state_dict()), **more)
+
+
+SMALL = {
+    model.row.name: model
+    for model in (
+        small("nano", build_small_nano),
+        small("vit_b", build_small_sam),
+    )
+}
