@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import zipfile
 import zlib
@@ -9,8 +10,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.regular_files import check_regular_file
+
+
+def numpy_scalar_types() -> list[Any]:
+    """Return numpy's scalars as types that may be in a file: nnU-Net 2.8.1 and others put them into a training's log.
+
+    The function that rebuilds them is pickled under another name by numpy 1.
+    """
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "float16", "int64", "int32", "bool")]
+    return [np.dtype, *dtypes, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+
+
+def types_of_training() -> list[Any]:
+    """Return the types that scripts write beside weights: their options, and a log of numpy's scalars; all harmless."""
+    return [argparse.Namespace, *numpy_scalar_types()]
 
 
 def read_tensors(
