@@ -114,6 +114,7 @@ class CaseResult:
         cache_hit: Whether the embedding was cached; ``None`` if none was needed.
         components: What the generalist was prompted with, in its own view; empty for generalists without prompts.
         members: The results of an ensemble's members; empty for a single generalist.
+        seconds_by_generalist: What each member of an ensemble took, by its name; empty for a single generalist.
     """
 
     prediction: CasePrediction
@@ -122,6 +123,7 @@ class CaseResult:
     cache_hit: bool | None = None
     components: Sequence[Component] = ()
     members: Sequence[CaseResult] = dataclasses.field(default_factory=tuple)
+    seconds_by_generalist: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class LabeledSource(Protocol):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import torch
 
+import nnunet_semisam.generalists.nninteractive  # noqa: F401  registers it
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist, SAMParts
-from nnunet_semisam.generalists.settings import GENERALISTS, GeneralistSettings
+from nnunet_semisam.generalists.settings import GENERALIST_CHECKS, GENERALISTS, GeneralistSettings
 from nnunet_semisam.generalists.tiled_sam import TiledSAMGeneralist
 from nnunet_semisam.generalists.tiles import Tiles
 from nnunet_semisam.generalists.views import View, choose_view, slice_axis
@@ -39,6 +40,8 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             strategy's prompts, or the images lack the channel.
     """
     for name in settings.block("sam").models:
+        if name in GENERALIST_CHECKS:
+            GENERALIST_CHECKS[name](settings)
         if name not in FAMILIES:
             continue
         block: GeneralistSettings = settings.block(name)

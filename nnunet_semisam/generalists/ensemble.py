@@ -76,16 +76,18 @@ class GeneralistEnsemble(Generalist):
         else:
             weights = [self.member_weights[m] for m in chosen]
             prediction = merge([result.prediction for result in results], weights)
-        return self._result(prediction, results)
+        return self._result(prediction, results, [self.members[m].name for m in chosen])
 
-    def _result(self, prediction: CasePrediction, results: Sequence[CaseResult]) -> CaseResult:
+    def _result(self, prediction: CasePrediction, results: Sequence[CaseResult], names: Sequence[str]) -> CaseResult:
         counts, seconds = results[0].counts, dict(results[0].seconds)
         for result in results[1:]:
             counts = counts + result.counts
             for name, value in result.seconds.items():
                 seconds[name] = seconds.get(name, 0.0) + value
         hits = [result.cache_hit for result in results if result.cache_hit is not None]
-        return CaseResult(prediction, counts, seconds, all(hits) if hits else None, members=results)
+        took = {name: sum(result.seconds.values()) for name, result in zip(names, results, strict=True)}
+        cached = all(hits) if hits else None
+        return CaseResult(prediction, counts, seconds, cached, members=results, seconds_by_generalist=took)
 
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts of the first member that predicted the case; none if no member was asked."""

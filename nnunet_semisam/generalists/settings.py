@@ -102,12 +102,19 @@ Builder = TypeVar("Builder", bound=Callable[..., Any])
 GENERALISTS: Registry[Any] = Registry("generalist")
 
 
-def register_generalist(name: str, settings: type[SettingsBlock]) -> Callable[[Builder], Builder]:
+# Functions that refuse settings of a generalist before a training begins, without loading anything.
+GENERALIST_CHECKS: dict[str, Callable[[Settings], None]] = {}
+
+
+def register_generalist(
+    name: str, settings: type[SettingsBlock], check: Callable[[Settings], None] | None = None
+) -> Callable[[Builder], Builder]:
     """Return a decorator that files the function that builds a generalist, and the block of its settings.
 
     Args:
         name: Name of the generalist, and of its block.
         settings: Class of the block.
+        check: Raises :class:`UserError` if the settings of a run cannot be used; called before a training begins.
 
     Raises:
         ValueError: If the name is taken, by a SAM model for example.
@@ -115,6 +122,8 @@ def register_generalist(name: str, settings: type[SettingsBlock]) -> Callable[[B
 
     def add(builder: Builder) -> Builder:
         settings_block(name, used=_is_used(name))(settings)
+        if check is not None:
+            GENERALIST_CHECKS[name] = check
         return GENERALISTS.register(name)(builder)
 
     return add

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 
 from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.regular_files import check_regular_file
+
+FORCE_VARIABLE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own
 
 
 def numpy_scalar_types() -> list[Any]:
@@ -73,6 +77,29 @@ def read_tensors(
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a dict (name -> tensor) is needed. {remedy}")
     return content
+
+
+@contextmanager
+def loading_only_tensors() -> Iterator[None]:
+    """Let ``torch.load`` read tensors and plain types only, whoever calls it and whatever that caller asks for.
+
+    Example:
+        >>> with loading_only_tensors():
+        ...     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        '1'
+    """
+    import torch
+
+    before = os.environ.get(FORCE_VARIABLE)
+    os.environ[FORCE_VARIABLE] = "1"
+    try:
+        with torch.serialization.safe_globals(types_of_training()):
+            yield
+    finally:
+        if before is None:
+            del os.environ[FORCE_VARIABLE]
+        else:
+            os.environ[FORCE_VARIABLE] = before
 
 
 def check_checksums(path: str | Path, remedy: str) -> None:

@@ -36,6 +36,8 @@ from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
 
 Spacing = tuple[float, float, float]
+MUCH_MORE = 2.0  # times the planned cost of generalists, from which a line in the log says so
+LITTLE_SECONDS = 1.0  # for a case, below which nobody needs to hear of it
 
 
 def _not_known(case: str) -> None:
@@ -140,6 +142,7 @@ class PseudoLabelStage:
         self.inputs, self.outputs = inputs, outputs
         self.sam = settings.block("sam")
         self.calibration: CalibrationTable | None = None
+        self._cost_is_told = False
 
     # ------------------------------------------------------------------------------------------------------- rounds
 
@@ -189,7 +192,23 @@ class PseudoLabelStage:
                 round_log.append(self.outputs.records, record)
         summary = summarize(round_index, epoch, records)
         self.outputs.log(summary.log_text())
+        self._tell_cost(summary)
         return summary
+
+    def _tell_cost(self, summary: RoundSummary) -> None:
+        """Warn once if the generalists cost much more than the size of rounds was planned with."""
+        cost = summary.generalist_cost(1 + (self.inputs.predict_mirrored is not None))
+        seconds = sum(summary.seconds_by_generalist.values())
+        if self._cost_is_told or cost is None or seconds < LITTLE_SECONDS * summary.cases:
+            return
+        if cost <= MUCH_MORE * max(1.0, self.sam.generalist_cost):
+            return
+        self._cost_is_told = True
+        self.outputs.log(
+            f"WARNING: The generalists take as long for a case as {cost:.0f} predictions of the network; rounds were "
+            f"planned with {self.sam.generalist_cost:g}, so they take more than their share {self.sam.compute_share:g} "
+            f"of the training. Set sam: {{generalist_cost: {cost:.0f}}} for rounds of fewer cases."
+        )
 
     def _commit(self, round_index: int, epoch: int) -> None:
         about = provenance(self.settings, self.ensemble, self.calibration, epoch)
