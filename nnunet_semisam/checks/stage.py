@@ -11,10 +11,12 @@ from nnunet_semisam.checks.plans import Plan
 from nnunet_semisam.data.geometry import geometry_file, read_geometry
 from nnunet_semisam.data.raw_files import image_files
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.generalists.build import backend_of_settings, build_generalist, embedding_cache
+from nnunet_semisam.generalists.build import backend_of_settings, build_generalist, check_generalists, embedding_cache
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist
 from nnunet_semisam.generalists.settings import check_generalist
+from nnunet_semisam.generalists.views import choose_view
 from nnunet_semisam.io.tensor_files import check_finite
+from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.checkpoints import find_weights
 from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.settings import Settings
@@ -42,6 +44,8 @@ def look_at_generalists(settings: Settings, plan: Plan, preprocessed: Path, fetc
             check_generalist(name)
             if name in FAMILIES:
                 needs_spacing |= _needs_spacing(name, settings, plan, preprocessed, fetch)
+            elif name == "prototypes":
+                needs_spacing |= _prototypes_need_spacing(settings, plan, fetch)
         except UserError as error:
             problems.append(str(error))
     return problems, needs_spacing
@@ -61,6 +65,16 @@ def _needs_spacing(name: str, settings: Settings, plan: Plan, preprocessed: Path
     built: SAMGeneralist = build_generalist(name, backend, settings, plan.labels, cache, plan.configuration.spacing)
     check_finite(built.parts.backend.module.state_dict(), weights, "Get the weights again, or name another file.")
     return built.parts.view.needs_spacing
+
+
+def _prototypes_need_spacing(settings: Settings, plan: Plan, fetch: bool) -> bool:
+    """Return whether the view of the prototypes' SAM needs the geometry of cases, after checking that SAM."""
+    block = settings.block("prototypes")
+    check_generalists(settings, plan.channels)
+    weights = find_weights(block.encoder, block.checkpoint, fetch)
+    backend = build_backend(block.encoder, BackendOptions(torch.device("cpu"), block.checkpoint))
+    check_finite(backend.module.state_dict(), weights, "Get the weights again, or name another file.")
+    return choose_view(block.view, block.axis, backend.spatial_dims, plan.configuration.spacing).needs_spacing
 
 
 def problems_of_geometry(

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,13 @@ from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts.components import Component
 from nnunet_semisam.sam.base import PromptBatch
 from nnunet_semisam.settings import Settings
+
+Spacing = tuple[float, float, float]
+
+
+def no_spacing(case: str) -> Spacing | None:
+    """Return ``None``: the voxel size of no case is known."""
+    return None
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class CaseInput:
     name: str
     image: np.ndarray
     specialist: np.ndarray
-    spacing: tuple[float, float, float] | None = None
+    spacing: Spacing | None = None
     direction: Matrix | None = None
 
 
@@ -133,6 +140,9 @@ class LabeledSource(Protocol):
     def cases(self) -> Sequence[str]:
         """Return the names of the cases."""
 
+    def group_of(self, case: str) -> str:
+        """Return the patient of a case."""
+
     def load_image(self, case: str) -> np.ndarray:
         """Return a preprocessed image, ``(C, Z, Y, X)``, float32."""
 
@@ -152,6 +162,7 @@ class GeneralistContext:
         device: Where generalists run.
         predict: The specialist: returns its probabilities ``(K, Z, Y, X)`` of an image ``(C, Z, Y, X)``.
         labeled: The labeled training cases of the fold.
+        spacing_of: Returns the voxel size of a case along Z, Y, X in mm, or ``None`` if it is not known.
     """
 
     settings: Settings
@@ -161,6 +172,7 @@ class GeneralistContext:
     device: torch.device
     predict: Callable[[np.ndarray], torch.Tensor]
     labeled: LabeledSource
+    spacing_of: Callable[[str], Spacing | None] = no_spacing
 
 
 class Generalist(ABC):
@@ -193,6 +205,26 @@ class Generalist(ABC):
     @abstractmethod
     def predict_case(self, case: CaseInput) -> CaseResult:
         """Predict one case; no gradients."""
+
+    def end_round(self) -> None:
+        """Take note that a round is complete; every process calls it, those without cases, too.
+
+        A generalist that remembers cases must not use what it saw in a round before the round ends: the order of cases,
+        and which process has which, makes no difference then.
+        """
+        return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is remembered from round to round, for the checkpoint: plain values and tensors."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: If it cannot be used; KeyError, TypeError and AttributeError say the same.
+        """
+        return
 
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts of a result that slice ``index`` along ``axis`` shows (3D: all), for pictures."""

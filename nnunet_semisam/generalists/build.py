@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 import nnunet_semisam.generalists.nninteractive  # noqa: F401  registers it
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists import prototypes  # noqa: F401  registers itself
+from nnunet_semisam.generalists.augmented import AugmentedGeneralist, versions
 from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
@@ -42,6 +45,7 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
     for name in settings.block("sam").models:
         if name in GENERALIST_CHECKS:
             GENERALIST_CHECKS[name](settings)
+        _check_channel(name, settings, image_channels)
         if name not in FAMILIES:
             continue
         block: GeneralistSettings = settings.block(name)
@@ -50,9 +54,15 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             prompts = block.strategies(row)
             strategies = [PROMPTS.get(prompt)(settings.block("prompts")) for prompt in prompts]
             FILTERS.get(block.filter)
-            REFINEMENTS.get(block.refinement)
+            refinement = REFINEMENTS.get(block.refinement)
         except UserError as error:
             raise UserError(f"In the block {name!r} of the settings: {error}") from None
+        if not refinement.kinds <= frozenset(FAMILIES[name].prompts):
+            raise UserError(
+                f"{name} does not understand the prompts of the refinement {block.refinement!r} "
+                f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. "
+                f"Set {name}: {{refinement: ...}} to another one."
+            )
         for prompt, strategy in zip(prompts, strategies, strict=True):
             if not strategy.kinds <= frozenset(row.prompts):
                 raise UserError(
@@ -60,11 +70,15 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
                     f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(row.prompts)}. "
                     f"Set {name}: {{prompt: ...}} to another of: {', '.join(PROMPTS.names())}."
                 )
-        if image_channels is not None and block.channel >= image_channels:
-            raise UserError(
-                f"The setting {name}: {{channel: {block.channel}}} names a channel that the images lack: they have "
-                f"{image_channels}, counted from 0."
-            )
+
+
+def _check_channel(name: str, settings: Settings, image_channels: int | None) -> None:
+    channel = getattr(settings.block(name), "channel", 0)
+    if image_channels is not None and channel >= image_channels:
+        raise UserError(
+            f"The setting {name}: {{channel: {channel}}} names a channel that the images lack: they have "
+            f"{image_channels}, counted from 0."
+        )
 
 
 def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:
@@ -114,7 +128,7 @@ def build_generalist(
     cache: EmbeddingCache,
     spacing: Sequence[float],
     prompt: str | None = None,
-) -> SAMGeneralist:
+) -> SAMGeneralist | AugmentedGeneralist:
     """Return a generalist of one loaded SAM; ``name`` is its block of settings. See :func:`build_ensemble`.
 
     ``prompt`` names one of the block's further prompt strategies; ``None`` takes its first.
@@ -136,8 +150,15 @@ def build_generalist(
         picture_axis=slice_axis(spacing) if block.axis is None else block.axis,
         batch_size=settings.block("sam").batch_size,
     )
+    called = name if prompt is None else f"{name}_{prompt}"
     kind = TiledSAMGeneralist if isinstance(view, Tiles) else SAMGeneralist
-    return kind(name if prompt is None else f"{name}_{prompt}", parts, labels)
+    first = kind(called, parts, labels)
+    if block.augmented_images == 0:
+        return first
+    changes = versions(block.augmented_images, first.axis, block.augmentation_noise)
+    folders = [cache.of(backend.fingerprint, f"{view.name}-{each.name}", block.channel) for each in changes[1:]]
+    further = [kind(called, replace(parts, cache=folder), labels) for folder in folders]
+    return AugmentedGeneralist([first, *further], changes)
 
 
 def _view_of(name: str, block: GeneralistSettings, backend: SAMBackend, spacing: Sequence[float]) -> View | Tiles:

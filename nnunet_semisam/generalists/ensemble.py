@@ -6,6 +6,7 @@ Shapes in this file: ``F`` foreground classes or regions. Volumes are ``(Z, Y, X
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -88,6 +89,22 @@ class GeneralistEnsemble(Generalist):
         took = {name: sum(result.seconds.values()) for name, result in zip(names, results, strict=True)}
         cached = all(hits) if hits else None
         return CaseResult(prediction, counts, seconds, cached, members=results, seconds_by_generalist=took)
+
+    def end_round(self) -> None:
+        """Tell all members; see :class:`Generalist`."""
+        for member in self.members:
+            member.end_round()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what members remember, by name; those that remember nothing are left out."""
+        states = {member.name: member.state_dict() for member in self.members}
+        return {name: state for name, state in states.items() if state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Let members go on with what they remembered; see :class:`Generalist`."""
+        for member in self.members:
+            if member.name in state:
+                member.load_state_dict(state[member.name])
 
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts of the first member that predicted the case; none if no member was asked."""

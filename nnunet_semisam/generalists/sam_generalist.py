@@ -7,7 +7,6 @@ Shapes in this file: ``C`` image channels, ``K`` output channels of the network,
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +22,7 @@ from nnunet_semisam.generalists.base import (
     PromptCounts,
     stopwatch,
 )
+from nnunet_semisam.generalists.case_encoder import CaseEncoder
 from nnunet_semisam.generalists.embedding_cache import EmbeddingFolder
 from nnunet_semisam.generalists.prediction import (
     Prompting,
@@ -30,7 +30,7 @@ from nnunet_semisam.generalists.prediction import (
     predict_components,
     without_doubtful,
 )
-from nnunet_semisam.generalists.views import CaseGrid, View, as_tensor, require_spacing
+from nnunet_semisam.generalists.views import CaseGrid, View, require_spacing
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts.base import PROMPTS, ComponentFilter, PromptRefinement, PromptStrategy
 from nnunet_semisam.prompts.components import Component, ComponentSettings, find_components
@@ -96,6 +96,13 @@ class SAMGeneralist(Generalist):
                 f"understands {', '.join(sorted(understood))} only. Set {self.name}: {{prompt: ...}} to another of: "
                 f"{', '.join(PROMPTS.names())}."
             )
+        added = self.parts.refinement.kinds
+        if not added <= understood:
+            raise UserError(
+                f"The prompt refinement of {self.name} makes prompts of the kinds {', '.join(sorted(added))}, but the "
+                f"SAM understands {', '.join(sorted(understood))} only. Set {self.name}: {{refinement: ...}} to "
+                "another one."
+            )
 
     @torch.no_grad()
     def predict_case(self, case: CaseInput) -> CaseResult:
@@ -117,7 +124,7 @@ class SAMGeneralist(Generalist):
             return CaseResult(empty, PromptCounts.none(self.labels.channels), seconds)
         hits = self.parts.cache.hits
         with stopwatch(seconds, "encode"):
-            embedding = self._embedding(case, grid)
+            embedding = self._encoder().embedding(case.name, case.image, grid)
         prediction = CasePrediction.empty((len(embedding), self.labels.channels, *embedding.image_shape))
         counts = PromptCounts.none(self.labels.channels)
         with stopwatch(seconds, "decode"):
@@ -134,6 +141,10 @@ class SAMGeneralist(Generalist):
         volume = CasePrediction(**{name: view.back(array, grid) for name, array in vars(prediction).items()})
         volume = without_doubtful(volume, self.parts.rejection.rectify_below)
         return CaseResult(volume, counts, seconds, self.parts.cache.hits > hits, components)
+
+    def _encoder(self) -> CaseEncoder:
+        parts = self.parts
+        return CaseEncoder(self.name, parts.backend, parts.view, parts.cache, parts.channel, parts.batch_size)
 
     def _components(self, specialist: np.ndarray, grid: CaseGrid) -> Sequence[Component]:
         """Return the components to prompt with, in the images of the view."""
@@ -163,29 +174,3 @@ class SAMGeneralist(Generalist):
         if self.parts.view.spatial_dims == 2:
             spatial = tuple(size for axis, size in enumerate(spatial) if axis != self.axis)
         return self.parts.strategy(shown, spatial, self.labels.prompt_labels)
-
-    def check_channel(self, case: CaseInput) -> None:
-        """Refuse a case whose image lacks the channel that the SAM sees.
-
-        Raises:
-            UserError: If it does.
-        """
-        if self.channel >= len(case.image):
-            raise UserError(
-                f"The setting {self.name}: {{channel: {self.channel}}} names a channel that case {case.name!r} "
-                f"lacks: it has {len(case.image)}, counted from 0."
-            )
-
-    def _embedding(self, case: CaseInput, grid: CaseGrid) -> Embedding:
-        """Return the embedding of all images of a case."""
-        self.check_channel(case)
-        shown = self.parts.view.images(case.image[self.channel : self.channel + 1], grid)
-        shown = np.ascontiguousarray(shown, dtype=np.float32)
-        digest = f"{zlib.crc32(shown):08x}-{'x'.join(map(str, shown.shape))}"
-        return self.parts.cache.get(case.name, digest, lambda: self._encode(as_tensor(shown)), len(shown))
-
-    def _encode(self, images: torch.Tensor) -> Embedding:
-        """Encode images ``(N, 1, *S)`` in batches; features end up on the CPU."""
-        parts = [self.parts.backend.encode(batch) for batch in images.split(self.parts.batch_size)]
-        features = {name: torch.cat([part.features[name].cpu() for part in parts]) for name in parts[0].features}
-        return Embedding(features, parts[0].image_shape)

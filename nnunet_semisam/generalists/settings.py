@@ -65,6 +65,20 @@ class GeneralistSettings(SettingsBlock):
     refinement: str = setting(
         "jitter", "Name of the prompt refinement: how often prompts are decoded, and what changes."
     )
+    augmented_images: int = setting(
+        0,
+        """Further versions of each image, mirrored and noisy, that the model sees: the mean counts, and voxels on which
+        they differ are less reliable. Each costs as much as the image itself.""",
+        low=0,
+        high=100,
+        source="Wang et al. 2019, https://arxiv.org/abs/1807.07356",
+    )
+    augmentation_noise: float = setting(
+        0.1,
+        "Standard deviation of the noise of `augmented_images`, as a share of that of the image.",
+        low=0,
+        source="ours; not measured",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

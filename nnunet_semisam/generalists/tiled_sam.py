@@ -123,7 +123,7 @@ class TiledSAMGeneralist(SAMGeneralist):
             UserError: If the image lacks the channel, or the case's spacing is not known.
         """
         require_spacing(self.tiles, case.name, case.spacing)
-        self.check_channel(case)
+        image = self._encoder().shown(case.name, case.image)
         grid = self.tiles.grid(case.image.shape[1:], case.spacing, case.direction)
         corners = self.tiles.corners(grid.shape)
         seconds = {"encode": 0.0, "decode": 0.0}
@@ -136,16 +136,15 @@ class TiledSAMGeneralist(SAMGeneralist):
         if not components:
             return CaseResult(prediction, PromptCounts.none(self.labels.channels), seconds)
         with stopwatch(seconds, "encode"):
-            embeddings, all_cached = self._embeddings(
-                case, grid, corners, sorted({t for each in holding for t in each})
-            )
+            needed = sorted({number for numbers in holding for number in numbers})
+            embeddings, cached = self._embeddings(case.name, grid.to_canonical(image), corners, needed)
         with stopwatch(seconds, "decode"):
             for component, numbers in zip(components, holding, strict=True):
                 mask = self._mask(grid, component, {number: corners[number] for number in numbers}, embeddings)
                 counts[:, component.channel] += self._write(prediction, grid, component, mask)
         prediction = without_doubtful(prediction, self.parts.rejection.rectify_below)
         found = PromptCounts(*(tuple(int(number) for number in row) for row in counts))
-        return CaseResult(prediction, found, seconds, all_cached, components)
+        return CaseResult(prediction, found, seconds, cached, components)
 
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return no prompts: they are voxels of tiles, which pictures of the case do not show."""
@@ -157,16 +156,15 @@ class TiledSAMGeneralist(SAMGeneralist):
         return self.parts.component_filter(find_components(probs, self.labels.has_regions, self.parts.components))
 
     def _embeddings(
-        self, case: CaseInput, grid: CanonicalGrid, corners: Sequence[Corner], numbers: Sequence[int]
+        self, case: str, image: np.ndarray, corners: Sequence[Corner], numbers: Sequence[int]
     ) -> tuple[dict[int, Embedding], bool]:
-        """Return the embeddings of some tiles by number, and whether all of them were cached."""
-        shown = grid.to_canonical(case.image[self.channel : self.channel + 1])
-        hits, found = self.parts.cache.hits, {}
+        """Return the embeddings of some tiles of ``(1, R, A, S)`` by number, and whether all of them were cached."""
+        encoder, hits, found = self._encoder(), self.parts.cache.hits, {}
         for number in numbers:
-            tile = as_tensor(self.tiles.cut(shown, corners[number]))[None]
-            digest = f"{zlib.crc32(tile.numpy()):08x}-{'x'.join(map(str, grid.shape))}"
-            name = f"{case.name}-tile{number:04d}"
-            found[number] = self.parts.cache.get(name, digest, lambda: self._encode(tile), 1)  # noqa: B023  at once
+            tile = as_tensor(self.tiles.cut(image, corners[number]))[None]
+            digest = f"{zlib.crc32(tile.numpy()):08x}-{'x'.join(map(str, image.shape))}"
+            name = f"{case}-tile{number:04d}"
+            found[number] = self.parts.cache.get(name, digest, lambda: encoder.encode(tile), 1)  # noqa: B023  at once
         return found, self.parts.cache.hits - hits == len(numbers)
 
     def _mask(

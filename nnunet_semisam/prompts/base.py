@@ -164,6 +164,7 @@ class PromptRefinement(ABC):
         steps: How often prompts are decoded.
         averages: Whether the mean over all steps is the mask, and their agreement its reliability; else the mask of the
             last step counts alone.
+        kinds: Kinds of prompts that it adds to those of the strategy; checked against the SAM before anything runs.
 
     Example:
         A second pass, prompted with the mask of the first as well:
@@ -184,6 +185,7 @@ class PromptRefinement(ABC):
 
     steps: ClassVar[int]
     averages: ClassVar[bool] = True
+    kinds: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, settings: PromptSettings | None = None) -> None:
         self.settings = settings or PromptSettings()

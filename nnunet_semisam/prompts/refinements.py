@@ -1,4 +1,4 @@
-"""The same prompts decoded in several ways: what a SAM predicts alike each time is more reliable.
+"""The same prompts decoded in several ways: changed, to see what stays alike; or with the mask before.
 
 Several jittered prompts as a map of reliability: UR-SAM, https://arxiv.org/abs/2311.10529. Unlike there, the jitter is
 fixed, so that rounds are deterministic.
@@ -59,6 +59,32 @@ class Jitter(PromptRefinement):
             limit = self.settings.logit_limit
             changed["mask_logits"] = (prompts.mask_logits + sign * self.settings.logit_shift).clamp(-limit, limit)
         return replace(prompts, **changed)
+
+
+@REFINEMENTS.register("second_pass")
+class SecondPass(PromptRefinement):
+    """The mask of the first pass is a prompt of the second, beside box and points; the second mask counts.
+
+    The interactive use of SAM, whose mask prompts are its own masks of the step before: Kirillov et al., section 3,
+    https://arxiv.org/abs/2304.02643. Where the first mask is empty, the guess stays what it was: the strategy's, or
+    undecided.
+    """
+
+    steps, averages = 2, False
+    kinds = frozenset({"mask"})
+
+    def __call__(
+        self, prompts: PromptBatch, image_shape: Sequence[int], step: int, previous: MaskPrediction | None
+    ) -> PromptBatch:
+        """Return the prompts, with the mask before as first guess; see :class:`PromptRefinement`."""
+        if previous is None:
+            return prompts
+        limit = self.settings.logit_limit
+        masks = torch.nan_to_num(previous.logits.detach().float(), nan=-limit).clamp(-limit, limit).cpu()
+        before = prompts.mask_logits
+        undecided = torch.zeros_like(masks) if before is None else before
+        empty = (masks <= 0).flatten(1).all(dim=1).reshape(-1, *[1] * (masks.ndim - 1))
+        return replace(prompts, mask_logits=torch.where(empty, undecided, masks))
 
 
 def _shift_boxes(boxes: Tensor, image_shape: Sequence[int], settings: PromptSettings, sign: int) -> Tensor:

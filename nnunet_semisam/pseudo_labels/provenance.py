@@ -7,8 +7,10 @@ import importlib.metadata
 import time
 from typing import Any
 
+from nnunet_semisam.generalists.augmented import AugmentedGeneralist
 from nnunet_semisam.generalists.base import Generalist
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
+from nnunet_semisam.generalists.prototypes import PrototypeGeneralist
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist
 from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
 from nnunet_semisam.settings import Settings
@@ -27,7 +29,7 @@ def provenance(
         calibration: Where these weights come from.
         epoch: Epoch of the network.
     """
-    sams = [member for member in ensemble.members if isinstance(member, SAMGeneralist)]
+    sams = [member for member in ensemble.members if isinstance(member, (SAMGeneralist, AugmentedGeneralist))]
     return {
         "settings": settings.to_dict(),
         "settings_sha256": settings.sha256,
@@ -42,7 +44,10 @@ def provenance(
 
 
 def _about(member: Generalist) -> dict[str, str]:
-    if not isinstance(member, SAMGeneralist):
+    if isinstance(member, PrototypeGeneralist):
+        encoder = member.parts.encoder
+        return {"name": member.name, "fingerprint": encoder.backend.fingerprint, "view": encoder.view.name}
+    if not isinstance(member, (SAMGeneralist, AugmentedGeneralist)):
         return {"name": member.name}
     return {"name": member.name, "fingerprint": member.parts.backend.fingerprint, "view": member.parts.view.name}
 

@@ -14,7 +14,7 @@ from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data.geometry import UPRIGHT, Matrix, preprocessed_direction, preprocessed_spacing, read_geometry
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.errors import UserError, name_some, printable
-from nnunet_semisam.generalists.base import GeneralistContext
+from nnunet_semisam.generalists.base import GeneralistContext, Spacing
 from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
 from nnunet_semisam.io.array_files import UNREADABLE
 from nnunet_semisam.labels import Labels
@@ -27,7 +27,7 @@ from nnunet_semisam.pseudo_labels.rounds import RoundReader
 from nnunet_semisam.pseudo_labels.selection import cases_for_round, rolling_window
 from nnunet_semisam.pseudo_labels.settings import SAMSettings
 from nnunet_semisam.pseudo_labels.specialist import CasePredictor, count_windows
-from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, Spacing, StageInputs, StageOutputs
+from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageInputs, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
 from nnunet_semisam.splits.cases_of_fold import groups_of_dataset
@@ -116,7 +116,9 @@ class PseudoLabelSession:
             log=context.log,
         )
         ensemble = build_ensemble(
-            GeneralistContext(settings, context.labels, cache, spacing, context.device, predict, self.labeled)
+            GeneralistContext(
+                settings, context.labels, cache, spacing, context.device, predict, self.labeled, inputs.spacing_of
+            )
         )
         return PseudoLabelStage(settings, ensemble, context.labels, inputs, outputs)
 
@@ -142,7 +144,7 @@ class PseudoLabelSession:
     # -------------------------------------------------------------------------------------------------------- state
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the round in use, the next one, when which cases had their turn, and the calibration."""
+        """Return the round in use, the next one, which cases had their turn, calibration, what generalists remember."""
         table = self.stage.calibration
         return {
             "round": self.current_round,
@@ -150,11 +152,13 @@ class PseudoLabelSession:
             "last_refresh": self._last_refresh,
             "last_round": dict(self._last_round),
             "calibration": None if table is None else table.to_dict(),
+            "generalists": self.stage.ensemble.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the round that a checkpoint names; one that is gone or damaged is made again at the next epoch."""
         self._resume_calibration(state.get("calibration"))
+        self._resume_generalists(state.get("generalists", {}))
         # Process 0 looks for all: one that saw another state of a network drive would wait for rounds of its own.
         looked = ranks.computed_on_rank_zero(self.context.rank, lambda: self._look_at(state))
         used, self._next_round, self._last_refresh, reason = looked
@@ -190,6 +194,15 @@ class PseudoLabelSession:
             self.context.log(
                 f"WARNING: The calibration in the checkpoint cannot be used ({printable(str(error), 200)}); it is made "
                 "again with the next round."
+            )
+
+    def _resume_generalists(self, content: Any) -> None:
+        try:
+            self.stage.ensemble.load_state_dict(content)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.context.log(
+                f"WARNING: What generalists remember of earlier rounds cannot be used ({printable(str(error), 200)}); "
+                "they start anew."
             )
 
     def _problem(self, round_index: int) -> str | None:

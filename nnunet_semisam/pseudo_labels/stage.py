@@ -19,7 +19,15 @@ from torch import Tensor
 
 from nnunet_semisam.data.geometry import Matrix
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, PromptCounts, stopwatch
+from nnunet_semisam.generalists.base import (
+    CaseInput,
+    CasePrediction,
+    CaseResult,
+    PromptCounts,
+    Spacing,
+    no_spacing,
+    stopwatch,
+)
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
@@ -35,12 +43,11 @@ from nnunet_semisam.pseudo_labels.selection import shard
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
 
-Spacing = tuple[float, float, float]
 MUCH_MORE = 2.0  # times the planned cost of generalists, from which a line in the log says so
 LITTLE_SECONDS = 1.0  # for a case, below which nobody needs to hear of it
 
 
-def _not_known(case: str) -> None:
+def _no_direction(case: str) -> Matrix | None:
     return None
 
 
@@ -63,8 +70,8 @@ class StageInputs:
     load_image: Callable[[str], np.ndarray]
     predict: Callable[[np.ndarray], Tensor]
     spacing: Sequence[float]
-    spacing_of: Callable[[str], Spacing | None] = _not_known
-    direction_of: Callable[[str], Matrix | None] = _not_known
+    spacing_of: Callable[[str], Spacing | None] = no_spacing
+    direction_of: Callable[[str], Matrix | None] = _no_direction
     predict_mirrored: Callable[[np.ndarray], Tensor] | None = None
     priors: CasePriors = CasePriors()  # noqa: RUF009  frozen, without mutable parts
 
@@ -183,6 +190,7 @@ class PseudoLabelStage:
                 error = _error_of(lambda: self.refresh_case(round_index, mine[i], epoch, previewed, reasons))  # noqa: B023
             together(error)
         together(_error_of(lambda: self._commit(round_index, epoch)) if rank == 0 else None)
+        self.ensemble.end_round()
         stored = store.provenance(round_index)["cases"]
         made = [case for case in cases if stored.get(case, {}).get("round") == round_index]
         self._tell_left_out(round_index, cases, made, reasons)

@@ -159,6 +159,16 @@ class SAMBackend(ABC):
             ValueError: If a prompt kind is not understood, or no kind is given.
         """
 
+    def covered(self, image_shape: tuple[int, ...]) -> tuple[float, ...]:
+        """Return which share of a feature map shows the image, along each axis, in (0, 1].
+
+        The rest, at the end of the axis, shows padding. 1 for models that stretch images to their input.
+
+        Args:
+            image_shape: ``*S`` of the images given to :meth:`encode`.
+        """
+        return (1.0,) * len(image_shape)
+
     def class_decoders(self, classes: int, count: int, train_encoder: bool) -> nn.Module:
         """Return the SAM as a trainable network that segments classes, with points or without any prompt.
 

@@ -133,6 +133,11 @@ class SegmentAnythingBackend(SAMBackend):
         ambiguous = single_points(prompts.point_labels, len(prompts), others, features.device)
         return choose_masks(logits.float(), quality.float(), ambiguous)
 
+    def covered(self, image_shape: tuple[int, ...]) -> tuple[float, ...]:
+        """Return which share of the square input the image takes; see :meth:`SAMBackend.covered`."""
+        frame = self.frame((image_shape[0], image_shape[1]))
+        return tuple(size / frame.side for size in frame.resized)
+
     def class_decoders(self, classes: int, count: int, train_encoder: bool) -> ClassDecoders:
         """Return this SAM as one that segments classes without prompts; see :meth:`SAMBackend.class_decoders`."""
         return ClassDecoders(self, classes, count, train_encoder)

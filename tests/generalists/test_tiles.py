@@ -250,3 +250,14 @@ def test_the_view_must_fit_the_model(tmp_path):
         built(tmp_path, TileSAM(24), view="volume")
     with pytest.raises(UserError, match=r"view: tiles.*takes images of any size"):
         built(tmp_path, ThresholdSAM(3), view="tiles")
+
+
+def test_prototypes_refuse_a_model_that_sees_tiles(tmp_path, monkeypatch):
+    from nnunet_semisam.generalists import prototypes
+    from nnunet_semisam.generalists.base import GeneralistContext
+
+    monkeypatch.setattr(prototypes, "build_backend", lambda name, options: TileSAM(24))
+    settings = Settings.of(use_sam=True, sam={"models": ["prototypes"]}, prototypes={"encoder": "sam_med3d"})
+    cache, device = EmbeddingCache(tmp_path, "3d_fullres", 1.0), torch.device("cpu")
+    with pytest.raises(UserError, match=r"encoder: sam_med3d.*sees tiles only"):
+        prototypes.build(GeneralistContext(settings, classes(), cache, SPACING, device, None, None))

@@ -31,12 +31,25 @@ def table(*weights: float) -> CalibrationTable:
     return CalibrationTable(("nano",), tuple(classes))
 
 
+class FakeEnsemble:
+    """Remembers one number from round to round."""
+
+    def __init__(self) -> None:
+        self.members, self.remembered = [SimpleNamespace(name="nano")], 0
+
+    def state_dict(self) -> dict:
+        return {"nano": {"remembered": self.remembered}}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.remembered = state["nano"]["remembered"]
+
+
 class FakeStage:
     """Makes empty rounds, and calibrates as it is told."""
 
     def __init__(self, store: PseudoLabelStore, helps: list[CalibrationTable]) -> None:
         self.store, self.helps = store, helps
-        self.ensemble = SimpleNamespace(members=[SimpleNamespace(name="nano")])
+        self.ensemble = FakeEnsemble()
         self.estimate, self.told = 0.6, None
         self.calibration: CalibrationTable | None = None
         self.rounds: list[list[str]] = []
@@ -169,6 +182,24 @@ def test_a_resumed_training_goes_on_with_round_and_calibration(tmp_path):
     resumed.maybe_refresh(1)
     assert resumed.stage.calibrated_with == [], "round 1 follows the calibration of round 0"
     assert resumed.store.rounds() == [0, 1]
+
+
+def test_a_resumed_training_goes_on_with_what_generalists_remember(tmp_path):
+    first = session_in(tmp_path)
+    first.stage.ensemble.remembered = 7
+    resumed = session_in(tmp_path)
+    resumed.load_state_dict(first.state_dict())
+    assert resumed.stage.ensemble.remembered == 7
+
+
+@pytest.mark.parametrize("content", [{"nano": {}}, 3, {"nano": None}])
+def test_generalists_start_anew_where_the_checkpoint_cannot_be_used(tmp_path, content):
+    said = []
+    resumed = session_in(tmp_path)
+    resumed.context = context_in(tmp_path, said.append)
+    resumed.load_state_dict({**session_in(tmp_path).state_dict(), "generalists": content})
+    assert resumed.stage.ensemble.remembered == 0
+    assert any("What generalists remember of earlier rounds cannot be used" in line for line in said)
 
 
 def test_a_round_that_is_gone_is_made_again(tmp_path):
