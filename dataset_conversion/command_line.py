@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from nnunet_semisam.data.dataset_json import read_dataset_json
+from nnunet_semisam.data.next_steps import configurations, train_command
 from nnunet_semisam.errors import MOST_CHARACTERS, UserError, printable
 
 from .converter import DatasetConverter
@@ -76,7 +78,9 @@ def _next_commands(result: Result, dataset_id: int) -> list[str]:
     has_unlabeled = bool(result.conversion.of_part("Ul"))
     hides_labels = any(split.get("unlabeled") for split in result.conversion.splits)
     trainer = "nnUNetTrainerSemiSAM" if has_unlabeled or hides_labels else "nnUNetTrainerSupervised"
-    commands = [f"  nnUNetv2_plan_and_preprocess -d {dataset_id} -c 2d 3d_fullres"]
+    dataset_json = read_dataset_json(result.folder / "dataset.json")
+    names = " ".join(configurations(result.folder, dataset_json))
+    commands = [f"  nnUNetv2_plan_and_preprocess -d {dataset_id} -c {names}"]
     if has_unlabeled:
-        commands.append(f"  nnunet-semisam preprocess -d {dataset_id} -c 2d 3d_fullres")
-    return [*commands, f"  nnUNetv2_train {dataset_id} 3d_fullres 0 -tr {trainer}"]
+        commands.append(f"  nnunet-semisam preprocess -d {dataset_id} -c {names}")
+    return [*commands, f"  {train_command(result.folder, dataset_json, trainer)}"]

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunet_semisam import __version__
+from nnunet_semisam.commands._parser import Parser
 from nnunet_semisam.errors import UserError, shown
 
 COMMANDS = {
@@ -50,16 +51,20 @@ PLACES = {
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all sub-commands."""
-    parser = argparse.ArgumentParser(
+def build_parser(only: str | None = None) -> Parser:
+    """Return the parser of all sub-commands.
+
+    Args:
+        only: The sub-command whose module is loaded, so that it answers at once; ``None``: all.
+    """
+    parser = Parser(
         prog="nnunet-semisam",
         description="Train nnU-Net v2 on labeled and unlabeled cases, with Segment Anything pseudo-labels.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module_name in COMMANDS.items():
-        module = importlib.import_module(f"nnunet_semisam.commands.{module_name}")
+    for name in COMMANDS if only is None else (only,):
+        module = importlib.import_module(f"nnunet_semisam.commands.{COMMANDS[name]}")
         subparser = subparsers.add_parser(
             name,
             help=module.HELP,
@@ -77,7 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a name that this terminal cannot show must not end the command
             stream.reconfigure(errors="backslashreplace")
-    args = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    args = build_parser(words[0] if words and words[0] in COMMANDS else None).parse_args(words)
     try:
         return args.run(args) or 0
     except UserError as error:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nnunet_semisam.errors import printable
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -24,6 +26,7 @@ class Labels:
         has_regions: Whether the output channels are regions (sigmoid) instead of classes (softmax, background first).
         regions: The labels that make up each region, in the order of the output channels; empty without regions.
         to_label_map: nnU-Net's ``convert_probabilities_to_segmentation``: ``(K, *S)`` to ``(*S)``.
+        given_names: The names that ``dataset.json`` gives the foreground channels, in their order; empty: none known.
 
     Example:
         >>> labels = Labels.of_classes(3)
@@ -37,16 +40,20 @@ class Labels:
     has_regions: bool
     regions: tuple[tuple[int, ...], ...]
     to_label_map: Callable[[np.ndarray], np.ndarray]
+    given_names: tuple[str, ...] = ()
 
     @classmethod
     def from_label_manager(cls, label_manager: Any) -> Labels:
         """Return the labels of an nnU-Net ``LabelManager``."""
         regions = label_manager.foreground_regions if label_manager.has_regions else []
+        channels = regions if label_manager.has_regions else label_manager.foreground_labels
+        names = {_values(value): str(name) for name, value in label_manager.label_dict.items()}
         return cls(
             foreground_labels=tuple(int(label) for label in label_manager.foreground_labels),
             has_regions=bool(label_manager.has_regions),
-            regions=tuple(tuple(int(i) for i in np.atleast_1d(region)) for region in regions),
+            regions=tuple(_values(region) for region in regions),
             to_label_map=label_manager.convert_probabilities_to_segmentation,
+            given_names=tuple(names[_values(value)] for value in channels),
         )
 
     @classmethod
@@ -85,10 +92,15 @@ class Labels:
 
     @property
     def names(self) -> list[str]:
-        """Return a short name for each foreground channel, for logs."""
+        """Return the number of each foreground channel, or those of its region, as records keep it: ``1+2``."""
         if self.has_regions:
             return ["+".join(map(str, region)) for region in self.regions]
         return [str(label) for label in self.foreground_labels]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Return what people call each foreground channel: its name in ``dataset.json``, else its number."""
+        return [printable(name) for name in self.given_names] or self.names
 
     # ------------------------------------------------------------------------------------------- tensors, in the step
 
@@ -133,6 +145,11 @@ class Labels:
         if self.has_regions:
             return np.isin(label, self.regions[channel])
         return label == self.foreground_labels[channel]
+
+
+def _values(value: Any) -> tuple[int, ...]:
+    """Return the labels that a value of ``dataset.json``'s ``labels`` names: one, or those of a region."""
+    return tuple(int(label) for label in np.atleast_1d(value))
 
 
 def _argmax(probs: np.ndarray) -> np.ndarray:

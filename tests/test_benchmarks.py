@@ -57,6 +57,18 @@ def test_loader_prints_ratios_with_and_without_pseudo_labels(run):
     assert min(ratios(text)) > 0
 
 
+def test_generalists_are_timed_and_compared_with_one_at_a_time(run, tmp_path):
+    sizes = ["--cases", "2", "--labeled", "1", "--shape", "2", "40", "40"]
+    text = run("generalists", "--device", "cpu", *sizes, "--json", str(tmp_path / "figures.json"))
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert list(figures) == ["nano", "prototypes"]
+    assert figures["nano"]["prompts"] > 0
+    assert figures["nano"]["naive_encode"] > 0
+    assert figures["prototypes"]["naive_encode"] is None, "nothing is prompted"
+    assert all(0 <= each["both"] <= 1 for each in figures.values())
+    assert "| nano |" in text
+
+
 def test_decoding_at_once_agrees_with_segment_anything_prompt_by_prompt(run):
     text = run("sam_decode", "--device", "cpu", "--random", "--prompts", "3", "--slices", "2", "--repeats", "1")
     assert len(ratios(text)) == 6

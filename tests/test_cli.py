@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -29,17 +31,33 @@ SURFACE = {
         "--trainers",
         "-c",
         "-d",
+        "-device",
+        "-f",
         "-np",
         "-o",
         "-p",
+        "-tr",
     ],
     "convert acdc": sorted([*CONVERTER, "--seed", "--split"]),
     "convert bhsd": sorted([*CONVERTER, "--intensities", "--unlabeled", "--val"]),
     "convert la": sorted([*CONVERTER, "--format", "--val"]),
     "convert nnunet": sorted([*CONVERTER, "--group", "--name", "--order", "--seed", "--test", "--val"]),
-    "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps"],
-    "doctor": ["--deep", "-c", "-d", "-f", "-p", "-tr"],
-    "export": ["--checkpoint", "--keep-optimizer", "-c", "-d", "-f", "-o", "-p", "-tr"],
+    "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps", "-device", "-o"],
+    "doctor": ["--deep", "--fold", "--trainer", "-c", "-d", "-f", "-p", "-tr"],
+    "export": [
+        "--checkpoint",
+        "--folds",
+        "--keep-optimizer",
+        "--out",
+        "--trainer",
+        "-c",
+        "-chk",
+        "-d",
+        "-f",
+        "-o",
+        "-p",
+        "-tr",
+    ],
     "plan-mini": [
         "--batch2d",
         "--batch3d",
@@ -51,7 +69,7 @@ SURFACE = {
         "-d",
         "-p",
     ],
-    "preprocess": ["-c", "-d", "-np", "-p"],
+    "preprocess": ["--verify_dataset_integrity", "-c", "-d", "-np", "-p", "-plans_name"],
     "register": [],
     "report": ["--csv", "--input", "--markdown", "--out", "-i", "-o"],
     "sam download": [],
@@ -65,6 +83,9 @@ SURFACE = {
         "--device",
         "--model",
         "--seed",
+        "-chk",
+        "-d",
+        "-device",
     ],
     "sam list": [],
     "sam pretrain": [
@@ -81,12 +102,16 @@ SURFACE = {
         "--validate-every",
         "--window-steps",
         "--workers",
+        "-d",
+        "-device",
+        "-o",
     ],
     "self-train": [
         "--device",
         "--dry-run",
         "--executor",
         "--final-trainer",
+        "--folds",
         "--gpus",
         "--label-jobs",
         "--no-mirroring",
@@ -101,10 +126,12 @@ SURFACE = {
         "--trainer",
         "-c",
         "-d",
+        "-device",
         "-f",
         "-np",
         "-o",
         "-p",
+        "-tr",
     ],
     "split": [
         "--group",
@@ -167,6 +194,56 @@ def test_every_option_has_a_help_text():
         if not action.help and not isinstance(action, argparse._SubParsersAction)
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    [
+        ("benchmrk -d 1", "did you mean benchmark?"),
+        ("sam lsit", "did you mean list?"),
+        ("report -i folder --markdwn", "Instead of --markdwn, did you mean --markdown?"),
+        ("split -d 1 --labelled 3", "Instead of --labelled, did you mean --labeled?"),
+        ("sam evaluate -d 27 --model vitb", "did you mean vit_b?"),
+        ("doctor -d27 --depe", "Instead of --depe, did you mean --deep?"),
+        ("demo --quickly", "There is no option --quickly."),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_one_that_was_meant(line, meant, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(line.split())
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert meant in message
+    assert len(message.splitlines()) == 2, "what is wrong, and where help is"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("preprocess -d 27 28 -plans_name P", {"datasets": ["27", "28"], "plans": "P"}),
+        ("plan-mini -d 27 28", {"datasets": ["27", "28"]}),
+        ("doctor -d 27 28 -tr T -f 0", {"datasets": ["27", "28"], "trainer": "T", "fold": "0"}),
+        ("export -d 1 -c 2d -o m -chk checkpoint_best.pth -f 0 all", {"folds": ["0", "all"]}),
+        ("benchmark -d 1 -c 2d -tr T -f 0 1 -device cpu -o b", {"trainers": ["T"], "folds": [0, 1], "device": "cpu"}),
+        ("self-train -d 1 -c 2d -tr T -device cuda -o s", {"trainer": "T", "device": "cuda"}),
+        ("sam evaluate -d 1 -chk w.pt -device cpu", {"data": "1", "checkpoint": "w.pt", "device": "cpu"}),
+    ],
+)
+def test_spellings_of_nnunet_are_understood(line, expected):
+    args = vars(cli.build_parser().parse_args(line.split()))
+    assert {name: args[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("line", ["--help", "trainers-path", "sam list", "benchmark --help", "demo --help"])
+def test_light_commands_load_neither_torch_nor_nnunet(line):
+    code = (
+        "import sys; from nnunet_semisam import cli\n"
+        "try:\n    cli.main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'nnunetv2', 'SimpleITK', 'scipy', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *line.split()], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_version_is_printed(capsys):

@@ -12,6 +12,7 @@ def test_classes_of_a_label_manager():
     manager = LabelManager({"background": 0, "RV": 1, "MYO": 2, "ignore": 3}, None)
     labels = Labels.from_label_manager(manager)
     assert (labels.channels, labels.prompt_labels, labels.names) == (2, [1, 2], ["1", "2"])
+    assert labels.class_names == ["RV", "MYO"]
     probs = np.array([[0.2, 0.5], [0.5, 0.3], [0.3, 0.2]], dtype=np.float32)  # background, RV, MYO; two voxels
     assert labels.label_map(labels.foreground(probs)).tolist() == [1, 0]
     assert labels.members(np.array([0, 1, 2, 1]), 0).tolist() == [False, True, False, True]
@@ -29,6 +30,7 @@ def test_regions_of_a_label_manager_follow_its_class_order():
     assert labels.regions == ((1, 2, 3), (2, 3), (3,))
     assert labels.prompt_labels == [0, 1, 2]
     assert labels.names == ["1+2+3", "2+3", "3"]
+    assert labels.class_names == ["whole", "core", "enhancing"]
     probs = np.array([[0.9, 0.9, 0.9], [0.1, 0.8, 0.8], [0.1, 0.2, 0.7]], dtype=np.float32)
     label = labels.label_map(labels.foreground(probs))
     assert label.tolist() == [1, 2, 3]

@@ -11,7 +11,7 @@ Outcome = TypeVar("Outcome")
 
 
 def in_threads(function: Callable[[Item], Outcome], items: Iterable[Item], workers: int, text: str) -> list[Outcome]:
-    """Return what a function makes of every item, in their order, with a progress bar.
+    """Return what a function makes of every item, in their order, with a progress bar on a terminal.
 
     Args:
         function: Called in several threads at once.
@@ -24,6 +24,6 @@ def in_threads(function: Callable[[Item], Outcome], items: Iterable[Item], worke
     items = list(items)
     pool = ThreadPoolExecutor(max(1, workers))
     try:
-        return list(tqdm(pool.map(function, items), desc=text, total=len(items), leave=False))
+        return list(tqdm(pool.map(function, items), desc=text, total=len(items), leave=False, disable=None))
     finally:
         pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, nothing more is begun

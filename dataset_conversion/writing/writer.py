@@ -129,7 +129,7 @@ def _write_cases(conversion: Conversion, folder: Path) -> None:
     for part in PARTS:
         if conversion.of_part(part):
             (folder / f"images{part}").mkdir(exist_ok=True)
-    for case in tqdm(conversion.cases, desc="writing", unit="case", leave=False):
+    for case in tqdm(conversion.cases, desc="writing", unit="case", leave=False, disable=None):
         for source, name in zip(case.sources, case.targets(conversion.file_ending), strict=True):
             target = folder / name
             if target.parent.parent != folder or ".." in target.parts:

@@ -121,7 +121,9 @@ def pin(study: Study, dataset: PlannedDataset) -> Study:
     fold_of_set = {study.held_out_set(fold): fold for fold in study.folds}
     pinned: dict[str, HeldOutSet] = {}
     for name, fold in fold_of_set.items():
-        cases = tqdm(held_out_cases(study, dataset, fold), desc="held-out cases", unit="case", leave=False)
+        cases = tqdm(
+            held_out_cases(study, dataset, fold), desc="held-out cases", unit="case", leave=False, disable=None
+        )
         pinned[name] = HeldOutSet({case: _digest_of_files([*images[case], labels[case]]) for case in cases})
     return replace(study, held_out=pinned, unlabeled=UnlabeledImages(len(names), sha256_of_json(names)))
 

@@ -8,11 +8,9 @@ from dataclasses import asdict
 from nnunet_semisam.benchmark import statistics
 from nnunet_semisam.benchmark.comparable import comparable
 from nnunet_semisam.benchmark.metrics import UNITS
+from nnunet_semisam.benchmark.pairwise import Scores, paired_difference
 from nnunet_semisam.benchmark.plan import BASELINE
 from nnunet_semisam.benchmark.records import Difference, Run, Score, ScoreStatus, Summary, known
-
-Scores = Mapping[Run, Mapping[str, Sequence[Score]]]
-"""Run -> case -> scores."""
 
 
 def summarize(
@@ -79,11 +77,7 @@ def _difference(
     ours = [run for run in runs if run.trainer != BASELINE and _baseline_of(run) in scores]
     if not ours:
         return None
-    theirs = [_baseline_of(run) for run in ours]
-    tables = comparable([scores[run] for run in [*ours, *theirs]], label, metric)
-    our_means = statistics.average(tables[: len(ours)])
-    their_means = statistics.average(tables[len(ours) :])
-    return Difference(**asdict(statistics.compare(our_means, their_means, groups)), pairs=len(ours))
+    return paired_difference(scores, ours, [_baseline_of(run) for run in ours], label, metric, groups)
 
 
 def _baseline_of(run: Run) -> Run:

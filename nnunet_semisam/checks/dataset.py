@@ -226,9 +226,10 @@ def configurations_with_data(dataset: PlannedDataset) -> list[str]:
         if name != CASCADE and isinstance(identifier, str) and (dataset.preprocessed / identifier).is_dir():
             found.append(name)
     if not found:
+        planned = [name for name in ("2d", "3d_fullres") if name in dataset.plans["configurations"]]
         raise UserError(
             f"No configuration of {dataset.preprocessed} is preprocessed. Run: nnUNetv2_preprocess -d "
-            f"{int(dataset.raw.name[7:10])} -c 2d 3d_fullres"
+            f"{int(dataset.raw.name[7:10])} -c {' '.join(planned) or next(iter(dataset.plans['configurations']))}"
         )
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_semisam.checks.findings import Finding, cause_of, missing, note, ok
 from nnunet_semisam.commands import _pth
-from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.regular_files import MIB, read_text
 from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
@@ -53,6 +52,8 @@ def check_versions() -> list[Finding]:
 
 
 def _check_nnunet() -> Finding:
+    import importlib.metadata  # loads the parser of e-mails, which --help needs not
+
     fix = 'pip install "nnunetv2>=2.8,<3"'
     lowest, limit = NNUNET_RANGE
     try:
@@ -157,9 +158,9 @@ def check_trainers() -> list[Finding]:
     answers = find_trainers(names)
     errors = {name: answer.error for name, answer in answers.items() if answer.error}
     known = [name for name in names if name not in errors]
-    findings = [ok("trainers", f"nnU-Net finds {', '.join(known)}")] if known else []
+    findings = [ok("trainers", f"nnU-Net finds {len(known)} of {len(names)}: {name_some(known, 3)}")] if known else []
     if len(errors) > 1 and len(set(errors.values())) == 1:  # one cause: said once
-        found = f"nnU-Net does not find {', '.join(errors)}: {next(iter(errors.values()))}"
+        found = f"nnU-Net does not find {name_some(list(errors), 3)}: {next(iter(errors.values()))}"
         return [missing("trainers", found, TRAINERS_FIX), *findings]
     return [
         missing(name, f"nnU-Net does not find it: {error}", TRAINERS_FIX) for name, error in errors.items()

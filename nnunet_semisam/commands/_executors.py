@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.errors import UserError, shown
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ TIME_LIMITS = {"timeout_min", "slurm_time"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--device",
+    _options.add(
+        parser,
+        "device",
         choices=("auto", "cuda", "cpu", "mps"),
+        metavar=None,
         default="auto",
         help="auto (default): cuda if there is one where a run trains, else cpu",
     )

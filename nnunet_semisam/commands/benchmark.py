@@ -3,39 +3,43 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.commands import _executors
+from nnunet_semisam.commands import _executors, _options
 from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
     from nnunet_semisam.benchmark.plan import Study
-    from nnunet_semisam.benchmark.records import Interval, RunRecord
+    from nnunet_semisam.benchmark.records import Interval, Run, RunRecord
     from nnunet_semisam.benchmark.results_files import Results
     from nnunet_semisam.data.datasets import PlannedDataset
     from nnunet_semisam.jobs.base import Status, Task
 
 HELP = "Train a grid of trainers, label budgets, seeds and configurations; evaluate all on held-out cases."
 LARGEST_SEED = 2**32  # numpy's
+MOST_LINES = 24  # of runs; more are counted
 EXAMPLE = "nnunet-semisam benchmark -d 28 -c 2d --trainers nnUNetTrainerMeanTeacher --labeled 1 3 -o benchmark"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
-    parser.add_argument("-c", dest="configurations", nargs="+", required=True, help="configurations, for example 2d")
+    _options.add(parser, "dataset")
+    _options.add(parser, "configurations", required=True)
     parser.add_argument(
+        "-tr",
         "--trainers",
+        dest="trainers",
         nargs="+",
         required=True,
         help="trainers, SelfTraining2_TRAINER for two rounds, or all of this package; nnUNetTrainerSupervised is added",
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    _options.add(parser, "out", required=True, help="where everything is written")
+    _options.add(parser, "plans")
     parser.add_argument("--labeled", nargs="+", type=int, metavar="N", help="label budgets (default: all folds)")
-    parser.add_argument("--folds", nargs="+", type=int, metavar="FOLD", help="folds (default: all)")
+    _options.add(parser, "folds", type=int, help="folds (default: all)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="seeds (default: 0)")
     parser.add_argument("--settings", type=Path, metavar="YAML", help="settings of every run, its length for example")
     parser.add_argument("--equal", choices=("steps", "time"), default="steps", help="in common (default: %(default)s)")
@@ -44,9 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--test-set", metavar="NAME", help="one of several test sets of the dataset")
     _executors.add_arguments(parser)
-    parser.add_argument("--dry-run", action="store_true", help="show the runs and what is done; start nothing")
+    _options.add(parser, "dry_run")
     parser.add_argument("--deep", action="store_true", help="before the first run, read every preprocessed voxel")
-    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="to compare images (%(default)s)")
+    _options.add(parser, "processes", help="processes that compare images (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     study = make_study(args, dataset)
     if args.dry_run:
         show(study)
+        print("\n".join(estimate(study, dataset)))
         return 0
     study = held_out.pin(study, dataset)
     together = plan.refuse_other_study(study)  # with the runs that were begun before
@@ -174,10 +179,38 @@ def show(study: Study) -> None:
     statuses = {run: PerformRun(study, run).status() for run in study.runs()}
     done = sum(status == Status.DONE for status in statuses.values())
     print(f"{len(statuses)} runs in {study.folder}, {done} done, device {study.device}, equal {study.equal.value}:")
-    for run, status in statuses.items():
-        print(f"  {run.name} ({run.budget} labeled): {status}")
+    print("\n".join(_status_lines(statuses)))
     if study.cases == CaseSet.VAL:
         print("note: runs are evaluated on validation cases. Nothing of a training depends on them, but its plans may.")
+
+
+def _status_lines(statuses: Mapping[Run, Status]) -> list[str]:
+    """Return a line per run; of many runs one per trainer and configuration, with counts."""
+    if len(statuses) <= MOST_LINES:
+        return [f"  {run.name} ({run.budget} labeled): {status}" for run, status in statuses.items()]
+    rows: dict[tuple[str, str], Counter[str]] = {}
+    for run, status in statuses.items():
+        rows.setdefault((run.trainer, run.configuration), Counter())[str(status)] += 1
+    return [
+        f"  {trainer}, {configuration}: {', '.join(f'{count} {status}' for status, count in counts.items())}"
+        for (trainer, configuration), counts in rows.items()
+    ]
+
+
+def estimate(study: Study, dataset: PlannedDataset) -> list[str]:
+    """Return lines on the hours and the disk space of the runs that are not done."""
+    from nnunet_semisam.benchmark.runs import PerformRun
+    from nnunet_semisam.benchmark.trainers import recipe_of
+    from nnunet_semisam.runs.estimate import Training, describe, places_of_logs
+
+    steps = study.settings["num_epochs"] * study.settings["num_iterations_per_epoch"]
+    trainings = [
+        Training(recipe_of(run.trainer).trainer, run.configuration, steps)
+        for run in study.runs()
+        if not PerformRun(study, run).finished()
+    ]
+    results = places_of_logs(*study.folder.glob("runs/*/results"))
+    return describe(trainings, dataset.plans, study.dataset, results, study.folder)
 
 
 def table(results: Results) -> list[str]:

@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.errors import UserError, shown
 
 HELP = "Run everything once on a small invented data set: convert, train with and without SAM, predict, compare."
@@ -15,7 +16,7 @@ EXAMPLE = "nnunet-semisam demo --folder demo"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--folder", type=Path, default=Path("nnunet_semisam_demo"), help="where to write (default: %(default)s)"
+        "-o", "--folder", type=Path, default=Path("nnunet_semisam_demo"), help="where to write (default: %(default)s)"
     )
     parser.add_argument(
         "--acdc", type=Path, metavar="FOLDER", help="use real ACDC data: the official folder that holds training/"
@@ -23,9 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=positive, default=400, help="optimizer steps of each training (default: %(default)s)"
     )
-    parser.add_argument(
-        "--device",
+    _options.add(
+        parser,
+        "device",
         choices=("cpu", "cuda", "mps"),
+        metavar=None,
         help="for nnU-Net's -device (default: cuda if there is one, else cpu)",
     )
     parser.add_argument("--overwrite", action="store_true", help="delete an earlier demo in the folder")

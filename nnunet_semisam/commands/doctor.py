@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 
 from nnunet_semisam.checks.findings import Finding, Level, looked_at
+from nnunet_semisam.commands import _options
 from nnunet_semisam.commands._checks import CHECKS
 from nnunet_semisam.errors import UserError
 
@@ -16,11 +18,12 @@ EXAMPLE = "nnunet-semisam doctor -d 27 -c 3d_fullres"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; the short ones are those of nnUNetv2_train."""
-    parser.add_argument("-d", dest="dataset", help="also check what a training needs of this dataset: id or name")
-    parser.add_argument("-c", dest="configuration", help="configuration (default: all that are preprocessed)")
-    parser.add_argument("-f", dest="fold", help="fold: a number or 'all' (default: all of splits_final.json)")
-    parser.add_argument("-tr", dest="trainer", help="trainer (default: nnUNetTrainerSemiSAM)")
-    parser.add_argument("-p", dest="plans", help="plans identifier (default: nnUNetPlans)")
+    text = "also check what a training needs of these datasets: ids or names"
+    _options.add(parser, "datasets", required=False, default=[], help=text)
+    _options.add(parser, "configuration", help="configuration (default: all that are preprocessed)")
+    _options.add(parser, "fold", help="fold: a number or 'all' (default: all of splits_final.json)")
+    _options.add(parser, "trainer", default=None, help="trainer (default: nnUNetTrainerSemiSAM)")
+    _options.add(parser, "plans", default=None, help="plans identifier (default: nnUNetPlans)")
     parser.add_argument("--deep", action="store_true", help="read every preprocessed voxel of the dataset")
 
 
@@ -40,14 +43,14 @@ def report(findings: Iterable[Finding]) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Print all findings; the exit status is 1 if something that training needs is missing."""
-    if args.dataset is None:
+    if not args.datasets:
         given = {"-c": args.configuration, "-f": args.fold, "-tr": args.trainer, "-p": args.plans}
         alone = [option for option, value in given.items() if value is not None] + ["--deep"] * args.deep
         if alone:
             raise UserError(f"{alone[0]} says what to check of a dataset. Name one with -d.")
     findings = [finding for check in CHECKS for finding in looked_at(_title(check), check)]
-    if args.dataset is not None:
-        findings += looked_at(f"dataset {args.dataset}", lambda: check_dataset(args))
+    for name in args.datasets:
+        findings += looked_at(f"dataset {name}", partial(check_dataset, name, args))
     print(report(findings))
     return 1 if any(finding.level == Level.MISSING for finding in findings) else 0
 
@@ -56,8 +59,12 @@ def _title(check: object) -> str:
     return getattr(check, "__name__", "check").removeprefix("check_")
 
 
-def check_dataset(args: argparse.Namespace) -> list[Finding]:
+def check_dataset(name: str, args: argparse.Namespace) -> list[Finding]:
     """Return what would stop trainings of a dataset.
+
+    Args:
+        name: Its id or name.
+        args: The options.
 
     Raises:
         UserError: If there is no such dataset, fold or trainer.
@@ -70,7 +77,7 @@ def check_dataset(args: argparse.Namespace) -> list[Finding]:
 
     plans = "nnUNetPlans" if args.plans is None else args.plans
     trainer = "nnUNetTrainerSemiSAM" if args.trainer is None else args.trainer
-    dataset = open_dataset(args.dataset, plans)
+    dataset = open_dataset(name, plans)
     check_trainers([trainer], "-tr")
     settings = from_environment(trainer_class(trainer).settings)
     check = DatasetCheck(dataset, plans, args.deep)

@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.names import case_problem
 
@@ -15,20 +16,15 @@ EXAMPLE = "nnunet-semisam export -d 27 -c 3d_fullres -tr nnUNetTrainerSemiSAM -f
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; the short ones are those of nnUNetv2_predict."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
-    parser.add_argument("-c", dest="configuration", required=True, help="configuration, for example 3d_fullres")
-    parser.add_argument("-tr", dest="trainer", default="nnUNetTrainerSemiSAM", help="trainer (default: %(default)s)")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
-    parser.add_argument(
-        "-f", dest="folds", nargs="+", type=fold, default=[], metavar="FOLD", help="folds (default: all that are there)"
-    )
-    parser.add_argument(
-        "--checkpoint", default="checkpoint_final.pth", metavar="FILE", help="file to take (default: %(default)s)"
-    )
+    _options.add(parser, "dataset")
+    _options.add(parser, "configuration", required=True)
+    _options.add(parser, "trainer", "plans")
+    _options.add(parser, "folds", type=fold, default=[], help="folds (default: all that are there)")
+    _options.add(parser, "checkpoint", default="checkpoint_final.pth", help="file to take (default: %(default)s)")
     parser.add_argument(
         "--keep-optimizer", action="store_true", help="keep the optimizer's state, which nobody needs for prediction"
     )
-    parser.add_argument("-o", dest="output", required=True, type=Path, metavar="FOLDER", help="model folder to make")
+    _options.add(parser, "out", required=True, help="model folder to make")
 
 
 def fold(text: str) -> str:
@@ -54,10 +50,10 @@ def run(args: argparse.Namespace) -> None:
     results = environment_folder("nnUNet_results")
     dataset = find_dataset_name(results, args.dataset)
     model = results / dataset / f"{args.trainer}__{args.plans}__{args.configuration}"
-    folds = export_model(model, args.output, args.folds, args.checkpoint, args.keep_optimizer)
+    folds = export_model(model, args.out, args.folds, args.checkpoint, args.keep_optimizer)
     home = f"$nnUNet_results/{dataset}/{STOCK_TRAINER}__{args.plans}__{args.configuration}"
     print(
-        f"Wrote {args.output} with fold(s) {', '.join(folds)}; the weights load into stock nnU-Net's network.\n"
-        f"Predict:  nnUNetv2_predict_from_modelfolder -i IMAGES -o SEGMENTATIONS -m {args.output} -f {' '.join(folds)}"
+        f"Wrote {args.out} with fold(s) {', '.join(folds)}; the weights load into stock nnU-Net's network.\n"
+        f"Predict:  nnUNetv2_predict_from_modelfolder -i IMAGES -o SEGMENTATIONS -m {args.out} -f {' '.join(folds)}"
         f"\nor move it to {home} and use nnUNetv2_predict -tr {STOCK_TRAINER}."
     )

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ SIZES = {"patch_size", "batch_size", "architecture"}  # what becomes smaller in 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans to start from (default: %(default)s)")
+    _options.add(parser, "datasets")
+    _options.add(parser, "plans", help="plans to start from (default: %(default)s)")
     parser.add_argument("--name", default="nnUNetPlansMini", help="name of the new plans (default: %(default)s)")
     parser.add_argument(
         "--features",
@@ -58,20 +59,27 @@ def at_least_one(text: str) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Write the plans and say what changed."""
-    from nnunet_semisam.data.datasets import open_dataset
-    from nnunet_semisam.small_plans import write_plans
     from nnunet_semisam.splits.replan import check_plans_name
 
     check_plans_name(args.name, "--name")
     if args.name == args.plans:
         raise UserError(f"--name {args.name} are the plans to start from. Choose another name for the small ones.")
-    dataset = open_dataset(args.dataset, args.plans)
+    for name in args.datasets:
+        write_mini_plans(name, args)
+    print(f"Train with -p {args.name}. A narrow network ranks trainers side by side; it does not reach full accuracy.")
+
+
+def write_mini_plans(dataset_name: str, args: argparse.Namespace) -> None:
+    """Write the plans of one dataset, and say what changed."""
+    from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.small_plans import write_plans
+
+    dataset = open_dataset(dataset_name, args.plans)
     plans = mini_plans(dataset.plans, args, dataset.preprocessed / f"{args.plans}.json")
     lines = [line for name in plans["configurations"] for line in describe(plans, name, dataset, args)]
     path, written = write_plans(dataset.preprocessed, plans, args.overwrite)
     print(f"{path} {'was written' if written else 'is already there with the same content'}:")
     print("\n".join(lines))
-    print(f"Train with -p {args.name}. A narrow network ranks trainers side by side; it does not reach full accuracy.")
 
 
 def describe(plans: dict, name: str, dataset: PlannedDataset, args: argparse.Namespace) -> list[str]:
@@ -88,9 +96,8 @@ def describe(plans: dict, name: str, dataset: PlannedDataset, args: argparse.Nam
         f"{parameters(configuration) / 1e6:.1f} M weights"
     ]
     if not (dataset.preprocessed / configuration["data_identifier"]).is_dir():
-        lines.append(
-            f"    not preprocessed yet: nnUNetv2_preprocess -d {args.dataset} -plans_name {args.plans} -c {name}"
-        )
+        number = int(dataset.raw.name[7:10])
+        lines.append(f"    not preprocessed yet: nnUNetv2_preprocess -d {number} -plans_name {args.plans} -c {name}")
     return lines
 
 

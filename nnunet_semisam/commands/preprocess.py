@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import argparse
 
+from nnunet_semisam.commands import _options
+
 HELP = "Preprocess the images of imagesUl with the dataset's plans, after nnUNetv2_plan_and_preprocess."
 LOCK = ".preprocess.lock"  # two at once would take each other's unfinished files for leftovers
+MOST_SHOWN = 10  # files that are named; the next start names the others once these are fixed
 EXAMPLE = "nnunet-semisam preprocess -d 27 -c 2d 3d_fullres"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; their names are those of nnUNetv2_preprocess."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
-    parser.add_argument("-c", dest="configurations", nargs="+", help="configurations (default: all of the plans)")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
-    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="processes (default: %(default)s)")
+    _options.add(parser, "datasets")
+    _options.add(parser, "configurations", help="configurations (default: all of the plans)")
+    _options.add(parser, "plans_name", "processes")
+    parser.add_argument(
+        "--verify_dataset_integrity",
+        action="store_true",
+        help="understood as nnU-Net's command does: every image is checked in any case, and a bad one is left out",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Preprocess every configuration; exit status 1 if a file had to be left out."""
+    """Preprocess every configuration of every dataset; exit status 1 if a file had to be left out."""
+    return max(preprocess_dataset(name, args) for name in args.datasets)
+
+
+def preprocess_dataset(name: str, args: argparse.Namespace) -> int:
+    """Preprocess every configuration of a dataset; return 1 if a file had to be left out."""
     from nnunet_semisam.data.dataset_json import check_dataset_json
     from nnunet_semisam.data.datasets import open_dataset
     from nnunet_semisam.data.geometry import write_geometry_of_labeled
@@ -27,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_semisam.io.locks import folder_lock
     from nnunet_semisam.splits.default_splits import ensure_splits
 
-    dataset = open_dataset(args.dataset, args.plans)
+    dataset = open_dataset(name, args.plans)
     plans_file = dataset.preprocessed / f"{args.plans}.json"
     check_dataset_json(dataset.dataset_json, dataset.preprocessed / "dataset.json")
     configurations = args.configurations or dataset.preprocessable_configurations()
@@ -49,8 +61,10 @@ def run(args: argparse.Namespace) -> int:
             )
             print(f"{configuration}: {ready} unlabeled cases ready, {len(left_out)} left out.")
             problems += [problem for problem in left_out if problem not in problems]
-    for problem in problems:
+    for problem in problems[:MOST_SHOWN]:
         print(f"left out: {problem}")
+    if len(problems) > MOST_SHOWN:
+        print(f"left out: {len(problems) - MOST_SHOWN} more, of {len(problems)}")
     if problems:
         print(f"{len(problems)} file(s) or case(s) were left out; the others are done. Fix them and run this again.")
     return 1 if problems else 0

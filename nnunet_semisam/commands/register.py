@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_semisam.commands import _pth
-from nnunet_semisam.trainers_folder import trainers_folder
+from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
 HELP = "Make our trainers findable for every nnU-Net command of this environment, without a variable."
 EXAMPLE = "nnunet-semisam register"
@@ -21,5 +21,8 @@ def run(args: argparse.Namespace) -> None:
     path = _pth.write_startup_files(trainers, _pth.site_packages())
     print(
         f"Wrote {path}\nFrom now on every Python of this environment appends {trainers} to {_pth.VARIABLE} when it "
-        "starts.\nUndo it before uninstalling the package: nnunet-semisam unregister"
+        "starts.\nUndo it before uninstalling the package: nnunet-semisam unregister\n\n"
+        "nnUNetv2_train -tr takes one of these names, written exactly so (of another, nnU-Net says that it could not "
+        "find it):"
     )
+    print("\n".join(f"  {name}" for name in trainer_names(trainers)))

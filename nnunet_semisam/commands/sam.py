@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
@@ -52,9 +53,11 @@ def _add_download(verbs: argparse._SubParsersAction) -> None:
 def _add_pretrain(verbs: argparse._SubParsersAction) -> None:
     text = "Train a nano SAM on procedural images, and on labeled data sets if some are named; resumes."
     parser = _verb(verbs, "pretrain", text, "pretrain --out my_nano --steps 20000 --data 27")
-    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoint, log and weights (nano_sam.pt)")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, help="folder for checkpoint, log and weights (nano_sam.pt)"
+    )
     parser.add_argument("--steps", type=int, default=20_000, help="optimiser steps in all (default: %(default)s)")
-    parser.add_argument("--data", nargs="+", default=[], metavar="DATASET", help="labeled nnU-Net raw data sets")
+    parser.add_argument("-d", "--data", nargs="+", default=[], metavar="DATASET", help="labeled nnU-Net raw data sets")
     parser.add_argument(
         "--synthetic-share", type=float, default=0.5, help="share of procedural images beside --data (default: 0.5)"
     )
@@ -66,22 +69,26 @@ def _add_pretrain(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--curriculum", type=int, default=500, help="steps until all is hard (default: %(default)s)")
     parser.add_argument("--validate-every", type=int, default=500, help="steps (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that make batches (default: %(default)s)")
-    parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    _options.add(parser, "device", help="cpu or cuda (default: cuda where there is one)")
     parser.set_defaults(verb_run=run_pretrain)
 
 
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     text = "Measure how well a SAM follows prompts made from the ground truth of a labeled data set."
     parser = _verb(verbs, "evaluate", text, "evaluate --data 27 --model vit_b --csv vit_b.csv")
-    parser.add_argument("--data", required=True, metavar="DATASET", help="raw folder, name or number of a data set")
+    parser.add_argument(
+        "-d", "--data", required=True, metavar="DATASET", help="raw folder, name or number of a data set"
+    )
     parser.add_argument("--model", default="nano", choices=MODELS, help="model to measure (default: %(default)s)")
-    parser.add_argument("--checkpoint", default=None, help="file with its weights (default: where the model has them)")
+    parser.add_argument(
+        "-chk", "--checkpoint", default=None, help="file with its weights (default: where the model has them)"
+    )
     parser.add_argument("--axis", type=int, default=None, help="axis of slices (default: that of the largest spacing)")
     parser.add_argument("--channel", type=int, default=0, help="image channel to show (default: %(default)s)")
     parser.add_argument("--cases", type=int, default=None, help="only the first so many cases (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="seed of points and degraded masks (default: %(default)s)")
     parser.add_argument("--csv", type=Path, default=None, help="file for the Dice of every case")
-    parser.add_argument("--device", default=None, help="cpu or cuda (default: cuda where there is one)")
+    _options.add(parser, "device", help="cpu or cuda (default: cuda where there is one)")
     parser.set_defaults(verb_run=run_evaluate)
 
 
@@ -197,7 +204,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     left_out: dict[str, UserError] = {}
     backend = build_backend(args.model, BackendOptions(_device(args.device), args.checkpoint))
     volumes = {}
-    for case in tqdm(labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off), unit="case"):
+    cases = labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off)
+    for case in tqdm(cases, unit="case", disable=None):
         images, labels = to_slices(case, args.axis)
         if args.channel >= images.shape[1]:
             raise UserError(f"--channel {args.channel}: {case.name} has channels 0 to {images.shape[1] - 1}.")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.commands import _executors
+from nnunet_semisam.commands import _executors, _options
 from nnunet_semisam.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,15 +22,13 @@ BY_OPTION = {"method": "--trainer", "use_sam": "--trainer"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
-    parser.add_argument("-c", dest="configuration", required=True, help="configuration, for example 2d")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where everything is written")
-    parser.add_argument("-f", dest="folds", nargs="+", type=int, default=[0], metavar="FOLD", help="folds (default: 0)")
-    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    _options.add(parser, "dataset")
+    _options.add(parser, "configuration", required=True)
+    _options.add(parser, "out", required=True, help="where everything is written")
+    _options.add(parser, "folds", type=int, default=[0], help="folds (default: 0)")
+    _options.add(parser, "plans")
     parser.add_argument("--rounds", type=int, default=1, metavar="R", help="label the pool and train again R times (1)")
-    parser.add_argument(
-        "--trainer", default="nnUNetTrainerSemiSAM", help="trainer of the first training (default: %(default)s)"
-    )
+    _options.add(parser, "trainer", help="trainer of the first training (default: %(default)s)")
     parser.add_argument(
         "--final-trainer",
         default="nnUNetTrainerSupervised",
@@ -58,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-mirroring", action="store_true", help="the teacher predicts without mirroring")
     _executors.add_arguments(parser)
     parser.add_argument("--label-jobs", type=int, default=1, metavar="N", help="label a pool in N tasks (default: 1)")
-    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="to preprocess (default: %(default)s)")
-    parser.add_argument("--dry-run", action="store_true", help="show the tasks and what is done; start nothing")
+    _options.add(parser, "processes", help="processes that preprocess (default: %(default)s)")
+    _options.add(parser, "dry_run")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     refuse_other_plan(plan)
     if args.dry_run:
         show(plan, args)
+        print("\n".join(estimate(plan, dataset)))
         return 0
     _executors.check_device(args.device, args.executor, args.gpus)
     for line in preflight.check(plan, dataset):
@@ -169,6 +168,22 @@ def show(plan: SelfTraining, args: argparse.Namespace) -> None:
     for stage in stages(plan, args.label_jobs):
         for task in stage:
             print(f"  {task.name}: {task.status()}")
+
+
+def estimate(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
+    """Return lines on the hours and the disk space of the trainings that are not finished."""
+    from nnunet_semisam.runs.estimate import Training, describe, places_of_logs
+    from nnunet_semisam.self_training.rounds import RoundOfFold
+
+    trainings = []
+    for index in range(plan.rounds + 1):
+        settings = plan.settings_of(index)
+        steps = settings["num_epochs"] * settings["num_iterations_per_epoch"]
+        for fold in plan.folds:
+            if not RoundOfFold(plan, index, fold).model.is_trained():
+                trainings.append(Training(plan.trainer_of(index), plan.configuration, steps))
+    results = places_of_logs(*plan.folder.glob("round_*/results"))
+    return describe(trainings, dataset.plans, plan.dataset, results, plan.folder)
 
 
 def describe_rounds(plan: SelfTraining) -> list[str]:

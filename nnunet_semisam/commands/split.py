@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_semisam.commands import _options
 from nnunet_semisam.errors import UserError, name_some
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ EXAMPLE = "nnunet-semisam split -d 7 --labeled 1 3 7"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-d", dest="dataset", required=True, help="dataset id or name")
+    _options.add(parser, "dataset")
     parser.add_argument(
         "--labeled",
         nargs="+",
@@ -52,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--plans-name", default="nnUNetPlansLabeled", metavar="NAME", help="plans of --replan (default: %(default)s)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace other folds that are there")
-    parser.add_argument("-np", dest="num_processes", type=int, default=4, help="processes (default: %(default)s)")
+    _options.add(parser, "processes")
 
 
 @dataclass(frozen=True)
@@ -119,21 +120,23 @@ def run(args: argparse.Namespace) -> None:
         seen = sorted({*smallest["train"], *smallest["val"]})
         plans = plan_on(raw, preprocessed, seen, args.plans_name, max(1, args.num_processes))
         notes += [*fingerprint_notes(preprocessed), f"{plans} was planned on {len(seen)} cases. Next:"]
-        notes += next_commands(raw, args.plans_name)
+        notes += next_commands(raw, dataset_json, args.plans_name)
     write(budgets, preprocessed, targets)
     print("\n".join(report(budgets, targets, notes)))
 
 
-def next_commands(raw: Path, plans_name: str) -> list[str]:
+def next_commands(raw: Path, dataset_json: dict, plans_name: str) -> list[str]:
     """Return the commands that use plans of another name than nnU-Net's, each of which must be told."""
-    number = int(raw.name[7:10])
+    from nnunet_semisam.data.next_steps import configurations, train_command
+
+    number, names = int(raw.name[7:10]), " ".join(configurations(raw, dataset_json))
     unlabeled = []
     if (raw / "imagesUl").is_dir():
-        unlabeled = [f"  nnunet-semisam preprocess -d {number} -c 2d 3d_fullres -p {plans_name}"]
+        unlabeled = [f"  nnunet-semisam preprocess -d {number} -c {names} -p {plans_name}"]
     return [
-        f"  nnUNetv2_preprocess -d {number} -plans_name {plans_name} -c 2d 3d_fullres",
+        f"  nnUNetv2_preprocess -d {number} -plans_name {plans_name} -c {names}",
         *unlabeled,
-        f"  nnUNetv2_train {number} 3d_fullres 0 -tr nnUNetTrainerSemiSAM -p {plans_name}",
+        f"  {train_command(raw, dataset_json, 'nnUNetTrainerSemiSAM', plans_name)}",
     ]
 
 

@@ -23,7 +23,7 @@ def each_case(
     title: str,
     killed: Callable[[Job], Result],
 ) -> Iterator[tuple[Job, Result]]:
-    """Yield every job with its result, in the order in which they are done, and show a bar.
+    """Yield every job with its result, in the order in which they are done, and show a bar on a terminal.
 
     A job during which a process died (out of memory, a reader that crashes) is tried again alone. If its process dies
     again, ``killed`` says what its result is; all others are done as if nothing had happened.
@@ -35,7 +35,7 @@ def each_case(
         title: Of the bar.
         killed: Returns the result of a job that its process does not survive.
     """
-    with tqdm(total=len(jobs), desc=title, unit="case", leave=False) as bar:
+    with tqdm(total=len(jobs), desc=title, unit="case", leave=False, disable=None) as bar:
         if num_processes <= 1 or len(jobs) <= 1:
             done = ((job, work(job)) for job in jobs)
         else:

@@ -98,8 +98,7 @@ def open_dataset(
     for file in (plans_file, dataset_file):
         if not os.path.lexists(file):
             raise UserError(
-                f"There is no {file}. Plan the labeled cases first: "
-                f"nnUNetv2_plan_and_preprocess -d {int(name[7:10])} -c 2d 3d_fullres"
+                f"There is no {file}. Plan the labeled cases first: nnUNetv2_plan_and_preprocess -d {int(name[7:10])}"
             )
     plans = read_object(plans_file, "Plan the dataset again.")
     configurations = plans.get("configurations")

@@ -151,7 +151,8 @@ class ClassGate:
         """Whether the gate still waits for classes that were not active yet."""
         return self.measurements * self.settings.measure_every < self.settings.patience
 
-    def _waited_for(self) -> list[int]:
+    def waited_for(self) -> list[int]:
+        """Return the foreground channels that some labeled case shows."""
         return [k for k in range(self.labels.first_foreground, self.labels.heads) if k not in self.left_out]
 
     # ---------------------------------------------------------------------------------------------- measurements
@@ -202,7 +203,7 @@ class ClassGate:
             return torch.ones(self.labels.heads, dtype=torch.float32)
         weights = ((self.labeled_dice.dice() - self.settings.dice) / self.settings.width).clamp(0, 1).float()
         if not self.labels.has_regions:
-            weights[0] = weights[self._waited_for()].min()
+            weights[0] = weights[self.waited_for()].min()
         return weights
 
     def agreement_weights(self) -> Tensor:
@@ -223,7 +224,7 @@ class ClassGate:
         weights = self.dice_weights()
         active = (weights >= self.settings.active_from).nonzero().flatten().tolist()
         self.found |= frozenset(active)
-        self.started = self.started or not self.is_patient or self.found.issuperset(self._waited_for())
+        self.started = self.started or not self.is_patient or self.found.issuperset(self.waited_for())
         open_now = self.started and bool(weights.max() >= self.settings.active_from)
         if open_now and self.opened_at is None:
             self.opened_at = progress
@@ -236,7 +237,7 @@ class ClassGate:
         labeled patches, which is too optimistic, stands in.
         """
         measured = self.agreement if self.agreement.measured else self.labeled_dice
-        return float(measured.dice()[self._waited_for()].mean())
+        return float(measured.dice()[self.waited_for()].mean())
 
     def apply(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor) -> GatedTarget:
         """Return what the loss takes of a term.

@@ -10,7 +10,7 @@ import torch
 
 import nnunet_semisam.generalists.nninteractive  # noqa: F401  registers it
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.generalists import prototypes  # noqa: F401  registers itself
+from nnunet_semisam.generalists import label_propagation, propagation, prototypes  # noqa: F401  register themselves
 from nnunet_semisam.generalists.augmented import AugmentedGeneralist, versions
 from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping
 from typing import Any, Protocol
@@ -66,6 +67,8 @@ class PseudoLabelSession:
         reader: Tells the loaders which round to read.
         term: The loss of the round in use.
         current_round: Number of the round in use; ``None``: none is.
+        waits_for: Output channels that the network must know better before the round that is due can be made.
+        seconds: What all rounds took so far, calibrations included.
 
     Raises:
         UserError: If a SAM cannot be loaded.
@@ -91,6 +94,8 @@ class PseudoLabelSession:
         self.stage = self._build_stage(specialist)
         self.plan = RoundPlan.of(context, self._windows_per_case())
         self.current_round: int | None = None
+        self.waits_for: list[int] = []
+        self.seconds = 0.0
         self._next_round = 0
         self._last_refresh: int | None = None
         self._last_round: dict[str, int] = {}
@@ -151,6 +156,7 @@ class PseudoLabelSession:
             "next_round": self._next_round,
             "last_refresh": self._last_refresh,
             "last_round": dict(self._last_round),
+            "seconds": self.seconds,
             "calibration": None if table is None else table.to_dict(),
             "generalists": self.stage.ensemble.state_dict(),
         }
@@ -158,6 +164,8 @@ class PseudoLabelSession:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the round that a checkpoint names; one that is gone or damaged is made again at the next epoch."""
         self._resume_calibration(state.get("calibration"))
+        seconds = state.get("seconds")
+        self.seconds = seconds if isinstance(seconds, float) and seconds >= 0 else 0.0
         self._resume_generalists(state.get("generalists", {}))
         # Process 0 looks for all: one that saw another state of a network drive would wait for rounds of its own.
         looked = ranks.computed_on_rank_zero(self.context.rank, lambda: self._look_at(state))
@@ -243,11 +251,11 @@ class PseudoLabelSession:
         if self._last_refresh is not None and epoch - self._last_refresh < self.plan.refresh_epochs:
             return
         weights = self.gate.class_weights()
+        self.waits_for = []
         if not can_prompt(weights, self.context.labels, self.gate.left_out, self.gate.is_patient):
-            self.context.log(
-                "No pseudo-labels yet: the network does not know its classes well enough to prompt (block gate); "
-                f"class weights {[round(float(weight), 2) for weight in weights]}"
-            )
+            first = self.context.labels.first_foreground
+            unknown = [k for k in range(first, len(weights)) if k not in self.gate.left_out and weights[k] == 0]
+            self.waits_for = unknown
             return
         self._refresh(epoch)
 
@@ -304,7 +312,19 @@ class PseudoLabelSession:
         self.term.active = round_index is not None
         self.reader.point_to(round_index)
 
+    @property
+    def next_refresh(self) -> int:
+        """Return the epoch before which the next round is due; one that waits for classes comes later."""
+        start = math.ceil(self.settings.start * self.context.settings.run.num_epochs)
+        return start if self._last_refresh is None else self._last_refresh + self.plan.refresh_epochs
+
+    @property
+    def budget(self) -> float:
+        """Return what all rounds may compute, as a share of what the training computes without them."""
+        return self.plan.largest_share(self.context, len(self.pool.files))
+
     def _record(self, record: RoundRecord) -> None:
+        self.seconds += record.seconds
         if self.context.rank == 0:
             round_log.append(self.context.output_folder, record)
 

@@ -27,6 +27,7 @@ from nnunet_semisam.report.sections.setup import setup_section
 from nnunet_semisam.report.sections.training import training_section
 
 ASSETS = Path(__file__).with_name("assets")
+SCRIPTS = ("page.js", "viewers.js", "downloads.js")
 JUDGED_ON = {CaseSet.TEST: "test set", CaseSet.VAL: "validation cases of the folds"}
 
 
@@ -38,11 +39,13 @@ class Section:
         name: Identifier, for links.
         title: What it is called in the menu.
         content: HTML.
+        in_summary: Whether it is printed without being asked for.
     """
 
     name: str
     title: str
     content: str
+    in_summary: bool = False
 
 
 def render(benchmark: Benchmark) -> str:
@@ -52,7 +55,8 @@ def render(benchmark: Benchmark) -> str:
     for section in _sections(benchmark):
         title = escape(section.title)
         links.append(f'<a href="#{section.name}">{title}</a>')
-        parts.append(f'<section id="{section.name}"><h2>{title}</h2>\n{section.content}</section>')
+        kind = ' class="summary"' if section.in_summary else ""
+        parts.append(f'<section id="{section.name}"{kind}><h2>{title}</h2>\n{section.content}</section>')
     template = string.Template((ASSETS / "page.html").read_text(encoding="utf-8"))
     made = time.strftime("%Y-%m-%d %H:%M %Z")
     return template.substitute(
@@ -62,7 +66,7 @@ def render(benchmark: Benchmark) -> str:
         content="\n".join(parts),
         footer=escape(f"Made by nnunet-semisam {__version__} on {made} from {benchmark.folder.name}/results.json."),
         css=(ASSETS / "page.css").read_text(encoding="utf-8"),
-        js=(ASSETS / "page.js").read_text(encoding="utf-8"),
+        js="\n".join((ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS),
     )
 
 
@@ -78,12 +82,12 @@ def _sections(benchmark: Benchmark) -> list[Section]:
         Section("tables", "All cases", all_cases_section(benchmark)),
         Section("training", "Trainings", training_section(benchmark, trainings)),
         Section("sam", "SAM", sam_section(benchmark, sam)),
-        Section("cost", "Cost", cost_section(benchmark)),
+        Section("cost", "Cost", cost_section(benchmark), in_summary=True),
         Section("setup", "Setup", setup_section(benchmark, dataset)),
         Section("repeat", "Repeat it", repeat_section(benchmark, dataset)),
     ]
     cautions = all_cautions(benchmark, dataset, trainings)
-    return [Section("results", "Results", results_section(benchmark, anchors, cautions)), *others]
+    return [Section("results", "Results", results_section(benchmark, anchors, cautions), in_summary=True), *others]
 
 
 def _facts(benchmark: Benchmark) -> str:

@@ -13,6 +13,7 @@ Shapes in this file: ``N`` images, ``M`` prompts, ``P`` points of a prompt, ``D`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -190,18 +191,35 @@ class SAMBackend(ABC):
 
 
 class VideoSAM(SAMBackend):
-    """A SAM with a memory: it follows an object from the slice of its prompt through the other slices."""
+    """A SAM with a memory: it follows objects from slices where they are known through other slices.
+
+    Neither method passes gradients on. Results lie on the CPU: there are as many masks as objects times slices.
+    """
 
     @abstractmethod
-    def propagate(self, images: Tensor, prompts: PromptBatch) -> Tensor:
+    def propagate(self, embedding: Embedding, prompts: PromptBatch) -> Tensor:
         """Follow every prompted object through all images, towards both ends.
 
         Args:
-            images: Consecutive slices of one volume, ``(N, C, H, W)``, intensities as nnU-Net normalised them.
+            embedding: ``N`` consecutive slices of one volume, encoded (possibly stored and read back).
             prompts: ``M`` prompts; ``image`` is the slice that the object is prompted in.
 
         Returns:
             Logits ``(M, N, H, W)``, float32. Those of the prompted slice are what :meth:`decode` predicts for it.
+        """
+
+    @abstractmethod
+    def propagate_masks(self, support: Embedding, masks: Tensor, query: Embedding, order: Sequence[int]) -> Tensor:
+        """Follow objects from slices in which they are known into others, of the same volume or of another one.
+
+        Args:
+            support: ``N`` encoded slices in which the objects are known, in the order in which they are remembered.
+            masks: ``(O, N, H, W)``, bool, on the grid of ``support``; empty where an object is not in a slice.
+            query: Encoded slices to find the objects in; their height and width may differ from those of ``support``.
+            order: Which slices of ``query``, in the order in which they are followed.
+
+        Returns:
+            Logits ``(O, len(order), H, W)``, float32, on the grid of ``query``.
         """
 
 

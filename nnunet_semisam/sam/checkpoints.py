@@ -32,7 +32,7 @@ def save_atomically(state: dict[str, Any], path: Path) -> None:
 
 
 def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path:
-    """Return the file with the weights of a model.
+    """Return the file (or the folder, of models that may be one) with the weights of a model.
 
     Args:
         model: A name in ``FAMILIES``.
@@ -45,6 +45,8 @@ def find_weights(model: str, checkpoint: str | None, fetch: bool = True) -> Path
     row, folder = family_of(model, checkpoint), os.environ.get(FOLDER_VARIABLE)
     if checkpoint is not None:
         path = Path(checkpoint).expanduser()
+        if row.folders and path.is_dir():
+            return path
         if not path.is_file():
             raise UserError(
                 f"The setting {model}: {{checkpoint: ...}} names {path}, which is no file. {how_to_get(model)}"

@@ -100,5 +100,5 @@ def load(row: Family, options: BackendOptions) -> SAMBackend:
 
 def of_another_model(stored: Mapping[str, Shapes], name: str) -> str:
     """Return a sentence that says which other models weights are of; empty if their keys do not tell."""
-    others = [other for other in matching(stored) if other != name]
-    return f"Its keys are those of {' or '.join(others)}. " if others else ""
+    found = matching(stored)
+    return "" if not found or name in found else f"Its keys are those of {' or '.join(found)}. "

@@ -137,7 +137,7 @@ def _fetch_rest(family: Family, part: Path) -> None:
 
 def _copy(family: Family, answer: http.client.HTTPResponse, file: IO[bytes], done: int) -> None:
     """Write the answer to ``file``, and no more of it than the file has bytes."""
-    with tqdm(initial=done, total=family.size, unit="B", unit_scale=True, desc=family.file) as bar:
+    with tqdm(initial=done, total=family.size, unit="B", unit_scale=True, desc=family.file, disable=None) as bar:
         while family.size is None or done <= family.size:
             try:
                 block = answer.read(CHUNK)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from nnunet_semisam.errors import UserError, printable, shown
-from nnunet_semisam.sam.preprocessing import NANO, SEGMENT_ANYTHING, Preprocessing
+from nnunet_semisam.sam.preprocessing import NANO, SAM2, SEGMENT_ANYTHING, Preprocessing
 
 RELEASE = "https://dl.fbaipublicfiles.com/segment_anything"
 SEGMENT_ANYTHING_BACKEND = "nnunet_semisam.sam.segment_anything:load"
@@ -52,6 +53,7 @@ class Family:
         prompt: Prompt strategy that is used where the settings name none.
         lora_targets: Names of the layers that low-rank adapters are put on.
         layouts: What files of the model's weights look like; any of them.
+        folders: Whether the setting ``checkpoint`` may name a folder of Hugging Face's transformers as well.
 
     Example:
         >>> family("vit_b").file
@@ -72,6 +74,7 @@ class Family:
     prompt: str = "box_points_mask"
     lora_targets: tuple[str, ...] = ()
     layouts: tuple[Layout, ...] = field(default=(), repr=False)
+    folders: bool = False
 
     @property
     def packaged(self) -> bool:
@@ -113,6 +116,68 @@ def _sam_med3d(name: str, file: str, licence: str, **published: str) -> Family:
         layouts=(layout,),
         **published,
     )
+
+
+def _sam2(
+    name: str, file: str, encoder: tuple[int, int, int], improved: bool = True, side: int = 1024, **more: Any
+) -> Family:
+    """Return the row of a SAM 2.
+
+    Args:
+        name: Of the model.
+        file: File name of the weights.
+        encoder: Channels of the image encoder's first stage, its number of blocks, side of its positional embedding.
+        improved: Whether it is of SAM 2.1.
+        side: Side of the input in pixels.
+        more: Further fields of the row.
+    """
+    width, blocks, background = encoder
+    position, inner = (1, width, background, background), (32 * width,)
+    last = f"blocks.{blocks - 1}.mlp"
+    meta = {"image_encoder.trunk.pos_embed": position, f"image_encoder.trunk.{last}.layers.0.bias": inner}
+    library = {"vision_encoder.backbone.pos_embed": position, f"vision_encoder.backbone.{last}.proj_in.bias": inner}
+    told = "obj_ptr_tpos_proj", "temporal_positional_encoding_projection_layer"  # only SAM 2.1 has it
+    if improved:
+        meta[f"{told[0]}.bias"] = library[f"{told[1]}.bias"] = (64,)
+    without = () if improved else told
+    return Family(
+        name=name,
+        backend="nnunet_semisam.sam.sam2_weights:load",
+        network=f"nnunet_semisam.sam.sam2_networks:{name.replace('.', '_')}",
+        file=file,
+        preprocessing=replace(SAM2, side=side),
+        lora_targets=("qkv",),
+        layouts=(
+            Layout(meta, inside="model", without=without),
+            Layout(library, without=without),
+        ),
+        folders=True,
+        **more,
+    )
+
+
+# Addresses: github.com/facebookresearch/sam2, README. Sizes in bytes and SHA-256: as micro-sam (micro_sam/v2/util.py)
+# and several other public lists give them. The hashes were never compared with the files themselves.
+SAM2_RELEASE = "https://dl.fbaipublicfiles.com/segment_anything_2"
+SAM2_ENCODERS = {"tiny": (96, 12, 7), "small": (96, 16, 7), "base_plus": (112, 24, 14), "large": (144, 48, 7)}
+SAM2_FILES = {
+    "sam2_tiny": (155_906_050, "65b50056e05bcb13694174f51bb6da89c894b57b75ccdf0ba6352c597c5d1125"),
+    "sam2_small": (184_309_650, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3"),
+    "sam2_base_plus": (323_493_298, "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071"),
+    "sam2_large": (897_952_466, "7442e4e9b732a508f80e141e7c2913437a3610ee0c77381a66658c3a445df87b"),
+    "sam2.1_tiny": (156_008_466, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
+    "sam2.1_small": (184_416_285, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
+    "sam2.1_base_plus": (323_606_802, "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5"),
+    "sam2.1_large": (898_083_611, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"),
+}
+
+
+def _published_sam2(name: str) -> Family:
+    version, _, size = name.partition("_")
+    file, day = f"{version}_hiera_{size}.pt", {"sam2": "072824", "sam2.1": "092824"}[version]
+    length, sha256 = SAM2_FILES[name]
+    more = {"url": f"{SAM2_RELEASE}/{day}/{file}", "size": length, "sha256": sha256}
+    return _sam2(name, file, SAM2_ENCODERS[size], improved=version == "sam2.1", **more)
 
 
 # File names, addresses and licence: github.com/facebookresearch/segment-anything, README, "Model Checkpoints". The six
@@ -180,8 +245,18 @@ FAMILIES: dict[str, Family] = {
         _sam_med3d(
             "seganypet",
             "seganypet_v1.pth",
-            "not stated",
+            "see the page of the weights",
             page="https://huggingface.co/YichiZhang98/SegAnyPET",
+        ),
+        *map(_published_sam2, SAM2_FILES),
+        _sam2(
+            "medsam2",
+            "MedSAM2_latest.pt",
+            SAM2_ENCODERS["tiny"],
+            side=512,
+            prompt="box",  # what its training starts from, besides masks
+            page="https://huggingface.co/wanglab/MedSAM2",
+            licence="see the page of the weights",
         ),
         Family(name=AUTO, backend="nnunet_semisam.sam.detect:load", network="", file="", licence=""),
     )

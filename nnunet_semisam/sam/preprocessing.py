@@ -42,3 +42,5 @@ class Preprocessing:
 # ImageNet's mean and standard deviation in 0..255, as in segment_anything/build_sam.py.
 SEGMENT_ANYTHING = Preprocessing(side=1024, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
 NANO = Preprocessing(side=224, mean=(127.5,), std=(63.75,))
+# ImageNet's mean and standard deviation in 0..1, as in sam2/utils/transforms.py, which stretches both sides.
+SAM2 = Preprocessing(side=1024, keep_aspect=False, top=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

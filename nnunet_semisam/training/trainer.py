@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,14 @@ from nnunet_semisam.training.build_loader import (
 )
 from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
+from nnunet_semisam.training.epoch_lines import EpochTimes, sam_line, stage_cost, time_line, unlabeled_line
 from nnunet_semisam.training.optimisation import Optimisation, optimizer_like
 from nnunet_semisam.training.seeding import seed_everything
 from nnunet_semisam.training.start import check_start
 from nnunet_semisam.training.step import SemiSupervisedStep
 from nnunet_semisam.training.step_watch import StepWatch
 from nnunet_semisam.training.training_log import TrainingLog
+from nnunet_semisam.training.training_summary import TrainingRecord, supervised_summary, training_summary
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 from nnunet_semisam.training.unseen_classes import leave_out_unseen_classes
 
@@ -372,7 +375,41 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             for logger in self.logger.loggers:  # W&B, if it is switched on; nnU-Net's local one is not in this list
                 for name, value in terms.items():
                     logger.log(f"semisam/{name}", value, self.current_epoch)
-        self.print_to_log_file(", ".join(f"{name} {value:.4g}" for name, value in terms.items()))
+
+    def on_epoch_end(self) -> None:
+        """End the epoch as nnU-Net does, then say in plain words where the training stands."""
+        epoch = self.current_epoch
+        super().on_epoch_end()
+        if self.local_rank != 0:
+            return
+        if self.method is not None:
+            terms = self.semisam_log.rows[-1]
+            progress = (epoch + 1) / self.num_epochs
+            self.print_to_log_file(unlabeled_line(self.unlabeled_pass, terms, progress, self.num_epochs))
+            if self.pseudo_labels is not None:
+                self.print_to_log_file(sam_line(self.pseudo_labels, self.gate, terms, epoch))
+        self.print_to_log_file(time_line(self._times(), self.num_epochs, self.pseudo_labels))
+
+    def _times(self) -> EpochTimes:
+        starts, ends = (self.logger.get_value(f"epoch_{name}_timestamps", None) for name in ("start", "end"))
+        return EpochTimes(starts, ends)
+
+    def on_train_end(self) -> None:
+        """Write the final checkpoint, then sum the training up."""
+        super().on_train_end()
+        if self.local_rank == 0:
+            for line in self._summary():
+                self.print_to_log_file(line, add_timestamp=False)
+
+    def _summary(self) -> list[str]:
+        seconds, session = sum(self._times().seconds), self.pseudo_labels
+        record = TrainingRecord(self.semisam_log.rows, seconds)
+        if self.method is None:
+            return supervised_summary(self.settings.run.method, record)
+        if session is not None:
+            rounds = round_log.read(Path(self.output_folder))
+            record = replace(record, rounds=rounds, stage_cost=stage_cost(session, seconds))
+        return training_summary(self.gate, record)
 
     # ------------------------------------------------------------------------------- validation and checkpoints
 

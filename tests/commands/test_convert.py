@@ -40,7 +40,8 @@ def run(monkeypatch, tmp_path):
     return run
 
 
-def test_report_counts_cases_and_names_the_next_commands(run, database, capsys):
+def test_report_counts_cases_and_names_the_next_commands(run, database, capsys, monkeypatch):
+    monkeypatch.setattr("nnunet_semisam.data.next_steps.device_option", lambda: " -device cpu")
     run("acdc", "-i", str(database), "-d", "27", "--labeled", "1")
     text = capsys.readouterr().out
     for line in (
@@ -51,7 +52,7 @@ def test_report_counts_cases_and_names_the_next_commands(run, database, capsys):
         "  fold 0: 2 training cases (labeled patients: 1), 2 validation cases",
         "  nnUNetv2_plan_and_preprocess -d 27 -c 2d 3d_fullres",
         "  nnunet-semisam preprocess -d 27 -c 2d 3d_fullres",
-        "  nnUNetv2_train 27 3d_fullres 0 -tr nnUNetTrainerSemiSAM",
+        "  nnUNetv2_train 27 3d_fullres 0 -tr nnUNetTrainerSemiSAM -device cpu",
     ):
         assert f"{line}\n" in text
     assert "note: 20 of the 20 test patients of ssl4mis are not there: patient011, " in text

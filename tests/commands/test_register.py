@@ -142,7 +142,9 @@ def test_folder_that_cannot_be_written_is_refused_with_the_line_to_use_instead(t
 def test_commands_print_paths_and_undo_each_other(environment, command):
     folder = command("trainers-path").stdout.strip()
     assert Path(folder).samefile(CHECKOUT / "trainers")  # the fixture runs the package from there
-    assert "_trainers.pth" in command("register").stdout
+    said = command("register").stdout
+    assert "_trainers.pth" in said
+    assert "  nnUNetTrainerSemiSAM\n" in said, "a misspelt -tr never reaches this package: names are told here"
     assert environment("-c", PRINT_VARIABLE).stdout.strip() == folder
     assert "Removed" in command("unregister").stdout
     assert "Nothing to remove" in command("unregister").stdout

@@ -104,6 +104,7 @@ def session_in(folder: Path, helps=None, weights=(1.0, 1.0, 1.0), cases: int = 5
     made.stage = FakeStage(made.store, helps or [table(0.5, 0.0)])
     made.plan = RoundPlan.of(made.context, windows_per_case=4)
     made.current_round, made._next_round, made._last_refresh, made._last_round = None, 0, None, {}
+    made.waits_for, made.seconds = [], 0.0
     return made
 
 
@@ -249,12 +250,28 @@ def test_rounds_that_checkpoints_name_are_kept_and_the_previous_one(tmp_path):
 
 
 def test_without_a_network_that_knows_its_classes_there_is_no_round(tmp_path):
-    lines: list[str] = []
     session = session_in(tmp_path, weights=(0.0, 0.4, 0.0))
-    object.__setattr__(session.context.data, "log", lines.append)
     session.maybe_refresh(0)
     assert session.stage.rounds == []
-    assert "class weights [0.0, 0.4, 0.0]" in lines[0]
+    assert session.waits_for == [2]
+
+
+def test_the_session_tells_when_a_round_is_due_and_what_all_cost_across_a_resume(tmp_path):
+    session = session_in(tmp_path, sam={"start": 0.25, "refresh_epochs": 4})
+    assert session.next_refresh == 3  # a quarter of ten epochs
+    session.maybe_refresh(3)
+    assert session.next_refresh == 7
+    assert session.seconds == round_log.read(tmp_path).rounds[0].seconds > 0
+    resumed = session_in(tmp_path, sam={"start": 0.25, "refresh_epochs": 4})
+    resumed.load_state_dict(session.state_dict())
+    assert (resumed.next_refresh, resumed.seconds) == (7, session.seconds)
+
+
+def test_the_budget_is_that_of_the_first_round_and_all_further_ones(tmp_path):
+    sam = {"start": 0.0, "refresh_epochs": 5, "cases_per_refresh": 2, "compute_share": 1e-9}
+    session = session_in(tmp_path, cases=3, num_epochs=20, num_iterations_per_epoch=10, sam=sam)
+    # two cases of 3 predictions x 4 windows in each of 4 rounds, against 7 forwards of 20 x 10 x 2 patches
+    assert session.budget == pytest.approx(4 * 2 * 12 / (7 * 400))
 
 
 @pytest.mark.parametrize(

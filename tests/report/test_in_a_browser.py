@@ -1,7 +1,10 @@
 """The page in a real browser: no errors, tables sort, sliders move, both colour schemes, print."""
 
+import csv
 import os
+import re
 import shutil
+from xml.etree import ElementTree
 
 import pytest
 
@@ -85,7 +88,7 @@ def test_filter_leaves_the_rows_with_all_words(opened):
 
 def test_slider_and_arrow_keys_move_all_panes(opened):
     viewer = opened.locator(".viewer").first
-    slider, output = viewer.locator("input[type=range]"), viewer.locator(".slices output")
+    slider, output = viewer.locator(".slices input"), viewer.locator(".slices output")
     places = "layers => layers.map(layer => getComputedStyle(layer).backgroundPositionY)"
     slider.fill("0")
     assert output.inner_text() == "1"
@@ -120,6 +123,133 @@ def test_masks_can_be_hidden_and_pictures_are_there(opened):
     assert min(sizes) > 0
 
 
+def drawn(tab, pane):
+    """Return how many pixels of a mask of the first viewer are faint, full and white, as it is drawn now."""
+    return tab.evaluate(
+        """(pane) => {
+            const canvas = document.querySelectorAll(".viewer .mask canvas")[pane];
+            const copy = document.createElement("canvas");
+            [copy.width, copy.height] = [canvas.width, canvas.height];
+            const context = copy.getContext("2d", { willReadFrequently: true });
+            context.drawImage(canvas, 0, 0);
+            const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+            let faint = 0, full = 0, white = 0;
+            for (let i = 0; i < data.length; i += 4) {
+                if (data[i + 3] === 255) full++; else if (data[i + 3] > 0) faint++;
+                if (data[i + 3] === 255 && data[i] + data[i + 1] + data[i + 2] === 765) white++;
+            }
+            return [faint, full, white];
+        }""",
+        pane,
+    )
+
+
+def test_labels_opacity_contours_and_ground_truth_change_how_masks_are_drawn(opened):
+    viewer = opened.locator(".viewer").first
+    viewer.locator(".contours").check()
+    opened.wait_for_selector(".viewer .mask canvas")
+    faint, contours, white = drawn(opened, 1)
+    assert (faint, white) == (0, 0)
+    assert contours > 0
+    viewer.locator(".truth").check()
+    assert drawn(opened, 1)[2] > 0
+    assert drawn(opened, 0)[2] == 0, "the ground truth itself keeps its colours"
+    viewer.locator(".truth").uncheck()
+    every = drawn(opened, 0)[1]
+    viewer.locator(".label").first.uncheck()
+    assert 0 < drawn(opened, 0)[1] < every
+    for box in viewer.locator(".label").all():
+        box.uncheck()
+    assert drawn(opened, 0) == drawn(opened, 1) == [0, 0, 0]
+    for box in viewer.locator(".label").all():
+        box.check()
+    viewer.locator(".contours").uncheck()
+    assert drawn(opened, 1)[0] > 0
+    viewer.locator(".opacity").fill("100")
+    assert drawn(opened, 1)[0] == 0, "filled fully"
+
+
+def test_wheel_pages_where_somebody_works_and_zooms_with_control(opened):
+    viewer = opened.locator(".viewer").first
+    slider, panes = viewer.locator(".slices input"), viewer.locator(".panes")
+    slider.fill("0")
+    panes.click()
+    panes.hover()
+    opened.mouse.wheel(0, -100)
+    opened.wait_for_function("document.querySelector('.viewer .slices input').value === '1'")
+    zoom = "getComputedStyle(document.querySelector('.viewer .panes')).getPropertyValue('--z')"
+    opened.keyboard.down("Control")
+    opened.mouse.wheel(0, -100)
+    opened.keyboard.up("Control")
+    opened.wait_for_function(f"{zoom} === '1.25'")
+    viewer.locator(".zoom-in").click()
+    assert opened.evaluate(zoom) == "1.5625"
+    viewer.locator(".zoom-reset").click()
+    assert opened.evaluate(zoom) == "1"
+
+
+def test_cases_in_the_table_lead_to_their_viewers_and_back(opened):
+    links = opened.eval_on_selector_all("#tables td a", "found => found.map(a => a.getAttribute('href'))")
+    viewers = opened.eval_on_selector_all(".viewer", "found => found.map(v => '#' + v.id)")
+    assert set(links) == set(viewers)
+    opened.locator(".viewer button.rows").first.click()
+    name = opened.locator(".viewer button.rows").first.get_attribute("data-case")
+    assert set(column(opened, "Results per held-out case", 0)) > {name}
+    shown = opened.locator('[aria-label="Results per held-out case"] tbody tr:visible td:first-child').all_inner_texts()
+    assert set(shown) == {name}
+    opened.locator("#tables input[type=search]").fill("")
+
+
+def test_figures_and_tables_are_saved_as_they_are_shown(opened, tmp_path):
+    def saved(block, kind):
+        with opened.expect_download() as download:
+            block.locator(".downloads button", has_text=kind).click()
+        path = tmp_path / download.value.suggested_filename
+        download.value.save_as(path)
+        return path
+
+    figure = opened.locator("figure.chart").nth(1)
+    drawing = ElementTree.parse(saved(figure, "SVG")).getroot()
+    assert "nnU-Net" in "".join(drawing.itertext()), "with its legend"
+    assert saved(figure, "PNG").read_bytes().startswith(b"\x89PNG")
+    block = opened.locator(".table-block", has=opened.locator('[aria-label="Results per held-out case"]'))
+    block.locator("input[type=search]").fill("q1_frame02 semisam")
+    rows = list(csv.reader(saved(block, "CSV").read_text(encoding="utf-8-sig").splitlines()))
+    assert len(rows) == 1 + 4
+    assert rows[0][0] == "case"
+    assert {row[0] for row in rows[1:]} == {"q1_frame02"}
+    text = saved(block, "LaTeX").read_text()
+    assert text.count(r"q1\_frame02") == 4
+    assert text.count(r"\\") == 1 + 4
+    block.locator("input[type=search]").fill("")
+
+
+def test_the_first_column_stays_in_view(opened):
+    opened.set_viewport_size({"width": 420, "height": 800})
+    place = """() => {
+        const region = document.querySelector('[aria-label="Results per class"]');
+        region.scrollLeft = 300;
+        return region.querySelector("tbody td").getBoundingClientRect().left - region.getBoundingClientRect().left;
+    }"""
+    assert abs(opened.evaluate(place)) < 3
+    opened.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_print_is_a_summary_of_four_pages_unless_all_is_asked_for(opened):
+    def pages():
+        return len(re.findall(rb"/Type\s*/Page[^s]", opened.pdf(prefer_css_page_size=True)))
+
+    assert pages() <= 4
+    opened.emulate_media(media="print")
+    assert not opened.locator("#tables").is_visible()
+    opened.emulate_media(media="screen")
+    opened.locator("#print-all").check()
+    opened.emulate_media(media="print")
+    assert opened.locator("#tables").is_visible()
+    opened.emulate_media(media="screen")
+    opened.locator("#print-all").uncheck()
+
+
 def test_dark_and_light_differ_and_print_is_light_with_all_parts_open(opened):
     color = "getComputedStyle(document.body).backgroundColor"
     light = opened.evaluate(color)
@@ -132,11 +262,13 @@ def test_dark_and_light_differ_and_print_is_light_with_all_parts_open(opened):
     assert opened.evaluate("[...document.querySelectorAll('table')].every(t => t.scrollWidth <= innerWidth)")
     opened.set_viewport_size({"width": 1280, "height": 900})
     opened.emulate_media(color_scheme="light", media="screen")
+    opened.locator("#print-all").check()
     closed = opened.locator("details:not([open])").count()
     opened.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert opened.locator("details:not([open])").count() == 0
     opened.evaluate("dispatchEvent(new Event('afterprint'))")
     assert opened.locator("details:not([open])").count() == closed > 0
+    opened.locator("#print-all").uncheck()
 
 
 def test_no_message_came_up_meanwhile(opened):

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from tiny_sam2 import build_seeded_tiny_sam2, meta_checkpoint
 
 from nnunet_semisam.sam import BackendOptions, named
 from nnunet_semisam.sam.base import SAMBackend
@@ -121,5 +122,6 @@ SMALL = {
         small("nano", build_small_nano),
         small("vit_b", build_small_sam),
         small("sam_med3d", build_small_sam_med3d, sam_med3d_content, image_shape=(SIDE,) * 3),
+        small("sam2.1_tiny", build_seeded_tiny_sam2, meta_checkpoint),
     )
 }

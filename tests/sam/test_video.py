@@ -2,42 +2,9 @@
 
 import pytest
 import torch
-from torch import nn
+from tiny_video import BrightFollower
 
-from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, VideoSAM, check_prompts
-
-
-class BrightFollower(VideoSAM):
-    """An object is what is brighter than 0.5; it goes on in the next slice where it overlaps with itself."""
-
-    spatial_dims, prompt_kinds, fingerprint = 2, frozenset({"points"}), "follower"
-
-    def __init__(self) -> None:
-        self.module = nn.Identity()
-
-    def encode(self, images):
-        return Embedding({"image": images[:, :1]}, tuple(images.shape[2:]))
-
-    def decode(self, embedding, prompts):
-        check_prompts(embedding, prompts, self.prompt_kinds)
-        logits = 20 * (embedding.features["image"][prompts.image, 0] - 0.5)
-        return MaskPrediction(logits, torch.ones(len(prompts)))
-
-    def propagate(self, images, prompts):
-        first = self.decode(self.encode(images), prompts).logits
-        found = torch.full((len(prompts), len(images), *images.shape[2:]), -10.0)
-        for m, start in enumerate(prompts.image.tolist()):
-            found[m, start] = first[m]
-            for step, last in ((1, len(images)), (-1, -1)):
-                for index in range(start + step, last, step):
-                    found[m, index] = self._next(images[index, 0], found[m, index - step])
-        return found
-
-    @staticmethod
-    def _next(image, before):
-        logits = 20 * (image - 0.5)
-        goes_on = ((logits > 0) & (before > 0)).any()
-        return logits if goes_on else torch.full_like(logits, -10.0)
+from nnunet_semisam.sam.base import PromptBatch
 
 
 @pytest.fixture
@@ -57,7 +24,8 @@ def prompts_in(*slices: int) -> PromptBatch:
 
 @pytest.mark.parametrize("start", [1, 2, 3])
 def test_an_object_is_followed_towards_both_ends_from_wherever_it_was_prompted(images, start):
-    logits = BrightFollower().propagate(images, prompts_in(start))
+    sam = BrightFollower()
+    logits = sam.propagate(sam.encode(images), prompts_in(start))
     assert logits.shape == (1, 5, 12, 16)
     assert logits.dtype == torch.float32
     assert torch.equal(logits[0] > 0, images[:, 0] > 0.5)
@@ -65,7 +33,15 @@ def test_an_object_is_followed_towards_both_ends_from_wherever_it_was_prompted(i
 
 def test_the_prompted_slice_is_what_decode_predicts(images):
     sam, prompts = BrightFollower(), prompts_in(2, 3)
-    decoded = sam.decode(sam.encode(images), prompts).logits
-    followed = sam.propagate(images, prompts)
+    embedding = sam.encode(images)
+    decoded = sam.decode(embedding, prompts).logits
+    followed = sam.propagate(embedding, prompts)
     for m, index in enumerate(prompts.image.tolist()):
         assert torch.equal(followed[m, index], decoded[m])
+
+
+def test_known_masks_of_one_volume_are_found_in_another(images):
+    sam = BrightFollower()
+    other = torch.roll(images, 2, dims=2)
+    found = sam.propagate_masks(sam.encode(images[2:3]), images[2:3, 0][None] > 0.5, sam.encode(other), [3, 2, 1])
+    assert torch.equal(found[0] > 0, other[[3, 2, 1], 0] > 0.5)

@@ -367,3 +367,20 @@ def test_checkpoint_of_another_trainer_is_refused_on_resume(build_trainer, tmp_p
     torch.save(torch.load(path, weights_only=False) | {"trainer_name": "nnUNetTrainerCPS"}, path)
     with pytest.raises(UserError, match=r"by nnUNetTrainerCPS. Use it with -pretrained_weights"):
         build_trainer(method="supervised").load_checkpoint(str(path))
+
+
+def test_an_epoch_is_told_in_words_and_the_training_summed_up(build_trainer):
+    trainer = build_trainer(method="mean_teacher", use_sam=True, gate={"dice": 0.99, "width": 0.01})
+    trainer.run_training()
+    text = next(Path(trainer.output_folder).glob("training_log*.txt")).read_text()
+    assert text.count("Unlabeled cases: wait for shell (0.") == 2, "a line per epoch, with names of dataset.json"
+    assert text.count("SAM: waits for shell (0.") == 2
+    assert text.count("Time: ") == 2
+    assert "This was a supervised training: nothing was learned from unlabeled cases, because shell" in text
+
+
+def test_a_supervised_training_says_that_it_was_one(build_trainer):
+    trainer = build_trainer(method="supervised")
+    trainer.run_training()
+    text = next(Path(trainer.output_folder).glob("training_log*.txt")).read_text()
+    assert "the method 'supervised' opens no unlabeled case" in text

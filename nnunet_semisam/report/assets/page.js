@@ -46,35 +46,12 @@
     });
   }
 
-  // Viewers: one slider moves all panes; arrow keys work from anywhere in the viewer.
-  const STEPS = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -5, PageUp: 5 };
-  for (const viewer of document.querySelectorAll(".viewer")) {
-    const slider = viewer.querySelector("input[type=range]");
-    if (!slider) continue;
-    const panes = viewer.querySelector(".panes");
-    const numbers = JSON.parse(panes.dataset.slices);
-    const output = viewer.querySelector(".slices output");
-    const show = () => {
-      panes.style.setProperty("--i", slider.value);
-      output.textContent = numbers[slider.value];
-      slider.setAttribute("aria-valuetext", `slice ${numbers[slider.value]}`);
-    };
-    slider.addEventListener("input", show);
-    viewer.addEventListener("keydown", (event) => {
-      if (event.target === slider || !(event.key in STEPS) || event.ctrlKey || event.metaKey || event.altKey) return;
-      event.preventDefault();
-      slider.value = Number(slider.value) + STEPS[event.key];
-      show();
-    });
-    panes.addEventListener("click", () => slider.focus());
-    const toggle = viewer.querySelector(".toggle");
-    toggle.addEventListener("change", () => panes.classList.toggle("hidden", !toggle.checked));
-    show();
-  }
-
-  // What is closed on the screen is printed, too.
+  // Printed is a summary; where all is asked for, what is closed on the screen is printed, too.
+  const everything = document.querySelector("#print-all");
+  everything.addEventListener("change", () => document.body.classList.toggle("print-all", everything.checked));
   const closed = new Set();
   addEventListener("beforeprint", () => {
+    if (!everything.checked) return;
     for (const part of document.querySelectorAll("details:not([open])")) { closed.add(part); part.open = true; }
   });
   addEventListener("afterprint", () => {

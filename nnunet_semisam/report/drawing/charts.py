@@ -21,6 +21,19 @@ SMALLEST = 1e-30  # of a span
 
 
 @dataclass(frozen=True)
+class Marker:
+    """Colour and form of what is drawn: one for each trainer, and others for each class, on the whole page.
+
+    Attributes:
+        index: Of the trainer or the class.
+        of_class: Whether it is a class, whose colours are those of the viewers.
+    """
+
+    index: int
+    of_class: bool = False
+
+
+@dataclass(frozen=True)
 class Point:
     """A point of a line; ``low`` and ``high`` are the ends of its interval, ``title`` is shown beside the pointer."""
 
@@ -38,10 +51,11 @@ class Line:
     Attributes:
         name: For the legend; empty for none.
         points: In the order of x.
-        color: Index of a colour.
+        color: Index of a colour: of a trainer, or of a class.
         dashed: Whether the line is dashed.
         markers: Whether points are marked; the mark's form follows the colour.
         dots: Further values at their x, without a line: single runs for example.
+        of_class: Whether the line is one of a class.
     """
 
     name: str
@@ -50,6 +64,12 @@ class Line:
     dashed: bool = False
     markers: bool = False
     dots: Sequence[Point] = field(default=())
+    of_class: bool = False
+
+    @property
+    def mark(self) -> Marker:
+        """Return the colour and form of its points."""
+        return Marker(self.color, self.of_class)
 
 
 @dataclass(frozen=True)
@@ -172,19 +192,20 @@ def _draw(line: Line, frame: _Frame) -> str:
         if point.low is not None and point.high is not None:
             parts.append(_whisker(x, frame.y(point.low), frame.y(point.high)))
         if line.markers or len(points) == 1:
-            parts.append(_marker(x, frame.y(point.y), line.color, point.title))
+            parts.append(marker(x, frame.y(point.y), line.mark, point.title))
     for point in line.dots:
         place = f'cx="{frame.x(point.x):.1f}" cy="{frame.y(point.y):.1f}"'
-        parts.append(f'<circle class="dot" {place} r="2.5">{_title(point.title)}</circle>')
-    return f'<g class="{_color_class(line)}">{"".join(parts)}</g>'
+        parts.append(f'<circle class="dot" {place} r="2.5">{tooltip(point.title)}</circle>')
+    return f'<g class="{color_class(line.mark)}">{"".join(parts)}</g>'
 
 
 def _line_class(line: Line) -> str:
     return "line dashed" if line.dashed else "line"
 
 
-def _color_class(line: Line) -> str:
-    return f"s{line.color % COLORS}"
+def color_class(mark: Marker) -> str:
+    """Return the class of the style sheet that gives a trainer or a class its colour."""
+    return f"{'c' if mark.of_class else 's'}{mark.index % COLORS}"
 
 
 def _whisker(x: float, low: float, high: float) -> str:
@@ -202,17 +223,20 @@ def _thin(points: Sequence[Point]) -> Sequence[Point]:
     return [*points[:-1:step], points[-1]]
 
 
-def _marker(x: float, y: float, form: int, title: str = "") -> str:
+def marker(x: float, y: float, mark: Marker, title: str = "") -> str:
+    """Return a mark at a place in pixels of the drawing; where colours begin again, forms do not."""
+    form = mark.index + mark.index // COLORS
     shapes = (
         f"M{x - 5:.1f} {y:.1f}a5 5 0 1 0 10 0a5 5 0 1 0 -10 0",
         f"M{x - 4.5:.1f} {y - 4.5:.1f}h9v9h-9z",
         f"M{x:.1f} {y - 6:.1f}l5.5 10h-11z",
         f"M{x:.1f} {y - 6:.1f}l6 6l-6 6l-6 -6z",
     )
-    return f'<path class="marker" d="{shapes[form % len(shapes)]}">{_title(title)}</path>'
+    return f'<path class="marker" d="{shapes[form % len(shapes)]}">{tooltip(title)}</path>'
 
 
-def _title(text: str) -> str:
+def tooltip(text: str) -> str:
+    """Return text that is shown beside the pointer."""
     return f"<title>{escape(text)}</title>" if text else ""
 
 
@@ -225,7 +249,7 @@ def _key(line: Line) -> str:
     if line.points:
         content = f'<polyline class="{_line_class(line)}" points="1,6 29,6"/>'
         if line.markers:
-            content += _marker(15, 6, line.color)
+            content += marker(15, 6, line.mark)
     else:
         content = '<circle class="dot" cx="15" cy="6" r="3"/>'
-    return f'<g class="{_color_class(line)}">{content}</g>'
+    return f'<g class="{color_class(line.mark)}">{content}</g>'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nnunet_semisam.errors import printable
@@ -52,6 +52,16 @@ def text_cell(text: object, **options: str) -> Cell:
     return Cell(str(text), str(text), **options)
 
 
+def link_cell(text: str, target: str) -> Cell:
+    """Return a cell that leads to a part of the page, sorted by its text.
+
+    Args:
+        text: What is shown.
+        target: Identifier of the part.
+    """
+    return Cell(f'<a href="#{escape(target)}">{escape(text)}</a>', text, markup=True)
+
+
 def number_cell(text: str, value: float | None, **options: str) -> Cell:
     """Return a cell that is sorted by a number."""
     return Cell(text, None if text == NONE else value, **options)
@@ -67,7 +77,14 @@ def bullet_list(texts: Sequence[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
 
 
-def table(name: str, head: Sequence[str], rows: Sequence[Sequence[Cell]], *, filtered: bool = False) -> str:
+def table(
+    name: str,
+    head: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    filtered: bool = False,
+    details_from: Callable[[Sequence[Cell]], bool] | None = None,
+) -> str:
     """Return a table that can be sorted by a click on a column's head, or with Enter on it.
 
     Args:
@@ -75,9 +92,10 @@ def table(name: str, head: Sequence[str], rows: Sequence[Sequence[Cell]], *, fil
         head: Titles of the columns.
         rows: Cells.
         filtered: Whether a field to filter rows by words stands above the table.
+        details_from: Returns whether a row is left out where the page is printed as a summary; ``None``: none is.
     """
     titles = "".join(_sortable_head(title) for title in head)
-    body = "".join(_row(row) for row in rows)
+    body = "".join(_row(row, details_from is not None and details_from(row)) for row in rows)
     search = _search_field(name) if filtered else ""
     return (
         f'<div class="table-block">{search}<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)}">'
@@ -97,8 +115,8 @@ def _search_field(name: str) -> str:
     )
 
 
-def _row(cells: Sequence[Cell]) -> str:
-    return "<tr>" + "".join(_td(cell) for cell in cells) + "</tr>"
+def _row(cells: Sequence[Cell], is_detail: bool = False) -> str:
+    return ('<tr class="detail">' if is_detail else "<tr>") + "".join(_td(cell) for cell in cells) + "</tr>"
 
 
 def _td(cell: Cell) -> str:

@@ -13,7 +13,14 @@ from nnunet_semisam.benchmark.records import RunRecord, ScoreStatus
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.report.drawing.html_parts import escape, paragraph
 from nnunet_semisam.report.drawing.number_formats import number
-from nnunet_semisam.report.drawing.sprites import css_color, gray_sprite, mask_sprite, target_size
+from nnunet_semisam.report.drawing.sprites import (
+    FILL_OPACITY,
+    LABEL_COLORS,
+    css_color,
+    gray_sprite,
+    mask_sprite,
+    target_size,
+)
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.damage import without_folders
 from nnunet_semisam.report.reading.dataset_labels import dataset_labels
@@ -56,14 +63,15 @@ def viewer(benchmark: Benchmark, example: Example, name: str, most_bytes: int) -
         name: Identifier of the viewer on the page.
         most_bytes: Size of its pictures; slices are left out where they would be larger.
     """
-    head = f"<h5>{escape(example.case)} <span>{escape('; '.join(example.reasons))}</span></h5>"
+    rows = f'<button type="button" class="rows" data-case="{escape(example.case)}">its rows in the table</button>'
+    head = f"<h5>{escape(example.case)} <span>{escape('; '.join(example.reasons))}</span> {rows}</h5>"
     place = benchmark.held_out.folders[example.runs[0].fold]
     folder = benchmark.folder / place
     images = sorted((folder / "images").glob(f"{glob.escape(example.case)}_0000.*"))
     if not images:
         missing = f"The image of this case is not in {place}/images: the dataset has moved."
         benchmark.damage.note("images of shown cases", example.case, f"not in {place}/images, the dataset has moved")
-        return f'<figure class="viewer">{head}{paragraph(missing, "bad")}</figure>'
+        return f'<figure class="viewer" id="{name}">{head}{paragraph(missing, "bad")}</figure>'
     image = images[0]
     ending = image.name.removeprefix(f"{example.case}_0000")
     masks = {GROUND_TRUTH: folder / "labels" / f"{example.case}{ending}"}
@@ -74,13 +82,13 @@ def viewer(benchmark: Benchmark, example: Example, name: str, most_bytes: int) -
     except (ValueError, RuntimeError, MemoryError) as error:  # UserError, and what SimpleITK has of odd headers
         benchmark.damage.note("images of shown cases", example.case, error)
         why = without_folders(f"This case cannot be read: {error}", benchmark.folder)
-        return f'<figure class="viewer">{head}{paragraph(why, "bad")}</figure>'
+        return f'<figure class="viewer" id="{name}">{head}{paragraph(why, "bad")}</figure>'
     for source, why in pictures.volumes.problems.items():
         benchmark.damage.note("label maps of shown cases", f"{example.case}, {source}", why)
     content = (
         _style(name, example, pictures)
         + _panes(benchmark, example, pictures.masks, pictures.volumes)
-        + _controls(example, pictures.volumes)
+        + _controls(example, pictures.volumes, dataset_labels(benchmark))
         + f'<figcaption class="dim">{escape(_note(pictures.volumes))}</figcaption>'
     )
     return f'<figure class="viewer" id="{name}" tabindex="-1">{head}{content}</figure>'
@@ -145,7 +153,7 @@ def _panes(benchmark: Benchmark, example: Example, masks: Mapping[str, str], vol
         panes.append(_pane(benchmark.short(run.trainer), text, _mask_layer(i, run.name in masks)))
     return (
         f'<div class="panes" style="--i:{_first_slice(volumes)};--n:{len(volumes.slices)}" '
-        f"data-slices='{json.dumps(volumes.slices)}'>{''.join(panes)}</div>"
+        f"data-slices='{json.dumps(volumes.slices)}' data-colors='{json.dumps(LABEL_COLORS)}'>{''.join(panes)}</div>"
     )
 
 
@@ -162,7 +170,7 @@ def _mask_layer(index: int, is_there: bool) -> str:
     return f'<div class="layer mask m{index}"></div>'
 
 
-def _controls(example: Example, volumes: CaseVolumes) -> str:
+def _controls(example: Example, volumes: CaseVolumes, labels: Mapping[str, list[int]]) -> str:
     start = _first_slice(volumes)
     slider = (
         f'<label class="slices">slice <input type="range" min="0" max="{len(volumes.slices) - 1}" value="{start}" '
@@ -170,7 +178,30 @@ def _controls(example: Example, volumes: CaseVolumes) -> str:
         f"{volumes.total}</label>"
     )
     toggle = '<label><input type="checkbox" class="toggle" checked> masks</label>'
-    return f'<div class="controls">{slider}{toggle}</div>'
+    return f'<div class="controls">{slider}{toggle}</div>{_tools(labels)}'
+
+
+def _tools(labels: Mapping[str, list[int]]) -> str:
+    """Return what changes how masks are drawn: which labels, how opaque, contours, ground truth, zoom."""
+    boxes = []
+    for label, values in labels.items():
+        colors = sorted({(value - 1) % len(LABEL_COLORS) for value in values})
+        swatches = "".join(f'<i style="background:{css_color(color + 1)}"></i>' for color in colors)
+        places = " ".join(map(str, colors))
+        boxes.append(
+            f'<label><input type="checkbox" class="label" data-colors="{places}" checked>{swatches}{escape(label)}'
+            "</label>"
+        )
+    opacity = round(100 * FILL_OPACITY / 255)
+    return (
+        f'<div class="controls tools"><fieldset aria-label="Labels">{"".join(boxes)}</fieldset>'
+        f'<label>opacity <input type="range" class="opacity" min="0" max="100" value="{opacity}"></label>'
+        '<label><input type="checkbox" class="contours"> contours only</label>'
+        '<label><input type="checkbox" class="truth"> ground truth over predictions</label>'
+        '<span>zoom <button type="button" class="zoom-out" aria-label="Zoom out">\u2212</button> '
+        '<button type="button" class="zoom-in" aria-label="Zoom in">+</button> '
+        '<button type="button" class="zoom-reset">reset</button></span></div>'
+    )
 
 
 def _note(volumes: CaseVolumes) -> str:

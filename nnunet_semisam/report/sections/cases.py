@@ -11,10 +11,12 @@ from nnunet_semisam.report.sections.result_tables import case_table
 MOST_BYTES = 12_000_000  # of all pictures of a page
 VIEWERS_NOTE = (
     "Chosen by number alone, from held-out cases: the worst, the median and the best by the Dice of the last trainer, "
-    "and the one where it loses most against nnU-Net. Arrow keys page through the slices."
+    "and the one where it loses most against nnU-Net. Arrow keys page through the slices; click a picture, and the "
+    "wheel does, too, or zooms with Ctrl, and a zoomed picture can be dragged."
 )
 TABLE_NOTE = (
-    "A row per run and held-out case. Sort by a column's head; the field filters by words, such as a case's name."
+    "A row per run and held-out case. Sort by a column's head; the field filters by words, such as a case's name. "
+    "Names of cases that have a viewer lead to it."
 )
 
 
@@ -38,4 +40,8 @@ def viewers_section(benchmark: Benchmark) -> str:
 
 def all_cases_section(benchmark: Benchmark) -> str:
     """Return the table of all cases."""
-    return paragraph(TABLE_NOTE) + case_table(benchmark)
+    viewers = {
+        (example.runs[0].configuration, example.runs[0].budget, example.case): f"v{i}"
+        for i, example in enumerate(choose_examples(benchmark))
+    }
+    return paragraph(TABLE_NOTE) + case_table(benchmark, viewers)

@@ -45,7 +45,7 @@ RUNS_HEAD = (
 
 def cost_section(benchmark: Benchmark) -> str:
     """Return sums per trainer and what every run cost."""
-    return paragraph(NOTE, "dim") + totals_table(benchmark) + run_table(benchmark)
+    return paragraph(NOTE, "dim") + totals_table(benchmark) + f'<div class="more">{run_table(benchmark)}</div>'
 
 
 def totals_table(benchmark: Benchmark) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.benchmark.records import RunRecord, Score, Summary
-from nnunet_semisam.report.drawing.html_parts import Cell, integer_cell, number_cell, table, text_cell
+from nnunet_semisam.report.drawing.html_parts import Cell, integer_cell, link_cell, number_cell, table, text_cell
 from nnunet_semisam.report.drawing.number_formats import NONE, count, interval, number, p_value, title
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark, CaseScores, GridCell
 from nnunet_semisam.report.sections.comparison import Verdict, unmatched, verdict
@@ -32,7 +34,7 @@ def class_table(benchmark: Benchmark) -> str:
         for label in (MEAN, *benchmark.labels):
             if benchmark.summary(cell, label):
                 rows.append(_class_row(benchmark, cell, label))
-    return table("Results per class", head, rows, filtered=True)
+    return table("Results per class", head, rows, filtered=True, details_from=lambda row: row[2].text != MEAN)
 
 
 def _class_row(benchmark: Benchmark, cell: GridCell, label: str) -> list[Cell]:
@@ -76,8 +78,13 @@ def difference_cell(dice: Summary, baseline: Summary | None) -> Cell:
     return number_cell(text, difference.mean, kind=COLORS.get(found, ""), title=why)
 
 
-def case_table(benchmark: Benchmark) -> str:
-    """Return a row per run and held-out case: Dice of every label, mean distances, what failed."""
+def case_table(benchmark: Benchmark, viewers: Mapping[tuple[str, int, str], str] | None = None) -> str:
+    """Return a row per run and held-out case: Dice of every label, mean distances, what failed.
+
+    Args:
+        benchmark: The results.
+        viewers: Configuration, budget and case -> identifier of the viewer that shows it.
+    """
     head = ["case", "patient", "configuration", "labeled", "trainer", "fold", "seed", "Dice mean, %"]
     head += [f"Dice {label}, %" for label in benchmark.labels]
     head += [title(metric, benchmark.units).replace(",", " mean,") for metric in ("hd95", "assd")]
@@ -85,16 +92,17 @@ def case_table(benchmark: Benchmark) -> str:
     rows = []
     for run in benchmark.runs:
         for case, scores in benchmark.scores_by_run.get(run.name, {}).items():
-            rows.append(_case_row(benchmark, run, case, scores))
+            viewer = (viewers or {}).get((run.configuration, run.budget, case), "")
+            rows.append(_case_row(benchmark, run, case, scores, viewer))
     note = ""
     if len(rows) > MOST_ROWS:
         note = f"<p>The first {MOST_ROWS} of {len(rows)} rows; results.csv holds all.</p>"
     return note + table("Results per held-out case", head, rows[:MOST_ROWS], filtered=True)
 
 
-def _case_row(benchmark: Benchmark, run: RunRecord, case: str, scores: CaseScores) -> list[Cell]:
+def _case_row(benchmark: Benchmark, run: RunRecord, case: str, scores: CaseScores, viewer: str) -> list[Cell]:
     row = [
-        text_cell(case),
+        link_cell(case, viewer) if viewer else text_cell(case),
         text_cell(benchmark.held_out.groups[case]),
         text_cell(run.configuration),
         integer_cell(run.budget),

@@ -10,6 +10,8 @@ from nnunet_semisam.report.reading.published import Anchors
 from nnunet_semisam.report.sections.comparison import ALPHA, FEWEST_GROUPS
 from nnunet_semisam.report.sections.efficiency import efficiency_chart
 from nnunet_semisam.report.sections.findings import findings
+from nnunet_semisam.report.sections.forest import forest_section, headline
+from nnunet_semisam.report.sections.pairwise import pairwise_section
 from nnunet_semisam.report.sections.result_tables import class_table
 
 GLOSSARY = (
@@ -28,8 +30,9 @@ CHART_NOTE = (
 def results_section(benchmark: Benchmark, anchors: Anchors, cautions: Sequence[str]) -> str:
     """Return findings, cautions, the label-efficiency curves and the table per class."""
     found = findings(benchmark) or ["No trainer has been compared with the baseline yet."]
+    verdicts = paragraph(headline(benchmark), "headline") if headline(benchmark) else ""
     parts = [
-        f'<div class="findings"><h3>What was found</h3>{bullet_list(found)}</div>',
+        f'<div class="findings"><h3>What was found</h3>{verdicts}{forest_section(benchmark)}{bullet_list(found)}</div>',
         f'<div class="cautions"><h3>Before you believe it</h3>{bullet_list(cautions)}</div>',
     ]
     for configuration in benchmark.study.configurations:
@@ -41,6 +44,7 @@ def results_section(benchmark: Benchmark, anchors: Anchors, cautions: Sequence[s
         "<h3>Per class</h3>",
         paragraph(GLOSSARY, "dim"),
         class_table(benchmark),
+        pairwise_section(benchmark),
     ]
     return "".join(parts)
 

@@ -135,7 +135,7 @@ def _chart_over_rounds(
                 of_class.append(Point(one.epoch, value))
     lines = []
     for i, (name, of_class) in enumerate(points.items()):
-        lines.append(Line(_class_name(name, names), of_class, i, markers=True))
+        lines.append(Line(_class_name(name, names), of_class, _color(name, i), markers=True, of_class=True))
     return _chart(lines, title, "epoch of the network", title, (0, 1))
 
 
@@ -152,8 +152,14 @@ def _chart_of_confidence(record: SamRecord, names: Mapping[str, str]) -> str:
             continue
         bins = len(figures.histogram)
         points = [Point((b + 0.5) / bins, 100 * found / voxels) for b, found in enumerate(figures.histogram)]
-        lines.append(Line(_class_name(figures.name, names), points, i, markers=True))
+        name, color = _class_name(figures.name, names), _color(figures.name, i)
+        lines.append(Line(name, points, color, markers=True, of_class=True))
     return _chart(lines, f"confidence of pseudo-labels in round {last.number}", "confidence", "voxels, %", (0,))
+
+
+def _color(name: str, index: int) -> int:
+    """Return the colour of a class, which viewers choose by its label; regions follow their order."""
+    return int(name) - 1 if name.isdecimal() else index
 
 
 def _chart(lines: list[Line], title: str, x: str, y: str, y_range: tuple[float, ...]) -> str:

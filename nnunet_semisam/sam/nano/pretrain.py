@@ -219,7 +219,7 @@ class Pretraining:
         )
         order = range(self.step, settings.steps)
         loader = DataLoader(data, batch_size=None, sampler=order, num_workers=settings.workers)
-        bar = tqdm(loader, initial=self.step, total=settings.steps, unit="step", mininterval=5)
+        bar = tqdm(loader, initial=self.step, total=settings.steps, unit="step", mininterval=5, disable=None)
         for batch in bar:
             loss = self._train_step(batch)
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)

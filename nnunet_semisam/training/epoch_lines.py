@@ -1,0 +1,138 @@
+"""Lines at the end of an epoch that a person reads: what is learned, what is waited for and why, and the time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.status import class_statuses, dice_of, missing_before_start, needed_dice
+from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
+from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
+
+RECENT_EPOCHS = 5  # that the remaining time is estimated from: the pace changes when a term begins
+LEVELS = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
+
+@dataclass(frozen=True)
+class EpochTimes:
+    """When the epochs of a training began and ended, those before an interruption included.
+
+    Attributes:
+        starts: Seconds since 1970, one per epoch.
+        ends: Likewise.
+    """
+
+    starts: Sequence[float]
+    ends: Sequence[float]
+
+    @property
+    def seconds(self) -> list[float]:
+        """Return how long each epoch took, rounds of pseudo-labels included."""
+        return [end - start for start, end in zip(self.starts, self.ends, strict=False)]
+
+    def left(self, num_epochs: int) -> float:
+        """Return the seconds that the remaining epochs take at the pace of the last ones.
+
+        The median, so that an epoch with a round of pseudo-labels does not stand for those without.
+        """
+        recent = sorted(self.seconds[-RECENT_EPOCHS:])
+        return recent[len(recent) // 2] * max(0, num_epochs - len(self.seconds)) if recent else 0.0
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the two units that matter.
+
+    Example:
+        >>> duration(7.4), duration(75), duration(7800), duration(90_000)
+        ('7 s', '1 min 15 s', '2 h 10 min', '1 d 1 h')
+    """
+    seconds = round(seconds)
+    for size, unit, small_size, small_unit in LEVELS:
+        if seconds >= size:
+            rest = seconds % size // small_size
+            return f"{seconds // size} {unit} {rest} {small_unit}" if rest else f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def unlabeled_line(unlabeled: UnlabeledPass, terms: Mapping[str, float], progress: float, num_epochs: int) -> str:
+    """Return what is learned from unlabeled cases.
+
+    Args:
+        unlabeled: The driver of the unlabeled terms.
+        terms: Means of the epoch.
+        progress: Fraction of the training done, in [0, 1].
+        num_epochs: Of the training.
+    """
+    gate = unlabeled.gate
+    statuses = class_statuses(gate)
+    missing = missing_before_start(gate)
+    if progress < unlabeled.settings.start:
+        return f"Unlabeled cases: learned from epoch {math.ceil(unlabeled.settings.start * num_epochs)} on"
+    if missing:
+        return f"Unlabeled cases: wait for {dice_of(statuses, missing)}, need a Dice of {needed_dice(gate):.2f}"
+    off = "; ".join(f"{one.name} is off ({one.reason})" for one in statuses if not one.active)
+    if terms["unlabeled_weight"] == 0:
+        return f"Unlabeled cases: pause; {off}" if off else "Unlabeled cases: learned from the next epoch on"
+    on = ", ".join(one.name for one in statuses if one.active) or "no class"
+    text = (
+        f"Unlabeled cases: learn {on}; loss {terms['unlabeled_loss']:.3f}, weight {terms['unlabeled_weight']:.2g}, "
+        f"mean confidence {terms['unlabeled_confidence']:.2f}"
+    )
+    return f"{text}; {off}" if off else text
+
+
+def sam_line(session: PseudoLabelSession, gate: ClassGate, terms: Mapping[str, float], epoch: int) -> str:
+    """Return what becomes of SAM's pseudo-labels.
+
+    Args:
+        session: The rounds.
+        gate: Knows how well the network knows its classes.
+        terms: Means of the epoch.
+        epoch: The epoch that ended.
+    """
+    if session.current_round is None:
+        if session.waits_for:
+            waiting = dice_of(class_statuses(gate), session.waits_for)
+            return f"SAM: waits for {waiting}, needs {gate.settings.dice:.2f}"
+        if session.next_refresh > epoch:
+            when = "not before" if session.seconds == 0 else "helps in no class; asked again before"
+            return f"SAM: {when} epoch {session.next_refresh}"
+        return "SAM: no pseudo-labels yet"
+    text = f"SAM: round {session.current_round} in use"
+    weight = terms["pseudo_label_weight"]
+    if weight > 0:
+        text += (
+            f"; loss {terms['pseudo_label_loss']:.3f}, weight {weight:.2g}, "
+            f"{100 * terms['pseudo_label_confident']:.0f} % of the voxels confident"
+        )
+    if session.waits_for:
+        known = dice_of(class_statuses(gate), session.waits_for)
+        return f"{text}; the next one waits for {known}, needs {gate.settings.dice:.2f}"
+    return f"{text}; the next one before epoch {session.next_refresh}"
+
+
+def time_line(times: EpochTimes, num_epochs: int, session: PseudoLabelSession | None) -> str:
+    """Return the time that is left, and what the rounds of pseudo-labels cost so far.
+
+    Args:
+        times: Of the epochs so far.
+        num_epochs: Of the training.
+        session: The rounds; ``None`` without generalists.
+    """
+    spent = sum(times.seconds)
+    text = f"Time: {duration(spent)} so far, about {duration(times.left(num_epochs))} left"
+    return text if session is None else f"{text}; {stage_cost(session, spent)}"
+
+
+def stage_cost(session: PseudoLabelSession, spent: float) -> str:
+    """Return what the rounds of pseudo-labels cost, against their budget.
+
+    Args:
+        session: The rounds.
+        spent: Seconds of the training so far, rounds included.
+    """
+    training = spent - session.seconds
+    share = f", {100 * session.seconds / training:.0f} % of the rest" if training > 0 and session.seconds > 0 else ""
+    return f"SAM stage {duration(session.seconds)}{share} (budget of the whole training: {100 * session.budget:.0f} %)"

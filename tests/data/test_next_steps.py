@@ -1,0 +1,46 @@
+"""Commands for the user fit the data and the machine."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from nnunet_semisam.data import next_steps
+
+NIFTI = {"file_ending": ".nii.gz"}
+
+
+def dataset_of(tmp_path, *shape):
+    folder = tmp_path / "Dataset027_ACDC"
+    (folder / "imagesTr").mkdir(parents=True)
+    image = SimpleITK.GetImageFromArray(np.zeros(shape, np.float32))
+    SimpleITK.WriteImage(image, str(folder / "imagesTr" / "a_0000.nii.gz"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((1, 8, 8), ["2d"]), ((8, 8), ["2d"]), ((2, 8, 8), ["2d", "3d_fullres"])]
+)
+def test_a_dataset_of_single_slices_is_trained_in_2d(tmp_path, shape, expected):
+    assert next_steps.configurations(dataset_of(tmp_path, *shape), NIFTI) == expected
+
+
+def test_pictures_are_slices_and_what_cannot_be_read_counts_as_a_volume(tmp_path):
+    assert next_steps.is_two_dimensional(tmp_path, {"file_ending": ".png"})
+    assert not next_steps.is_two_dimensional(tmp_path, NIFTI), "no image at all"
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "imagesTr" / "a_0000.nii.gz").write_bytes(b"no image")
+    assert not next_steps.is_two_dimensional(tmp_path, NIFTI)
+
+
+@pytest.mark.parametrize(("has_gpu", "option"), [(True, ""), (False, " -device cpu")])
+def test_a_machine_without_a_gpu_gets_the_option_for_it(tmp_path, monkeypatch, has_gpu, option):
+    torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_gpu))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    folder = dataset_of(tmp_path, 1, 8, 8)
+    found = next_steps.train_command(folder, NIFTI, "nnUNetTrainerSemiSAM", "Other")
+    assert found == f"nnUNetv2_train 27 2d 0 -tr nnUNetTrainerSemiSAM -p Other{option}"
