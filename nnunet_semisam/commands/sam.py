@@ -203,6 +203,11 @@ def run_evaluate(args: argparse.Namespace) -> int:
     names = class_names(folder)
     left_out: dict[str, UserError] = {}
     backend = build_backend(args.model, BackendOptions(_device(args.device), args.checkpoint))
+    if backend.spatial_dims != 2:
+        raise UserError(
+            f"{args.model} sees volumes, and `sam evaluate` measures models that see slices. What it is worth in a "
+            "training, its calibration on labeled cases says, in the training's log."
+        )
     volumes = {}
     cases = labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off)
     for case in tqdm(cases, unit="case", disable=None):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -261,3 +263,25 @@ def test_prototypes_refuse_a_model_that_sees_tiles(tmp_path, monkeypatch):
     cache, device = EmbeddingCache(tmp_path, "3d_fullres", 1.0), torch.device("cpu")
     with pytest.raises(UserError, match=r"encoder: sam_med3d.*sees tiles only"):
         prototypes.build(GeneralistContext(settings, classes(), cache, SPACING, device, None, None))
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif("NNUNET_SEMISAM_TEST_DATA" not in os.environ, reason="NNUNET_SEMISAM_TEST_DATA is not set")
+@pytest.mark.parametrize(
+    ("file", "limit"),
+    [
+        ("ACDC/database/training/patient082/patient082_frame01_gt.nii.gz", 0.98),  # slices of 10 mm
+        ("Task04_Hippocampus/labelsTr/hippocampus_004.nii.gz", 0.92),  # voxels of 1 mm, smaller than the grid's
+    ],
+)
+def test_a_real_label_that_the_model_finds_comes_back(tmp_path, file, limit):
+    path = Path(os.environ["NNUNET_SEMISAM_TEST_DATA"]) / file
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    truth = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path))) == 1
+    geometry = geometry_of_files([path], SimpleITKIO)
+    image = truth[None].astype(np.float32)
+    case = CaseInput("real", image, np.concatenate([1 - image, image]), geometry.spacing, geometry.direction)
+    result = built(tmp_path, TileSAM(32)).predict_case(case)
+    assert result.counts.prompts[0] >= 1
+    assert dice(result.prediction.probs[0] > 0.5, truth) > limit
