@@ -20,7 +20,7 @@ from pathlib import Path
 from _measure import table
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import replaced_file
+from nnunet_semisam.figures import figure_style, new_figure, save_figure
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.report.reading.training_logs import read_training
 
@@ -87,17 +87,15 @@ def _number(value: float | None, form: str) -> str:
 
 def draw(curves: Mapping[str, Curve], path: Path) -> None:
     """Draw the curves to a picture."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, curve in curves.items():
-        axes.plot([seconds / 60 for seconds in curve.seconds], curve.dice, label=name)
-    axes.set_xlabel("minutes of training")
-    axes.set_ylabel(f"online Dice, median of {WINDOW} epochs")
-    axes.legend()
-    with replaced_file(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    with figure_style():
+        figure = new_figure(7, 4)
+        axes = figure.subplots()
+        for name, curve in curves.items():
+            axes.plot([seconds / 60 for seconds in curve.seconds], curve.dice, label=name)
+        axes.set_xlabel("minutes of training")
+        axes.set_ylabel(f"online Dice, median of {WINDOW} epochs")
+        axes.legend()
+        save_figure(figure, path, dpi=150)
 
 
 def main(argv: list[str] | None = None) -> None:

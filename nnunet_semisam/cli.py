@@ -6,7 +6,6 @@ Every command module holds ``HELP`` (a line), ``EXAMPLE`` (a command line), ``ad
 
 from __future__ import annotations
 
-import argparse
 import errno
 import importlib
 import os
@@ -70,7 +69,6 @@ def build_parser(only: str | None = None) -> Parser:
             help=module.HELP,
             description=module.HELP,
             epilog=f"example: {module.EXAMPLE}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 
@@ -184,6 +185,19 @@ def test_every_command_has_help_and_an_example_that_is_understood(name, capsys):
     command = example.removeprefix("example: ").replace('"', "").split("$(")[-1].rstrip(")").split()
     assert command[:2] == ["nnunet-semisam", name]
     cli.build_parser().parse_args(command[1:])
+
+
+def test_examples_of_sub_commands_are_one_line_that_is_understood():
+    found = 0
+    for name, parser in parsers(cli.build_parser()):
+        if parser.epilog is None or len(name.split()) < 3:
+            continue
+        (line,) = [line for line in parser.format_help().splitlines() if line.startswith("example: ")]
+        command = shlex.split(line.removeprefix("example: "))
+        assert " ".join(command).startswith(name)
+        cli.build_parser().parse_args(command[1:])
+        found += 1
+    assert found >= 8, "converters, and verbs of sam"
 
 
 def test_every_option_has_a_help_text():

@@ -135,8 +135,8 @@ def test_floors_of_the_architecture_are_those_that_imports_keep():
     assert turned == []
 
 
-def test_every_trainer_has_a_row_in_the_readme():
-    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+def test_every_trainer_has_a_row_in_the_documentation():
+    text = (CHECKOUT / "docs" / "trainers.md").read_text(encoding="utf-8")
     assert [p.stem for p in (CHECKOUT / "trainers").glob("nnUNet*.py") if f"| `{p.stem}` |" not in text] == []
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from nnunet_semisam.figures import BASELINE, class_color, figure_style, new_figure, save_figure
+
 BINS = 10
 NEAR_MM = 10.0  # background this near to what is, or is called, foreground decides; the rest is easy
 POSITIONS = ("in the first or last slice of the class", "between slices that have it", "in slices that have it")
@@ -150,23 +152,20 @@ def _text(value: float | None) -> str:
 
 def draw(found: dict[str, Reliability], path: Path) -> None:
     """Write a picture: share right by confidence, foreground and nearby background, a line for each entry."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), sharey=True, layout="constrained")
     middle = (np.arange(BINS) + 0.5) / BINS
-    for ax, kind in zip(axes, ("foreground", "background"), strict=True):
-        ax.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-        for name, one in found.items():
-            shares = [np.nan if share is None else share for share in one.bins[kind].share_right()]
-            ax.plot(middle, shares, marker="o", label=name)
-        ax.set(xlabel="confidence", title="foreground" if kind == "foreground" else f"background within {NEAR_MM:g} mm")
-    axes[0].set_ylabel("share of voxels that are right")
-    axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with figure_style():
+        figure = new_figure(8, 3.6)
+        axes = figure.subplots(1, 2, sharey=True)
+        for ax, kind in zip(axes, ("foreground", "background"), strict=True):
+            ax.plot([0, 1], [0, 1], color=BASELINE, linewidth=1)
+            for f, (name, one) in enumerate(found.items()):
+                shares = [np.nan if share is None else share for share in one.bins[kind].share_right()]
+                ax.plot(middle, shares, marker="o", label=name, color=class_color(f))
+            title = "foreground" if kind == "foreground" else f"background within {NEAR_MM:g} mm"
+            ax.set(xlabel="confidence", title=title)
+        axes[0].set_ylabel("share of voxels that are right")
+        axes[0].legend()
+        save_figure(figure, path)
 
 
 def measure(fold: Path, checkpoint: str, settings: dict, cases: int) -> Reliability:

@@ -25,6 +25,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)  # examples stay one line
         super().__init__(*args, **kwargs)
         self._words: Sequence[str] = ()
         self.set_defaults(_parser=self)  # of sub-commands, the innermost one's counts

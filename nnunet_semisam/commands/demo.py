@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from nnunet_semisam.commands import _options
+from nnunet_semisam.demo.schedule import DEFAULT_STEPS
 from nnunet_semisam.errors import UserError, shown
 
 HELP = "Run everything once on a small invented data set: convert, train with and without SAM, predict, compare."
@@ -22,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--acdc", type=Path, metavar="FOLDER", help="use real ACDC data: the official folder that holds training/"
     )
     parser.add_argument(
-        "--steps", type=positive, default=400, help="optimizer steps of each training (default: %(default)s)"
+        "--steps",
+        type=positive,
+        default=DEFAULT_STEPS,
+        help="optimizer steps of the common start; half as many follow (default: %(default)s)",
     )
     _options.add(
         parser,

@@ -5,22 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_semisam.demo import phantom, report
 from nnunet_semisam.demo.plans import PLANS_NAME, write_small_plans
+from nnunet_semisam.demo.schedule import continued_steps, continued_yaml, start_yaml, steps_of, training_length
 from nnunet_semisam.demo.shell import Shell
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.atomic import write_text
+from nnunet_semisam.io.csv_files import read_table
 from nnunet_semisam.io.locks import LOCK_FILE
+from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.splits.folds import load_splits
 from nnunet_semisam.trainers_folder import trainers_folder
+from nnunet_semisam.training.training_log import CSV_NAME
 
 DATASET_ID, DATASET = 27, "Dataset027_ACDC"
-TRAINERS = ("nnUNetTrainerSupervised", "nnUNetTrainerSemiSAM")
+BASELINE, SEMISAM = "nnUNetTrainerSupervised", "nnUNetTrainerSemiSAM"
+TITLES = {BASELINE: "labeled cases only", SEMISAM: "and unlabeled cases"}
 MARKER = ".nnunet-semisam-demo"  # only folders with this file in them are ever deleted
-MOST_HELD_OUT_CASES = 8
+MOST_HELD_OUT_CASES = 12
 OWN = {
     MARKER,
     LOCK_FILE,
@@ -30,8 +36,10 @@ OWN = {
     "nnUNet_preprocessed",
     "nnUNet_raw",
     "nnUNet_results",
-    "pictures",
-    "settings.yaml",
+    "nnUNet_results_continued",
+    "comparison.png",
+    "start.yaml",
+    "continued.yaml",
     "table.txt",
 }  # all that a demo writes into its folder
 
@@ -43,7 +51,7 @@ class Demo:
     Attributes:
         folder: Where everything is written.
         acdc: The official ACDC folder (the one that holds ``training``), or ``None`` for invented patients.
-        steps: Optimizer steps of each training.
+        steps: Optimizer steps of the common start; the two trainings that go on from it have half of it each.
         device: ``cpu``, ``cuda`` or ``mps``, for nnU-Net's ``-device``.
     """
 
@@ -53,7 +61,7 @@ class Demo:
     device: str
 
     def run(self) -> None:
-        """Invent patients if there are none; convert, plan, train with both trainers, predict and compare."""
+        """Invent patients if there are none; convert, plan, train, go on with both trainers, predict and compare."""
         start = time.perf_counter()
         source = self.acdc or self.folder / "database"
         if self.acdc is None:
@@ -62,9 +70,13 @@ class Demo:
         shell = Shell(self.folder, self.variables())
         self.prepare(shell, source)
         images, labels = self.collect_held_out()
-        rows = {trainer: self.train_and_predict(shell, trainer, images, labels) for trainer in TRAINERS}
-        self.report(rows, images, labels)
-        print(f"\nThe demo took {(time.perf_counter() - start) / 60:.1f} minutes.")
+        network = self.train_start(shell)
+        scores = {trainer: self.go_on(shell, trainer, network, images, labels) for trainer in (BASELINE, SEMISAM)}
+        self.report(scores, images, labels)
+        minutes = (time.perf_counter() - start) / 60
+        picture = self.folder / "comparison.png"
+        print(f"\nThe demo took {minutes:.1f} minutes. Look at: {picture}")
+        print("Next, for your own data: nnunet-semisam register, and the README's section of that name")
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the commands, after making its folders and the settings file."""
@@ -73,8 +85,9 @@ class Demo:
         for folder in folders.values():
             Path(folder).mkdir()
         processes = str(min(2, os.cpu_count() or 1))
-        settings = self.folder / "settings.yaml"
-        write_text(settings, settings_yaml(self.steps))
+        settings = self.folder / "start.yaml"
+        write_text(settings, start_yaml(self.steps))
+        write_text(self.folder / "continued.yaml", continued_yaml(self.steps))
         return {
             **folders,
             "nnUNet_extTrainer": str(trainers_folder()),
@@ -86,7 +99,8 @@ class Demo:
 
     def prepare(self, shell: Shell, source: Path) -> None:
         """Convert, plan and preprocess; make the plans small."""
-        shell.run("nnunet-semisam", "convert", "acdc", "-i", source, "-d", str(DATASET_ID), "--labeled", "3")
+        labeled = "1" if self.acdc is None else "3"
+        shell.run("nnunet-semisam", "convert", "acdc", "-i", source, "-d", str(DATASET_ID), "--labeled", labeled)
         shell.run("nnUNetv2_plan_and_preprocess", "-d", str(DATASET_ID), "-c", "2d", "-npfp", "2", "-np", "2")
         plans = write_small_plans(self.folder / "nnUNet_preprocessed" / DATASET)
         print(f"Wrote {plans}: a narrower network, smaller patches (edited plans, as nnU-Net's documentation shows).")
@@ -113,66 +127,81 @@ class Demo:
             shutil.copy(raw / f"labels{part}" / f"{case}.nii.gz", labels)
         return images, labels
 
-    def train_and_predict(self, shell: Shell, trainer: str, images: Path, labels: Path) -> dict[str, float]:
-        """Train, predict and evaluate with nnU-Net's own commands.
+    def train_start(self, shell: Shell) -> Path:
+        """Train on the labeled cases alone: what both trainings go on from.
 
         Returns:
-            Mean Dice per class on the held-out cases, in [0, 1].
+            The checkpoint.
         """
+        options = ("-tr", BASELINE, "-p", PLANS_NAME, "-device", self.device)
+        shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *options)
+        fold = self.folder / "nnUNet_results" / DATASET / f"{BASELINE}__{PLANS_NAME}__2d" / "fold_0"
+        return fold / "checkpoint_final.pth"
+
+    def go_on(self, shell: Shell, trainer: str, network: Path, images: Path, labels: Path) -> report.Scores:
+        """Go on with a trainer, predict and evaluate with nnU-Net's own commands.
+
+        Returns:
+            Dice on the held-out cases.
+        """
+        if trainer == BASELINE:  # the first of both
+            shell.export("nnUNet_results", str(self.continued_results))
+            shell.export("nnUNet_semisam_config", str(self.folder / "continued.yaml"))
         device = ("-device", self.device)
         model = ("-tr", trainer, "-p", PLANS_NAME)
-        shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *model, *device)
+        shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *model, *device, "-pretrained_weights", network)
         predicted = self.prediction_folder(trainer)
         options = ("-d", str(DATASET_ID), "-c", "2d", "-f", "0", *model, *device, "-npp", "1", "-nps", "1")
         shell.run("nnUNetv2_predict", "-i", images, "-o", predicted, *options)
         classes = [str(label) for label in report.CLASSES]
         shell.run("nnUNetv2_evaluate_simple", labels, predicted, "-l", *classes, "-np", "1")
-        return report.read_dice(predicted / "summary.json")
+        return report.read_scores(predicted / "summary.json")
+
+    @property
+    def continued_results(self) -> Path:
+        """The nnUNet_results of the two trainings that go on from the common start."""
+        return self.folder / "nnUNet_results_continued"
 
     def prediction_folder(self, trainer: str) -> Path:
         """Return the folder of a trainer's segmentations of the held-out cases."""
         return self.folder / "held_out" / trainer
 
-    def report(self, rows: dict[str, dict[str, float]], images: Path, labels: Path) -> None:
-        """Print the table and what it is worth; write the pictures."""
-        masks = {"ground truth": labels, **{trainer: self.prediction_folder(trainer) for trainer in rows}}
-        pictures = report.write_pictures(images, masks, self.folder / "pictures")
-        text = report.table(rows)
+    def report(self, scores: Mapping[str, report.Scores], images: Path, labels: Path) -> None:
+        """Print the table and what it is worth; write the picture."""
+        titles = {title: self.prediction_folder(trainer) for trainer, title in TITLES.items()}
+        by_title = {title: scores[trainer] for trainer, title in TITLES.items()}
+        cases = report.telling_cases(scores[BASELINE], scores[SEMISAM])
+        report.write_picture(
+            images, {"ground truth": labels, **titles}, by_title, cases, self.folder / "comparison.png"
+        )
+        text = report.table(scores)
         write_text(self.folder / "table.txt", text + "\n")
-        count = len(list(labels.glob("*.nii.gz")))
+        start, more = steps_of(*training_length(self.steps)), steps_of(*training_length(continued_steps(self.steps)))
         what = "invented" if self.acdc is None else "ACDC"
-        epochs, iterations = training_length(self.steps)
-        print(f"\n{count} held-out {what} cases, {epochs * iterations} optimizer steps per trainer:\n\n{text}\n")
+        count = len(scores[BASELINE].by_case)
+        print(f"\n{count} held-out {what} cases, {start} steps on labeled cases, then {more} with each trainer:\n")
+        print(f"{text}\n\n{report.verdict(scores[BASELINE], scores[SEMISAM])}")
+        fold = self.continued_results / DATASET / f"{SEMISAM}__{PLANS_NAME}__2d" / "fold_0"
+        print(use_of_unlabeled(fold))
         print(
-            "So short a training of a small network proves that everything works together. It says nothing about what "
-            "unlabeled cases gain:\ndocs/results.md holds what was measured for that.\n"
-            f"Pictures: {', '.join(str(path) for path in pictures)}\n"
-            f"Training logs, settings and previews: {self.folder / 'nnUNet_results' / DATASET}"
+            "One data set and one training each: it shows what the package does, not what your data gain. What was "
+            "measured on real images is in docs/results.md.\n"
+            f"Progress and previews of the training: {fold}"
         )
 
 
-def training_length(steps: int) -> tuple[int, int]:
-    """Return epochs (ten at most) and iterations per epoch of a training of at least ``steps`` optimizer steps."""
-    epochs = min(10, steps)
-    return epochs, -(-steps // epochs)
-
-
-def settings_yaml(steps: int) -> str:
-    """Return the settings of both trainings: their length, a seed, and a gate that opens within minutes."""
-    epochs, iterations = training_length(steps)
+def use_of_unlabeled(fold: Path) -> str:
+    """Return in words whether unlabeled cases were used at all, from the records of a training."""
+    rows = list(read_table(fold / CSV_NAME, ["unlabeled_weight"], "Run the demo again."))
+    used = [row for row in rows if float(row["unlabeled_weight"] or 0) > 0]
+    rounds = [record for record in round_log.read(fold).rounds if record.cases]
+    if not used:
+        return (
+            "No unlabeled case was used: the network did not know its labeled cases well enough yet. Give it more "
+            "--steps."
+        )
     return (
-        "# nnunet-semisam demo: a training of minutes\n"
-        f"num_epochs: {epochs}\n"
-        f"num_iterations_per_epoch: {iterations}\n"
-        "num_val_iterations_per_epoch: 2\n"
-        f"save_every: {epochs}\n"
-        "seed: 1\n"
-        "gate:\n"
-        "  dice: 0.2  # by default the unlabeled terms wait for 0.8, which takes longer than a demo\n"
-        "  start: any\n"
-        "sam:\n"
-        "  refresh_epochs: 3\n"
-        "  cases_per_refresh: 4\n"
+        f"Unlabeled cases were used in {len(used)} of {len(rows)} epochs, with {len(rounds)} rounds of pseudo-labels."
     )
 
 

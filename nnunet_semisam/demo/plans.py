@@ -8,9 +8,9 @@ from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.small_plans import narrow, write_plans
 
 PLANS_NAME = "nnUNetPlansDemo"
-PATCH = (96, 96)
-BATCH = 4
-FEATURES = (8, 16, 32, 48)
+PATCH = (64, 64)
+BATCH = 8
+FEATURES = (8, 16, 32, 64)
 
 
 def write_small_plans(dataset: Path, base: str = "nnUNetPlans") -> Path:

@@ -27,9 +27,14 @@ class Shell:
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True)
-        self.environment = {**os.environ, **variables}
+        self.environment = dict(os.environ)
         for name, value in variables.items():
-            print(f"$ export {name}={shlex.quote(value)}")
+            self.export(name, value)
+
+    def export(self, name: str, value: str) -> None:
+        """Set an environment variable of the commands from now on, and show it."""
+        self.environment[name] = value
+        print(f"$ export {name}={shlex.quote(value)}")
 
     def run(self, *command: str | Path) -> None:
         """Run one command line.

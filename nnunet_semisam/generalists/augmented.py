@@ -97,6 +97,10 @@ class AugmentedGeneralist(Generalist):
         hits = all(result.cache_hit for result in results)
         return replace(results[0], prediction=merge_versions(found), seconds=seconds, cache_hit=hits)
 
+    def about(self) -> dict[str, str]:
+        """Return name, weights and view; see :class:`Generalist`."""
+        return self.looks[0].about()
+
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts on the image itself; see :class:`Generalist`."""
         return self.looks[0].prompts_in_slice(result, index)

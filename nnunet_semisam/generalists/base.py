@@ -226,6 +226,10 @@ class Generalist(ABC):
         """
         return
 
+    def about(self) -> dict[str, str]:
+        """Return what the records of rounds say of it: the name; of a SAM its ``fingerprint`` and ``view`` as well."""
+        return {"name": self.name}
+
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts of a result that slice ``index`` along ``axis`` shows (3D: all), for pictures."""
         nothing = torch.zeros(0, dtype=torch.int64)

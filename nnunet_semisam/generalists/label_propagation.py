@@ -167,6 +167,10 @@ class LabelPropagation(Generalist):
         prediction = self._prediction(total, videos)
         return CaseResult(prediction, PromptCounts.none(channels), seconds, cached)
 
+    def about(self) -> dict[str, str]:
+        """Return name, weights and view; see :class:`Generalist`."""
+        return {"name": self.name, **self.video.about()}
+
     def _sources(self, case: str) -> list[str]:
         """Return the labeled cases from which labels travel to a case."""
         names = list(self.labeled.cases)

@@ -127,7 +127,7 @@ def _is_part(part: Component, body: Component) -> bool:
     first, last = body.window[0].start, body.window[0].stop
     if part.channel != body.channel or not first <= part.image < last:
         return False
-    within = np.argwhere(part.inside)[0]
+    within = np.unravel_index(part.inside.argmax(), part.inside.shape)
     place = [part.image, *(window.start + int(at) for window, at in zip(part.window, within, strict=True))]
     inner = [at - window.start for at, window in zip(place, body.window, strict=True)]
     if any(not 0 <= at < size for at, size in zip(inner, body.inside.shape, strict=True)):
@@ -218,6 +218,10 @@ class PropagationGeneralist(Generalist):
         window = probs[(slice(None), *body.window[1:])]
         merge_window(prediction, place, window, np.full_like(window, (1 + quality) / 2))
         return 1, 0, 0
+
+    def about(self) -> dict[str, str]:
+        """Return name, weights and view; see :class:`Generalist`."""
+        return {"name": self.name, **self.video.about()}
 
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts of slice ``index``; see :class:`Generalist`."""

@@ -174,6 +174,11 @@ class PrototypeGeneralist(Generalist):
             prediction = self._predict(seen, prototypes)
         return CaseResult(prediction, PromptCounts.none(self.labels.channels), seconds, cached)
 
+    def about(self) -> dict[str, str]:
+        """Return name, weights and view; see :class:`Generalist`."""
+        encoder = self.parts.encoder
+        return {"name": self.name, "fingerprint": encoder.backend.fingerprint, "view": encoder.view.name}
+
     def end_round(self) -> None:
         """Remember the cases of the round, those of all processes; see :class:`Generalist`."""
         for cases in ranks.gathered(self._of_round):

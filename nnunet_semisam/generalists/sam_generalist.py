@@ -166,6 +166,10 @@ class SAMGeneralist(Generalist):
             chunk=max(1, bounded),
         )
 
+    def about(self) -> dict[str, str]:
+        """Return name, weights and view; see :class:`Generalist`."""
+        return {"name": self.name, "fingerprint": self.parts.backend.fingerprint, "view": self.parts.view.name}
+
     def prompts_in_slice(self, result: CaseResult, index: int) -> PromptBatch:
         """Return the prompts of slice ``index`` (3D: of the volume), not refined; see :class:`Generalist`."""
         image = self.parts.view.image_of_slice(self.axis, index)

@@ -77,6 +77,10 @@ class VideoEncoder:
         cache = context.cache.of(backend.fingerprint, view.name, settings.channel)
         return cls(backend, CaseEncoder(name, backend, view, cache, settings.channel, batch_size), axis)
 
+    def about(self) -> dict[str, str]:
+        """Return the digest of the weights and the name of the view, for the records of rounds."""
+        return {"fingerprint": self.backend.fingerprint, "view": self.encoder.view.name}
+
     def embedding(self, case: str, image: np.ndarray) -> Embedding:
         """Return the embedding of all slices of a case ``(C, Z, Y, X)``, on the CPU."""
         return self.encoder.embedding(case, image, CaseGrid(image.shape[1:]))

@@ -7,11 +7,7 @@ import importlib.metadata
 import time
 from typing import Any
 
-from nnunet_semisam.generalists.augmented import AugmentedGeneralist
-from nnunet_semisam.generalists.base import Generalist
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
-from nnunet_semisam.generalists.prototypes import PrototypeGeneralist
-from nnunet_semisam.generalists.sam_generalist import SAMGeneralist
 from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
 from nnunet_semisam.settings import Settings
 
@@ -29,27 +25,18 @@ def provenance(
         calibration: Where these weights come from.
         epoch: Epoch of the network.
     """
-    sams = [member for member in ensemble.members if isinstance(member, (SAMGeneralist, AugmentedGeneralist))]
+    about = [member.about() for member in ensemble.members]
     return {
         "settings": settings.to_dict(),
         "settings_sha256": settings.sha256,
-        "sam_fingerprint": "+".join(sam.parts.backend.fingerprint for sam in sams),
-        "generalists": [_about(member) for member in ensemble.members],
+        "sam_fingerprint": "+".join(each["fingerprint"] for each in about if "fingerprint" in each),
+        "generalists": about,
         "weights": [dataclasses.asdict(weights) for weights in ensemble.member_weights],
         "calibration": None if calibration is None else calibration.to_dict(),
         "network_epoch": epoch,
         "versions": {name: _version(name) for name in VERSIONS_OF},
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-
-
-def _about(member: Generalist) -> dict[str, str]:
-    if isinstance(member, PrototypeGeneralist):
-        encoder = member.parts.encoder
-        return {"name": member.name, "fingerprint": encoder.backend.fingerprint, "view": encoder.view.name}
-    if not isinstance(member, (SAMGeneralist, AugmentedGeneralist)):
-        return {"name": member.name}
-    return {"name": member.name, "fingerprint": member.parts.backend.fingerprint, "view": member.parts.view.name}
 
 
 def _version(package: str) -> str | None:

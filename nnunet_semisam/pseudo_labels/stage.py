@@ -29,6 +29,7 @@ from nnunet_semisam.generalists.base import (
     stopwatch,
 )
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
+from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTable
@@ -100,6 +101,16 @@ class _PredictedCase:
     image: np.ndarray
     prompted: np.ndarray
     outcome: CaseOutcome
+
+
+@dataclass(frozen=True)
+class _MeasuredCase:
+    """A labeled case of a calibration: label ``(Z, Y, X)``, the specialist's prediction with a simulated error."""
+
+    case: str
+    label: np.ndarray
+    specialist: np.ndarray
+    results: list[CaseResult]  # of each generalist
 
 
 def _alone(error: Exception | None) -> None:
@@ -285,7 +296,9 @@ class PseudoLabelStage:
         fused = outcome.fused
         self.outputs.store.write(round_index, case, fused.label, fused.confidence, asdict(record), threshold)
         if preview:
-            self._write_preview(round_index, case, made.image, made.prompted, outcome.result, fused)
+            name, title = f"round_{round_index:03d}_{case}", f"{case}, round {round_index}"
+            weights = self.ensemble.weights
+            self._write_preview(name, title, made.image, made.prompted, outcome.result, fused, weights)
 
     def _predict(self, case: str, image: np.ndarray, mirrored: bool = False) -> np.ndarray:
         predict = self.inputs.predict_mirrored if mirrored else self.inputs.predict
@@ -365,15 +378,16 @@ class PseudoLabelStage:
         settings = self.settings.block("calibration")
         calibrations = [Calibration(self.labels, member.name, settings) for member in members]
         reasons = {}
+        shown: _MeasuredCase | None = None
         for case in cases:
             try:
-                label = load_label(case)
-                specialist, predictions = self._measured(case, label, estimated_dice)
+                measured = self._measured(case, load_label(case), estimated_dice)
             except UserError as error:
                 reasons[case] = str(error)
                 continue
-            for calibration, prediction in zip(calibrations, predictions, strict=True):
-                calibration.add(specialist, prediction, label)
+            for calibration, result in zip(calibrations, measured.results, strict=True):
+                calibration.add(measured.specialist, result.prediction, measured.label)
+            shown = shown or measured
         if reasons:
             first = next(iter(reasons.values()))
             if len(reasons) == len(cases):
@@ -385,6 +399,8 @@ class PseudoLabelStage:
         names = tuple(member.name for member in members)
         classes = tuple(entry for calibration in calibrations for entry in calibration.classes())
         table = CalibrationTable(names, classes)
+        if shown is not None and self._previewed([shown.case]):
+            self._write_labeled_preview(round_index, shown, table.weights[0])
         if self.outputs.records is not None:
             seconds = time.perf_counter() - start
             round_log.append(
@@ -392,7 +408,7 @@ class PseudoLabelStage:
             )
         return table
 
-    def _measured(self, case: str, label: np.ndarray, estimated_dice: float) -> tuple[np.ndarray, list[CasePrediction]]:
+    def _measured(self, case: str, label: np.ndarray, estimated_dice: float) -> _MeasuredCase:
         """Return the specialist's prediction with a simulated error, and what each generalist makes of it."""
         image = self.inputs.load_image(case)
         specialist = simulate_generalisation_error(
@@ -408,7 +424,7 @@ class PseudoLabelStage:
         results = {member.name: member.predict_case(inputs) for member in self.ensemble.members}
         for name, result in results.items():
             _check_finite(result, name, case)
-        return specialist, [result.prediction for result in results.values()]
+        return _MeasuredCase(case, label, specialist, list(results.values()))
 
     def use_calibration(self, table: CalibrationTable) -> None:
         """Follow a calibration in all rounds from now on.
@@ -439,14 +455,27 @@ class PseudoLabelStage:
 
     # ----------------------------------------------------------------------------------------------------- pictures
 
+    def _write_labeled_preview(self, round_index: int, shown: _MeasuredCase, weights: GeneralistWeights) -> None:
+        """Draw a labeled case of a calibration as the first generalist saw it, fused with the weights just found."""
+        result = shown.results[0]
+        fused = fuse(
+            shown.specialist, result.prediction, self.labels, weights, self.settings.block("fusion"), self.inputs.priors
+        )
+        name = f"round_{round_index:03d}_labeled_{shown.case}"
+        title = f"{shown.case} (labeled; generalisation error simulated), calibration of round {round_index}"
+        image = self.inputs.load_image(shown.case)
+        self._write_preview(name, title, image, shown.specialist, result, fused, weights, shown.label)
+
     def _write_preview(
         self,
-        round_index: int,
-        case: str,
+        name: str,
+        title: str,
         image: np.ndarray,
         prompted: np.ndarray,
         result: CaseResult,
         fused: FusedLabel,
+        weights: GeneralistWeights,
+        label: np.ndarray | None = None,
     ) -> None:
         # matplotlib takes a second to load
         from nnunet_semisam.pseudo_labels.preview import Preview, informative_slice, write_preview
@@ -454,15 +483,20 @@ class PseudoLabelStage:
         specialist = self.labels.label_map(self.labels.foreground(prompted))
         axis = self.ensemble.axis
         index = informative_slice(np.maximum(specialist, fused.label), axis)
+        source = self.ensemble if label is None else self.ensemble.members[0]
         preview = Preview(
-            title=f"{case}, round {round_index}",
+            title=title,
             image=image[self.ensemble.channel],
             specialist=specialist,
             prediction=result.prediction,
-            prompts=self.ensemble.prompts_in_slice(result, index),
+            prompts=source.prompts_in_slice(result, index),
             fused=fused,
             axis=axis,
             index=index,
             spacing=self.inputs.spacing,
+            threshold=self.sam.confidence_threshold,
+            generalist=source.name,
+            weights=weights.weight,
+            label=label,
         )
-        write_preview(self.outputs.previews / f"round_{round_index:03d}_{case}.png", preview, self.labels)
+        write_preview(self.outputs.previews / f"{name}.png", preview, self.labels)

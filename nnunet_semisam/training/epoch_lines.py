@@ -83,7 +83,9 @@ def unlabeled_line(unlabeled: UnlabeledPass, terms: Mapping[str, float], progres
     return f"{text}; {off}" if off else text
 
 
-def sam_line(session: PseudoLabelSession, gate: ClassGate, terms: Mapping[str, float], epoch: int) -> str:
+def sam_line(
+    session: PseudoLabelSession, gate: ClassGate, terms: Mapping[str, float], epoch: int, num_epochs: int
+) -> str:
     """Return what becomes of SAM's pseudo-labels.
 
     Args:
@@ -91,15 +93,16 @@ def sam_line(session: PseudoLabelSession, gate: ClassGate, terms: Mapping[str, f
         gate: Knows how well the network knows its classes.
         terms: Means of the epoch.
         epoch: The epoch that ended.
+        num_epochs: Of the training.
     """
+    waiting = _waiting(session, gate)
     if session.current_round is None:
-        if session.waits_for:
-            waiting = dice_of(class_statuses(gate), session.waits_for)
-            return f"SAM: waits for {waiting}, needs {gate.settings.dice:.2f}"
-        if session.next_refresh > epoch:
+        if waiting:
+            return f"SAM: waits for {waiting}"
+        if session.next_refresh > epoch + 1:
             when = "not before" if session.seconds == 0 else "helps in no class; asked again before"
             return f"SAM: {when} epoch {session.next_refresh}"
-        return "SAM: no pseudo-labels yet"
+        return f"SAM: ready; first round before epoch {epoch + 1}" if epoch + 1 < num_epochs else "SAM: never used"
     text = f"SAM: round {session.current_round} in use"
     weight = terms["pseudo_label_weight"]
     if weight > 0:
@@ -107,10 +110,19 @@ def sam_line(session: PseudoLabelSession, gate: ClassGate, terms: Mapping[str, f
             f"; loss {terms['pseudo_label_loss']:.3f}, weight {weight:.2g}, "
             f"{100 * terms['pseudo_label_confident']:.0f} % of the voxels confident"
         )
-    if session.waits_for:
-        known = dice_of(class_statuses(gate), session.waits_for)
-        return f"{text}; the next one waits for {known}, needs {gate.settings.dice:.2f}"
-    return f"{text}; the next one before epoch {session.next_refresh}"
+    if session.next_refresh >= num_epochs:
+        return f"{text}; it is the last one"
+    following = max(session.next_refresh, epoch + 1)
+    return f"{text}; the next one {f'waits for {waiting}' if waiting else f'before epoch {following}'}"
+
+
+def _waiting(session: PseudoLabelSession, gate: ClassGate) -> str:
+    """Return which classes a round that is due waits for after this epoch, and what they need; empty for none."""
+    unknown = [one for one in class_statuses(gate) if one.channel in session.waits_for and one.weight == 0]
+    by_dice = [one.channel for one in unknown if one.dice <= gate.settings.dice]
+    parts = [f"{dice_of(unknown, by_dice)}, needs {gate.settings.dice:.2f}"] if by_dice else []
+    parts += [f"{one.name} ({one.reason})" for one in unknown if one.channel not in by_dice]
+    return "; ".join(parts)
 
 
 def time_line(times: EpochTimes, num_epochs: int, session: PseudoLabelSession | None) -> str:
@@ -122,7 +134,9 @@ def time_line(times: EpochTimes, num_epochs: int, session: PseudoLabelSession | 
         session: The rounds; ``None`` without generalists.
     """
     spent = sum(times.seconds)
-    text = f"Time: {duration(spent)} so far, about {duration(times.left(num_epochs))} left"
+    is_last = len(times.seconds) >= num_epochs
+    left = "" if is_last else f" so far, about {duration(times.left(num_epochs))} left"
+    text = f"Time: {duration(spent)}{left}"
     return text if session is None else f"{text}; {stage_cost(session, spent)}"
 
 
@@ -134,5 +148,9 @@ def stage_cost(session: PseudoLabelSession, spent: float) -> str:
         spent: Seconds of the training so far, rounds included.
     """
     training = spent - session.seconds
-    share = f", {100 * session.seconds / training:.0f} % of the rest" if training > 0 and session.seconds > 0 else ""
+    share = (
+        f", {100 * session.seconds / training:.0f} % of the training without it"
+        if training > 0 and session.seconds > 0
+        else ""
+    )
     return f"SAM stage {duration(session.seconds)}{share} (budget of the whole training: {100 * session.budget:.0f} %)"

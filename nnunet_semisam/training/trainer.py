@@ -43,6 +43,7 @@ from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.epoch_lines import EpochTimes, sam_line, stage_cost, time_line, unlabeled_line
 from nnunet_semisam.training.optimisation import Optimisation, optimizer_like
+from nnunet_semisam.training.progress_picture import PictureSetup
 from nnunet_semisam.training.seeding import seed_everything
 from nnunet_semisam.training.start import check_start
 from nnunet_semisam.training.step import SemiSupervisedStep
@@ -371,7 +372,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         terms = {name: float(np.nanmean([each[name] for each in all_ranks])) for name in terms}
         self.semisam_log.add(self.current_epoch, terms)
         if self.local_rank == 0:
-            self.semisam_log.write(Path(self.output_folder))
+            self.semisam_log.write(Path(self.output_folder), self._picture_setup())
             for logger in self.logger.loggers:  # W&B, if it is switched on; nnU-Net's local one is not in this list
                 for name, value in terms.items():
                     logger.log(f"semisam/{name}", value, self.current_epoch)
@@ -387,7 +388,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             progress = (epoch + 1) / self.num_epochs
             self.print_to_log_file(unlabeled_line(self.unlabeled_pass, terms, progress, self.num_epochs))
             if self.pseudo_labels is not None:
-                self.print_to_log_file(sam_line(self.pseudo_labels, self.gate, terms, epoch))
+                self.print_to_log_file(sam_line(self.pseudo_labels, self.gate, terms, epoch, self.num_epochs))
         self.print_to_log_file(time_line(self._times(), self.num_epochs, self.pseudo_labels))
 
     def _times(self) -> EpochTimes:
@@ -410,6 +411,11 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             rounds = round_log.read(Path(self.output_folder))
             record = replace(record, rounds=rounds, stage_cost=stage_cost(session, seconds))
         return training_summary(self.gate, record)
+
+    def _picture_setup(self) -> PictureSetup:
+        labels, gate = self.method.labels, self.settings.block("gate")
+        names = dict(enumerate(labels.class_names, start=labels.first_foreground))
+        return PictureSetup(names, gate.dice, gate.active_from, round_log.read(Path(self.output_folder)))
 
     # ------------------------------------------------------------------------------- validation and checkpoints
 

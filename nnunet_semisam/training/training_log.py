@@ -5,12 +5,11 @@ nnU-Net 2.8.1's local logger accepts eight fixed keys only, so the terms of this
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnunet_semisam.io.atomic import replaced_file
 from nnunet_semisam.io.csv_files import write_table
+from nnunet_semisam.training.progress_picture import PictureSetup, write_progress_picture
 
 CSV_NAME = "semisam_log.csv"
 PICTURE_NAME = "progress_semisam.png"
@@ -31,35 +30,10 @@ class TrainingLog:
         """Return all names, in the order of their first appearance."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
-    def write(self, folder: Path) -> None:
-        """Write the csv file and the picture to ``folder``."""
+    def write(self, folder: Path, setup: PictureSetup | None = None) -> None:
+        """Write the csv file and the picture to ``folder``; ``setup`` says what the picture cannot read of the rows."""
         write_table(folder / CSV_NAME, self.columns(), self.rows)
-        self._plot(folder / PICTURE_NAME)
-
-    def _plot(self, path: Path) -> None:
-        import matplotlib.style
-        from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-        panels = {
-            "weighted terms": [c for c in self.columns() if c.endswith("_weighted")],
-            "Dice on labeled patches": [c for c in self.columns() if c.startswith("labeled_dice")],
-            "class weight": [c for c in self.columns() if c.startswith("class_weight")],
-        }
-        with matplotlib.style.context("default"):  # nnU-Net changes the style of the whole process
-            figure = Figure(figsize=(8, 9), layout="constrained")
-            for axis, (title, columns) in zip(
-                figure.subplots(len(panels), 1, sharex=True), panels.items(), strict=True
-            ):
-                for column in columns:
-                    axis.plot(
-                        [r["epoch"] for r in self.rows], [r.get(column, math.nan) for r in self.rows], label=column
-                    )
-                axis.set_title(title)
-                if columns:
-                    axis.legend(fontsize=7)
-            axis.set_xlabel("epoch")
-            with replaced_file(path) as temporary:
-                figure.savefig(temporary, dpi=100)
+        write_progress_picture(folder / PICTURE_NAME, self.rows, setup or PictureSetup())
 
     def state_dict(self) -> list[dict[str, float]]:
         """Return the rows."""

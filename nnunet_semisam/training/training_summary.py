@@ -121,12 +121,14 @@ def _rounds(log: RoundLog, gate: ClassGate) -> list[str]:
     """Return lines on the rounds: how many, and per class what SAM was given to say and how sure the labels are."""
     made = [record for record in log.rounds if record.active]
     if not made:
-        return [f"    {len(log.rounds)} rounds, none with labels: SAM helped in no class"] if log.rounds else []
+        return (
+            [f"    {_count(len(log.rounds), 'round')}, none with labels: SAM helped in no class"] if log.rounds else []
+        )
     last = made[-1]
     summary = summarize(last.round, last.epoch, _cases(log, last.round))
     lines = [
-        f"    {len(made)} rounds, the first before epoch {made[0].epoch}, the last before {last.epoch}; "
-        f"{len({case.case for case in log.cases})} cases have a label"
+        f"    {_count(len(made), 'round')}, the first before epoch {made[0].epoch}, the last before {last.epoch}; "
+        f"{_count(len({case.case for case in log.cases}), 'case')} with a label"
     ]
     names = dict(zip(gate.labels.names, gate.labels.class_names, strict=True))
     for one in summary.classes:
@@ -134,6 +136,10 @@ def _rounds(log: RoundLog, gate: ClassGate) -> list[str]:
         share = f"SAM's weight {one.weight:.2g}" if one.weight > 0 else "SAM does not help, the network's alone"
         lines.append(f"    {names.get(one.name, one.name)} in the last round: {share}, {confidence}")
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _cases(log: RoundLog, round_index: int) -> list[CaseRecord]:

@@ -1,5 +1,7 @@
 """The invented patients look like hearts to the converter and to geometry."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK
@@ -37,8 +39,8 @@ def test_image_and_label_share_a_short_axis_geometry(database):
     patient = database / "training" / "patient011"
     image = SimpleITK.ReadImage(str(patient / "patient011_frame01.nii.gz"))
     label = SimpleITK.ReadImage(str(patient / "patient011_frame01_gt.nii.gz"))
-    assert image.GetSpacing() == label.GetSpacing() == (1.5, 1.5, 10.0)  # SimpleITK's order is x, y, z
-    assert image.GetSize() == label.GetSize() == (96, 96, 8)
+    assert image.GetSpacing() == label.GetSpacing() == (2.25, 2.25, 10.0)  # SimpleITK's order is x, y, z
+    assert image.GetSize() == label.GetSize() == (64, 64, 6)
     array = SimpleITK.GetArrayFromImage(image)
     assert (array.min(), array.max()) == (0, 1023)
 
@@ -66,8 +68,26 @@ def test_same_seed_gives_the_same_patients_and_patients_differ(database, tmp_pat
 
 def test_the_acdc_converter_takes_them(database, tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
-    assert cli.main(["convert", "acdc", "-i", str(database), "-d", "27", "--labeled", "3"]) == 0
+    assert cli.main(["convert", "acdc", "-i", str(database), "-d", "27", "--labeled", "1"]) == 0
     counts = {
         part: len(list((tmp_path / "Dataset027_ACDC" / f"images{part}").iterdir())) for part in ("Tr", "Ul", "Ts")
     }
-    assert counts == {"Tr": 2 * (3 + 2), "Ul": 2 * 5, "Ts": 2 * 2}  # two frames; training and validation are in Tr
+    assert counts == {"Tr": 2 * (1 + 1), "Ul": 2 * 16, "Ts": 2 * 6}  # two frames; training and validation are in Tr
+
+
+def test_other_organs_never_cover_the_heart():
+    heart = phantom.Heart.draw(np.random.default_rng(0))
+    label = phantom.draw_labels(heart, systole=False)
+    quiet = replace(heart, noise=0.0, bias=0.0, levels=(0.05, 0.3, 0.6, 0.1, 0.9))
+    for seed in range(10):
+        image = phantom.draw_image(quiet, label, np.random.default_rng(seed))
+        inside = ndimage.binary_erosion(label == LV, np.ones((1, 5, 5), bool))
+        assert image[inside].min() > image[label == MYO].mean()
+
+
+def test_organs_are_as_bright_as_blood_or_air():
+    heart = phantom.Heart.draw(np.random.default_rng(0))
+    air, _, rv, _, lv = heart.levels
+    found = [level for seed in range(20) for _, level in phantom.other_organs(heart, np.random.default_rng(seed))]
+    assert len(found) == 20 * phantom.ORGANS
+    assert all(any(0.85 * known <= level <= 1.1 * known for known in (air, rv, lv)) for level in found)

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 
+import matplotlib.image
 import numpy as np
 import pytest
 import SimpleITK
@@ -11,12 +12,14 @@ import yaml
 
 from nnunet_semisam import cli
 from nnunet_semisam.commands import demo as command
-from nnunet_semisam.demo import pipeline, report
+from nnunet_semisam.demo import pipeline, report, schedule
 from nnunet_semisam.demo.plans import write_small_plans
 from nnunet_semisam.demo.shell import Shell, executable
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.locks import folder_lock
+from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.training import trainer
+from nnunet_semisam.training.training_log import TrainingLog
 
 
 def save(path, array):
@@ -24,18 +27,25 @@ def save(path, array):
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(path))
 
 
-@pytest.mark.parametrize(("steps", "length"), [(400, (10, 40)), (25, (10, 3)), (4, (4, 1)), (1, (1, 1))])
+@pytest.mark.parametrize(("steps", "length"), [(400, (5, 80)), (23, (5, 5)), (4, (4, 1)), (1, (1, 1))])
 def test_training_has_at_least_the_steps_that_were_asked_for(steps, length):
-    assert pipeline.training_length(steps) == length
-    epochs, iterations = length
-    assert epochs * iterations >= steps
+    assert schedule.training_length(steps) == length
+    assert schedule.steps_of(*length) >= steps
 
 
-def test_settings_are_valid_for_the_trainers():
-    overrides = yaml.safe_load(pipeline.settings_yaml(40))
-    settings = trainer.SemiSupervisedTrainer.settings.replace(overrides, source="demo")
-    assert (settings.run.num_epochs, settings.run.num_iterations_per_epoch) == (10, 4)
-    assert (settings.block("gate").dice, settings.block("sam").refresh_epochs) == (0.2, 3)
+def test_what_follows_the_common_start_has_half_of_its_steps():
+    assert [schedule.continued_steps(steps) for steps in (1500, 100, 1)] == [750, 50, 1]
+
+
+@pytest.mark.parametrize(("steps", "dice"), [(schedule.DEFAULT_STEPS, 0.5), (40, 0.0)])
+def test_settings_are_valid_for_the_trainers(steps, dice):
+    known = trainer.SemiSupervisedTrainer.settings
+    start = known.replace(yaml.safe_load(schedule.start_yaml(steps)), source="demo")
+    more = known.replace(yaml.safe_load(schedule.continued_yaml(steps)), source="demo")
+    assert start.run.num_epochs * start.run.num_iterations_per_epoch == steps
+    assert more.run.num_epochs * more.run.num_iterations_per_epoch >= steps / 2
+    assert (more.block("gate").dice, more.block("sam").refresh_epochs) == (dice, 1)
+    assert start.block("gate").dice == known.block("gate").dice
 
 
 def test_plans_shrink_and_keep_the_preprocessed_data(tmp_path):
@@ -57,9 +67,9 @@ def test_plans_shrink_and_keep_the_preprocessed_data(tmp_path):
     assert small["plans_name"] == "nnUNetPlansDemo"
     assert list(small["configurations"]) == ["2d"]
     two_d = small["configurations"]["2d"]
-    assert (two_d["data_identifier"], two_d["patch_size"], two_d["batch_size"]) == ("nnUNetPlans_2d", [96, 80], 4)
+    assert (two_d["data_identifier"], two_d["patch_size"], two_d["batch_size"]) == ("nnUNetPlans_2d", [64, 64], 8)
     kwargs = two_d["architecture"]["arch_kwargs"]
-    assert kwargs["features_per_stage"] == [8, 16, 32, 48]
+    assert kwargs["features_per_stage"] == [8, 16, 32, 64]
     assert [len(kwargs[key]) for key in ("strides", "kernel_sizes", "n_conv_per_stage")] == [4, 4, 4]
     assert len(kwargs["n_conv_per_stage_decoder"]) == 3
     assert json.loads((tmp_path / "nnUNetPlans.json").read_text()) == plans
@@ -151,26 +161,69 @@ def test_held_out_are_the_test_cases_or_else_the_validation_cases(tmp_path, test
     assert sorted(path.name for path in labels.iterdir()) == [f"{name}.nii.gz" for name in expected]
 
 
+def write_summary(path, cases):
+    """A summary.json of nnU-Net: case -> Dice of RV, MYO and LV."""
+    rows = [
+        {"prediction_file": f"/x/{case}.nii.gz", "metrics": {str(k + 1): {"Dice": d} for k, d in enumerate(dice)}}
+        for case, dice in cases.items()
+    ]
+    means = {str(k + 1): {"Dice": float(np.nanmean([dice[k] for dice in cases.values()]))} for k in range(3)}
+    path.write_text(json.dumps({"mean": means, "metric_per_case": rows}))  # NaN, as nnU-Net writes it
+    return report.read_scores(path)
+
+
 def test_table_shows_percent_per_class_and_their_mean(tmp_path):
-    means = {"1": {"Dice": 0.5}, "2": {"Dice": 0.25}, "3": {"Dice": 0.9}}
-    (tmp_path / "summary.json").write_text(json.dumps({"mean": means}))
-    dice = report.read_dice(tmp_path / "summary.json")
-    assert dice["mean"] == pytest.approx((0.5 + 0.25 + 0.9) / 3)
-    assert report.table({"A": dice}).splitlines() == [
+    scores = write_summary(tmp_path / "summary.json", {"a": (0.5, 0.25, 0.9)})
+    assert scores.mean == pytest.approx((0.5 + 0.25 + 0.9) / 3)
+    assert report.table({"A": scores}).splitlines() == [
         "Dice in %      RV     MYO      LV    mean",
         "A            50.0    25.0    90.0    55.0",
     ]
 
 
-def test_pictures_show_each_source_of_masks(tmp_path):
+def test_a_class_that_a_case_does_not_have_does_not_count_there(tmp_path):
+    scores = write_summary(tmp_path / "summary.json", {"a": (0.5, 0.3, float("nan")), "b": (0.7, 0.5, 0.6)})
+    assert scores.by_case == {"a": pytest.approx(0.4), "b": pytest.approx(0.6)}
+
+
+def test_a_loss_is_told_as_a_loss(tmp_path):
+    plain = write_summary(tmp_path / "a.json", {"a": (0.5, 0.5, 0.5), "b": (0.5, 0.5, 0.5)})
+    worse = write_summary(tmp_path / "b.json", {"a": (0.4, 0.4, 0.4), "b": (0.5, 0.5, 0.5)})
+    assert report.verdict(plain, worse) == "With unlabeled cases: -5.0 Dice on average, higher in 0 of 2 cases."
+
+
+def test_the_picture_shows_each_source_of_masks_for_each_case(tmp_path):
     for case in ("a", "b"):
-        save(tmp_path / "images" / f"{case}_0000.nii.gz", np.arange(75).reshape(3, 5, 5).astype(np.int16))
-        save(tmp_path / "labels" / f"{case}.nii.gz", np.ones((3, 5, 5), np.uint8))
-    pictures = report.write_pictures(
-        tmp_path / "images", {"ground truth": tmp_path / "labels"}, tmp_path / "out", most=1
-    )
-    assert pictures == [tmp_path / "out" / "a.png"]
-    assert pictures[0].read_bytes().startswith(b"\x89PNG")
+        save(tmp_path / "images" / f"{case}_0000.nii.gz", np.arange(300).reshape(3, 10, 10).astype(np.int16))
+        mask = np.zeros((3, 10, 10), np.uint8)
+        mask[:, 2:8, 2:8] = 1
+        save(tmp_path / "labels" / f"{case}.nii.gz", mask)
+    scores = write_summary(tmp_path / "summary.json", {"a": (0.5, 0.5, 0.5), "b": (0.5, 0.5, 0.5)})
+    masks = {"ground truth": tmp_path / "labels", "network": tmp_path / "labels"}
+    sizes = []
+    for cases in (["a"], ["a", "b"]):
+        target = tmp_path / "out" / f"{len(cases)}.png"
+        report.write_picture(tmp_path / "images", masks, {"network": scores}, cases, target)
+        sizes.append(matplotlib.image.imread(target).shape)
+    assert sizes[1][0] > 1.7 * sizes[0][0]  # a row per case
+    assert sizes[1][1] == sizes[0][1]
+
+
+@pytest.mark.parametrize(
+    ("weights", "rounds", "expected"),
+    [
+        ((0.0, 0.0, 0.1), 1, "Unlabeled cases were used in 1 of 3 epochs, with 1 rounds of pseudo-labels."),
+        ((0.0, 0.0), 0, "No unlabeled case was used"),
+    ],
+)
+def test_the_demo_says_whether_unlabeled_cases_were_used(tmp_path, weights, rounds, expected):
+    log = TrainingLog()
+    for epoch, weight in enumerate(weights):
+        log.add(epoch, {"unlabeled_weight": weight})
+    log.write(tmp_path)
+    for number in range(rounds):
+        round_log.append(tmp_path, round_log.RoundRecord(number, 1, 4, True, 1.0))
+    assert pipeline.use_of_unlabeled(tmp_path).startswith(expected)
 
 
 def test_command_refuses_a_folder_that_is_not_acdc_before_it_writes(tmp_path):

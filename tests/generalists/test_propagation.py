@@ -71,6 +71,10 @@ def test_nothing_counts_outside_the_window_of_an_object(sam, tmp_path):
     assert not found.probs[~found.predicted].any()
 
 
+def test_records_of_rounds_name_the_weights(sam, tmp_path):
+    assert built(tmp_path).about() == {"name": "propagation", "fingerprint": "follower", "view": "slices0"}
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 def test_slices_may_lie_along_any_axis(sam, tmp_path, axis):
     real, seen = (np.moveaxis(volume_of(each), 0, axis) for each in (range(1, 8), range(3, 6)))

@@ -47,7 +47,7 @@ def prompts_of(kind: str, count: int = 7, images: int = 3) -> PromptBatch:
         label=torch.ones(count, dtype=torch.int64),
         boxes=torch.stack([start, start + 15], dim=2) if "box" in kind else None,
         points=torch.rand(count, 2, 2, generator=generator) * 39 if "points" in kind else None,
-        point_labels=torch.tensor([[1, 0]] * (count - 1) + [[1, -1]]) if "points" in kind else None,
+        point_labels=torch.tensor([[1, -1]] + [[1, 0]] * (count - 1)) if "points" in kind else None,
         mask_logits=torch.randn(count, 40, 52, generator=generator) if "mask" in kind else None,
     )
 

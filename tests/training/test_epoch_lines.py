@@ -85,23 +85,38 @@ def test_the_dice_that_is_needed_is_where_the_weight_reaches_the_active_one():
 
 def test_sam_says_what_it_waits_for_and_what_it_needs():
     gate = gate_with([1.0, 0.14, 0.95, 0.95])
-    assert sam_line(session(waits_for=[1]), gate, TERMS, 3) == "SAM: waits for RV (0.14), needs 0.80"
+    assert sam_line(session(waits_for=[1]), gate, TERMS, 3, 20) == "SAM: waits for RV (0.14), needs 0.80"
 
 
 def test_sam_says_which_round_is_in_use_and_when_the_next_one_is_due():
     gate = gate_with([1.0] * 4)
-    line = sam_line(session(current_round=2), gate, TERMS, 3)
+    line = sam_line(session(current_round=2), gate, TERMS, 3, 20)
     assert line == (
         "SAM: round 2 in use; loss 0.125, weight 0.4, 71 % of the voxels confident; the next one before epoch 8"
     )
-    line = sam_line(session(current_round=2, waits_for=[2]), gate_with([1.0, 1.0, 0.7, 1.0]), TERMS, 3)
+    line = sam_line(session(current_round=2, waits_for=[2]), gate_with([1.0, 1.0, 0.7, 1.0]), TERMS, 3, 20)
     assert line.endswith("the next one waits for MYO (0.70), needs 0.80")
+    assert sam_line(session(current_round=2, next_refresh=20), gate, TERMS, 3, 20).endswith("it is the last one")
+
+
+def test_a_class_that_was_learned_in_the_epoch_is_waited_for_no_longer():
+    line = sam_line(session(waits_for=[1], next_refresh=0), gate_with([1.0] * 4), TERMS, 3, 20)
+    assert line == "SAM: ready; first round before epoch 4"
+
+
+def test_sam_says_what_else_than_dice_a_class_lacks():
+    gate = gate_with([1.0, 0.95, 0.95, 0.95])
+    gate.agreement.size = torch.full((4,), 2.0, dtype=torch.float64)
+    gate.agreement.overlap = torch.tensor([1.0, 1.0, 0.0, 1.0], dtype=torch.float64)
+    gate.agreement_level = torch.full((4,), 0.8, dtype=torch.float64)
+    line = sam_line(session(waits_for=[2]), gate, TERMS, 3, 20)
+    assert line == "SAM: waits for MYO (student and target agree less than they did)"
 
 
 def test_before_its_start_sam_names_the_epoch_and_afterwards_that_it_does_not_help():
     gate = gate_with([1.0] * 4)
-    assert sam_line(session(), gate, TERMS, 3) == "SAM: not before epoch 8"
-    assert sam_line(session(seconds=9.0), gate, TERMS, 3) == "SAM: helps in no class; asked again before epoch 8"
+    assert sam_line(session(), gate, TERMS, 3, 20) == "SAM: not before epoch 8"
+    assert sam_line(session(seconds=9.0), gate, TERMS, 3, 20) == "SAM: helps in no class; asked again before epoch 8"
 
 
 def test_time_left_is_that_of_the_epochs_to_come_at_the_pace_of_the_last_ones():
@@ -109,8 +124,9 @@ def test_time_left_is_that_of_the_epochs_to_come_at_the_pace_of_the_last_ones():
     times = EpochTimes(starts, [100.0, 120.0, 140.0, 160.0, 180.0, 230.0])  # 100 s, four of 20 s, and a round of SAM
     assert times.left(36) == 30 * 20.0
     assert time_line(times, 36, None) == "Time: 3 min 50 s so far, about 10 min left"
+    assert time_line(times, 6, None) == "Time: 3 min 50 s"
 
 
 def test_the_cost_of_sam_is_told_against_its_budget():
     line = stage_cost(session(seconds=30.0), spent=230.0)
-    assert line == "SAM stage 30 s, 15 % of the rest (budget of the whole training: 10 %)"
+    assert line == "SAM stage 30 s, 15 % of the training without it (budget of the whole training: 10 %)"

@@ -50,7 +50,7 @@ def test_it_tells_when_each_term_began_and_when_classes_were_on():
     text = "\n".join(training_summary(gate, TrainingRecord(rows, 60.0, rounds, "SAM stage 6 s")))
     assert "Unlabeled terms: from epoch 1 on, in 4 of 5 epochs" in text
     assert "SAM's pseudo-labels: from epoch 2 on, in 3 of 5 epochs" in text
-    assert "1 rounds, the first before epoch 2, the last before 2; 1 cases have a label" in text
+    assert "1 round, the first before epoch 2, the last before 2; 1 case with a label" in text
     assert "RV in the last round: SAM's weight 0.5, mean confidence 0.90" in text
     assert "MYO in the last round: SAM does not help, the network's alone, no voxels" in text
     assert "SAM stage 6 s" in text
