@@ -30,6 +30,9 @@ COMMANDS = {
     "benchmark": "benchmark",
     "report": "report",
     "export": "export",
+    "predict": "predict",
+    "pseudo-labels": "pseudo_labels",
+    "suggest": "suggest",
     "demo": "demo",
 }
 # What a disk or the rights of a user refuse in the middle of any command, and what to do.

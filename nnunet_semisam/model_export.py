@@ -94,7 +94,8 @@ def check_weights(model: Path, checkpoint: dict[str, Any], source: Path) -> None
     plan = read_plan(plans, configuration, dataset_json, plans_file, dataset_file)
     weights = checkpoint["network_weights"]
     try:
-        plan.network().load_state_dict(weights, assign=True)
+        # a plain copy: torch writes "assign" into the metadata of the state dict, for whoever loads it next
+        plan.network().load_state_dict(dict(weights), assign=True)
     except UserError:
         raise
     except Exception as error:  # names that are no texts, values that are no tensors, other shapes

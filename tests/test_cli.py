@@ -12,6 +12,8 @@ from nnunet_semisam import __version__, cli
 from nnunet_semisam.errors import UserError
 
 CONVERTER = ["--dataset-id", "--input", "--labeled", "--leave-out", "-d", "-i", "-np"]
+MODEL = ["--checkpoint", "--device", "--disable-tta", "--out", "--trainer"]
+MODEL += ["-c", "-chk", "-d", "-device", "-o", "-p", "-tr"]
 SURFACE = {
     "benchmark": [
         "--cases",
@@ -43,6 +45,9 @@ SURFACE = {
     "convert bhsd": sorted([*CONVERTER, "--intensities", "--unlabeled", "--val"]),
     "convert la": sorted([*CONVERTER, "--format", "--val"]),
     "convert nnunet": sorted([*CONVERTER, "--group", "--name", "--order", "--seed", "--test", "--val"]),
+    "convert sparse": sorted(
+        [*CONVERTER, "--every", "--group", "--name", "--order", "--seed", "--slice-seed", "--test", "--val"]
+    ),
     "demo": ["--acdc", "--device", "--folder", "--overwrite", "--steps", "-device", "-o"],
     "doctor": ["--deep", "--fold", "--trainer", "-c", "-d", "-f", "-p", "-tr"],
     "export": [
@@ -70,7 +75,10 @@ SURFACE = {
         "-d",
         "-p",
     ],
+    "predict": sorted([*MODEL, "--folds", "--uncertainty", "-f", "-i"]),
     "preprocess": ["--verify_dataset_integrity", "-c", "-d", "-np", "-p", "-plans_name"],
+    "pseudo-labels export": sorted([*MODEL, "--cases", "--fold", "--source", "-f"]),
+    "pseudo-labels import": ["--name", "-d", "-i", "-np"],
     "register": [],
     "report": ["--csv", "--input", "--markdown", "--out", "-i", "-o"],
     "sam download": [],
@@ -146,6 +154,9 @@ SURFACE = {
         "-d",
         "-np",
     ],
+    "suggest": sorted(
+        [*MODEL, "--beta", "--cases", "--class-share", "--fold", "--rule", "--sam", "--seed", "-f", "-n"]
+    ),
     "trainers-path": [],
     "unregister": [],
 }

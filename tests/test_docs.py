@@ -71,6 +71,13 @@ def test_tables_of_settings_are_what_the_code_says():
     assert [name for name in BLOCKS if not any(f"`{name}`" in heading for heading in headings)] == []
 
 
+def test_the_table_of_sams_is_what_the_code_says():
+    tools = runpy.run_path(str(CHECKOUT / "docs" / "make_sams.py"))
+    text = (CHECKOUT / "docs" / "sams.md").read_text(encoding="utf-8")
+    assert tools["page"](text) == text, "run: python docs/make_sams.py"
+    assert "| `medsam` | `medsam_vit_b.pth` | not published | Apache-2.0 | box (`box`) | 1024², stretched" in text
+
+
 def test_every_setting_has_a_meaning():
     tools = runpy.run_path(str(CHECKOUT / "docs" / "make_settings.py"))
     empty = [
@@ -96,7 +103,7 @@ def test_names_of_settings_in_the_pages_exist():
         wrong += [
             f"{path.name}: {block}.{name}"
             for block, name in named
-            if block in BLOCKS and name not in [*BLOCKS[block].cls.names(), "py"]
+            if block in BLOCKS and name not in [*BLOCKS[block].cls.names(), "py", "pt", "pth"]
         ]
     assert wrong == []
 

@@ -29,7 +29,7 @@ FLOORS = (
     ("generalists", "pseudo_labels"),
     ("training",),
     ("trainers", "jobs", "runs", "self_training", "small_plans", "checks", "model_export"),
-    ("benchmark", "report", "demo"),
+    ("benchmark", "report", "demo", "annotation"),
     ("dataset_conversion",),
     ("commands", "cli"),
 )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from nnunet_semisam import cli
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.model_export import export_model, read_checkpoint
+from nnunet_semisam.model_export import check_weights, export_model, read_checkpoint
 
 DATASET_JSON = {
     "channel_names": {"0": "MRI"},
@@ -205,6 +205,15 @@ def test_a_second_network_becomes_a_fold_that_stock_prediction_averages(model, t
         predictor.list_of_parameters = [weights]
         alone.append(predictor.predict_logits_from_preprocessed_data(image))
     torch.testing.assert_close(together, (alone[0] + alone[1]) / 2)
+
+
+def test_checked_weights_are_copied_by_who_loads_them_next(model):
+    """torch notes "assign" in the state dict itself; a network that is given it then shares its memory."""
+    path = model / "fold_0" / "checkpoint_final.pth"
+    checkpoint = read_checkpoint(path)
+    check_weights(model, checkpoint, path)
+    metadata = getattr(checkpoint["network_weights"], "_metadata", {})
+    assert not any("assign_to_params_buffers" in entry for entry in metadata.values())
 
 
 def test_optimizer_stays_on_request(model, tmp_path):

@@ -14,6 +14,7 @@ from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.generalists.build import backend_of_settings, build_generalist, check_generalists, embedding_cache
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist
 from nnunet_semisam.generalists.settings import check_generalist
+from nnunet_semisam.generalists.video_sam import VideoSAMSettings, load_video_sam
 from nnunet_semisam.generalists.views import choose_view
 from nnunet_semisam.io.tensor_files import check_finite
 from nnunet_semisam.sam import BackendOptions, build_backend
@@ -46,6 +47,8 @@ def look_at_generalists(settings: Settings, plan: Plan, preprocessed: Path, fetc
                 needs_spacing |= _needs_spacing(name, settings, plan, preprocessed, fetch)
             elif name == "prototypes":
                 needs_spacing |= _prototypes_need_spacing(settings, plan, fetch)
+            elif isinstance(settings.block(name), VideoSAMSettings):
+                _look_at_video_sam(name, settings, plan, fetch)
         except UserError as error:
             problems.append(str(error))
     return problems, needs_spacing
@@ -75,6 +78,14 @@ def _prototypes_need_spacing(settings: Settings, plan: Plan, fetch: bool) -> boo
     backend = build_backend(block.encoder, BackendOptions(torch.device("cpu"), block.checkpoint))
     check_finite(backend.module.state_dict(), weights, "Get the weights again, or name another file.")
     return choose_view(block.view, block.axis, backend.spatial_dims, plan.configuration.spacing).needs_spacing
+
+
+def _look_at_video_sam(name: str, settings: Settings, plan: Plan, fetch: bool) -> None:
+    """Check all of a generalist that follows objects with the memory of a SAM; it needs no geometry."""
+    block: VideoSAMSettings = settings.block(name)
+    check_generalists(settings, plan.channels)
+    find_weights(block.model, block.checkpoint, fetch)
+    load_video_sam(name, settings, torch.device("cpu"))
 
 
 def problems_of_geometry(

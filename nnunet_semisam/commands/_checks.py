@@ -229,7 +229,7 @@ def _check_sam_folder() -> list[Finding]:
 
     value = os.environ.get("nnUNet_sam")
     if not value:
-        fix = "needed for the SAM models vit_b, vit_l and vit_h only: export nnUNet_sam=/a/folder"
+        fix = "needed for all SAM models but nano: export nnUNet_sam=/a/folder"
         return [note("nnUNet_sam", "not set", fix)]
     folder = Path(value)
     problem = why_no_folder(folder)

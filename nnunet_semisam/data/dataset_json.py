@@ -15,6 +15,22 @@ REMEDY = "Correct it."
 FILE_ENDING = re.compile(r"(\.[A-Za-z0-9_-]+)+")
 MOST_ENDING = 20
 
+IGNORE = "ignore"  # nnU-Net's name of the label
+
+
+def ignore_label(dataset_json: Mapping[str, Any]) -> int:
+    """Return the value of the ignore label: that of the dataset, or else the next number after all labels.
+
+    Example:
+        >>> ignore_label({"labels": {"background": 0, "whole": [1, 2], "core": 2}})
+        3
+    """
+    labels = dataset_json["labels"]
+    if IGNORE in labels:
+        return int(labels[IGNORE])
+    values = [value for entry in labels.values() for value in (entry if isinstance(entry, list) else [entry])]
+    return 1 + max(int(value) for value in values)
+
 
 def read_dataset_json(path: str | Path) -> dict[str, Any]:
     """Return the content of a ``dataset.json``.

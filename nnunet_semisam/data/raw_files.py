@@ -31,7 +31,7 @@ def image_files(raw: Path, dataset_json: Mapping[str, Any]) -> dict[str, Files]:
         UserError: If the list in ``dataset.json`` is malformed, or a name in another folder cannot be a case's.
     """
     ending = file_ending(dataset_json, raw / "dataset.json")
-    found = {part: _images_in(raw / f"images{part}", ending) for part in PARTS}
+    found = {part: images_in(raw / f"images{part}", ending) for part in PARTS}
     if LIST in dataset_json:
         found["Tr"] = {case: images for case, images, _ in _listed(raw, dataset_json)}
     found["Ul"] = {case: images for case, images in found["Ul"].items() if case_problem(case) is None}
@@ -78,7 +78,8 @@ def describe_labels(raw: Path, dataset_json: Mapping[str, Any]) -> str:
     return f"{raw / 'labelsTr'} (files ending in {dataset_json['file_ending']})"
 
 
-def _images_in(folder: Path, file_ending: str) -> Files:
+def images_in(folder: Path, file_ending: str) -> Files:
+    """Return case -> image files of its channels, of a folder in nnU-Net's naming; names are not checked."""
     cases: dict[str, list[str]] = {}
     for file in sorted(_visible(folder, f"*_[0-9][0-9][0-9][0-9]{file_ending}")):
         cases.setdefault(file.name.removesuffix(file_ending)[:-5], []).append(str(file))

@@ -83,11 +83,15 @@ class AreaPrior:
 
     Attributes:
         left_out: Channels that no labeled case shows: the background does not follow them.
+        fair: Whether annotated voxels show each class as often as it occurs, as evenly spread slices do. Of scribbles
+            or of middle slices they do not: then a class takes at least what is annotated as it, and at most that and
+            all that is not annotated.
     """
 
     def __init__(self, labels: Labels, factor: float, memory: float) -> None:
         self.labels, self.factor = labels, factor
         self.left_out: frozenset[int] = frozenset()
+        self.fair = True
         self.counts = {LABELED: PatchShares(labels.heads, 1.0), UNLABELED: PatchShares(labels.heads, memory)}
 
     @torch.no_grad()
@@ -98,9 +102,12 @@ class AreaPrior:
             name: ``labeled`` labels or ``unlabeled`` targets.
             one_hot: Classes or regions, ``(B, K, *S)``.
             valid: 0 on the ignore label, else 1, ``(B, 1, *S)``; ``None`` counts every voxel. Shares are shares of
-                what was annotated, or sparse annotation would make every class look small.
+                what was annotated, or sparse annotation would make every class look small; if that is not
+                :attr:`fair`, those of labels are shares of all voxels.
         """
         valid = torch.ones_like(one_hot[:, :1]) if valid is None else valid
+        if name == LABELED and not self.fair:
+            one_hot, valid = one_hot * valid, torch.ones_like(valid)
         voxels = (one_hot * valid).flatten(2).float().sum(dim=2)
         self.counts[name].count(voxels, valid.flatten(1).float().sum(dim=1))
 
@@ -119,12 +126,20 @@ class AreaPrior:
             return torch.ones_like(labeled, dtype=torch.float32)
         error = STANDARD_ERRORS * self._standard_error()
         least, most = (unlabeled - error).clamp(min=0), unlabeled + error
-        too_large = self.factor * labeled.clamp(min=1e-9) / least.clamp(min=1e-9)
+        too_large = self.factor * self._highest(labeled).clamp(min=1e-9) / least.clamp(min=1e-9)
         too_small = self.factor * most / labeled.clamp(min=1e-9)
         weights = torch.minimum(torch.where(least > 0, too_large, 1.0), too_small).clamp(0, 1).float()
         if not self.labels.has_regions:
             weights[0] = weights[[k for k in range(1, len(weights)) if k not in self.left_out]].min()
         return weights
+
+    def _highest(self, labeled: Tensor) -> Tensor:
+        """Return the largest share that each channel may have in the images the labels are of, ``(K,)``."""
+        if self.fair:
+            return labeled
+        if self.labels.has_regions:  # how much of a region is not annotated is not counted
+            return torch.ones_like(labeled)
+        return labeled + (1 - labeled.sum()).clamp(min=0)
 
     def _standard_error(self) -> Tensor:
         """Return the standard error of the difference of both shares, ``(K,)``, if they are of the same images.

@@ -57,6 +57,14 @@ class GateSettings(SettingsBlock):
         least that share divided by it; beyond, its weight falls.""",
         low=1,
     )
+    area_spread: float = setting(
+        0.2,
+        """Standard deviation of the positions of annotated slices, as a share of the volume, from which on partly
+        annotated cases tell how much each class takes: 0.29 for slices that are spread evenly. Below, and for
+        annotations that are no slices (scribbles), they give bounds only.""",
+        low=0,
+        high=0.5,
+    )
     measure_every: int = setting(
         10, "Steps between two measurements, on labeled patches and against the student.", low=1
     )

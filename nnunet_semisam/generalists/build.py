@@ -16,7 +16,8 @@ from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist, SAMParts
-from nnunet_semisam.generalists.settings import GENERALIST_CHECKS, GENERALISTS, GeneralistSettings
+from nnunet_semisam.generalists.settings import GENERALIST_CHECKS, GENERALISTS, THREE_AXES, GeneralistSettings
+from nnunet_semisam.generalists.three_axes import ThreeAxesGeneralist
 from nnunet_semisam.generalists.tiled_sam import TiledSAMGeneralist
 from nnunet_semisam.generalists.tiles import Tiles
 from nnunet_semisam.generalists.views import View, choose_view, slice_axis
@@ -57,10 +58,10 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             refinement = REFINEMENTS.get(block.refinement)
         except UserError as error:
             raise UserError(f"In the block {name!r} of the settings: {error}") from None
-        if not refinement.kinds <= frozenset(FAMILIES[name].prompts):
+        if not refinement.kinds <= frozenset(row.prompts):
             raise UserError(
-                f"{name} does not understand the prompts of the refinement {block.refinement!r} "
-                f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(FAMILIES[name].prompts)}. "
+                f"{row.name} does not understand the prompts of the refinement {block.refinement!r} "
+                f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(row.prompts)}. "
                 f"Set {name}: {{refinement: ...}} to another one."
             )
         for prompt, strategy in zip(prompts, strategies, strict=True):
@@ -128,12 +129,14 @@ def build_generalist(
     cache: EmbeddingCache,
     spacing: Sequence[float],
     prompt: str | None = None,
-) -> SAMGeneralist | AugmentedGeneralist:
+) -> SAMGeneralist | AugmentedGeneralist | ThreeAxesGeneralist:
     """Return a generalist of one loaded SAM; ``name`` is its block of settings. See :func:`build_ensemble`.
 
     ``prompt`` names one of the block's further prompt strategies; ``None`` takes its first.
     """
     block: GeneralistSettings = settings.block(name)
+    if block.view == THREE_AXES:
+        return _along_three_axes(name, backend, settings, labels, cache, spacing, prompt)
     prompts = settings.block("prompts")
     first = prompt or block.strategies(family_of(name, block.checkpoint))[0]
     view = _view_of(name, block, backend, spacing)
@@ -174,6 +177,29 @@ def _view_of(name: str, block: GeneralistSettings, backend: SAMBackend, spacing:
     if backend.tile_side is not None:
         return Tiles(backend.tile_side, block.tile_spacing, block.tile_step)
     return choose_view(chosen, block.axis, backend.spatial_dims, spacing)
+
+
+def _along_three_axes(
+    name: str,
+    backend: SAMBackend,
+    settings: Settings,
+    labels: Labels,
+    cache: EmbeddingCache,
+    spacing: Sequence[float],
+    prompt: str | None,
+) -> ThreeAxesGeneralist:
+    """Return the majority of the generalists of a 2D SAM along each axis."""
+    if backend.spatial_dims != 2 or len(spacing) != 3:
+        raise UserError(
+            f"The setting {name}: {{view: {THREE_AXES}}} needs a 2D model and a 3D configuration; the model takes "
+            f"images of {backend.spatial_dims} axes, and the configuration has {len(spacing)}. Set view to null."
+        )
+    block: GeneralistSettings = settings.block(name)
+    looks = []
+    for axis in range(3):
+        along = settings.replace({name: {"view": "slices", "axis": axis}}, f"the view {THREE_AXES}")
+        looks.append(build_generalist(name, backend, along, labels, cache, spacing, prompt))
+    return ThreeAxesGeneralist(looks, slice_axis(spacing) if block.axis is None else block.axis)
 
 
 def embedding_cache(settings: Settings, preprocessed_dataset: Path, data_identifier: str) -> EmbeddingCache:

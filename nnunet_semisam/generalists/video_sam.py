@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.generalists.base import GeneralistContext
@@ -13,7 +14,7 @@ from nnunet_semisam.generalists.views import CaseGrid, Slices, slice_axis
 from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.base import Embedding, VideoSAM
 from nnunet_semisam.sam.families import family
-from nnunet_semisam.settings import SettingsBlock, setting
+from nnunet_semisam.settings import Settings, SettingsBlock, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,29 @@ class VideoSAMSettings(SettingsBlock):
             raise UserError(f"The setting checkpoint must name a file or folder, got {shown(self.checkpoint)}.")
 
 
+def load_video_sam(name: str, settings: Settings, device: torch.device) -> VideoSAM:
+    """Return the SAM that the block ``name`` describes, weights loaded.
+
+    Args:
+        name: Of a block of :class:`VideoSAMSettings`.
+        settings: The settings of the run.
+        device: Where it runs.
+
+    Raises:
+        UserError: If the weights cannot be loaded, or the model has no memory.
+    """
+    block: VideoSAMSettings = settings.block(name)
+    batch_size = settings.block("sam").batch_size
+    options = BackendOptions(device, block.checkpoint, batch_size, settings.run.cpu_bfloat16)
+    backend = build_backend(block.model, options)
+    if not isinstance(backend, VideoSAM):
+        raise UserError(
+            f"The setting {name}: {{model: {block.model}}} names a SAM without a memory (or a folder without the "
+            f"memory's weights): it cannot follow anything. Set {name}: {{model: sam2.1_tiny}}, for example."
+        )
+    return backend
+
+
 @dataclass(frozen=True)
 class VideoEncoder:
     """A SAM with a memory, and the slices of cases as it sees them.
@@ -64,14 +88,8 @@ class VideoEncoder:
             UserError: If the weights cannot be loaded, or the model has no memory.
         """
         settings: VideoSAMSettings = context.settings.block(name)
+        backend = load_video_sam(name, context.settings, context.device)
         batch_size = context.settings.block("sam").batch_size
-        options = BackendOptions(context.device, settings.checkpoint, batch_size, context.settings.run.cpu_bfloat16)
-        backend = build_backend(settings.model, options)
-        if not isinstance(backend, VideoSAM):
-            raise UserError(
-                f"The setting {name}: {{model: {settings.model}}} names a SAM without a memory (or a folder without "
-                f"the memory's weights): it cannot follow anything. Set {name}: {{model: sam2.1_tiny}}, for example."
-            )
         axis = slice_axis(context.spacing) if settings.axis is None else settings.axis
         view = Slices(axis)
         cache = context.cache.of(backend.fingerprint, view.name, settings.channel)

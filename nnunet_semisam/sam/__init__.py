@@ -6,8 +6,6 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.sam.families import family
-
 if TYPE_CHECKING:
     import torch
 
@@ -36,10 +34,14 @@ class BackendOptions:
 def build_backend(name: str, options: BackendOptions) -> SAMBackend:
     """Return the SAM of a name in :data:`~nnunet_semisam.sam.families.FAMILIES`, with its weights.
 
+    ``auto`` stands for the model that ``options.checkpoint`` is of.
+
     Raises:
         UserError: If there is no such model, or its weights are missing, damaged or of another model.
     """
-    row = family(name)
+    from nnunet_semisam.sam.detect import family_of
+
+    row = family_of(name, options.checkpoint)
     return named(row.backend)(row, options)
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.tensor_shapes import SAFETENSORS, Shapes, read_shapes
-from nnunet_semisam.sam import BackendOptions, build_backend
-from nnunet_semisam.sam.base import SAMBackend
 from nnunet_semisam.sam.families import AUTO, FAMILIES, Family, Layout, family
 
 LOGGER = logging.getLogger(__name__)
@@ -88,14 +86,9 @@ def family_of(name: str, checkpoint: str | None) -> Family:
             "The model 'auto' is found from a file of weights, and none is named. Set auto: {checkpoint: FILE}, or "
             "name a model in sam: {models: [...]}."
         )
-    return detect(checkpoint)
-
-
-def load(row: Family, options: BackendOptions) -> SAMBackend:
-    """Return the model that ``options.checkpoint`` is of; see ``build_backend``."""
-    found = family_of(row.name, options.checkpoint)
-    LOGGER.info("%s holds weights of the SAM model %s.", options.checkpoint, found.name)
-    return build_backend(found.name, options)
+    found = detect(checkpoint)
+    LOGGER.info("%s holds weights of the SAM model %s.", checkpoint, found.name)
+    return found
 
 
 def of_another_model(stored: Mapping[str, Shapes], name: str) -> str:

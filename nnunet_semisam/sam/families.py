@@ -11,7 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nnunet_semisam.errors import UserError, printable, shown
-from nnunet_semisam.sam.preprocessing import NANO, SAM2, SEGMENT_ANYTHING, Preprocessing
+from nnunet_semisam.sam.preprocessing import (
+    LITE_MEDSAM,
+    MEDSAM,
+    NANO,
+    SAM2,
+    SAM_MED2D,
+    SEGMENT_ANYTHING,
+    Preprocessing,
+)
 
 RELEASE = "https://dl.fbaipublicfiles.com/segment_anything"
 SEGMENT_ANYTHING_BACKEND = "nnunet_semisam.sam.segment_anything:load"
@@ -115,6 +123,17 @@ def _sam_med3d(name: str, file: str, licence: str, **published: str) -> Family:
         lora_targets=("qkv",),
         layouts=(layout,),
         **published,
+    )
+
+
+def _tiny_vit_layout(kernel: int) -> Layout:
+    """Return the layout of SAMs behind a TinyViT, whose first layer sees so many pixels along each axis."""
+    return Layout(
+        {
+            "image_encoder.patch_embed.seq.0.c.weight": (32, 3, kernel, kernel),
+            "image_encoder.layers.3.blocks.0.attn.qkv.weight": (960, 320),
+            "mask_decoder.iou_token.weight": (1, 256),
+        }
     )
 
 
@@ -248,6 +267,74 @@ FAMILIES: dict[str, Family] = {
             "see the page of the weights",
             page="https://huggingface.co/YichiZhang98/SegAnyPET",
         ),
+        Family(
+            name="mobile_sam",
+            backend="nnunet_semisam.sam.mobile_sam:load",
+            network="nnunet_semisam.sam.mobile_sam:build_mobile_sam",
+            file="mobile_sam.pt",
+            preprocessing=SEGMENT_ANYTHING,
+            # Pinned to a commit; size and hash as several public lists and micro-sam have them.
+            url="https://github.com/ChaoningZhang/MobileSAM/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
+            size=40_728_226,
+            sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            lora_targets=("qkv",),
+            layouts=(_tiny_vit_layout(3),),
+        ),
+        Family(
+            name="lite_medsam",
+            backend="nnunet_semisam.sam.mobile_sam:load",
+            network="nnunet_semisam.sam.mobile_sam:build_lite_medsam",
+            file="lite_medsam.pth",
+            preprocessing=LITE_MEDSAM,
+            page="https://github.com/bowang-lab/MedSAM/tree/LiteMedSAM",
+            prompts=("box",),
+            prompt="box",
+            lora_targets=("qkv",),
+            layouts=(_tiny_vit_layout(1),),
+        ),
+        Family(
+            name="medsam",
+            backend=SEGMENT_ANYTHING_BACKEND,
+            network="segment_anything:build_sam_vit_b",
+            file="medsam_vit_b.pth",
+            preprocessing=MEDSAM,
+            page="https://github.com/bowang-lab/MedSAM",
+            prompts=("box",),
+            prompt="box",
+            lora_targets=("qkv",),
+            layouts=(_segment_anything_layout(768),),
+        ),
+        Family(
+            name="vit_b_medical_imaging",
+            backend=SEGMENT_ANYTHING_BACKEND,
+            network="segment_anything:build_sam_vit_b",
+            file="vit_b_medical_imaging.pt",
+            preprocessing=SEGMENT_ANYTHING,
+            page="https://computational-cell-analytics.github.io/micro-sam/micro_sam.html#finetuned-models",
+            licence="not stated; the code of micro-sam is MIT",
+            lora_targets=("qkv",),
+            layouts=(_segment_anything_layout(768),),
+        ),
+        Family(
+            name="sam_med2d",
+            backend="nnunet_semisam.sam.sam_med2d:load",
+            network="nnunet_semisam.sam.sam_med2d:build_sam_med2d",
+            file="sam-med2d_b.pth",
+            preprocessing=SAM_MED2D,
+            page="https://github.com/OpenGVLab/SAM-Med2D",
+            prompt="box",  # https://arxiv.org/abs/2308.16184 trained boxes and points each alone
+            lora_targets=("qkv",),
+            layouts=(
+                Layout(
+                    {
+                        "image_encoder.pos_embed": (1, 16, 16, 768),
+                        "image_encoder.blocks.0.Adapter.channel.0.weight": (192, 768),
+                        "mask_decoder.iou_token.weight": (1, 256),
+                    },
+                    inside="model",
+                ),
+            ),
+        ),
         *map(_published_sam2, SAM2_FILES),
         _sam2(
             "medsam2",
@@ -258,7 +345,7 @@ FAMILIES: dict[str, Family] = {
             page="https://huggingface.co/wanglab/MedSAM2",
             licence="see the page of the weights",
         ),
-        Family(name=AUTO, backend="nnunet_semisam.sam.detect:load", network="", file="", licence=""),
+        Family(name=AUTO, backend="", network="", file="", licence=""),
     )
 }
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.io.json_files import read_object
@@ -22,6 +23,7 @@ from nnunet_semisam.io.names import check_case_name, check_text_name
 from nnunet_semisam.io.regular_files import check_regular_file
 
 logger = logging.getLogger(__name__)
+IGNORE = "ignore"  # nnU-Net's name of the label
 LARGEST_LABEL = np.iinfo(np.int16).max
 REMEDY = "Every nnU-Net data set has one: see nnU-Net's documentation/dataset_format.md."
 
@@ -35,12 +37,14 @@ class LabeledCase:
         image: ``(C, D0, D1, D2)``, float32.
         label: ``(D0, D1, D2)``, integer.
         spacing_mm: Distance of voxels along each axis.
+        ignore: Value of voxels that nobody annotated; ``None``: there are none.
     """
 
     name: str
     image: NDArray[np.float32]
     label: NDArray[np.integer]
     spacing_mm: tuple[float, float, float]
+    ignore: int | None = None
 
 
 def find_dataset(dataset: str) -> Path:
@@ -76,7 +80,7 @@ def class_names(folder: Path) -> dict[int, str]:
     names = {value: name for name, value in labels.items() if isinstance(value, int)}
     for value in (v for values in labels.values() if isinstance(values, list) for v in values):
         names.setdefault(value, f"label {value}")
-    return {value: names[value] for value in sorted(names) if value > 0 and names[value] != "ignore"}
+    return {value: names[value] for value in sorted(names) if value > 0 and names[value] != IGNORE}
 
 
 def _description(folder: Path) -> dict[str, Any]:
@@ -180,7 +184,8 @@ def _read_case(name: str, images: Sequence[str], label_file: str, description: d
     if label.min() < 0 or label.max() > LARGEST_LABEL:
         raise UserError(f"{label_file} holds the values {label.min():g} to {label.max():g}. {remedy}")
     spacing = tuple(float(s) for s in properties["spacing"])
-    return LabeledCase(name, image.astype(np.float32), np.rint(label[0]).astype(np.int16), spacing)
+    ignore = description["labels"].get(IGNORE)
+    return LabeledCase(name, image.astype(np.float32), np.rint(label[0]).astype(np.int16), spacing, ignore)
 
 
 def slice_axis(spacing_mm: tuple[float, ...]) -> int:
@@ -189,11 +194,21 @@ def slice_axis(spacing_mm: tuple[float, ...]) -> int:
 
 
 def to_slices(case: LabeledCase, axis: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
-    """Return images ``(N, C, H, W)`` and labels ``(N, H, W)`` of all slices of a case.
+    """Return images ``(N, C, H, W)`` and labels ``(N, H, W)`` of the slices of a case.
+
+    Slices in which an object touches voxels that nobody annotated are left out: what was annotated of it, a scribble
+    for example, would be taken for all of it.
 
     Args:
         case: The case.
         axis: Axis along which slices are seen; ``None`` takes :func:`slice_axis`.
     """
     axis = slice_axis(case.spacing_mm) if axis is None else axis
-    return np.moveaxis(case.image, axis + 1, 0), np.moveaxis(case.label, axis, 0)
+    images, labels = np.moveaxis(case.image, axis + 1, 0), np.moveaxis(case.label, axis, 0)
+    if case.ignore is None:
+        return images, labels
+    unknown = labels == case.ignore
+    in_plane = ndimage.generate_binary_structure(2, 2)[None]
+    touched = ndimage.binary_dilation((labels > 0) & ~unknown, in_plane) & unknown
+    whole = ~touched.any(axis=(1, 2))
+    return images[whole], labels[whole]

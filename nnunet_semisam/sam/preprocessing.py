@@ -41,6 +41,13 @@ class Preprocessing:
 
 # ImageNet's mean and standard deviation in 0..255, as in segment_anything/build_sam.py.
 SEGMENT_ANYTHING = Preprocessing(side=1024, mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+# Square, in [0, 1], not normalised, as in MedSAM's pre_CT_MR.py and MedSAM_Inference.py, which also clip MR at these
+# percentiles. The window of CT cannot be applied here: nnU-Net's normalisation has clipped and shifted the units.
+MEDSAM = Preprocessing(side=1024, keep_aspect=False, top=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+# As in LiteMedSAM's CVPR24_LiteMedSAM_infer.py.
+LITE_MEDSAM = dataclasses.replace(MEDSAM, side=256, keep_aspect=True)
+# Square, with segment-anything's mean and standard deviation, as in SAM-Med2D's predictor_sammed.py.
+SAM_MED2D = dataclasses.replace(SEGMENT_ANYTHING, side=256, keep_aspect=False)
 NANO = Preprocessing(side=224, mean=(127.5,), std=(63.75,))
 # ImageNet's mean and standard deviation in 0..1, as in sam2/utils/transforms.py, which stretches both sides.
 SAM2 = Preprocessing(side=1024, keep_aspect=False, top=1.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))

@@ -9,6 +9,7 @@ candidate masks as in ``SamPredictor`` of https://github.com/facebookresearch/se
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.sam import BATCH_SIZE, BackendOptions, named
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
-from nnunet_semisam.sam.checkpoints import find_weights, load_weights
+from nnunet_semisam.sam.checkpoints import State, find_weights, load_weights
 from nnunet_semisam.sam.class_decoders import ClassDecoders
 from nnunet_semisam.sam.families import Family
 from nnunet_semisam.sam.frame import Frame, to_input
@@ -49,6 +50,7 @@ class SegmentAnythingBackend(SAMBackend):
             encoder never does: eight bits of mantissa would lose the position of a point.
         prompt_kinds: Kinds of prompts that the model was trained with.
         lora_targets: Names of the layers that low-rank adapters are put on.
+        best_candidate: Whether the best of the candidate masks is taken for every prompt, not for single points only.
 
     Raises:
         ValueError: If the preprocessing's side is not the model's.
@@ -65,6 +67,7 @@ class SegmentAnythingBackend(SAMBackend):
         cpu_bfloat16: bool = False,
         prompt_kinds: frozenset[str] = ALL_KINDS,
         lora_targets: tuple[str, ...] = (),
+        best_candidate: bool = False,
     ) -> None:
         if preprocessing.side != int(sam.image_encoder.img_size):
             raise ValueError(
@@ -72,7 +75,7 @@ class SegmentAnythingBackend(SAMBackend):
                 f"{preprocessing.side}; they must be equal."
             )
         self.spatial_dims = 2
-        self.prompt_kinds, self.lora_targets = prompt_kinds, lora_targets
+        self.prompt_kinds, self.lora_targets, self.best_candidate = prompt_kinds, lora_targets, best_candidate
         self.module = self.sam = sam.to(device).eval()
         self.device, self.preprocessing, self.batch_size = device, preprocessing, batch_size
         self.bfloat16 = device.type == "cuda" or (cpu_bfloat16 and device.type == "cpu")
@@ -130,7 +133,7 @@ class SegmentAnythingBackend(SAMBackend):
         with self.autocast():
             logits, quality = predict_masks(self.sam.mask_decoder, features, position, sparse, dense)
         others = boxes is not None or masks is not None
-        ambiguous = single_points(prompts.point_labels, len(prompts), others, features.device)
+        ambiguous = single_points(prompts.point_labels, len(prompts), others, features.device) | self.best_candidate
         return choose_masks(logits.float(), quality.float(), ambiguous)
 
     def covered(self, image_shape: tuple[int, ...]) -> tuple[float, ...]:
@@ -153,9 +156,30 @@ class SegmentAnythingBackend(SAMBackend):
 
 def load(family: Family, options: BackendOptions) -> SegmentAnythingBackend:
     """Return a model of segment-anything's class ``Sam`` with its weights; see ``build_backend``."""
+    return load_sam(family, options)
+
+
+def load_sam(
+    family: Family,
+    options: BackendOptions,
+    *,
+    to_model: Callable[[State], State] | None = None,
+    best_candidate: bool = False,
+) -> SegmentAnythingBackend:
+    """Return a model of the class ``Sam`` with its weights.
+
+    Args:
+        family: Its row of the table of models.
+        options: How and where it runs.
+        to_model: Turns the published state dict into one with the keys of the network, if they differ.
+        best_candidate: See :class:`SegmentAnythingBackend`.
+
+    Raises:
+        UserError: If the weights are missing, damaged or of another model.
+    """
     path = find_weights(family.name, options.checkpoint)
     sam = named(family.network)()
-    weights = load_weights(sam, path, family.name)
+    weights = load_weights(sam, path, family.name, to_model)
     return SegmentAnythingBackend(
         sam,
         options.device,
@@ -165,4 +189,5 @@ def load(family: Family, options: BackendOptions) -> SegmentAnythingBackend:
         cpu_bfloat16=options.cpu_bfloat16,
         prompt_kinds=frozenset(family.prompts),
         lora_targets=family.lora_targets,
+        best_candidate=best_candidate,
     )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nnunet_semisam.data.dataset_json import ignore_label
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.image_headers import reason
 from nnunet_semisam.data.raw_files import image_files
@@ -26,7 +27,7 @@ from nnunet_semisam.labels import Labels
 from nnunet_semisam.runs.model_run import CHECKPOINT, ModelRun
 from nnunet_semisam.self_training.plan import SelfTraining, load_plan
 from nnunet_semisam.self_training.pseudo_label import agreement, certainty, mean_confidence, with_ignore
-from nnunet_semisam.self_training.raw_dataset import ignore_label, voxels_per_label
+from nnunet_semisam.self_training.raw_dataset import voxels_per_label
 from nnunet_semisam.self_training.rounds import PseudoLabel, RoundOfFold
 from nnunet_semisam.self_training.tasks import LabelPool
 

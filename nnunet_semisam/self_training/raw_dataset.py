@@ -14,27 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_semisam.data.dataset_json import IGNORE, ignore_label
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import LIST, image_files, label_files
 from nnunet_semisam.io.atomic import write_symlink
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.self_training.plan import FoldCases
 from nnunet_semisam.splits.label_budgets import GROUPS_FILE
-
-IGNORE = "ignore"  # nnU-Net's name of the label
-
-
-def ignore_label(dataset_json: Mapping[str, Any]) -> int:
-    """Return the value of the ignore label: that of the dataset, or else the next number after all labels.
-
-    Example:
-        >>> ignore_label({"labels": {"background": 0, "whole": [1, 2], "core": 2}})
-        3
-    """
-    labels = dataset_json["labels"]
-    if IGNORE in labels:
-        return int(labels[IGNORE])
-    return 1 + max(int(value) for values in labels.values() for value in np.atleast_1d(values))
 
 
 def voxels_per_label(label: np.ndarray, ignore: int) -> dict[str, int]:

@@ -43,6 +43,7 @@ from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.epoch_lines import EpochTimes, sam_line, stage_cost, time_line, unlabeled_line
 from nnunet_semisam.training.optimisation import Optimisation, optimizer_like
+from nnunet_semisam.training.partial_annotation import judge_annotation
 from nnunet_semisam.training.progress_picture import PictureSetup
 from nnunet_semisam.training.seeding import seed_everything
 from nnunet_semisam.training.start import check_start
@@ -236,6 +237,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             return super().get_dataloaders()
         labeled = self.dataset_class(self.preprocessed_dataset_folder, self.fold_cases().train)
         leave_out_unseen_classes(labeled, self.fold, self.label_manager, self.gate, self.print_to_log_file)
+        judge_annotation(labeled, self.label_manager, self.gate, self.print_to_log_file)
         loader = self._build_unlabeled_loader()
         with augmenters.labeled_share() as num_workers:
             labeled, validation = super().get_dataloaders()

@@ -18,6 +18,7 @@ from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.tensor_files import read_tensors
 from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, KINDS
 from nnunet_semisam.sam.families import AUTO, FAMILIES
+from nnunet_semisam.sam.labeled_cases import LabeledCase, to_slices
 from nnunet_semisam.sam.nano import pretrain
 from nnunet_semisam.sam.nano.labeled_source import LabeledSource
 from nnunet_semisam.sam.nano.model import build_nano_sam
@@ -48,6 +49,17 @@ def dataset(tmp_path: Path) -> Path:
 
 def run(*words: str) -> int:
     return cli.main(["sam", *words])
+
+
+def test_slices_in_which_an_object_is_annotated_in_part_are_not_shown_to_a_sam():
+    label = np.zeros((4, 9, 9), np.int16)
+    label[:3, 3:6, 3:6] = 1
+    label[1, 5, 3:6] = 3  # the rest of the object was not annotated
+    label[2, 0, 0] = label[3] = 3  # far from the object; a slice that nobody annotated
+    image = np.arange(4.0).repeat(81).reshape(1, 4, 9, 9).astype(np.float32)
+    images, labels = to_slices(LabeledCase("a", image, label, (5.0, 1.0, 1.0), ignore=3))
+    assert images[:, 0, 0, 0].tolist() == [0, 2, 3]
+    np.testing.assert_array_equal(labels, label[[0, 2, 3]])
 
 
 def test_list_shows_every_model_and_what_is_there(

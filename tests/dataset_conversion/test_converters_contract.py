@@ -25,6 +25,10 @@ SOURCES = {
     "bhsd": (fake_bhsd.write_bhsd, ("--labeled", "2", "--val", "1")),
     "la": (fake_la.write_ua_mt, ("--labeled", "2", "--val", "1")),
     "nnunet": (lambda root: fake_nnunet.write_raw(root / "Dataset007_Heart"), ("--labeled", "2", "--val", "1")),
+    "sparse": (
+        lambda root: fake_nnunet.write_raw(root / "Dataset007_Heart"),
+        ("--labeled", "2", "--val", "1", "--every", "2"),
+    ),
 }
 
 

@@ -136,6 +136,51 @@ def test_shares_are_of_annotated_voxels():
     assert area.class_weights().tolist() == pytest.approx([1.0, 1.0])
 
 
+def test_scribbles_bound_the_shares_instead_of_telling_them():
+    """Half of all scribbled voxels are of a class that takes a tenth: a teacher that is right must not lose weight."""
+    valid = torch.zeros(2, 1, 1, 100)
+    valid[..., :4] = 1.0
+    scribbles = torch.zeros(2, 2, 1, 100)
+    scribbles[:, 0, 0, :2], scribbles[:, 1, 0, 2:4] = 1.0, 1.0
+    weights = {}
+    for fair in (True, False):
+        area = AreaPrior(Labels.of_classes(2), 2.0, MEMORY)
+        area.fair = fair
+        area.count("labeled", scribbles, valid)
+        area.count("unlabeled", one_hot([90, 10]))
+        weights[fair] = area.class_weights().tolist()
+    assert weights[True][1] < 0.5  # the harm: "a class that takes half of the image has shrunk to a tenth"
+    assert weights[False] == [1.0, 1.0]
+
+
+def test_with_scribbles_a_class_that_vanished_still_loses_its_weight():
+    area = AreaPrior(Labels.of_classes(2), 2.0, MEMORY)
+    area.fair = False
+    valid = torch.ones(2, 1, 1, 100)
+    valid[..., 50:] = 0.0
+    label = torch.zeros(2, 2, 1, 100)
+    label[:, 1, 0, :20], label[:, 0, 0, 20:] = 1.0, 1.0
+    area.count("labeled", label * valid, valid)
+    assert area.shares("labeled").tolist() == pytest.approx([0.3, 0.2])  # of all voxels, 50 of 100 annotated
+    area.count("unlabeled", one_hot([100, 0]))
+    assert area.class_weights()[1].item() < 0.1
+
+
+def test_with_scribbles_what_was_not_annotated_may_be_of_any_class():
+    area = AreaPrior(Labels.of_classes(2), 1.0, MEMORY)
+    area.fair = False
+    valid = torch.ones(2, 1, 1, 100)
+    valid[..., :60] = 0.0
+    area.count("labeled", one_hot([90, 10]) * valid, valid)  # class 1 takes 10 to 70 voxels
+    area.count("unlabeled", one_hot([30, 70]))
+    assert area.class_weights()[1].item() == pytest.approx(1.0)
+    other = AreaPrior(Labels.of_classes(2), 1.0, MEMORY)
+    other.fair = False
+    other.count("labeled", one_hot([90, 10]) * valid, valid)
+    other.count("unlabeled", one_hot([0, 100]))
+    assert other.class_weights()[1].item() == pytest.approx(0.7)
+
+
 def test_state_is_restored(tmp_path):
     area, other = prior([6, 3, 1], [2, 1, 7]), AreaPrior(Labels.of_classes(3), 2.0, MEMORY)
     torch.save(area.state_dict(), tmp_path / "area.pth")

@@ -22,6 +22,7 @@ from nnunet_semisam.sam.families import FAMILIES, Family
 
 CPU = torch.device("cpu")
 SIDE = 64
+MOBILE_SIDE = 128  # the windows of its attention see all of a smaller grid
 
 
 def build_small_sam(side: int = SIDE, patch: int = 16, dim: int = 32) -> Sam:
@@ -79,6 +80,51 @@ def sam_med3d_content() -> dict[str, Any]:
     return {"model_state_dict": build_small_sam_med3d().state_dict(), "epoch": 3}
 
 
+def build_small_mobile_sam() -> Sam:
+    from nnunet_semisam.sam.mobile_sam import build_mobile_sam
+
+    return build_mobile_sam(MOBILE_SIDE, (16, 16, 32, 32), (1, 1, 1, 1), (1, 1, 2, 2), (7, 7, 14, 7), dim=32)
+
+
+def build_small_lite_medsam() -> Sam:
+    from nnunet_semisam.sam.mobile_sam import build_mobile_sam
+
+    return build_mobile_sam(SIDE, (16, 16, 32, 32), (1, 1, 1, 1), (1, 1, 2, 2), (7, 7, 14, 7), dim=32, reduction=4)
+
+
+def mobile_sam_content(network: Callable[[], Sam] = build_small_mobile_sam) -> dict[str, Any]:
+    """Weights under the published names, with the classifier that the published file has, too."""
+    state = network().state_dict()
+    for key in state:
+        if key.endswith("attn.proj.weight"):  # as in trained weights, what is near counts more than what is far
+            state[key] *= 0.1
+    state = {published_mobile_sam_name(key): value for key, value in state.items()}
+    head = {"norm_head.weight": (32,), "norm_head.bias": (32,), "head.weight": (10, 32), "head.bias": (10,)}
+    return state | {f"image_encoder.{key}": torch.randn(shape) for key, shape in head.items()}
+
+
+def published_mobile_sam_name(key: str) -> str:
+    """The published name of a weight that is called ``key`` here, without the map of the package."""
+    if not key.startswith("image_encoder.trunk."):
+        return key
+    parts = key.removeprefix("image_encoder.trunk.").split(".")
+    if parts[0] == "patch_embed":
+        parts[1:2] = ["seq", {"conv1": "0", "conv2": "2"}[parts[1]]]
+    elif parts[2] == "downsample":
+        parts[:2] = ["layers", str(int(parts[1]) - 1)]
+    else:
+        parts[0] = "layers"
+    if parts[-2:] == ["conv", "weight"]:
+        parts[-2] = "c"
+    return ".".join(["image_encoder", *parts])
+
+
+def build_small_sam_med2d() -> Sam:
+    from nnunet_semisam.sam.sam_med2d import build_sam_med2d
+
+    return build_sam_med2d(SIDE, width=32, depth=2, heads=2, global_blocks=(1,), dim=32)
+
+
 @dataclass(frozen=True)
 class SmallModel:
     """A backend to hold against the contract.
@@ -107,12 +153,16 @@ class SmallModel:
 
 
 def small(
-    name: str, network: Callable[[], torch.nn.Module], content: Callable | None = None, **more: Any
+    name: str,
+    network: Callable[[], torch.nn.Module],
+    content: Callable[[], dict[str, Any]] | None = None,
+    side: int = SIDE,
+    **more: Any,
 ) -> SmallModel:
     """Return a model of a row whose input is small, too; ``network`` is a function of this module."""
     row = FAMILIES[name]
-    side = None if row.preprocessing is None else replace(row.preprocessing, side=SIDE)
-    row = replace(row, network=f"{network.__module__}:{network.__name__}", preprocessing=side)
+    preprocessing = None if row.preprocessing is None else replace(row.preprocessing, side=side)
+    row = replace(row, network=f"{network.__module__}:{network.__name__}", preprocessing=preprocessing)
     return SmallModel(row, content or (lambda: network().state_dict()), **more)
 
 
@@ -122,6 +172,11 @@ SMALL = {
         small("nano", build_small_nano),
         small("vit_b", build_small_sam),
         small("sam_med3d", build_small_sam_med3d, sam_med3d_content, image_shape=(SIDE,) * 3),
+        small("mobile_sam", build_small_mobile_sam, mobile_sam_content, side=MOBILE_SIDE),
+        small("lite_medsam", build_small_lite_medsam, lambda: mobile_sam_content(build_small_lite_medsam)),
+        small("medsam", build_small_sam),
+        small("vit_b_medical_imaging", build_small_sam),
+        small("sam_med2d", build_small_sam_med2d, lambda: {"model": build_small_sam_med2d().state_dict(), "epoch": 1}),
         small("sam2.1_tiny", build_seeded_tiny_sam2, meta_checkpoint),
     )
 }

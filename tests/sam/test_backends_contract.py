@@ -11,6 +11,8 @@ import torch
 from small_backends import SMALL, SmallModel
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists.feature_grid import dense_features, grid_of
+from nnunet_semisam.io.tensor_shapes import read_shapes
 from nnunet_semisam.sam.base import PromptBatch, SAMBackend
 from nnunet_semisam.sam.families import AUTO, FAMILIES
 
@@ -67,6 +69,21 @@ def test_what_the_row_says_is_what_the_backend_is(model: SmallModel, backend: SA
 
 
 @torch.no_grad()
+def test_a_feature_map_lies_over_the_image_and_padding_follows_it(model: SmallModel, backend: SAMBackend) -> None:
+    embedding, covered = backend.encode(images_of(model)), backend.covered(model.image_shape)
+    assert all(0 < share <= 1 for share in covered)
+    grid = grid_of(embedding, covered)
+    assert dense_features(embedding).shape[2:] == grid.cells
+    voxels = torch.ones(model.image_shape)
+    assert float(grid.to_cells(voxels).sum()) == pytest.approx(float(voxels.sum()), rel=1e-5)
+    changed = images_of(model)
+    changed[..., : model.image_shape[-1] // 4] += 5.0
+    moved = (dense_features(backend.encode(changed)) - dense_features(embedding)).abs().sum(dim=(0, 1))
+    assert moved.shape == grid.cells
+    assert moved.max() > 0, "what changes in the image changes the features"
+
+
+@torch.no_grad()
 def test_batches_of_prompts_equal_one_by_one(model: SmallModel, backend: SAMBackend) -> None:
     embedding = backend.encode(images_of(model))
     for kinds in kinds_of(backend):
@@ -119,6 +136,25 @@ def test_gradients_reach_images_mask_prompts_and_module(model: SmallModel, backe
         assert float(prompts.mask_logits.grad.abs().sum()) > 0
     reached = sum(p.grad is not None and bool(p.grad.any()) for p in backend.module.parameters())
     assert reached > len(list(backend.module.parameters())) / 2
+
+
+def test_embeddings_follow_every_change_of_the_weights(model: SmallModel, backend: SAMBackend) -> None:
+    """Nothing of an earlier call is kept: whoever trains a module in evaluation mode sees what it has learned."""
+    images = images_of(model)
+    for parameter in backend.module.parameters():
+        parameter.requires_grad_()
+    for _ in range(2):
+        backend.module.zero_grad()
+        features = list(backend.encode(images).features.values())
+        sum(feature.square().sum() for feature in features).backward()
+        learned = [p for p in backend.module.parameters() if p.grad is not None and bool(p.grad.any())]
+        assert len(learned) > 3
+    for parameter in learned[:: max(1, len(learned) // 10)]:
+        before = torch.cat([feature.detach().flatten() for feature in backend.encode(images).features.values()])
+        with torch.no_grad():
+            parameter.add_(torch.randn_like(parameter))
+        after = torch.cat([feature.detach().flatten() for feature in backend.encode(images).features.values()])
+        assert not torch.equal(before, after)
 
 
 def test_a_mask_depends_most_on_the_image_where_it_is(model: SmallModel, backend: SAMBackend) -> None:
@@ -195,11 +231,11 @@ def _truncated(content: dict, path: Path) -> None:
 
 
 def _changed(change: object) -> object:
-    """Return a writer that changes the last tensor of floating point, wherever it lies."""
+    """Return a writer that changes the first tensor of floating point, wherever it lies."""
 
     def write(content: dict, path: Path) -> None:
         inner = next((value for value in content.values() if isinstance(value, dict)), content)
-        name = [key for key, value in inner.items() if torch.is_tensor(value) and value.is_floating_point()][-1]
+        name = next(key for key, value in inner.items() if torch.is_tensor(value) and value.is_floating_point())
         inner[name] = change(inner[name])
         torch.save(content, path)
 
@@ -230,11 +266,19 @@ def test_hostile_files_are_refused_and_run_nothing(
     assert not (tmp_path / "executed").exists()
 
 
-def test_weights_of_another_model_are_refused(model: SmallModel, checkpoints: dict[str, Path]) -> None:
-    for name, path in checkpoints.items():
-        if model.content().keys() != SMALL[name].content().keys():
-            with pytest.raises(UserError, match=f"does not hold weights of the SAM model {model.row.name!r}"):
-                model.load(path)
+@pytest.fixture(scope="module")
+def shapes(checkpoints: dict[str, Path]) -> dict[str, dict]:
+    return {name: read_shapes(path, "") for name, path in checkpoints.items()}
+
+
+def test_weights_of_another_model_are_refused(
+    model: SmallModel, checkpoints: dict[str, Path], shapes: dict[str, dict]
+) -> None:
+    others = [name for name in checkpoints if shapes[name] != shapes[model.row.name]]
+    assert others
+    for name in others:
+        with pytest.raises(UserError, match=f"does not hold weights of the SAM model {model.row.name!r}"):
+            model.load(checkpoints[name])
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != AUTO])

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from nnunet_semisam.data.dataset_json import ignore_label
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.self_training.pseudo_label import agreement, certainty, choose, mean_confidence, with_ignore
-from nnunet_semisam.self_training.raw_dataset import dataset_json_with_ignore, ignore_label, voxels_per_label
+from nnunet_semisam.self_training.raw_dataset import dataset_json_with_ignore, voxels_per_label
 
 CLASSES, REGIONS = Labels.of_classes(3), Labels.of_regions(2)
 

@@ -116,6 +116,28 @@ def test_every_kind_of_dataset_trains_with_and_without_sam(
     assert np.isfinite(list(row.values())).all()
 
 
+@pytest.mark.usefixtures("sam_active")
+def test_prototypes_train_and_what_they_remember_is_resumed(build_trainer):
+    settings = {
+        "use_sam": True,
+        "sam": {"models": ["prototypes"], "start": 0.0, "preview_cases": 1},
+        "prototypes": {"where": "everywhere"},
+        "num_epochs": 2,
+    }
+    trainer = build_trainer(**settings)
+    trainer.run_training()
+    assert trainer.pseudo_labels.current_round == 1
+    remembered = trainer.pseudo_labels.stage.ensemble.members[0].memory.cases
+    assert set(remembered) == set(trainer.pseudo_labels._last_round)
+    resumed = build_trainer(**settings)
+    resumed.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    resumed._build_unlabeled_loader()
+    again = resumed.pseudo_labels.stage.ensemble.members[0].memory.cases
+    assert again.keys() == remembered.keys()
+    for case, summary in again.items():
+        assert torch.allclose(summary.prototypes, remembered[case].prototypes, atol=1e-3)
+
+
 _MADE: dict[str, Path] = {}
 
 

@@ -1,0 +1,154 @@
+"""Segmentations as ``nnUNetv2_predict`` makes them, with maps of how unsure they are."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from nnunet_semisam.annotation.raw_space import NIFTI, check_viewable, segmentation, to_raw, write_like
+from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, TrainedModel
+from nnunet_semisam.annotation.uncertainty import Uncertainty, combine
+from nnunet_semisam.data.raw_files import images_in
+from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.io.atomic import remove_temporaries, replaced_file
+from nnunet_semisam.io.csv_files import write_table
+from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.names import check_case_name
+from nnunet_semisam.io.typed_records import read_record
+
+FOLDER, TABLE = "uncertainty", "uncertainty.csv"
+REMEDY = "Delete it and predict again."
+
+
+@dataclass(frozen=True)
+class CaseUncertainty:
+    """How unsure the prediction of a case is.
+
+    Attributes:
+        case: Its name.
+        model: SHA-256 of the checkpoints it was predicted with.
+        predictions: How many predictions were compared: networks times views.
+        foreground_voxels: Voxels of the segmentation that are no background.
+        entropy: Mean entropy over these voxels, in [0, 1]; ``None`` if there are none.
+        disagreement: Mean disagreement over them, in [0, 1]; ``None`` if there are none.
+    """
+
+    case: str
+    model: str
+    predictions: int
+    foreground_voxels: int
+    entropy: float | None
+    disagreement: float | None
+
+
+def predict_folder(
+    place: ModelPlace, images: Path, output: Path, device: str, mirroring: bool = True, uncertainty: bool = True
+) -> list[CaseUncertainty]:
+    """Segment all images of a folder; what an earlier run has finished is left as it is.
+
+    The segmentations are those of ``nnUNetv2_predict``. With ``uncertainty`` there are maps and a table below
+    ``uncertainty/``: entropy and disagreement over all networks (folds, student and teacher, further networks of an
+    ensemble) and mirrored images, float32 NIfTI in the geometry of the image.
+
+    Args:
+        place: The model.
+        images: Folder with images in nnU-Net's naming.
+        output: Folder of the segmentations.
+        device: ``cuda``, ``cpu`` or ``mps``.
+        mirroring: Whether to predict with mirroring.
+        uncertainty: Whether to write maps.
+
+    Returns:
+        The records of all cases, sorted by name; none without ``uncertainty``.
+
+    Raises:
+        UserError: If there are no images, one cannot be read, or ``output`` holds what another model predicted.
+    """
+    model = TrainedModel(place, device, mirroring)
+    if uncertainty:
+        check_viewable(model)
+    ending, digest = model.dataset_json["file_ending"], place.sha256()
+    cases = _cases_in(images, ending, len(model.dataset_json["channel_names"]))
+    (output / FOLDER).mkdir(parents=True, exist_ok=True) if uncertainty else output.mkdir(parents=True, exist_ok=True)
+    records = {case: read_case_record(output, case, digest) for case in cases} if uncertainty else {}
+    for case in tqdm(cases, desc="predicting", unit="case", leave=False, disable=not sys.stderr.isatty()):
+        target = output / f"{case}{ending}"
+        if target.is_file() and (records.get(case) or not uncertainty):
+            continue
+        remove_temporaries(output, f"{case}*")
+        read = model.read(cases[case])
+        label = segmentation(model, read, model.logits(read))
+        if uncertainty:
+            maps = combine((probs for _, probs in model.views(read)), model.labels)
+            records[case] = _write_maps(model, read, cases[case][0], output, case, digest, label, maps)
+        with replaced_file(target) as temporary:
+            model.plans.image_reader_writer_class().write_seg(label, str(temporary), read.properties)
+        if uncertainty:  # last: it says that all the others are there
+            write_json(record_file(output, case), asdict(records[case]))
+    found = [records[case] for case in sorted(records)]
+    if uncertainty:
+        write_table(output / FOLDER / TABLE, list(CaseUncertainty.__annotations__), [asdict(each) for each in found])
+    return found
+
+
+def _write_maps(
+    model: TrainedModel,
+    case: RawCase,
+    image: str,
+    output: Path,
+    name: str,
+    digest: str,
+    label: np.ndarray,
+    found: Uncertainty,
+) -> CaseUncertainty:
+    maps = {kind: to_raw(model, case, getattr(found, kind).numpy()).clip(0, 1) for kind in ("entropy", "disagreement")}
+    for kind, values in maps.items():
+        write_like(values.astype(np.float32), image, output / FOLDER / f"{name}_{kind}{NIFTI}")
+    inside = label > 0
+    means = {kind: float(values[inside].mean()) if inside.any() else None for kind, values in maps.items()}
+    return CaseUncertainty(name, digest, found.predictions, int(inside.sum()), **means)
+
+
+def record_file(output: Path, case: str) -> Path:
+    """Return the file that says that a case is done."""
+    return output / FOLDER / f"{case}.json"
+
+
+def read_case_record(output: Path, case: str, digest: str) -> CaseUncertainty | None:
+    """Return what is known of a case that was predicted; ``None`` if it was not.
+
+    Raises:
+        UserError: If another model predicted it, or the record is damaged.
+    """
+    file = record_file(output, case)
+    if not file.is_file():
+        return None
+    record = read_record(CaseUncertainty, read_object(file, REMEDY), f"{file}:")
+    if record.model != digest:
+        raise UserError(f"{output} holds predictions of another model ({file}). Choose another folder with -o.")
+    return record
+
+
+def _cases_in(folder: Path, ending: str, channels: int) -> Mapping[str, Sequence[str]]:
+    """Return case -> its images.
+
+    Raises:
+        UserError: If there are none, a name cannot be a case's, or channels are missing.
+    """
+    cases = images_in(folder, ending)
+    if not cases:
+        raise UserError(f"-i {folder} holds no image named CASE_0000{ending}. Name a folder as for nnUNetv2_predict.")
+    for case in cases:
+        check_case_name(case, str(folder))
+    wrong = [case for case, files in cases.items() if len(files) != channels]
+    if wrong:
+        raise UserError(
+            f"The model was trained with {channels} channels, and {len(wrong)} cases of {folder} have more or fewer "
+            f"files: {name_some(wrong, 5)}. Add or remove files."
+        )
+    return dict(sorted(cases.items()))

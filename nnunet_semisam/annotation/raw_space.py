@@ -1,0 +1,112 @@
+"""Back from nnU-Net's preprocessed arrays to the voxels of the raw image, and into files that viewers open.
+
+What :func:`nnunetv2.inference.export_prediction.convert_predicted_logits_to_segmentation_with_correct_shape` does with
+logits is done here with maps: resampling, undoing the crop, undoing the transposition.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+import torch
+
+from nnunet_semisam.annotation.trained_model import RawCase, TrainedModel
+from nnunet_semisam.data.image_headers import reason
+from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import replaced_file
+
+NIFTI = ".nii.gz"
+READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")  # by SimpleITK, with their place in the patient
+PLAIN_READERS = ("SimpleITKIO", "NibabelIO")  # of nnU-Net: voxels stay as the file has them, in the order Z, Y, X
+
+
+def segmentation(model: TrainedModel, case: RawCase, logits: torch.Tensor) -> np.ndarray:
+    """Return nnU-Net's segmentation of the raw image, ``(Z, Y, X)`` of its reader."""
+    from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+
+    return convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits,
+        model.plans,
+        model.configuration,
+        model.predictor.label_manager,
+        case.properties,
+        num_threads_torch=torch.get_num_threads(),
+    )
+
+
+def to_raw(model: TrainedModel, case: RawCase, values: np.ndarray, is_label: bool = False) -> np.ndarray:
+    """Return a map ``(Z, Y, X)`` of the preprocessed image on the voxels of the raw one; 0 where it was cropped away.
+
+    Args:
+        model: Knows how it was preprocessed.
+        case: The image.
+        values: The map.
+        is_label: Whether it holds labels, which have no values in between.
+    """
+    properties, configuration = case.properties, model.configuration
+    target = [properties["spacing"][axis] for axis in model.plans.transpose_forward]
+    shape = properties["shape_after_cropping_and_before_resampling"]
+    spacing = list(configuration.spacing)
+    current = spacing if len(spacing) == len(shape) else [target[0], *spacing]
+    if is_label:
+        resampled = configuration.resampling_fn_seg(values[None].astype(np.int16), shape, current, target)
+    else:
+        resampled = configuration.resampling_fn_probabilities(values[None].astype(np.float32), shape, current, target)
+    resampled = np.asarray(resampled)[0]
+    whole = np.zeros(properties["shape_before_cropping"], dtype=np.int16 if is_label else np.float32)
+    whole[tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])] = resampled
+    return whole.transpose(model.plans.transpose_backward)
+
+
+def check_viewable(model: TrainedModel) -> None:
+    """Refuse images that cannot be written as NIfTI where they are in the patient.
+
+    Raises:
+        UserError: If they are photos or tif volumes, or nnU-Net's reader turns them.
+    """
+    reader, ending = model.plans.image_reader_writer_class.__name__, model.dataset_json["file_ending"]
+    if ending not in READABLE or reader not in PLAIN_READERS:
+        raise UserError(
+            f"NIfTI files are written on the voxels of the image, and for images that end in {ending!r}, read by "
+            f"nnU-Net's {reader}, that is not possible. It takes {', '.join(READABLE)}, read by "
+            f"{' or '.join(PLAIN_READERS)}."
+        )
+
+
+def read_image(path: str | Path) -> Any:
+    """Return a SimpleITK image with three axes.
+
+    Raises:
+        UserError: If it cannot be read, or has other than three axes.
+    """
+    try:
+        image = sitk.ReadImage(str(path))
+    except Exception as error:  # ITK raises RuntimeError with a text of many lines
+        raise UserError(f"{path} cannot be read: {reason(error)}. Fix or remove it.") from error
+    if image.GetDimension() != 3:
+        raise UserError(f"{path} has {image.GetDimension()} axes and must have 3. Export one volume per file.")
+    return image
+
+
+def write_like(values: np.ndarray, reference: str | Path, target: Path) -> None:
+    """Write a map as NIfTI with spacing, origin and direction of a raw image.
+
+    Args:
+        values: ``(Z, Y, X)`` on the voxels of the raw image.
+        reference: File of the raw image.
+        target: File to write; it appears whole or not at all.
+
+    Raises:
+        UserError: If the reference cannot be read, or has other voxels.
+    """
+    image = read_image(reference)
+    if image.GetSize()[::-1] != values.shape:
+        raise UserError(f"{reference} has {image.GetSize()[::-1]} voxels, and the map for it {values.shape}.")
+    result = sitk.GetImageFromArray(np.ascontiguousarray(values))
+    result.CopyInformation(image)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_file(target) as temporary:
+        sitk.WriteImage(result, str(temporary), useCompression=True)

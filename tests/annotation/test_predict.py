@@ -1,0 +1,103 @@
+"""``nnunet-semisam predict``: stock segmentations, and maps beside them."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK
+import tiny_nnunet
+import torch
+from fake_models import MODEL, TRAINER, network_of, write_model
+
+from nnunet_semisam import cli
+from nnunet_semisam.annotation.trained_model import ModelPlace, TrainedModel
+
+
+@pytest.fixture
+def images(tiny_dataset):
+    return tiny_dataset / "raw" / tiny_nnunet.DATASET / "imagesUl"
+
+
+def predict(images, output, *more):
+    words = ["predict", "-i", str(images), "-o", str(output), "-d", "901", "-c", "2d", "-tr", TRAINER, *more]
+    return cli.main([*words, "-device", "cpu"])
+
+
+def read(file):
+    return SimpleITK.ReadImage(str(file))
+
+
+def test_segmentations_are_those_of_nnunet_and_maps_lie_on_the_voxels_of_the_image(model_folder, images, tmp_path):
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    assert predict(images, tmp_path / "out", "--uncertainty") == 0
+    stock = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
+    stock.initialize_from_trained_model_folder(str(model_folder), (0,))
+    for case in tiny_nnunet.UNLABELED:
+        image = images / f"{case}_0000.nii.gz"
+        array, properties = stock.plans_manager.image_reader_writer_class().read_images([str(image)])
+        wanted = stock.predict_single_npy_array(array, properties)
+        np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(read(tmp_path / "out" / f"{case}.nii.gz")), wanted)
+        for kind in ("entropy", "disagreement"):
+            found = read(tmp_path / "out" / "uncertainty" / f"{case}_{kind}.nii.gz")
+            assert (found.GetSize(), found.GetSpacing()) == (read(image).GetSize(), read(image).GetSpacing())
+            values = SimpleITK.GetArrayFromImage(found)
+            assert values.dtype == np.float32
+            assert 0 <= values.min() < values.max() <= 1
+    with (tmp_path / "out" / "uncertainty" / "uncertainty.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == tiny_nnunet.UNLABELED
+    assert {row["predictions"] for row in rows} == {"8"}  # student and teacher, each of four mirrored images
+
+
+def test_maps_are_entropies_by_plain_numpy(model_folder, images):
+    """Two networks and four mirrored images; this dataset is neither resampled nor cropped."""
+    model = TrainedModel(ModelPlace(model_folder), "cpu")
+    case = model.read([str(images / "free0_0000.nii.gz")])
+    views = {name: probs.numpy() for name, probs in model.views(case)}
+    assert list(views) == [
+        f"network 0 {name}{mirrored}"
+        for name in ("deployed", "student")
+        for mirrored in ("", ", mirrored 0", ", mirrored 1", ", mirrored 0 1")
+    ]
+    for name, seed in (("deployed", 1), ("student", 2)):
+        model.predictor.network.load_state_dict(network_of(model_folder, seed))
+        stack = case.image.transpose(0, 1)  # slices of 40 x 40: one patch of 32 x 32 does not cover them
+        with torch.no_grad():
+            model.predictor.network.eval()
+            corner = model.predictor.network(stack[:, :, 8:, 8:]).softmax(1).transpose(0, 1).numpy()
+        np.testing.assert_allclose(views[f"network 0 {name}"][:, :, -1, -1], corner[:, :, -1, -1], atol=1e-2)
+    everything = np.stack(list(views.values()))
+    np.testing.assert_allclose(everything.sum(axis=1), 1, atol=1e-4)
+
+
+def test_second_run_predicts_nothing_and_another_model_is_refused(model_folder, images, tmp_path, capsys):
+    assert predict(images, tmp_path / "out", "--uncertainty") == 0
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*_entropy.nii.gz")}
+    (tmp_path / "out" / "free1.nii.gz").unlink()  # as a kill would leave it
+    assert predict(images, tmp_path / "out", "--uncertainty") == 0
+    after = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*_entropy.nii.gz")}
+    assert {file.name for file in before if after[file] != before[file]} == {"free1_entropy.nii.gz"}
+    assert (tmp_path / "out" / "free1.nii.gz").is_file()
+    write_model(tiny_root := model_folder.parents[2], fold=1, seed=5)
+    assert tiny_root.is_dir()
+    capsys.readouterr()
+    assert predict(images, tmp_path / "out", "--uncertainty") == 2
+    assert "holds predictions of another model" in capsys.readouterr().err
+
+
+def test_without_the_flag_there_are_segmentations_only(model_folder, images, tmp_path):
+    assert predict(images, tmp_path / "out", "--disable-tta") == 0
+    assert sorted(file.name for file in (tmp_path / "out").rglob("*")) == ["free0.nii.gz", "free1.nii.gz"]
+
+
+def test_what_is_wrong_is_said_at_once(model_folder, images, tmp_path, capsys):
+    assert predict(tmp_path, tmp_path / "out") == 2
+    assert "holds no image named CASE_0000.nii.gz" in capsys.readouterr().err
+    assert predict(images, tmp_path / "out", "-f", "3") == 2
+    assert "There is no checkpoint" in capsys.readouterr().err
+    assert predict(images, tmp_path / "out", "-chk", "../other.pth") == 2
+    assert "not a path" in capsys.readouterr().err
+    assert json.loads((model_folder / "dataset.json").read_text())["labels"]
+    assert MODEL in str(model_folder)

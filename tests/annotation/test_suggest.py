@@ -1,0 +1,109 @@
+"""``nnunet-semisam suggest`` on a model with random weights."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import SimpleITK
+import tiny_nnunet
+from fake_models import TRAINER
+from hidden_labels import fill_hidden_labels_with_noise
+
+from nnunet_semisam import cli
+from nnunet_semisam.annotation.page import worst_slices
+
+POOL = sorted([*tiny_nnunet.SPLITS[0]["unlabeled"], *tiny_nnunet.UNLABELED])
+
+
+def suggest(output, *more):
+    words = ["suggest", "-d", "901", "-c", "2d", "-tr", TRAINER, "-o", str(output), "-device", "cpu", "-n", "2"]
+    return cli.main([*words, *more])
+
+
+def rows(output):
+    with (output / "suggestions.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def contents(output):
+    return {file.relative_to(output): file.read_bytes() for file in output.rglob("*.json")} | {
+        file.relative_to(output): SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(file))).tobytes()
+        for file in output.rglob("*.nii.gz")
+    }
+
+
+def test_ranking_table_page_and_maps(model_folder, raw, tmp_path, capsys):
+    """The hidden labels of this dataset cannot be read."""
+    out = tmp_path / "out"
+    assert suggest(out, "--rule", "entropy") == 0
+    said = capsys.readouterr().out
+    entropies = {case: json.loads((out / "cases" / f"{case}.json").read_text())["evidence"]["entropy"] for case in POOL}
+    wanted = sorted(entropies, key=entropies.get, reverse=True)[:2]
+    assert [row["case"] for row in rows(out)] == wanted
+    assert f"annotate: {', '.join(wanted)}" in said
+    for case in POOL:
+        part = "imagesUl" if case in tiny_nnunet.UNLABELED else "imagesTr"
+        image = SimpleITK.ReadImage(str(raw / part / f"{case}_0000.nii.gz"))
+        for kind in ("entropy", "disagreement", "prediction"):
+            found = SimpleITK.ReadImage(str(out / "maps" / f"{case}_{kind}.nii.gz"))
+            assert (found.GetSize(), found.GetOrigin()) == (image.GetSize(), image.GetOrigin())
+            assert found.GetDirection() == image.GetDirection()
+    page = (out / "suggestions.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 * 3 * 2  # cases, slices, prediction and uncertainty
+    assert all(case in page for case in wanted)
+    assert "http" not in page
+
+    # other rules look at no case again; what one lacks is made
+    times = {file: file.stat().st_mtime_ns for file in (out / "maps").iterdir()}
+    for rule in ("class_stratified", "random", "diversity"):
+        assert suggest(out, "--rule", rule) == 0
+        assert {row["case"] for row in rows(out)} <= set(POOL)
+    assert {file: file.stat().st_mtime_ns for file in (out / "maps").iterdir()} == times
+    features = json.loads((out / "labeled_features.json").read_text())["features"]
+    assert sorted(features) == sorted([*tiny_nnunet.SPLITS[0]["train"], *tiny_nnunet.SPLITS[0]["val"]])
+    capsys.readouterr()
+    assert suggest(out, "--rule", "disagreement") == 2
+    assert "holds what another model or SAM said" in capsys.readouterr().err
+
+
+def test_hidden_labels_have_no_influence(model_folder, raw, tiny_dataset, tmp_path):
+    assert suggest(tmp_path / "before", "--rule", "diversity", "--disable-tta") == 0
+    fill_hidden_labels_with_noise(tiny_dataset)
+    assert suggest(tmp_path / "after", "--rule", "diversity", "--disable-tta") == 0
+    assert contents(tmp_path / "before") == contents(tmp_path / "after")
+    assert rows(tmp_path / "before") == rows(tmp_path / "after")
+
+
+def test_a_sam_is_asked_for_the_rule_disagreement(model_folder, raw, tmp_path):
+    assert suggest(tmp_path / "out", "--rule", "disagreement", "--disable-tta") == 0
+    notes = [json.loads((tmp_path / "out" / "cases" / f"{case}.json").read_text()) for case in POOL]
+    assert {note["sam"] for note in notes} == {"nano"}
+    dices = [dice for note in notes for dice in note["evidence"]["generalist_dice"] if dice is not None]
+    assert dices
+    assert 0 <= min(dices) <= max(dices) <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("-n", "99"), "-n must be 1 to 5"),
+        (("--cases", "free0"), "-n must be 1 to 1"),
+        (("--cases", "case0", "free0"), "case0: no unlabeled case of fold 0"),
+        (("--beta", "0"), "--beta must be above 0"),
+        (("--class-share", "2"), "--class-share must be 0 to 1"),
+        (("-f", "1"), "no such|There is no checkpoint"),
+        (("--rule", "disagreement", "--sam", "nanoo"), "nanoo"),
+    ],
+)
+def test_what_is_wrong_is_said_at_once(model_folder, raw, tmp_path, capsys, options, message):
+    assert suggest(tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert any(words in error for words in message.split("|"))
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
+def test_worst_slices_are_apart_and_in_order():
+    sums = np.zeros((40, 1, 1))
+    sums[[10, 11, 12, 30, 20], 0, 0] = [5.0, 4.9, 4.8, 3.0, 2.0]
+    assert worst_slices(sums, 3) == [10, 20, 30]

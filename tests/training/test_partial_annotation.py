@@ -1,0 +1,98 @@
+"""Labeled cases of which only some voxels are annotated, or none: nnU-Net's ignore label."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import blosc2
+import numpy as np
+import pytest
+import tiny_nnunet
+from hidden_labels import overwrite
+
+from nnunet_semisam.gate.class_gate import ClassGate, GateSettings
+from nnunet_semisam.labels import Labels
+from nnunet_semisam.training.partial_annotation import judge_annotation
+
+IGNORE = 3
+LABELS = {"background": 0, "shell": 1, "core": 2, "ignore": IGNORE}
+TRAINED = tiny_nnunet.SPLITS[0]["train"]
+
+
+class Cases:
+    """Preprocessed labeled cases that are in memory."""
+
+    def __init__(self, *labels):
+        self.labels, self.identifiers = labels, [str(index) for index in range(len(labels))]
+
+    def load_case(self, case):
+        return None, self.labels[int(case)][None], None, {}
+
+
+def judged(*labels, has_ignore_label=True):
+    gate, told = ClassGate(GateSettings(), Labels.of_classes(3)), []
+    manager = SimpleNamespace(has_ignore_label=has_ignore_label, ignore_label=IGNORE)
+    judge_annotation(Cases(*labels), manager, gate, told.append)
+    return gate.area.fair, told
+
+
+def sparse(*kept):
+    label = np.full((20, 6, 6), IGNORE)
+    label[list(kept)] = 0
+    return label
+
+
+def test_evenly_spread_slices_tell_shares_and_middle_slices_or_scribbles_only_bounds():
+    assert judged(sparse(2, 7, 12, 17)) == (True, [])
+    assert judged(np.zeros((4, 6, 6))) == (True, [])
+    fair, told = judged(sparse(9, 10, 11), sparse(10))
+    assert not fair
+    assert "bounds only" in told[0]
+    scribbles = np.full((20, 6, 6), IGNORE)
+    scribbles[:, 2, 2:4] = 1
+    assert not judged(scribbles)[0]
+
+
+def test_without_an_ignore_label_nothing_is_read():
+    assert judged(None, has_ignore_label=False) == (True, [])
+
+
+@pytest.fixture
+def sparse_dataset(tiny_dataset):
+    """The tiny dataset with an ignore label: slices 1, 4 and 7 of the first training case, none of the second."""
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+    folder = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET
+    dataset_json = json.loads((folder / "dataset.json").read_text()) | {"labels": LABELS}
+    (folder / "dataset.json").write_text(json.dumps(dataset_json))
+    shutil.copyfile(tiny_dataset / "raw" / tiny_nnunet.DATASET / "splits_final.json", folder / "splits_final.json")
+    for case in tiny_nnunet.LABELED:
+        file = folder / "nnUNetPlans_2d" / f"{case}_seg.b2nd"
+        label = blosc2.open(str(file))[:]
+        kept = {TRAINED[0]: [1, 4, 7], TRAINED[1]: []}.get(case, range(label.shape[1]))
+        hidden = np.full_like(label, IGNORE)
+        hidden[:, list(kept)] = label[:, list(kept)]
+        overwrite(file, hidden)
+        properties = pickle.loads(file.with_name(f"{case}.pkl").read_bytes())
+        wanted = [1, 2, [-1, 0, 1, 2]]  # as nnU-Net's preprocessing lists them with an ignore label
+        properties["class_locations"] = DefaultPreprocessor._sample_foreground_locations(hidden, wanted)
+        file.with_name(f"{case}.pkl").write_bytes(pickle.dumps(properties))
+    return tiny_dataset
+
+
+@pytest.mark.usefixtures("sam_active", "sparse_dataset")
+def test_training_in_2d_with_a_sparse_case_and_one_without_any_labeled_slice(build_trainer):
+    """Nothing crashes, every number is finite, and what is under the ignore label is no reason to warn of shares."""
+    trainer = build_trainer(
+        num_epochs=1, num_iterations_per_epoch=4, use_sam=True, sam={"start": 0.0, "preview_cases": 0}
+    )
+    with pytest.warns(UserWarning, match="No annotated pixels"):
+        trainer.run_training()
+    assert (Path(trainer.output_folder) / "checkpoint_final.pth").is_file()
+    assert trainer.gate.area.fair  # slices 1, 4 and 7 of eight
+    row = trainer.semisam_log.rows[0]
+    assert row["unlabeled_loss"] > 0
+    assert row["pseudo_label_weight"] > 0
+    assert np.isfinite(list(row.values())).all()
