@@ -69,6 +69,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "torch>=2.6",
             "torchvision>=0.21",  # segment-anything imports it and does not say so
             "segment-anything>=1.0",
+            "safetensors>=0.4",  # the files of adapted SAMs; nnU-Net's networks need it, too
             "SimpleITK>=2.2.1",
             "acvl-utils>=0.2.6",
             "batchgenerators>=0.25.1",

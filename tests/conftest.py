@@ -61,7 +61,7 @@ def tiny_dataset(prepared_dataset: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def sam_active(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make SAM active in every class: on an untrained network the calibration rightly switches it off."""
     from nnunet_semisam.generalists.weights import GeneralistWeights
-    from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+    from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 
     def unmeasured(table: CalibrationTable) -> tuple[GeneralistWeights, ...]:
         channels = len(table.classes) // len(table.generalists)

@@ -28,7 +28,7 @@ FLOORS = (
     ("data", "splits"),
     ("generalists", "pseudo_labels"),
     ("training",),
-    ("trainers", "jobs", "runs", "self_training", "small_plans", "checks", "model_export"),
+    ("trainers", "jobs", "runs", "self_training", "small_plans", "checks", "adaptation", "model_export"),
     ("benchmark", "report", "demo", "annotation"),
     ("dataset_conversion",),
     ("commands", "cli"),

@@ -1,4 +1,4 @@
-"""``nnunet-semisam sam``: list, fetch, train and measure the SAM models that make pseudo-labels."""
+"""``nnunet-semisam sam``: list, fetch, train, adapt and measure the SAM models that make pseudo-labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.commands import _options
+from nnunet_semisam.commands import _options, _sam_adapt, _sam_calibrate
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
@@ -16,7 +16,7 @@ from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
 if TYPE_CHECKING:
     import torch
 
-HELP = "List, download, pretrain and evaluate the SAM models."
+HELP = "List, download, pretrain, adapt, calibrate and evaluate the SAM models."
 EXAMPLE = "nnunet-semisam sam evaluate --data 27 --model nano"
 MODELS = tuple(FAMILIES)
 PUBLISHED = tuple(name for name, family in FAMILIES.items() if name != AUTO and not family.packaged)
@@ -25,7 +25,7 @@ PUBLISHED = tuple(name for name, family in FAMILIES.items() if name != AUTO and 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the sub-commands."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add in (_add_list, _add_download, _add_pretrain, _add_evaluate):
+    for add in (_add_list, _add_download, _add_pretrain, _add_adapt, _add_calibrate, _add_evaluate):
         add(verbs)
 
 
@@ -73,6 +73,18 @@ def _add_pretrain(verbs: argparse._SubParsersAction) -> None:
     parser.set_defaults(verb_run=run_pretrain)
 
 
+def _add_adapt(verbs: argparse._SubParsersAction) -> None:
+    parser = _verb(verbs, "adapt", _sam_adapt.TEXT, _sam_adapt.EXAMPLE)
+    _sam_adapt.add_arguments(parser)
+    parser.set_defaults(verb_run=lambda args: _sam_adapt.run(args, _device))
+
+
+def _add_calibrate(verbs: argparse._SubParsersAction) -> None:
+    parser = _verb(verbs, "calibrate", _sam_calibrate.TEXT, _sam_calibrate.EXAMPLE)
+    _sam_calibrate.add_arguments(parser)
+    parser.set_defaults(verb_run=lambda args: _sam_calibrate.run(args, _device))
+
+
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     text = "Measure how well a SAM follows prompts made from the ground truth of a labeled data set."
     parser = _verb(verbs, "evaluate", text, "evaluate --data 27 --model vit_b --csv vit_b.csv")
@@ -83,6 +95,7 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "-chk", "--checkpoint", default=None, help="file with its weights (default: where the model has them)"
     )
+    parser.add_argument("--adapter", default=None, help="file of sam adapt; the cases it learned from are left out")
     parser.add_argument("--axis", type=int, default=None, help="axis of slices (default: that of the largest spacing)")
     parser.add_argument("--channel", type=int, default=0, help="image channel to show (default: %(default)s)")
     parser.add_argument("--cases", type=int, default=None, help="only the first so many cases (default: all)")
@@ -194,7 +207,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nnunet_semisam.data.stored_voxels import refuse_cut_off
-    from nnunet_semisam.sam import BackendOptions, build_backend
+    from nnunet_semisam.sam import BackendOptions
+    from nnunet_semisam.sam.adapters.build import build_adapted
     from nnunet_semisam.sam.evaluate import as_text, evaluate_volume, summarise
     from nnunet_semisam.sam.labeled_cases import class_names, find_dataset, labeled_cases, to_slices
 
@@ -202,14 +216,16 @@ def run_evaluate(args: argparse.Namespace) -> int:
     folder = find_dataset(args.data)
     names = class_names(folder)
     left_out: dict[str, UserError] = {}
-    backend = build_backend(args.model, BackendOptions(_device(args.device), args.checkpoint))
+    options = BackendOptions(_device(args.device), args.checkpoint)
+    backend = build_adapted(args.model, options, args.adapter)
+    learned = _learned_cases(args.adapter, folder.name)
     if backend.spatial_dims != 2:
         raise UserError(
             f"{args.model} sees volumes, and `sam evaluate` measures models that see slices. What it is worth in a "
             "training, its calibration on labeled cases says, in the training's log."
         )
     volumes = {}
-    cases = labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off)
+    cases = labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off, learned)
     for case in tqdm(cases, unit="case", disable=None):
         images, labels = to_slices(case, args.axis)
         if args.channel >= images.shape[1]:
@@ -225,6 +241,18 @@ def run_evaluate(args: argparse.Namespace) -> int:
     for name, error in left_out.items():
         print(f"left out: {name}: {error}", file=sys.stderr)
     return 1 if left_out else 0
+
+
+def _learned_cases(adapter: str | None, dataset: str) -> frozenset[str]:
+    """Return the cases of a data set that an adapter learned from, and say so."""
+    from nnunet_semisam.sam.adapters.adapter_file import read_adapter
+
+    if adapter is None:
+        return frozenset()
+    record = read_adapter(Path(adapter).expanduser()).record
+    learned = frozenset(record.cases if record.dataset == dataset else ())
+    print(f"Not evaluated, because the adapter learned from them: {', '.join(sorted(learned)) or 'none'}")
+    return learned
 
 
 def _check_evaluation(args: argparse.Namespace) -> None:

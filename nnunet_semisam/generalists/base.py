@@ -180,6 +180,8 @@ class Generalist(ABC):
 
     Attributes:
         name: Name in logs, records and calibration; two generalists of an ensemble have different names.
+        model: Name of the model behind it, if there are several generalists of one; empty: its own name.
+        learned: Labeled cases that it was adapted to: it knows them too well to be measured on them.
         channel: Image channel that pictures show.
         axis: Axis (0, 1 or 2) along which pictures show slices.
 
@@ -199,6 +201,8 @@ class Generalist(ABC):
     """
 
     name: str
+    model: str = ""
+    learned: frozenset[str] = frozenset()
     channel: int = 0
     axis: int = 0
 

@@ -23,7 +23,9 @@ from nnunet_semisam.generalists.tiles import Tiles
 from nnunet_semisam.generalists.views import View, choose_view, slice_axis
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
-from nnunet_semisam.sam import BackendOptions, build_backend
+from nnunet_semisam.sam import BackendOptions
+from nnunet_semisam.sam.adapters.adapter_file import read_adapter, refuse_leaking_adapter
+from nnunet_semisam.sam.adapters.build import build_adapted
 from nnunet_semisam.sam.base import SAMBackend
 from nnunet_semisam.sam.detect import family_of
 from nnunet_semisam.sam.families import FAMILIES
@@ -82,6 +84,23 @@ def _check_channel(name: str, settings: Settings, image_channels: int | None) ->
         )
 
 
+def refuse_leaking_adapters(settings: Settings, dataset: str, withheld: Sequence[str]) -> None:
+    """Refuse adapters that learned from labels which a training must not see, before anything is started.
+
+    Args:
+        settings: The settings of the run.
+        dataset: Name of its data set.
+        withheld: Validation and hidden cases of its fold.
+
+    Raises:
+        UserError: If there is one, or a file is no adapter.
+    """
+    for name in FAMILIES:
+        file = settings.block(name).adapter
+        if file is not None:
+            refuse_leaking_adapter(read_adapter(Path(file).expanduser()).record, file, dataset, list(withheld))
+
+
 def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:
     """Return all generalists of a run as one.
 
@@ -103,7 +122,17 @@ def _build(name: str, context: GeneralistContext) -> list[Generalist]:
     built = (name, backend, context.settings, context.labels, context.cache, context.spacing)
     block: GeneralistSettings = context.settings.block(name)
     _, *further = block.strategies(family_of(name, block.checkpoint))
-    return [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
+    members = [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
+    for member in members:
+        member.model, member.learned = name, _learned_cases(block)
+    return members
+
+
+def _learned_cases(block: GeneralistSettings) -> frozenset[str]:
+    """Return the labeled cases that a model's adapter learned from."""
+    if block.adapter is None:
+        return frozenset()
+    return frozenset(read_adapter(Path(block.adapter).expanduser()).record.learned)
 
 
 def backend_of_settings(name: str, settings: Settings, device: torch.device) -> SAMBackend:
@@ -115,10 +144,11 @@ def backend_of_settings(name: str, settings: Settings, device: torch.device) -> 
         device: Where it runs.
 
     Raises:
-        UserError: If there is no such model, or its weights cannot be loaded.
+        UserError: If there is no such model, its weights cannot be loaded, or its adapter is one of other weights.
     """
-    checkpoint, batch_size = settings.block(name).checkpoint, settings.block("sam").batch_size
-    return build_backend(name, BackendOptions(device, checkpoint, batch_size, settings.run.cpu_bfloat16))
+    block, batch_size = settings.block(name), settings.block("sam").batch_size
+    options = BackendOptions(device, block.checkpoint, batch_size, settings.run.cpu_bfloat16)
+    return build_adapted(name, options, block.adapter)
 
 
 def build_generalist(

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, Generalist
+from nnunet_semisam.generalists.temperature import tempered
 from nnunet_semisam.generalists.weights import GeneralistWeights, combined
 from nnunet_semisam.sam.base import PromptBatch
 
 
 class GeneralistEnsemble(Generalist):
-    """The weighted mean of its members; with one member it is that member, bit for bit.
+    """The weighted mean of its members; one member whose temperatures are 1 is that member, bit for bit.
 
     Args:
         members: Generalists of different names, at least one. Pictures show what the first was prompted with.
@@ -72,11 +73,11 @@ class GeneralistEnsemble(Generalist):
         chosen = [m for m in range(len(self.members)) if self.member_weights[m].active]
         chosen = chosen or list(range(len(self.members)))
         results = [self.members[m].predict_case(case) for m in chosen]
-        if len(results) == 1:
-            prediction = results[0].prediction
-        else:
-            weights = [self.member_weights[m] for m in chosen]
-            prediction = merge([result.prediction for result in results], weights)
+        weights = [self.member_weights[m] for m in chosen]
+        predictions = [
+            tempered(result.prediction, each.temperature) for result, each in zip(results, weights, strict=True)
+        ]
+        prediction = predictions[0] if len(predictions) == 1 else merge(predictions, weights)
         return self._result(prediction, results, [self.members[m].name for m in chosen])
 
     def _result(self, prediction: CasePrediction, results: Sequence[CaseResult], names: Sequence[str]) -> CaseResult:

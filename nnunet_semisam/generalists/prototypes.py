@@ -60,7 +60,11 @@ PAPER = "SemiSAM-O1, https://arxiv.org/abs/2604.24109"
 class PrototypeSettings(SettingsBlock):
     """Class prototypes in the features of a SAM: which features, where they count, who corrects uncertain cases."""
 
-    encoder: str = setting("nano", "Name of the SAM whose features are compared.", source=f"SAM-Med3D-turbo in {PAPER}")
+    encoder: str = setting(
+        "nano",
+        "Name of the SAM whose features are compared; one that sees slices.",
+        source=f"SAM-Med3D-turbo in {PAPER}",
+    )
     checkpoint: str | None = setting(
         None, "File with the weights of `encoder`; null looks in `$nnUNet_sam` (nano: in the package)."
     )

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.registry import Registry
+from nnunet_semisam.sam.adapters.settings import AdaptationSettings  # noqa: F401  registers its block
 from nnunet_semisam.sam.families import FAMILIES, Family
 from nnunet_semisam.settings import Settings, SettingsBlock, setting, settings_block
 
@@ -27,6 +28,10 @@ class GeneralistSettings(SettingsBlock):
         None,
         """File with the model's weights; null looks in `$nnUNet_sam` (nano: in the package). The model `auto` is found
         from it.""",
+    )
+    adapter: str | None = setting(
+        None,
+        "File of `nnunet-semisam sam adapt` that adapts these weights to labeled cases; null: they are as they are.",
     )
     view: str | None = setting(
         None,
@@ -87,8 +92,9 @@ class GeneralistSettings(SettingsBlock):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.checkpoint is not None and ("\0" in self.checkpoint or not self.checkpoint.strip()):
-            raise UserError(f"The setting checkpoint must name a file, got {shown(self.checkpoint)}.")
+        for name, file in (("checkpoint", self.checkpoint), ("adapter", self.adapter)):
+            if file is not None and ("\0" in file or not file.strip()):
+                raise UserError(f"The setting {name} must name a file, got {shown(file)}.")
 
     def strategies(self, row: Family) -> list[str]:
         """Return the names of all prompt strategies for a model, the first one first.

@@ -16,10 +16,12 @@ class GeneralistWeights:
         weight: Share of the generalist in the fused probability where it predicted, in [0, 1]; 0: inactive.
         disagreement: Accuracy of the fused label where specialist and generalist disagree, in [0, 1], where it says "in
             the class" and where it says "not in the class"; 0 if not measured.
+        temperature: What divides the logits of the generalist's probabilities; empty: 1 for all.
     """
 
     weight: tuple[float, ...]
     disagreement: tuple[tuple[float, float], ...]
+    temperature: tuple[float, ...] = ()
 
     @classmethod
     def unmeasured(cls, channels: int) -> GeneralistWeights:
@@ -35,11 +37,13 @@ class GeneralistWeights:
 def combined(members: Sequence[GeneralistWeights]) -> GeneralistWeights:
     """Return the weights of an ensemble: the largest weight per class, and the accuracy averaged by weight.
 
+    Temperatures belong to the members, whose probabilities they change; an ensemble of several has none.
+
     Example:
         >>> first = GeneralistWeights((0.5, 0.0), ((0.9, 0.5), (0.0, 0.0)))
         >>> second = GeneralistWeights((0.5, 0.0), ((0.7, 0.5), (0.0, 0.0)))
         >>> combined([first, second])
-        GeneralistWeights(weight=(0.5, 0.0), disagreement=((0.8, 0.5), (0.0, 0.0)))
+        GeneralistWeights(weight=(0.5, 0.0), disagreement=((0.8, 0.5), (0.0, 0.0)), temperature=())
     """
     if len(members) == 1:
         return members[0]

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
-from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.settings import Settings
 
 VERSIONS_OF = ("nnunet-semisam", "nnunetv2", "torch", "segment-anything", "numpy", "blosc2")

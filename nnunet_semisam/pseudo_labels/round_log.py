@@ -12,14 +12,15 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.json_files import append_json_line, read_json_lines
 from nnunet_semisam.io.names import check_case_name
-from nnunet_semisam.io.typed_records import Amount, Count, Name, RecordError, Share, read_record
+from nnunet_semisam.io.typed_records import Amount, Between, Count, Name, RecordError, Share, read_record
 
 FILE_NAME = "semisam_rounds.jsonl"
+Temperature = Annotated[float, Between(1e-3, 1e3)]
 HISTOGRAM_BINS = 10  # of a confidence in [0, 1]
 
 
@@ -39,6 +40,9 @@ class ClassRecord:
         dice_fused: Mean Dice of the fusion with ``weight``.
         cases: How many labeled cases count.
         reason: Why the class is active or inactive, in words.
+        temperature: What divides the logits of the generalist's probabilities.
+        helped: Share of these cases in which the fusion gains, with ``weight`` or, if that is 0, with the weight of the
+            largest mean gain; ``None`` without cases.
     """
 
     name: str
@@ -50,6 +54,8 @@ class ClassRecord:
     dice_fused: float | None
     cases: Count
     reason: str
+    temperature: Temperature
+    helped: Share | None
 
 
 @dataclass(frozen=True)

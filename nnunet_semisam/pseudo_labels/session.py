@@ -20,7 +20,7 @@ from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
 from nnunet_semisam.io.array_files import UNREADABLE
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
-from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
 from nnunet_semisam.pseudo_labels.round_log import RoundRecord
 from nnunet_semisam.pseudo_labels.round_plan import RoundPlan
@@ -291,14 +291,18 @@ class PseudoLabelSession:
         """
         table, every = self.stage.calibration, self.settings.calibrate_every
         if table is None or not table.active or round_index % every == 0:
-            cases = rolling_window(self.labeled.cases, round_index // every, self.settings.calibration_cases)
+            cases = rolling_window(
+                self.stage.calibration_cases(self.labeled.cases), round_index // every, self.settings.calibration_cases
+            )
             unlabeled = cases_for_round(list(self.pool.files), self._last_round, self.settings.calibration_cases)
             table = ranks.computed_on_rank_zero(
                 self.context.rank,
                 lambda: self._calibrate(round_index, epoch, cases, unlabeled),
             )
             self.stage.use_calibration(table)
-            self.context.log(table.log_text())
+            labels = self.context.labels
+            names = dict(zip(labels.names, labels.class_names, strict=True)) if labels.given_names else {}
+            self.context.log(table.log_text(names))
         return table.active
 
     def _calibrate(self, round_index: int, epoch: int, cases: list[str], unlabeled: list[str]) -> CalibrationTable:

@@ -23,16 +23,19 @@ from nnunet_semisam.generalists.base import (
     CaseInput,
     CasePrediction,
     CaseResult,
+    Generalist,
     PromptCounts,
     Spacing,
     no_spacing,
     stopwatch,
 )
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
+from nnunet_semisam.generalists.temperature import tempered
 from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
-from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationTable
+from nnunet_semisam.pseudo_labels.calibration import BEST, Calibration, CalibrationSettings
+from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable, best_strategies
 from nnunet_semisam.pseudo_labels.case_outcome import CaseOutcome, case_record
 from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusedLabel, fuse
 from nnunet_semisam.pseudo_labels.generalisation_error import simulate_generalisation_error
@@ -110,7 +113,7 @@ class _MeasuredCase:
     case: str
     label: np.ndarray
     specialist: np.ndarray
-    results: list[CaseResult]  # of each generalist
+    results: list[CaseResult]  # of each generalist that is measured on it
 
 
 def _alone(error: Exception | None) -> None:
@@ -375,19 +378,22 @@ class PseudoLabelStage:
         """
         start = time.perf_counter()
         members = self.ensemble.members
-        settings = self.settings.block("calibration")
+        settings: CalibrationSettings = self.settings.block("calibration")
         calibrations = [Calibration(self.labels, member.name, settings) for member in members]
         reasons = {}
         shown: _MeasuredCase | None = None
         for case in cases:
+            judged = [m for m, member in enumerate(members) if self._may_judge(member, case)]
             try:
-                measured = self._measured(case, load_label(case), estimated_dice)
+                chosen = [members[m] for m in judged]
+                measured = self._measured(case, load_label(case), estimated_dice, chosen)
             except UserError as error:
                 reasons[case] = str(error)
                 continue
-            for calibration, result in zip(calibrations, measured.results, strict=True):
-                calibration.add(measured.specialist, result.prediction, measured.label)
-            shown = shown or measured
+            for m, result in zip(judged, measured.results, strict=True):
+                calibrations[m].add(measured.specialist, result.prediction, measured.label)
+            if 0 in judged:
+                shown = shown or measured
         if reasons:
             first = next(iter(reasons.values()))
             if len(reasons) == len(cases):
@@ -398,6 +404,8 @@ class PseudoLabelStage:
             )
         names = tuple(member.name for member in members)
         classes = tuple(entry for calibration in calibrations for entry in calibration.classes())
+        if settings.strategies == BEST:
+            classes = best_strategies(classes, {member.name: member.model or member.name for member in members})
         table = CalibrationTable(names, classes)
         if shown is not None and self._previewed([shown.case]):
             self._write_labeled_preview(round_index, shown, table.weights[0])
@@ -408,8 +416,18 @@ class PseudoLabelStage:
             )
         return table
 
-    def _measured(self, case: str, label: np.ndarray, estimated_dice: float) -> _MeasuredCase:
-        """Return the specialist's prediction with a simulated error, and what each generalist makes of it."""
+    def _may_judge(self, member: Generalist, case: str) -> bool:
+        return self.settings.block("calibration").on_learned_cases or case not in member.learned
+
+    def calibration_cases(self, cases: Sequence[str]) -> list[str]:
+        """Return the labeled cases that no generalist was adapted to; all of them if there is no such case."""
+        unknown = [case for case in cases if all(self._may_judge(member, case) for member in self.ensemble.members)]
+        return unknown or list(cases)
+
+    def _measured(
+        self, case: str, label: np.ndarray, estimated_dice: float, members: Sequence[Generalist]
+    ) -> _MeasuredCase:
+        """Return the specialist's prediction with a simulated error, and what generalists make of it."""
         image = self.inputs.load_image(case)
         specialist = simulate_generalisation_error(
             self._predict(case, image),
@@ -421,7 +439,7 @@ class PseudoLabelStage:
             self.settings.block("generalisation_error"),
         )
         inputs = self._case_input(case, image, specialist)
-        results = {member.name: member.predict_case(inputs) for member in self.ensemble.members}
+        results = {member.name: member.predict_case(inputs) for member in members}
         for name, result in results.items():
             _check_finite(result, name, case)
         return _MeasuredCase(case, label, specialist, list(results.values()))
@@ -458,8 +476,9 @@ class PseudoLabelStage:
     def _write_labeled_preview(self, round_index: int, shown: _MeasuredCase, weights: GeneralistWeights) -> None:
         """Draw a labeled case of a calibration as the first generalist saw it, fused with the weights just found."""
         result = shown.results[0]
+        prediction = tempered(result.prediction, weights.temperature)
         fused = fuse(
-            shown.specialist, result.prediction, self.labels, weights, self.settings.block("fusion"), self.inputs.priors
+            shown.specialist, prediction, self.labels, weights, self.settings.block("fusion"), self.inputs.priors
         )
         name = f"round_{round_index:03d}_labeled_{shown.case}"
         title = f"{shown.case} (labeled; generalisation error simulated), calibration of round {round_index}"

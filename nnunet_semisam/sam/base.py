@@ -108,6 +108,7 @@ class SAMBackend(ABC):
         prompt_kinds: Which of ``box``, ``points`` and ``mask`` the model understands.
         module: The network behind it, in evaluation mode; whoever trains it changes that.
         lora_targets: Names of the layers within ``module`` that low-rank adapters are put on; empty if none are known.
+        decoder_part: Name of the part of ``module`` that makes masks of features and prompts; an adaptation trains it.
         fingerprint: Hex digest that changes whenever weights, precision or preprocessing change; part of the name
             under which embeddings are cached.
 
@@ -138,6 +139,7 @@ class SAMBackend(ABC):
     prompt_kinds: frozenset[str]
     module: nn.Module
     lora_targets: tuple[str, ...] = ()
+    decoder_part: str = "mask_decoder"
     fingerprint: str
 
     @abstractmethod

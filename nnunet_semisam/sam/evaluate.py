@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam.base import Embedding, PromptBatch, SAMBackend
 from nnunet_semisam.sam.simulate_prompts import degraded_logits, random_points, tight_boxes
 
@@ -52,6 +53,11 @@ def keep_kinds(prompts: PromptBatch, kind: str) -> PromptBatch:
         prompts.point_labels if "points" in kept else None,
         prompts.mask_logits if "mask" in kept else None,
     )
+
+
+def understood_kinds(backend: SAMBackend) -> list[str]:
+    """Return the entries of :data:`KINDS` whose prompts a SAM was trained with."""
+    return [kind for kind in KINDS if set(kind.split("+")) <= backend.prompt_kinds]
 
 
 def ellipses(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
@@ -100,7 +106,7 @@ def evaluate_volume(
     labels: NDArray[np.integer],
     classes: Iterable[int],
     seed: int = 0,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
 ) -> dict[tuple[str, int], float]:
     """Return the Dice of a volume for every kind of prompt and class that occurs in it.
 
@@ -110,11 +116,18 @@ def evaluate_volume(
         labels: ``(N, H, W)``.
         classes: Labels to prompt for.
         seed: Seed of the prompts.
-        kinds: Kinds of prompts to use; the controls are always added, the blank image with the last kind.
+        kinds: Kinds of prompts to use; ``None``: those of :data:`KINDS` that the SAM understands. The controls are
+            always added, the blank image with the last kind.
 
     Returns:
         ``{(kind, class): Dice}``, Dice in [0, 1] over all voxels of the volume.
+
+    Raises:
+        UserError: If the SAM is not 2D.
     """
+    if backend.spatial_dims != 2:
+        raise UserError("Slices are evaluated, and this SAM takes volumes. Evaluate a 2D model.")
+    kinds = understood_kinds(backend) if kinds is None else kinds
     label_map, classes = torch.from_numpy(np.ascontiguousarray(labels)), list(classes)
     used = torch.stack([(label_map == label).flatten(1).any(1) for label in classes]).any(0)
     scores: dict[tuple[str, int], float] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,7 @@ def labeled_cases(
     most: int | None = None,
     left_out: Callable[[str, UserError], object] | None = None,
     check_file: Callable[[Path], object] = lambda path: None,
+    without: Collection[str] = (),
 ) -> Iterator[LabeledCase]:
     """Yield the labeled cases of a raw data set, in order of their names.
 
@@ -116,6 +117,7 @@ def labeled_cases(
         most: Only the first so many cases; ``None`` reads all.
         left_out: Is told of each case that cannot be read; ``None`` logs a warning. The others go on.
         check_file: Raises ``ValueError`` for a file that is cut off, which ITK's readers fill with zeros.
+        without: Cases that are not read.
 
     Raises:
         UserError: If there is no case, or dataset.json is not as nnU-Net wants it.
@@ -134,7 +136,7 @@ def labeled_cases(
         raise UserError(f"{folder} holds no labeled case in imagesTr and labelsTr.")
     for name in cases:
         check_case_name(name, f"{folder / 'dataset.json'} or its folders")
-    for name in sorted(cases)[:most]:
+    for name in sorted(set(cases) - set(without))[:most]:
         images, label = cases[name]["images"], cases[name]["label"]
         try:
             for file in (*images, label):

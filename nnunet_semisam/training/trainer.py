@@ -20,7 +20,7 @@ from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.class_gate import ClassGate
-from nnunet_semisam.generalists.build import backend_of_settings, check_generalists
+from nnunet_semisam.generalists.build import backend_of_settings, check_generalists, refuse_leaking_adapters
 from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import METHODS, Host, LabeledBatch, SSLMethod
@@ -195,6 +195,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
                 self.configuration_manager,
                 self.print_to_log_file,
             )
+            withheld = {*self._cases.val, *self._cases.unlabeled} - set(self._cases.train)
+            refuse_leaking_adapters(self.settings, Path(self.preprocessed_dataset_folder_base).name, sorted(withheld))
         return self._cases
 
     def do_split(self) -> tuple[list[str], list[str]]:

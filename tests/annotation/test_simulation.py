@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import tiny_nnunet
+import torch
 
 from nnunet_semisam.annotation.predict import predict_folder
 from nnunet_semisam.annotation.trained_model import ModelPlace
@@ -60,6 +61,7 @@ def commands(monkeypatch):
             os.environ.clear()
             os.environ.update(before)
             sys.argv = words
+            torch.set_num_threads(1)
 
     monkeypatch.setattr(model_run, "run_measured", run)
     monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *args: None)

@@ -269,6 +269,8 @@ def test_a_full_disk_stops_pretraining_and_the_same_command_goes_on(
 def test_a_model_that_sees_volumes_is_not_measured_on_slices(
     dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("nnunet_semisam.sam.build_backend", lambda name, options: SimpleNamespace(spatial_dims=3))
+    monkeypatch.setattr(
+        "nnunet_semisam.sam.adapters.build.build_adapted", lambda *args: SimpleNamespace(spatial_dims=3)
+    )
     assert run("evaluate", "--data", str(dataset), "--model", "sam_med3d", "--device", "cpu") == 2
     assert "sam_med3d sees volumes" in capsys.readouterr().err

@@ -110,6 +110,10 @@ def test_embeddings_of_each_axis_are_cached_apart(tmp_path):
     assert folders == {f"slices{axis}-channel0" for axis in range(3)}
 
 
+def test_records_name_the_view(tmp_path):
+    assert built(tmp_path).about() == {"name": "nano", "fingerprint": "threshold-1", "view": "three_axes"}
+
+
 def test_nothing_predicted_is_nothing_encoded(tmp_path):
     sam = ThresholdSAM()
     empty = case()

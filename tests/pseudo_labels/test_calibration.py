@@ -13,8 +13,10 @@ from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.pseudo_labels import round_log
-from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationSettings, CalibrationTable
+from nnunet_semisam.pseudo_labels.calibration import Calibration, CalibrationSettings
+from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable, best_strategies
 from nnunet_semisam.pseudo_labels.case_outcome import dice
+from nnunet_semisam.pseudo_labels.round_log import ClassRecord
 
 LABEL = disc((20, 30), 10).astype(np.int16)
 
@@ -47,8 +49,9 @@ def test_a_generalist_that_is_right_becomes_active():
     assert entry.dice_specialist == pytest.approx(dice(shifted(4), LABEL == 1))
     assert entry.dice_generalist == entry.dice_fused == 1.0
     assert entry.weight == 0.5, "the smallest of the weights that already overrule a specialist that is 90 % sure"
+    assert (entry.temperature, entry.helped) == (1.0, 1.0)
     assert entry.disagreement == (1.0, 1.0)
-    assert table.weights == (GeneralistWeights((0.5,), ((1.0, 1.0),)),)
+    assert table.weights == (GeneralistWeights((0.5,), ((1.0, 1.0),), (1.0,)),)
 
 
 def test_a_generalist_never_gets_more_weight_than_the_settings_offer():
@@ -64,7 +67,9 @@ def test_a_generalist_that_is_wrong_is_inactive_and_the_record_says_why():
     assert (entry.weight, entry.disagreement) == (0.0, (0.0, 0.0))
     assert entry.dice_fused == entry.dice_specialist > entry.dice_generalist
     assert entry.reason.startswith("it does not help: Dice")
-    assert table.log_text() == "Calibration of nano: class 1 inactive"
+    assert (entry.temperature, entry.helped) == (4.0, 0.0), "a mask that is wrong should have been less sure"
+    own, alone = (f"{dice:.3f}" for dice in (entry.dice_specialist, entry.dice_generalist))
+    assert table.log_text().splitlines()[-1] == f"| nano | 1 | 1 | {own} | {alone} | {own} | inactive | 4 | 0% |"
     assert not table.active
 
 
@@ -73,13 +78,57 @@ def test_a_generalist_that_changes_nothing_is_inactive():
     assert table.classes[0].weight == 0.0
 
 
-def test_the_mean_over_cases_decides():
+def test_a_gain_in_half_of_the_cases_is_not_enough():
     good, bad = (
         (network_of(shifted(4)), predicts(LABEL == 1), LABEL),
         (network_of(shifted(1)), predicts(shifted(2)), LABEL),
     )
-    assert calibrated(good, bad).classes[0].weight > 0
-    assert calibrated(good, bad).classes[0].cases == 2
+    (entry,) = calibrated(good, bad).classes
+    assert (entry.weight, entry.cases, entry.helped) == (0.0, 2, 0.5)
+    assert calibrated(good, bad, min_share=0.4).classes[0].weight > 0, "the mean gains"
+    assert calibrated(good, good, bad).classes[0].helped == pytest.approx(2 / 3)
+    assert calibrated(good, good, bad).classes[0].weight > 0
+
+
+def test_a_smaller_weight_that_helps_in_most_cases_is_taken_before_a_larger_one_that_gains_more_on_average():
+    much = (network_of(shifted(6), 0.9), predicts(LABEL == 1), LABEL)  # only 0.5 overrules a sure specialist
+    unsure = (network_of(shifted(4), 0.6), predicts(LABEL == 1), LABEL)  # 0.25 does, too
+    harmed = (network_of(shifted(1), 0.9), predicts(shifted(6)), LABEL)  # 0.5 harms
+    cases = (much, unsure, unsure, harmed, harmed)
+    (entry,) = calibrated(*cases, temperatures=(1.0,), min_share=0.3, weights=(0.25, 0.5)).classes
+    alone = calibrated(*cases, temperatures=(1.0,), min_share=0.3, weights=(0.5,)).classes[0]
+    assert (entry.weight, entry.helped) == (0.25, 0.4)
+    assert alone.dice_fused < entry.dice_fused
+
+
+def test_the_temperature_is_the_one_that_makes_the_labels_likeliest():
+    """The generalist says 0.9 everywhere, and is right in 60 % of the voxels."""
+    label = np.zeros((1, 10, 10), dtype=np.int16)
+    label[0, :6] = 1
+    probs = np.full((1, *label.shape), 0.9, dtype=np.float32)
+    everywhere = np.ones(probs.shape, dtype=bool)
+    prediction = CasePrediction(probs, np.ones_like(probs), everywhere, ~everywhere)
+    surprise = {
+        t: 0.6 * -np.log(p) + 0.4 * -np.log(1 - p) for t, p in [(t, 1 / (1 + 9 ** (-1 / t))) for t in (1, 2, 4)]
+    }
+    (entry,) = calibrated((network_of(label == 1), prediction, label), temperatures=(1.0, 2.0, 4.0)).classes
+    assert entry.temperature == min(surprise, key=surprise.get) == 4
+
+
+def test_only_the_best_strategy_of_a_model_contributes_to_a_class():
+    right = (network_of(shifted(4)), predicts(LABEL == 1), LABEL)
+    nearly = (network_of(shifted(4)), predicts(shifted(2)), LABEL)
+    entries = [
+        dataclasses.replace(calibrated(each).classes[0], generalist=name)
+        for name, each in (("nano", nearly), ("nano_points", right), ("vit_b", nearly))
+    ]
+    model_of = {"nano": "nano", "nano_points": "nano", "vit_b": "vit_b"}
+    chosen = best_strategies(entries, model_of)
+    assert [entry.weight > 0 for entry in entries] == [True, True, True]
+    assert [entry.weight > 0 for entry in chosen] == [False, True, True]
+    assert chosen[0].reason.startswith("nano_points gains more (")
+    assert chosen[0].dice_fused == chosen[0].dice_specialist
+    assert chosen[1:] == tuple(entries[1:])
 
 
 def test_a_class_that_no_case_shows_is_inactive():
@@ -87,7 +136,7 @@ def test_a_class_that_no_case_shows_is_inactive():
     table = calibrated((network_of(shifted(0)), predicts(LABEL == 1), empty))
     assert table.classes[0].weight == 0.0
     assert table.classes[0].dice_specialist is None
-    assert table.classes[0].reason == "no labeled case shows it"
+    assert table.classes[0].reason == "no labeled case that it may be measured on shows it"
 
 
 def test_voxels_of_the_ignore_label_do_not_count():
@@ -180,8 +229,8 @@ def test_each_generalist_of_an_ensemble_is_measured_by_itself(make_stage, tmp_pa
     assert [(entry.generalist, entry.weight > 0) for entry in table.classes] == [("nano", True), ("vit_b", False)]
     assert [weights.active for weights in table.weights] == [True, False]
     stage.use_calibration(table)
-    assert stage.ensemble.weights == table.weights[0]
-    assert table.log_text().splitlines()[1] == "Calibration of vit_b: class 1 inactive"
+    assert stage.ensemble.weights.weight == table.weights[0].weight
+    assert table.log_text().splitlines()[-1].startswith("| vit_b | 1 | 3 | ")
 
 
 def test_a_gain_in_one_case_of_three_is_not_enough():
@@ -190,3 +239,35 @@ def test_a_gain_in_one_case_of_three_is_not_enough():
     same = (network_of(shifted(2)), predicts(shifted(2)), LABEL)
     assert calibrated(good, same, same).classes[0].weight == 0.0
     assert calibrated(good, good, same).classes[0].weight > 0.0
+
+
+def test_an_adapted_model_is_measured_on_cases_that_it_has_not_learned_only(make_stage):
+    names = list(CASES)
+
+    def entry_of(cases, **settings):
+        stage = make_stage(nano={"prompt": "points"}, calibration=settings)
+        stage.ensemble.members[0].learned = frozenset(names[:-1])
+        chosen = stage.calibration_cases(cases)
+        table = stage.calibrate(0, 0, chosen, lambda case: load_image(case)[0].astype(np.int16), 0.8)
+        return chosen, table.classes[0]
+
+    chosen, entry = entry_of(names)
+    assert (chosen, entry.cases) == (names[-1:], 1)
+    chosen, entry = entry_of(names[:-1])
+    assert (chosen, entry.cases, entry.weight) == (names[:-1], 0, 0.0)
+    assert entry.reason == "no labeled case that it may be measured on shows it"
+    assert entry_of(names, on_learned_cases=True)[1].cases == len(names)
+
+
+def test_the_log_names_classes_as_the_dataset_does():
+    classes = tuple(
+        ClassRecord(name, "nano", weight, (0.5, 0.5), 0.7, 0.8, 0.8, 2, "measured", 1.0, 1.0)
+        for name, weight in (("1", 0.5), ("2", 0.0))
+    )
+    table = CalibrationTable(("nano",), classes)
+
+    def cells(names):
+        return [tuple(line.split(" | ")[i] for i in (1, 6)) for line in table.log_text(names).splitlines()[3:]]
+
+    assert cells({"1": "RV", "2": "LV"}) == [("RV", "0.5"), ("LV", "inactive")]
+    assert cells(None) == [("1", "0.5"), ("2", "inactive")]

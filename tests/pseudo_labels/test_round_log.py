@@ -32,7 +32,7 @@ def case_record(name: str, round_index: int = 0, prompts: int = 3) -> CaseRecord
 
 
 CALIBRATION = CalibrationRecord(
-    0, 4, 0.8, 1.5, (ClassRecord("1", "nano", 0.5, (0.6, 0.4), 0.7, 0.8, 0.85, 3, "it helps"),)
+    0, 4, 0.8, 1.5, (ClassRecord("1", "nano", 0.5, (0.6, 0.4), 0.7, 0.8, 0.85, 3, "it helps", 1.0, 1.0),)
 )
 
 

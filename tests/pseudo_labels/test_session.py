@@ -13,7 +13,7 @@ from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data.geometry import Geometry, write_geometry
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
-from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.pseudo_labels.round_log import ClassRecord
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession, RoundPlan, can_prompt, known_spacing
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
@@ -25,7 +25,7 @@ CLASSES, REGIONS = Labels.of_classes(3), Labels.of_regions(2)
 
 def table(*weights: float) -> CalibrationTable:
     classes = (
-        ClassRecord(str(f + 1), "nano", weight, (0.5, 0.5), 0.7, 0.8, 0.8, 2, "measured")
+        ClassRecord(str(f + 1), "nano", weight, (0.5, 0.5), 0.7, 0.8, 0.8, 2, "measured", 1.0, 1.0)
         for f, weight in enumerate(weights)
     )
     return CalibrationTable(("nano",), tuple(classes))
@@ -63,6 +63,9 @@ class FakeStage:
     def estimate_dice(self, cases) -> float | None:
         self.estimated_with = cases
         return self.estimate
+
+    def calibration_cases(self, cases) -> list[str]:
+        return list(cases)
 
     def calibrate(self, round_index, epoch, cases, load_label, estimated_dice) -> CalibrationTable:
         self.calibrated_with.append(cases)

@@ -195,8 +195,8 @@ REASON_OFF = "SAM does not help: Dice 0.654 (network), 0.633 (SAM), 0.654 (chose
 def write_round(folder, number, epoch):
     """Write a calibration, two cases and the end of a round: SAM helps with class 1, and is off for class 2."""
     classes = (
-        ClassRecord("1", "nano", 0.75, (0.6, 0.7), 0.691, 0.776, 0.776, 6, REASON),
-        ClassRecord("2", "nano", 0.0, (0.5, 0.5), 0.654, 0.633, 0.654, 6, REASON_OFF),
+        ClassRecord("1", "nano", 0.75, (0.6, 0.7), 0.691, 0.776, 0.776, 6, REASON, 1.0, 0.8),
+        ClassRecord("2", "nano", 0.0, (0.5, 0.5), 0.654, 0.633, 0.654, 6, REASON_OFF, 2.0, 0.2),
     )
     round_log.append(folder, CalibrationRecord(number, epoch, 0.7, 20.5, classes))
     for case in ("a2_frame01", "a3_frame01"):

@@ -6,6 +6,7 @@ import pickle
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_backends import SMALL, SmallModel
@@ -14,6 +15,7 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.feature_grid import dense_features, grid_of
 from nnunet_semisam.io.tensor_shapes import read_shapes
 from nnunet_semisam.sam.base import PromptBatch, SAMBackend
+from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, KINDS, evaluate_volume
 from nnunet_semisam.sam.families import AUTO, FAMILIES
 
 TOLERANCE = 1e-4
@@ -210,6 +212,18 @@ def test_fingerprint_follows_weights_and_preprocessing(
         other = replace(model.row.preprocessing, percentiles=(0.1, 0.9))
         changed = replace(model, row=replace(model.row, preprocessing=other))
         assert backend.fingerprint != changed.load(checkpoints[model.row.name]).fingerprint
+
+
+def test_a_2d_model_is_evaluated_with_the_prompts_that_it_understands(model: SmallModel, backend: SAMBackend) -> None:
+    labels = np.zeros((2, 30, 40), dtype=np.uint8)
+    labels[:, 5:20, 10:30] = 1
+    if backend.spatial_dims == 2:
+        scores = evaluate_volume(backend, labels[:, None].astype(np.float32), labels, [1])
+        kinds = [kind for kind, _ in scores if kind not in CONTROLS and BLANK not in kind]
+        assert kinds == [kind for kind in KINDS if set(kind.split("+")) <= set(model.row.prompts)]
+    else:
+        with pytest.raises(UserError, match="Evaluate a 2D model"):
+            evaluate_volume(backend, labels[:, None].astype(np.float32), labels, [1])
 
 
 class Evil:

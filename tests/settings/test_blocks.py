@@ -105,7 +105,7 @@ def test_block_that_is_no_mapping_is_refused(value):
             r"Unknown setting 'dic' in the block 'gate' of my\.yaml\. Did you mean 'dice'\?.*width",
         ),
         ({"gate": {"box_side": 0.9}}, r"'box_side' in the block 'gate' of my\.yaml\. Did you mean 'bcp: \{box_side"),
-        ({17: 3}, r"Unknown setting 17 in my\.yaml\. Flat settings: method, .*; blocks: auto, bcp, "),
+        ({17: 3}, r"Unknown setting 17 in my\.yaml\. Flat settings: method, .*; blocks: adaptation, auto, bcp, "),
     ],
 )
 def test_unknown_name_is_refused_with_the_closest_one_and_its_block(overrides, message):

@@ -56,7 +56,7 @@ if __name__ == "__main__":  # workers of nnU-Net's validation import this file a
     if moment != "never":
         arm(moment, calls)
     # make SAM active: on an untrained network the calibration rightly switches it off
-    from nnunet_semisam.pseudo_labels.calibration import CalibrationTable
+    from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
     from nnunet_semisam.generalists.weights import GeneralistWeights
     CalibrationTable.weights = property(lambda table: (GeneralistWeights.unmeasured(len(table.classes)),))
     run_training_entry()

@@ -32,7 +32,8 @@ AGREEMENT_NOTE = (
 CALIBRATION_NOTE = (
     "Calibration: before SAM contributes, it is measured on labeled training cases, class by class, with a simulated "
     "generalisation error that gives the network its expected level on unseen cases. A class that SAM does not improve "
-    "by 0.5 Dice is switched off. It is an estimate of a gain at borders on a handful of cases, not a result."
+    "by 0.5 Dice, and in most cases, is switched off. It is an estimate of a gain at borders on a handful of cases, no "
+    "result."
 )
 ROUNDS_HEAD = (
     "trainer",
