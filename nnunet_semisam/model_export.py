@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from nnunet_semisam import __version__
@@ -19,7 +18,7 @@ from nnunet_semisam.checks.plans import read_plan
 from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.atomic import new_folder, open_atomically, remove_leftovers_of_the_dead
 from nnunet_semisam.io.json_files import read_object
-from nnunet_semisam.io.tensor_files import check_finite, read_tensors
+from nnunet_semisam.io.tensor_files import check_finite, numpy_scalar_types, read_tensors
 
 STOCK_TRAINER = "nnUNetTrainer"
 MODEL_FILES = ("plans.json", "dataset.json")  # what nnU-Net's predictor reads
@@ -27,16 +26,6 @@ OPTIONAL_MODEL_FILES = ("dataset_fingerprint.json",)
 OPTIONAL_FOLD_FILES = ("progress.png",)  # not validation/summary.json: it names cases and local paths
 KINDS = {"network_weights": dict, "init_args": dict, "trainer_name": str}  # what every checkpoint of nnU-Net holds
 TRAINING_STATE = ("optimizer_state", "grad_scaler_state")
-
-
-def nnunet_globals() -> list[Any]:
-    """Return the harmless types beyond torch's own that nnU-Net 2.8.1 puts into a checkpoint.
-
-    These are the numpy scalars of its log. The function that rebuilds them is pickled under another name by numpy 1.
-    """
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "float16", "int64", "int32", "bool")]
-    return [np.dtype, *dtypes, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -51,7 +40,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"There is no checkpoint {path}; in that folder: {there}. Train first, or choose one with --checkpoint."
         )
     remedy = "Take a checkpoint of nnUNetv2_train as it was written, or choose another with --checkpoint."
-    checkpoint = read_tensors(path, remedy, nnunet_globals())
+    checkpoint = read_tensors(path, remedy, numpy_scalar_types())
     missing = sorted(KINDS.keys() - checkpoint.keys())
     if missing:
         raise UserError(f"{path} is no nnU-Net checkpoint: it lacks {', '.join(missing)}. {remedy}")

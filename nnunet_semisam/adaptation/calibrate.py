@@ -32,7 +32,7 @@ from nnunet_semisam.io.names import case_problem
 from nnunet_semisam.io.tensor_files import check_finite
 from nnunet_semisam.io.yaml_files import read_mapping
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
-from nnunet_semisam.pseudo_labels.session import known_spacing
+from nnunet_semisam.pseudo_labels.session import known_direction, known_spacing
 from nnunet_semisam.pseudo_labels.specialist import CasePredictor
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageInputs, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
@@ -225,6 +225,7 @@ def _stage(
         predict=predict,
         spacing=spacing,
         spacing_of=lambda case: known_spacing(data.data, case),
+        direction_of=lambda case: known_direction(data.data, case),
         predict_mirrored=predict.mirrored if settings.block("sam").mirror else None,
         priors=data.labeled.priors(settings.block("connectivity")),
     )

@@ -219,6 +219,11 @@ def run_evaluate(args: argparse.Namespace) -> int:
     options = BackendOptions(_device(args.device), args.checkpoint)
     backend = build_adapted(args.model, options, args.adapter)
     learned = _learned_cases(args.adapter, folder.name)
+    if backend.spatial_dims != 2:
+        raise UserError(
+            f"{args.model} sees volumes, and `sam evaluate` measures models that see slices. What it is worth in a "
+            "training, its calibration on labeled cases says, in the training's log."
+        )
     volumes = {}
     cases = labeled_cases(folder, args.cases, left_out.__setitem__, refuse_cut_off, learned)
     for case in tqdm(cases, unit="case", disable=None):

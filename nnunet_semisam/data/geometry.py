@@ -44,6 +44,7 @@ LOGGER = logging.getLogger(__name__)
 Vector = tuple[float, float, float]
 Matrix = tuple[Vector, Vector, Vector]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+UPRIGHT: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,20 @@ def preprocessed_spacing(
     if len(in_plans) == 2:
         in_plans = [geometry.spacing[transpose_forward[0]], *in_plans]
     return _vector(in_plans)
+
+
+def preprocessed_direction(direction: Matrix, transpose_forward: Sequence[int]) -> Matrix:
+    """Return where the axes of a preprocessed array lead: the columns in the order of its axes.
+
+    Args:
+        direction: Of the case, see :class:`Geometry`.
+        transpose_forward: Of the plans.
+
+    Example:
+        >>> preprocessed_direction(((1.0, 0, 0), (0, -1.0, 0), (0, 0, 1.0)), [2, 0, 1])  # X, Z, Y
+        ((0.0, 1.0, 0.0), (0.0, 0.0, -1.0), (1.0, 0.0, 0.0))
+    """
+    return _matrix([[row[axis] for axis in transpose_forward] for row in direction])
 
 
 def ensure_geometry(

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from nnunet_semisam.data.geometry import Matrix
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts.components import Component
@@ -42,12 +43,15 @@ class CaseInput:
         image: As nnU-Net preprocessed it, ``(C, Z, Y, X)``, float32.
         specialist: The specialist's probabilities, spurious components removed, ``(K, Z, Y, X)``, in [0, 1].
         spacing: Voxel size along Z, Y, X in mm; ``None`` if it is not known (2D configurations of old data).
+        direction: Column ``i`` is the unit vector along array axis ``i`` in patient coordinates (z, y, x), which lead
+            to head, back and left; ``None`` if it is not known.
     """
 
     name: str
     image: np.ndarray
     specialist: np.ndarray
     spacing: Spacing | None = None
+    direction: Matrix | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class CaseResult:
         cache_hit: Whether the embedding was cached; ``None`` if none was needed.
         components: What the generalist was prompted with, in its own view; empty for generalists without prompts.
         members: The results of an ensemble's members; empty for a single generalist.
+        seconds_by_generalist: What each member of an ensemble took, by its name; empty for a single generalist.
     """
 
     prediction: CasePrediction
@@ -125,6 +130,7 @@ class CaseResult:
     cache_hit: bool | None = None
     components: Sequence[Component] = ()
     members: Sequence[CaseResult] = dataclasses.field(default_factory=tuple)
+    seconds_by_generalist: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class LabeledSource(Protocol):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+import nnunet_semisam.generalists.nninteractive  # noqa: F401  registers it
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists import label_propagation, propagation, prototypes  # noqa: F401  register themselves
 from nnunet_semisam.generalists.augmented import AugmentedGeneralist, versions
@@ -15,9 +16,11 @@ from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist, SAMParts
-from nnunet_semisam.generalists.settings import GENERALISTS, THREE_AXES, GeneralistSettings
+from nnunet_semisam.generalists.settings import GENERALIST_CHECKS, GENERALISTS, THREE_AXES, GeneralistSettings
 from nnunet_semisam.generalists.three_axes import ThreeAxesGeneralist
-from nnunet_semisam.generalists.views import choose_view, slice_axis
+from nnunet_semisam.generalists.tiled_sam import TiledSAMGeneralist
+from nnunet_semisam.generalists.tiles import Tiles
+from nnunet_semisam.generalists.views import View, choose_view, slice_axis
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
 from nnunet_semisam.sam import BackendOptions
@@ -43,6 +46,8 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             strategy's prompts, or the images lack the channel.
     """
     for name in settings.block("sam").models:
+        if name in GENERALIST_CHECKS:
+            GENERALIST_CHECKS[name](settings)
         _check_channel(name, settings, image_channels)
         if name not in FAMILIES:
             continue
@@ -164,7 +169,7 @@ def build_generalist(
         return _along_three_axes(name, backend, settings, labels, cache, spacing, prompt)
     prompts = settings.block("prompts")
     first = prompt or block.strategies(family_of(name, block.checkpoint))[0]
-    view = choose_view(block.view, block.axis, backend.spatial_dims, spacing)
+    view = _view_of(name, block, backend, spacing)
     parts = SAMParts(
         backend=backend,
         view=view,
@@ -179,13 +184,29 @@ def build_generalist(
         batch_size=settings.block("sam").batch_size,
     )
     called = name if prompt is None else f"{name}_{prompt}"
-    first = SAMGeneralist(called, parts, labels)
+    kind = TiledSAMGeneralist if isinstance(view, Tiles) else SAMGeneralist
+    first = kind(called, parts, labels)
     if block.augmented_images == 0:
         return first
     changes = versions(block.augmented_images, first.axis, block.augmentation_noise)
     folders = [cache.of(backend.fingerprint, f"{view.name}-{each.name}", block.channel) for each in changes[1:]]
-    further = [SAMGeneralist(called, replace(parts, cache=folder), labels) for folder in folders]
+    further = [kind(called, replace(parts, cache=folder), labels) for folder in folders]
     return AugmentedGeneralist([first, *further], changes)
+
+
+def _view_of(name: str, block: GeneralistSettings, backend: SAMBackend, spacing: Sequence[float]) -> View | Tiles:
+    """Return the view of a generalist: tiles for models that take nothing else."""
+    chosen = block.view or ("tiles" if backend.tile_side is not None else None)
+    if (chosen == "tiles") != (backend.tile_side is not None):
+        takes = (
+            "images of any size" if backend.tile_side is None else f"tiles of {backend.tile_side} voxels a side only"
+        )
+        raise UserError(
+            f"The setting {name}: {{view: {chosen}}} does not fit: the model takes {takes}. Set it to null."
+        )
+    if backend.tile_side is not None:
+        return Tiles(backend.tile_side, block.tile_spacing, block.tile_step)
+    return choose_view(chosen, block.axis, backend.spatial_dims, spacing)
 
 
 def _along_three_axes(

@@ -48,17 +48,24 @@ class CaseEncoder:
         Raises:
             UserError: If the image lacks the channel.
         """
+        shown = np.ascontiguousarray(self.view.images(self.shown(case, image), grid), dtype=np.float32)
+        digest = f"{zlib.crc32(shown):08x}-{'x'.join(map(str, shown.shape))}"
+        return self.cache.get(case, digest, lambda: self.encode(as_tensor(shown)), len(shown))
+
+    def shown(self, case: str, image: np.ndarray) -> np.ndarray:
+        """Return the channel that the SAM sees, ``(1, Z, Y, X)``.
+
+        Raises:
+            UserError: If the image lacks it.
+        """
         if self.channel >= len(image):
             raise UserError(
                 f"The setting {self.name}: {{channel: {self.channel}}} names a channel that case {case!r} "
                 f"lacks: it has {len(image)}, counted from 0."
             )
-        shown = self.view.images(image[self.channel : self.channel + 1], grid)
-        shown = np.ascontiguousarray(shown, dtype=np.float32)
-        digest = f"{zlib.crc32(shown):08x}-{'x'.join(map(str, shown.shape))}"
-        return self.cache.get(case, digest, lambda: self._encode(as_tensor(shown)), len(shown))
+        return image[self.channel : self.channel + 1]
 
-    def _encode(self, images: torch.Tensor) -> Embedding:
+    def encode(self, images: torch.Tensor) -> Embedding:
         """Encode images ``(N, 1, *S)`` in batches; features end up on the CPU."""
         parts = [self.backend.encode(batch) for batch in images.split(self.batch_size)]
         features = {name: torch.cat([part.features[name].cpu() for part in parts]) for name in parts[0].features}

@@ -78,16 +78,18 @@ class GeneralistEnsemble(Generalist):
             tempered(result.prediction, each.temperature) for result, each in zip(results, weights, strict=True)
         ]
         prediction = predictions[0] if len(predictions) == 1 else merge(predictions, weights)
-        return self._result(prediction, results)
+        return self._result(prediction, results, [self.members[m].name for m in chosen])
 
-    def _result(self, prediction: CasePrediction, results: Sequence[CaseResult]) -> CaseResult:
+    def _result(self, prediction: CasePrediction, results: Sequence[CaseResult], names: Sequence[str]) -> CaseResult:
         counts, seconds = results[0].counts, dict(results[0].seconds)
         for result in results[1:]:
             counts = counts + result.counts
             for name, value in result.seconds.items():
                 seconds[name] = seconds.get(name, 0.0) + value
         hits = [result.cache_hit for result in results if result.cache_hit is not None]
-        return CaseResult(prediction, counts, seconds, all(hits) if hits else None, members=results)
+        took = {name: sum(result.seconds.values()) for name, result in zip(names, results, strict=True)}
+        cached = all(hits) if hits else None
+        return CaseResult(prediction, counts, seconds, cached, members=results, seconds_by_generalist=took)
 
     def end_round(self) -> None:
         """Tell all members; see :class:`Generalist`."""

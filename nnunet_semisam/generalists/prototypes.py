@@ -315,6 +315,11 @@ def build(context: GeneralistContext) -> PrototypeGeneralist:
     batch_size = context.settings.block("sam").batch_size
     options = BackendOptions(context.device, settings.checkpoint, batch_size, context.settings.run.cpu_bfloat16)
     backend = build_backend(settings.encoder, options)
+    if backend.tile_side is not None:
+        raise UserError(
+            f"The setting prototypes: {{encoder: {settings.encoder}}} names a model that sees tiles only, in which "
+            "prototypes are not looked for. Name a model that takes slices: nano, for example."
+        )
     view = choose_view(settings.view, settings.axis, backend.spatial_dims, context.spacing)
     cache = context.cache.of(backend.fingerprint, view.name, settings.channel)
     encoder = CaseEncoder("prototypes", backend, view, cache, settings.channel, batch_size)

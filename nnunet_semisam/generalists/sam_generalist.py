@@ -24,7 +24,12 @@ from nnunet_semisam.generalists.base import (
 )
 from nnunet_semisam.generalists.case_encoder import CaseEncoder
 from nnunet_semisam.generalists.embedding_cache import EmbeddingFolder
-from nnunet_semisam.generalists.prediction import Prompting, RejectionSettings, predict_components
+from nnunet_semisam.generalists.prediction import (
+    Prompting,
+    RejectionSettings,
+    predict_components,
+    without_doubtful,
+)
 from nnunet_semisam.generalists.views import CaseGrid, View, require_spacing
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts.base import PROMPTS, ComponentFilter, PromptRefinement, PromptStrategy
@@ -134,9 +139,7 @@ class SAMGeneralist(Generalist):
                     getattr(prediction, name)[group] = array
                 counts = counts + count
         volume = CasePrediction(**{name: view.back(array, grid) for name, array in vars(prediction).items()})
-        volume = replace(
-            volume, predicted=volume.predicted & (volume.reliability >= self.parts.rejection.rectify_below)
-        )
+        volume = without_doubtful(volume, self.parts.rejection.rectify_below)
         return CaseResult(volume, counts, seconds, self.parts.cache.hits > hits, components)
 
     def _encoder(self) -> CaseEncoder:

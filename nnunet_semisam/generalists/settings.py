@@ -35,10 +35,10 @@ class GeneralistSettings(SettingsBlock):
     )
     view: str | None = setting(
         None,
-        """How a volume becomes the model's images; null takes `slices` for a 2D model and `volume` for a 3D model.
-        `three_axes` shows a 2D model the slices along each axis; what at least two axes say counts, at three times the
-        cost and more, and for voxels of about the same size along all axes.""",
-        choices=("slices", "volume", THREE_AXES),
+        """How a volume becomes the model's images; null takes `slices` for a 2D model, and for a 3D model `tiles` or
+        `volume`, whichever it was trained on. `three_axes` shows a 2D model the slices along each axis; what at least
+        two axes say counts, at three times the cost and more, and for voxels of about the same size along all axes.""",
+        choices=("slices", "volume", "tiles", THREE_AXES),
         source="several axes: SAM3D, https://arxiv.org/abs/2405.06786; the majority is ours, not measured",
     )
     axis: int | None = setting(
@@ -46,6 +46,20 @@ class GeneralistSettings(SettingsBlock):
         """View `slices`: spatial axis along which slices are taken; null takes that of the largest spacing. View
         `three_axes`: that of the slices in pictures.""",
         choices=(0, 1, 2),
+    )
+    tile_spacing: float = setting(
+        1.5,
+        "View `tiles`: size of the voxels in mm.",
+        above=0,
+        source="SAM-Med3D, https://arxiv.org/abs/2310.15161",
+    )
+    tile_step: float = setting(
+        0.5,
+        """View `tiles`: distance of two tiles, as a share of a tile's side. The smaller, the more central an object
+        lies in one of them, and the more tiles there are to encode.""",
+        above=0,
+        high=1,
+        source="nnU-Net 2.8.1's sliding window; SAM-Med3D centres one tile on each object, which cannot be cached",
     )
     channel: int = setting(0, "Image channel that the model sees, counted from 0.", low=0)
     prompt: str | None = setting(
@@ -113,12 +127,19 @@ Builder = TypeVar("Builder", bound=Callable[..., Any])
 GENERALISTS: Registry[Any] = Registry("generalist")
 
 
-def register_generalist(name: str, settings: type[SettingsBlock]) -> Callable[[Builder], Builder]:
+# Functions that refuse settings of a generalist before a training begins, without loading anything.
+GENERALIST_CHECKS: dict[str, Callable[[Settings], None]] = {}
+
+
+def register_generalist(
+    name: str, settings: type[SettingsBlock], check: Callable[[Settings], None] | None = None
+) -> Callable[[Builder], Builder]:
     """Return a decorator that files the function that builds a generalist, and the block of its settings.
 
     Args:
         name: Name of the generalist, and of its block.
         settings: Class of the block.
+        check: Raises :class:`UserError` if the settings of a run cannot be used; called before a training begins.
 
     Raises:
         ValueError: If the name is taken, by a SAM model for example.
@@ -126,6 +147,8 @@ def register_generalist(name: str, settings: type[SettingsBlock]) -> Callable[[B
 
     def add(builder: Builder) -> Builder:
         settings_block(name, used=_is_used(name))(settings)
+        if check is not None:
+            GENERALIST_CHECKS[name] = check
         return GENERALISTS.register(name)(builder)
 
     return add

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import pickle
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.regular_files import check_regular_file
+
+FORCE_VARIABLE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own
+
+
+def numpy_scalar_types() -> list[Any]:
+    """Return numpy's scalars as types that may be in a file: nnU-Net 2.8.1 and others put them into a training's log.
+
+    The function that rebuilds them is pickled under another name by numpy 1.
+    """
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "float16", "int64", "int32", "bool")]
+    return [np.dtype, *dtypes, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+
+
+def types_of_training() -> list[Any]:
+    """Return the types that scripts write beside weights: their options, and a log of numpy's scalars; all harmless."""
+    return [argparse.Namespace, *numpy_scalar_types()]
 
 
 def read_tensors(
@@ -55,6 +77,29 @@ def read_tensors(
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a dict (name -> tensor) is needed. {remedy}")
     return content
+
+
+@contextmanager
+def loading_only_tensors() -> Iterator[None]:
+    """Let ``torch.load`` read tensors and plain types only, whoever calls it and whatever that caller asks for.
+
+    Example:
+        >>> with loading_only_tensors():
+        ...     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        '1'
+    """
+    import torch
+
+    before = os.environ.get(FORCE_VARIABLE)
+    os.environ[FORCE_VARIABLE] = "1"
+    try:
+        with torch.serialization.safe_globals(types_of_training()):
+            yield
+    finally:
+        if before is None:
+            del os.environ[FORCE_VARIABLE]
+        else:
+            os.environ[FORCE_VARIABLE] = before
 
 
 def check_checksums(path: str | Path, remedy: str) -> None:

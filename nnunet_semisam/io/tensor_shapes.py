@@ -9,7 +9,7 @@ from typing import Any
 
 from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.regular_files import MIB, check_regular_file
-from nnunet_semisam.io.tensor_files import read_tensors
+from nnunet_semisam.io.tensor_files import read_tensors, types_of_training
 
 Shapes = dict[str, tuple[int, ...]]
 SAFETENSORS = ".safetensors"
@@ -32,7 +32,7 @@ def read_shapes(path: str | Path, remedy: str) -> dict[str, Shapes]:
     """
     if Path(path).suffix == SAFETENSORS:
         return {"": _shapes_of_safetensors(Path(path), remedy)}
-    return shapes_of(read_tensors(path, remedy, in_memory=False))
+    return shapes_of(read_tensors(path, remedy, types_of_training(), in_memory=False))
 
 
 def shapes_of(content: Mapping[Any, Any]) -> dict[str, Shapes]:

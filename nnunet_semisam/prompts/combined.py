@@ -45,6 +45,13 @@ class BoxMaskPrompts(CombinedPrompts):
     kinds = frozenset({"box", "mask"})
 
 
+@PROMPTS.register("points_mask")
+class PointsMaskPrompts(CombinedPrompts):
+    """Points and first guess, for models that know no box."""
+
+    kinds = frozenset({"points", "mask"})
+
+
 @PROMPTS.register("box_points_mask")
 class BoxPointsMaskPrompts(CombinedPrompts):
     """Box, points and first guess."""

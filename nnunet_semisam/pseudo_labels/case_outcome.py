@@ -74,6 +74,7 @@ def case_record(
         histogram=tuple(histogram(fused.confidence[mask]) for mask in members),
         seconds={**outcome.seconds, **outcome.result.seconds},
         cache_hit=outcome.result.cache_hit,
+        seconds_by_generalist=outcome.result.seconds_by_generalist,
     )
 
 

@@ -98,6 +98,7 @@ class CaseRecord:
         histogram: Voxels by confidence, ten bins over [0, 1], background first, then each class.
         seconds: Time by part of the work: load, predict, encode, decode, fuse.
         cache_hit: Whether the embedding was cached; ``None`` if none was needed.
+        seconds_by_generalist: Time that each generalist took, ``encode`` and ``decode`` together.
     """
 
     kind: ClassVar[str] = "case"
@@ -116,6 +117,7 @@ class CaseRecord:
     histogram: tuple[tuple[Count, ...], ...]
     seconds: dict[str, Amount]
     cache_hit: bool | None
+    seconds_by_generalist: dict[str, Amount] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_semisam.pseudo_labels.round_log import CaseRecord
@@ -45,6 +45,7 @@ class RoundSummary:
         epoch: Epoch of the network whose predictions prompted the generalist.
         cases: How many cases were refreshed.
         seconds_by_part: Time by part of the work (load, predict, encode, decode, fuse), sums over the cases.
+        seconds_by_generalist: Time that each generalist took, sums over the cases.
         confident_share: Share of all voxels that pass the confidence threshold; ``None`` without a case.
         cache_hit_rate: Share of the needed embeddings that were cached; ``None`` if none was needed.
         classes: One entry per foreground class or region; none without a case.
@@ -54,6 +55,7 @@ class RoundSummary:
     epoch: int
     cases: int
     seconds_by_part: dict[str, float]
+    seconds_by_generalist: dict[str, float]
     confident_share: float | None
     cache_hit_rate: float | None
     classes: tuple[ClassSummary, ...]
@@ -65,8 +67,25 @@ class RoundSummary:
         rejected = sum(one.rejected for one in self.classes)
         return (
             f"Pseudo-labels, round {self.number}: {self.cases} cases in {sum(self.seconds_by_part.values()):.1f} s, "
-            f"{prompts} prompts, {rejected} masks rejected, {confident} of the voxels confident"
+            f"{prompts} prompts, {rejected} masks rejected, {confident} of the voxels confident{self._took()}"
         )
+
+    def _took(self) -> str:
+        """Return what each generalist took for a case, in words."""
+        took = [f"{name} {seconds / self.cases:.1f} s" for name, seconds in self.seconds_by_generalist.items()]
+        return f"; a case took {', '.join(took)}" if took else ""
+
+    def generalist_cost(self, predictions: int) -> float | None:
+        """Return what the generalists cost, in predictions of the network.
+
+        Args:
+            predictions: How often the network predicted each case.
+
+        Returns:
+            ``None`` if no generalist was prompted, or the network took no time.
+        """
+        predict = self.seconds_by_part.get("predict", 0.0) / predictions
+        return sum(self.seconds_by_generalist.values()) / predict if predict and self.seconds_by_generalist else None
 
 
 def summarize(number: int, epoch: int, cases: Sequence[CaseRecord]) -> RoundSummary:
@@ -77,20 +96,26 @@ def summarize(number: int, epoch: int, cases: Sequence[CaseRecord]) -> RoundSumm
         epoch: Epoch of the network.
         cases: The records of its cases, with the same classes in all.
     """
-    seconds_by_part: dict[str, float] = {}
-    for case in cases:
-        for part, seconds in case.seconds.items():
-            seconds_by_part[part] = seconds_by_part.get(part, 0.0) + seconds
     names = cases[0].names if cases else ()
     return RoundSummary(
         number=number,
         epoch=epoch,
         cases=len(cases),
-        seconds_by_part=seconds_by_part,
+        seconds_by_part=_sums(case.seconds for case in cases),
+        seconds_by_generalist=_sums(case.seconds_by_generalist for case in cases),
         confident_share=_mean(case.confident_share_all for case in cases),
         cache_hit_rate=_mean(case.cache_hit for case in cases),
         classes=tuple(_class_summary(cases, index, name) for index, name in enumerate(names)),
     )
+
+
+def _sums(each: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the sum over all of ``each``, name by name."""
+    total: dict[str, float] = {}
+    for seconds in each:
+        for name, value in seconds.items():
+            total[name] = total.get(name, 0.0) + value
+    return total
 
 
 def _class_summary(cases: Sequence[CaseRecord], index: int, name: str) -> ClassSummary:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nnunet_semisam import ranks
 from nnunet_semisam.context import DataContext, TrainingContext
-from nnunet_semisam.data.geometry import preprocessed_spacing, read_geometry
+from nnunet_semisam.data.geometry import UPRIGHT, Matrix, preprocessed_direction, preprocessed_spacing, read_geometry
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.generalists.base import GeneralistContext, Spacing
@@ -110,6 +110,7 @@ class PseudoLabelSession:
             predict=predict,
             spacing=spacing,
             spacing_of=lambda case: known_spacing(context.data, case),
+            direction_of=lambda case: known_direction(context.data, case),
             predict_mirrored=predict.mirrored if self.settings.mirror else None,
             priors=self.labeled.priors(settings.block("connectivity")),
         )
@@ -338,6 +339,12 @@ def known_spacing(data: DataContext, case: str) -> Spacing | None:
     if geometry is None:
         return None
     return preprocessed_spacing(geometry, data.configuration_manager.spacing, data.plans_manager.transpose_forward)
+
+
+def known_direction(data: DataContext, case: str) -> Matrix:
+    """Return where the axes of a preprocessed case lead; one whose geometry was not written counts as upright."""
+    geometry, transposed = read_geometry(data.preprocessed_dataset, case), data.plans_manager.transpose_forward
+    return preprocessed_direction(UPRIGHT if geometry is None else geometry.direction, transposed)
 
 
 def _numbers(state: Mapping[str, Any]) -> tuple[int | None, int, int | None]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from nnunet_semisam.data.geometry import Matrix
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.generalists.base import (
     CaseInput,
@@ -46,6 +47,13 @@ from nnunet_semisam.pseudo_labels.selection import shard
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
 
+MUCH_MORE = 2.0  # times the planned cost of generalists, from which a line in the log says so
+LITTLE_SECONDS = 1.0  # for a case, below which nobody needs to hear of it
+
+
+def _no_direction(case: str) -> Matrix | None:
+    return None
+
 
 @dataclass(frozen=True)
 class StageInputs:
@@ -58,6 +66,8 @@ class StageInputs:
         predict_mirrored: The same, predicted upside down; ``None``: no second opinion is asked for.
         spacing: Voxel size of preprocessed images in mm, three axes (or two: slices of a 2D configuration).
         spacing_of: Returns the true voxel size of a preprocessed case in mm, or ``None`` if it is not known.
+        direction_of: Returns where the axes of a preprocessed case lead, or ``None`` if that is not known; see
+            :class:`~nnunet_semisam.generalists.base.CaseInput`.
         priors: What labeled cases show.
     """
 
@@ -65,6 +75,7 @@ class StageInputs:
     predict: Callable[[np.ndarray], Tensor]
     spacing: Sequence[float]
     spacing_of: Callable[[str], Spacing | None] = no_spacing
+    direction_of: Callable[[str], Matrix | None] = _no_direction
     predict_mirrored: Callable[[np.ndarray], Tensor] | None = None
     priors: CasePriors = CasePriors()  # noqa: RUF009  frozen, without mutable parts
 
@@ -152,6 +163,7 @@ class PseudoLabelStage:
         self.inputs, self.outputs = inputs, outputs
         self.sam = settings.block("sam")
         self.calibration: CalibrationTable | None = None
+        self._cost_is_told = False
 
     # ------------------------------------------------------------------------------------------------------- rounds
 
@@ -202,7 +214,23 @@ class PseudoLabelStage:
                 round_log.append(self.outputs.records, record)
         summary = summarize(round_index, epoch, records)
         self.outputs.log(summary.log_text())
+        self._tell_cost(summary)
         return summary
+
+    def _tell_cost(self, summary: RoundSummary) -> None:
+        """Warn once if the generalists cost much more than the size of rounds was planned with."""
+        cost = summary.generalist_cost(1 + (self.inputs.predict_mirrored is not None))
+        seconds = sum(summary.seconds_by_generalist.values())
+        if self._cost_is_told or cost is None or seconds < LITTLE_SECONDS * summary.cases:
+            return
+        if cost <= MUCH_MORE * max(1.0, self.sam.generalist_cost):
+            return
+        self._cost_is_told = True
+        self.outputs.log(
+            f"WARNING: The generalists take as long for a case as {cost:.0f} predictions of the network; rounds were "
+            f"planned with {self.sam.generalist_cost:g}, so they take more than their share {self.sam.compute_share:g} "
+            f"of the training. Set sam: {{generalist_cost: {cost:.0f}}} for rounds of fewer cases."
+        )
 
     def _commit(self, round_index: int, epoch: int) -> None:
         about = provenance(self.settings, self.ensemble, self.calibration, epoch)
@@ -249,7 +277,7 @@ class PseudoLabelStage:
         with stopwatch(seconds, "predict"):
             specialist, second = self._predict_twice(case, image)
         prompted = self._without_spurious(specialist)
-        result = self._ask_generalists(CaseInput(case, image, prompted, self._known_spacing(case)))
+        result = self._ask_generalists(self._case_input(case, image, prompted))
         weights, priors, settings = self.ensemble.weights, self.inputs.priors, self.settings.block("fusion")
         with stopwatch(seconds, "fuse"):
             fused = fuse(specialist, result.prediction, self.labels, weights, settings, priors, second)
@@ -410,7 +438,7 @@ class PseudoLabelStage:
             case,
             self.settings.block("generalisation_error"),
         )
-        inputs = CaseInput(case, image, specialist, self._known_spacing(case))
+        inputs = self._case_input(case, image, specialist)
         results = {member.name: member.predict_case(inputs) for member in members}
         for name, result in results.items():
             _check_finite(result, name, case)
@@ -424,6 +452,9 @@ class PseudoLabelStage:
         """
         self.ensemble.use_weights(table.weights)
         self.calibration = table
+
+    def _case_input(self, case: str, image: np.ndarray, specialist: np.ndarray) -> CaseInput:
+        return CaseInput(case, image, specialist, self._known_spacing(case), self.inputs.direction_of(case))
 
     def _known_spacing(self, case: str) -> Spacing | None:
         """Return the voxel size of a case: its own, or that of a 3D configuration."""

@@ -104,6 +104,7 @@ class SAMBackend(ABC):
 
     Attributes:
         spatial_dims: 2: sees slices; 3: sees volumes.
+        tile_side: Voxels along each axis of the cubes that a 3D model takes; ``None`` if it takes any image.
         prompt_kinds: Which of ``box``, ``points`` and ``mask`` the model understands.
         module: The network behind it, in evaluation mode; whoever trains it changes that.
         lora_targets: Names of the layers within ``module`` that low-rank adapters are put on; empty if none are known.
@@ -134,6 +135,7 @@ class SAMBackend(ABC):
     """
 
     spatial_dims: int
+    tile_side: int | None = None
     prompt_kinds: frozenset[str]
     module: nn.Module
     lora_targets: tuple[str, ...] = ()

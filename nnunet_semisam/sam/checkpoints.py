@@ -14,7 +14,7 @@ from torch import nn
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import open_atomically
 from nnunet_semisam.io.regular_files import MIB, check_regular_file
-from nnunet_semisam.io.tensor_files import check_finite, read_tensors
+from nnunet_semisam.io.tensor_files import check_finite, read_tensors, types_of_training
 from nnunet_semisam.io.tensor_shapes import shapes_of
 from nnunet_semisam.sam.detect import family_of, of_another_model
 from nnunet_semisam.sam.download import download
@@ -116,7 +116,7 @@ def load_weights(model: nn.Module, path: Path, name: str, to_model: Callable[[St
         UserError: If the file is unreadable, does not fit the model (the first differences are named), or holds NaN.
     """
     wanted, remedy = model.state_dict(), f"Delete it and get it again. {how_to_get(name)}"
-    content = read_tensors(path, remedy, most_bytes=_most_bytes(wanted))
+    content = read_tensors(path, remedy, types_of_training(), _most_bytes(wanted))
     state = _state_dict(content, family(name))
     if to_model is not None and not of_another_model(shapes_of(content), name):
         state = to_model(state)

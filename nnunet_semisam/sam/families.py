@@ -102,6 +102,30 @@ def _segment_anything_layout(width: int) -> Layout:
     )
 
 
+def _sam_med3d(name: str, file: str, licence: str, **published: str) -> Family:
+    """Return a row of SAM-Med3D's network: ViT-B in 3D, cubes of 128 voxels."""
+    layout = Layout(
+        {
+            "image_encoder.pos_embed": (1, 8, 8, 8, 768),
+            "image_encoder.patch_embed.proj.weight": (768, 1, 16, 16, 16),
+            "mask_decoder.iou_token.weight": (1, 384),
+        },
+        inside="model_state_dict",
+    )
+    return Family(
+        name=name,
+        backend="nnunet_semisam.sam.sam_med3d:load",
+        network="nnunet_semisam.sam.sam_med3d:build_sam_med3d",
+        file=file,
+        licence=licence,
+        prompts=("points", "mask"),
+        prompt="points_mask",
+        lora_targets=("qkv",),
+        layouts=(layout,),
+        **published,
+    )
+
+
 def _tiny_vit_layout(kernel: int) -> Layout:
     """Return the layout of SAMs behind a TinyViT, whose first layer sees so many pixels along each axis."""
     return Layout(
@@ -226,6 +250,22 @@ FAMILIES: dict[str, Family] = {
             sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
             lora_targets=("qkv",),
             layouts=(_segment_anything_layout(1280),),
+        ),
+        # Addresses: github.com/uni-medical/SAM-Med3D and github.com/YichiZhang98/SegAnyPET, README. SHA-256: as Hugging
+        # Face shows it beside the file; never compared with the file itself.
+        _sam_med3d("sam_med3d", "sam_med3d.pth", "Apache-2.0", page="https://github.com/uni-medical/SAM-Med3D"),
+        _sam_med3d(
+            "sam_med3d_turbo",
+            "sam_med3d_turbo.pth",
+            "Apache-2.0",
+            url="https://huggingface.co/blueyo0/SAM-Med3D/resolve/main/sam_med3d_turbo.pth",
+            sha256="899a46d04d3b70f723282ceb489149373558bf0aaba389a346f5ab57da5cdd3c",
+        ),
+        _sam_med3d(
+            "seganypet",
+            "seganypet_v1.pth",
+            "see the page of the weights",
+            page="https://huggingface.co/YichiZhang98/SegAnyPET",
         ),
         Family(
             name="mobile_sam",

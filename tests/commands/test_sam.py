@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -263,3 +264,13 @@ def test_a_full_disk_stops_pretraining_and_the_same_command_goes_on(
         assert run(*command) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert run(*command) == 0
+
+
+def test_a_model_that_sees_volumes_is_not_measured_on_slices(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "nnunet_semisam.sam.adapters.build.build_adapted", lambda *args: SimpleNamespace(spatial_dims=3)
+    )
+    assert run("evaluate", "--data", str(dataset), "--model", "sam_med3d", "--device", "cpu") == 2
+    assert "sam_med3d sees volumes" in capsys.readouterr().err

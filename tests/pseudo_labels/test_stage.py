@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior
 from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusionSettings
+from nnunet_semisam.pseudo_labels.round_summary import summarize
 
 
 def read(store, case: str) -> tuple[np.ndarray, np.ndarray]:
@@ -236,6 +238,42 @@ def test_the_log_says_what_happened(make_stage):
     (text,) = lines
     assert text.startswith("Pseudo-labels, round 2: 1 cases in ")
     assert "3 prompts, 0 masks rejected" in text
+
+
+def slow(stage, seconds: float) -> None:
+    member = stage.ensemble.members[0]
+    predict_case = member.predict_case
+    member.predict_case = lambda case: replace(predict_case(case), seconds={"encode": seconds, "decode": 0.0})
+
+
+def test_what_each_generalist_took_is_recorded_and_a_dear_one_is_said_once(make_stage, tmp_path):
+    lines: list[str] = []
+    stage = make_stage(log=lines.append, records=tmp_path, sam={"generalist_cost": 3.0})
+    slow(stage, 1000.0)
+    for number in (0, 1):
+        stage.refresh(number, ["case_a", "case_b"], epoch=number)
+    first, _ = (case for case in round_log.read(tmp_path).cases if case.round == 0)
+    assert first.seconds_by_generalist == {"nano": 1000.0}
+    assert first.seconds["encode"] == 1000.0
+    assert lines[0].endswith("; a case took nano 1000.0 s")
+    warnings = [line for line in lines if line.startswith("WARNING")]
+    assert len(warnings) == 1
+    assert "planned with 3, so they take more than their share 0.05" in warnings[0]
+
+
+def test_generalists_that_cost_what_was_planned_are_not_warned_of(make_stage):
+    lines: list[str] = []
+    stage = make_stage(log=lines.append, sam={"generalist_cost": 1e9})
+    slow(stage, 1000.0)
+    stage.refresh(0, ["case_a"], epoch=0)
+    assert not [line for line in lines if line.startswith("WARNING")]
+
+
+def test_the_cost_of_generalists_is_in_predictions_of_the_network():
+    cost = replace(summarize(0, 0, []), seconds_by_part={"predict": 8.0}, seconds_by_generalist={"a": 5.0, "b": 1.0})
+    assert cost.generalist_cost(predictions=1) == pytest.approx(0.75)
+    assert cost.generalist_cost(predictions=2) == pytest.approx(1.5)
+    assert summarize(0, 0, []).generalist_cost(1) is None
 
 
 def test_every_case_of_a_round_has_a_record(make_stage, tmp_path):

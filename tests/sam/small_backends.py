@@ -62,6 +62,24 @@ def build_small_nano() -> Sam:
     return build_nano_sam(image_size=SIDE, dim=32, widths=(16, 16, 16))
 
 
+def build_small_sam_med3d() -> torch.nn.Module:
+    """medim's own classes, one transformer block deep."""
+    from medim.models.sam_med3d import build_sam3D_vit_b_ori
+
+    return build_sam3D_vit_b_ori(
+        encoder_embed_dim=48,
+        encoder_depth=1,
+        encoder_num_heads=4,
+        encoder_global_attn_indexes=[0],
+        prompt_embed_dim=48,
+        image_size=SIDE,
+    )
+
+
+def sam_med3d_content() -> dict[str, Any]:
+    return {"model_state_dict": build_small_sam_med3d().state_dict(), "epoch": 3}
+
+
 def build_small_mobile_sam() -> Sam:
     from nnunet_semisam.sam.mobile_sam import build_mobile_sam
 
@@ -153,6 +171,7 @@ SMALL = {
     for model in (
         small("nano", build_small_nano),
         small("vit_b", build_small_sam),
+        small("sam_med3d", build_small_sam_med3d, sam_med3d_content, image_shape=(SIDE,) * 3),
         small("mobile_sam", build_small_mobile_sam, mobile_sam_content, side=MOBILE_SIDE),
         small("lite_medsam", build_small_lite_medsam, lambda: mobile_sam_content(build_small_lite_medsam)),
         small("medsam", build_small_sam),

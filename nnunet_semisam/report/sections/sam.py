@@ -189,6 +189,7 @@ def _rows_of_round(benchmark: Benchmark, run: RunRecord, one: SamRound, names: M
 def _seconds_by_part(one: SamRound) -> str:
     """Return what took how long, and how many embeddings were cached, in words."""
     parts = [f"{part} {seconds:.1f}" for part, seconds in one.seconds_by_part.items()]
+    parts += [f"of these {name} {seconds:.1f}" for name, seconds in one.seconds_by_generalist.items()]
     if one.cache_hit_rate is not None:
         parts.append(f"{100 * one.cache_hit_rate:.0f} % of the embeddings were cached")
     return ", ".join(parts)
