@@ -16,7 +16,11 @@ from nnunet_semisam.io.regular_files import check_regular_file
 if TYPE_CHECKING:
     import blosc2
 
-UNREADABLE = (RuntimeError, ValueError, OSError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (
+    *(RuntimeError, ValueError, OSError, KeyError, EOFError, MemoryError),
+    *(OverflowError, TypeError),  # blosc2's, where a number or a name in its metadata is not what it should be
+    *(zipfile.BadZipFile, zlib.error),
+)
 
 
 def open_array(path: str | Path, remedy: str, axes: int = 4, kinds: str = "f") -> blosc2.NDArray:

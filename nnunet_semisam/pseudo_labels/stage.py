@@ -1,83 +1,36 @@
 """Between epochs, turn the specialist's predictions of unlabeled cases into stored pseudo-labels.
 
-The way of one case: load, predict (specialist), remove spurious components, predict (generalists), fuse, store.
-
-Shapes in this file: ``C`` image channels, ``K`` output channels of the network. Volumes are ``(Z, Y, X)`` in the axis
-order of nnU-Net's preprocessed arrays.
+What happens to one case is in ``case_prediction.py``; here are rounds of many cases, and calibrations on labeled ones.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
-from nnunet_semisam.data.geometry import Matrix
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.generalists.base import (
-    CaseInput,
-    CasePrediction,
-    CaseResult,
-    Generalist,
-    PromptCounts,
-    Spacing,
-    no_spacing,
-    stopwatch,
-)
+from nnunet_semisam.generalists.base import Generalist
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
-from nnunet_semisam.generalists.temperature import tempered
-from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration import BEST, Calibration, CalibrationSettings
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable, best_strategies
-from nnunet_semisam.pseudo_labels.case_outcome import CaseOutcome, case_record
-from nnunet_semisam.pseudo_labels.fusion import CasePriors, FusedLabel, fuse
-from nnunet_semisam.pseudo_labels.generalisation_error import simulate_generalisation_error
+from nnunet_semisam.pseudo_labels.case_outcome import case_record
+from nnunet_semisam.pseudo_labels.case_pictures import CasePictures
+from nnunet_semisam.pseudo_labels.case_prediction import CasePredictor, MeasuredCase, PredictedCase, StageInputs
 from nnunet_semisam.pseudo_labels.provenance import provenance
 from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, CaseRecord, record_from_json
 from nnunet_semisam.pseudo_labels.round_summary import RoundSummary, summarize
-from nnunet_semisam.pseudo_labels.second_opinion import SecondOpinion, compare
 from nnunet_semisam.pseudo_labels.selection import shard
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
 
 MUCH_MORE = 2.0  # times the planned cost of generalists, from which a line in the log says so
 LITTLE_SECONDS = 1.0  # for a case, below which nobody needs to hear of it
-
-
-def _no_direction(case: str) -> Matrix | None:
-    return None
-
-
-@dataclass(frozen=True)
-class StageInputs:
-    """Where a stage gets its data from.
-
-    Attributes:
-        load_image: Returns a case's preprocessed image, ``(C, Z, Y, X)``, float32.
-        predict: Returns the specialist's probabilities of such an image, ``(K, Z, Y, X)``: softmax with the background
-            first, or sigmoid regions.
-        predict_mirrored: The same, predicted upside down; ``None``: no second opinion is asked for.
-        spacing: Voxel size of preprocessed images in mm, three axes (or two: slices of a 2D configuration).
-        spacing_of: Returns the true voxel size of a preprocessed case in mm, or ``None`` if it is not known.
-        direction_of: Returns where the axes of a preprocessed case lead, or ``None`` if that is not known; see
-            :class:`~nnunet_semisam.generalists.base.CaseInput`.
-        priors: What labeled cases show.
-    """
-
-    load_image: Callable[[str], np.ndarray]
-    predict: Callable[[np.ndarray], Tensor]
-    spacing: Sequence[float]
-    spacing_of: Callable[[str], Spacing | None] = no_spacing
-    direction_of: Callable[[str], Matrix | None] = _no_direction
-    predict_mirrored: Callable[[np.ndarray], Tensor] | None = None
-    priors: CasePriors = CasePriors()  # noqa: RUF009  frozen, without mutable parts
 
 
 @dataclass(frozen=True)
@@ -97,25 +50,6 @@ class StageOutputs:
     log: Callable[[str], object] = lambda text: None
 
 
-@dataclass(frozen=True)
-class _PredictedCase:
-    """A case before it is written: its image ``(C, Z, Y, X)``, what was prompted with, and the outcome."""
-
-    image: np.ndarray
-    prompted: np.ndarray
-    outcome: CaseOutcome
-
-
-@dataclass(frozen=True)
-class _MeasuredCase:
-    """A labeled case of a calibration: label ``(Z, Y, X)``, the specialist's prediction with a simulated error."""
-
-    case: str
-    label: np.ndarray
-    specialist: np.ndarray
-    results: list[CaseResult]  # of each generalist that is measured on it
-
-
 def _alone(error: Exception | None) -> None:
     if error is not None:
         raise error
@@ -129,14 +63,6 @@ def _error_of(work: Callable[[], object]) -> Exception | None:
     return None
 
 
-def _check_finite(result: CaseResult, name: str, case: str) -> None:
-    if not (np.isfinite(result.prediction.probs).all() and np.isfinite(result.prediction.reliability).all()):
-        raise UserError(
-            f"The masks of {name} for case {case!r} are not finite (NaN): its image holds such values, or the weights "
-            "are damaged."
-        )
-
-
 class PseudoLabelStage:
     """Refreshes the pseudo-labels of unlabeled cases.
 
@@ -148,6 +74,8 @@ class PseudoLabelStage:
         outputs: Where results go.
 
     Attributes:
+        predictor: Predicts single cases.
+        pictures: Draws a few of them.
         calibration: The latest calibration; ``None`` before the first.
     """
 
@@ -161,6 +89,8 @@ class PseudoLabelStage:
     ) -> None:
         self.settings, self.ensemble, self.labels = settings, ensemble, labels
         self.inputs, self.outputs = inputs, outputs
+        self.predictor = CasePredictor(settings, ensemble, labels, inputs)
+        self.pictures = CasePictures(self.predictor, outputs.previews)
         self.sam = settings.block("sam")
         self.calibration: CalibrationTable | None = None
         self._cost_is_told = False
@@ -246,7 +176,7 @@ class PseudoLabelStage:
     ) -> None:
         """Refresh a case; one that cannot be read or predicted keeps its pseudo-label of the round before, if any."""
         try:
-            made = self._predict_case(case)
+            made = self.predictor.pseudo_label(case)
         except UserError as error:
             reasons[case] = str(error)
             return
@@ -269,31 +199,7 @@ class PseudoLabelStage:
     def _previewed(self, cases: Sequence[str]) -> Sequence[str]:
         return cases[: self.sam.preview_cases] if self.outputs.previews is not None else ()
 
-    def _predict_case(self, case: str) -> _PredictedCase:
-        """Make the pseudo-label of one case; nothing is written."""
-        seconds: dict[str, float] = {}
-        with stopwatch(seconds, "load"):
-            image = self.inputs.load_image(case)
-        with stopwatch(seconds, "predict"):
-            specialist, second = self._predict_twice(case, image)
-        prompted = self._without_spurious(specialist)
-        result = self._ask_generalists(self._case_input(case, image, prompted))
-        weights, priors, settings = self.ensemble.weights, self.inputs.priors, self.settings.block("fusion")
-        with stopwatch(seconds, "fuse"):
-            fused = fuse(specialist, result.prediction, self.labels, weights, settings, priors, second)
-        return _PredictedCase(image, prompted, CaseOutcome(specialist, result, fused, weights.weight, seconds))
-
-    def _ask_generalists(self, case: CaseInput) -> CaseResult:
-        """Return what the generalists make of a case; where none helps in any class none is asked."""
-        if not self.ensemble.weights.active:
-            channels = self.labels.channels
-            nothing = CasePrediction.empty((channels, *case.image.shape[1:]))
-            return CaseResult(nothing, PromptCounts.none(channels), {}, members=[])
-        result = self.ensemble.predict_case(case)
-        _check_finite(result, self.ensemble.name, case.name)
-        return result
-
-    def _write_case(self, round_index: int, case: str, epoch: int, made: _PredictedCase, preview: bool) -> None:
+    def _write_case(self, round_index: int, case: str, epoch: int, made: PredictedCase, preview: bool) -> None:
         threshold, outcome = self.sam.confidence_threshold, made.outcome
         record = case_record(round_index, epoch, case, outcome, self.labels, threshold)
         fused = outcome.fused
@@ -301,60 +207,7 @@ class PseudoLabelStage:
         if preview:
             name, title = f"round_{round_index:03d}_{case}", f"{case}, round {round_index}"
             weights = self.ensemble.weights
-            self._write_preview(name, title, made.image, made.prompted, outcome.result, fused, weights)
-
-    def _predict(self, case: str, image: np.ndarray, mirrored: bool = False) -> np.ndarray:
-        predict = self.inputs.predict_mirrored if mirrored else self.inputs.predict
-        specialist = predict(image).detach().float().cpu().numpy()
-        if not np.isfinite(specialist).all():
-            raise UserError(
-                f"The network's probabilities of case {case!r} are not finite (NaN): its image holds such values, or "
-                "the training has diverged."
-            )
-        return specialist
-
-    def _predict_twice(self, case: str, image: np.ndarray) -> tuple[np.ndarray, SecondOpinion | None]:
-        """Return the mean of the predictions of an image and of the mirrored image, and how alike they are."""
-        specialist = self._predict(case, image)
-        if self.inputs.predict_mirrored is None:
-            return specialist, None
-        mirrored = self._predict(case, image, mirrored=True)
-        largest = self.inputs.priors.largest(specialist[0].size)
-        return (specialist + mirrored) / 2, compare(specialist, mirrored, self.labels, largest)
-
-    def estimate_dice(self, cases: Sequence[str]) -> float | None:
-        """Return an estimate of the specialist's mean foreground Dice on unlabeled cases, in [0, 1].
-
-        It is the square of how well two predictions of one image agree, which was near the true Dice for networks of
-        0.1 to 0.7 (docs/results.md, Reliability of confidence). Cases that cannot be read are passed over.
-
-        Args:
-            cases: Unlabeled cases.
-
-        Returns:
-            The square of the mean agreement over cases and classes; ``None`` without a second opinion, or where neither
-            prediction shows any class in any case.
-        """
-        if self.inputs.predict_mirrored is None:
-            return None
-        found = []
-        for case in cases:
-            with contextlib.suppress(UserError):
-                found.append(self._predict_twice(case, self.inputs.load_image(case))[1].mean_dice)
-        known = [dice for dice in found if dice is not None]
-        return float(np.mean(known)) ** 2 if known else None
-
-    def _without_spurious(self, specialist: np.ndarray) -> np.ndarray:
-        """Return the prediction without spurious components: whatever masks say of them, they will be background."""
-        if self.inputs.priors.connectivity is None:
-            return specialist
-        label = self.labels.label_map(self.labels.foreground(specialist))
-        spurious = self.inputs.priors.spurious(label, self.labels)
-        cleaned = specialist.copy()
-        cleaned[:, spurious] = 0.0
-        if not self.labels.has_regions:
-            cleaned[0, spurious] = 1.0
-        return cleaned
+            self.pictures.write(name, title, made.image, made.prompted, outcome.result, fused, weights)
 
     # -------------------------------------------------------------------------------------------------- calibration
 
@@ -381,12 +234,12 @@ class PseudoLabelStage:
         settings: CalibrationSettings = self.settings.block("calibration")
         calibrations = [Calibration(self.labels, member.name, settings) for member in members]
         reasons = {}
-        shown: _MeasuredCase | None = None
+        shown: MeasuredCase | None = None
         for case in cases:
             judged = [m for m, member in enumerate(members) if self._may_judge(member, case)]
             try:
                 chosen = [members[m] for m in judged]
-                measured = self._measured(case, load_label(case), estimated_dice, chosen)
+                measured = self.predictor.measured(case, load_label(case), estimated_dice, chosen)
             except UserError as error:
                 reasons[case] = str(error)
                 continue
@@ -408,7 +261,7 @@ class PseudoLabelStage:
             classes = best_strategies(classes, {member.name: member.model or member.name for member in members})
         table = CalibrationTable(names, classes)
         if shown is not None and self._previewed([shown.case]):
-            self._write_labeled_preview(round_index, shown, table.weights[0])
+            self.pictures.write_labeled(round_index, shown, table.weights[0])
         if self.outputs.records is not None:
             seconds = time.perf_counter() - start
             round_log.append(
@@ -424,26 +277,6 @@ class PseudoLabelStage:
         unknown = [case for case in cases if all(self._may_judge(member, case) for member in self.ensemble.members)]
         return unknown or list(cases)
 
-    def _measured(
-        self, case: str, label: np.ndarray, estimated_dice: float, members: Sequence[Generalist]
-    ) -> _MeasuredCase:
-        """Return the specialist's prediction with a simulated error, and what generalists make of it."""
-        image = self.inputs.load_image(case)
-        specialist = simulate_generalisation_error(
-            self._predict(case, image),
-            label,
-            self.labels,
-            estimated_dice,
-            self._spacing(case, label.shape),
-            case,
-            self.settings.block("generalisation_error"),
-        )
-        inputs = self._case_input(case, image, specialist)
-        results = {member.name: member.predict_case(inputs) for member in members}
-        for name, result in results.items():
-            _check_finite(result, name, case)
-        return _MeasuredCase(case, label, specialist, list(results.values()))
-
     def use_calibration(self, table: CalibrationTable) -> None:
         """Follow a calibration in all rounds from now on.
 
@@ -452,70 +285,3 @@ class PseudoLabelStage:
         """
         self.ensemble.use_weights(table.weights)
         self.calibration = table
-
-    def _case_input(self, case: str, image: np.ndarray, specialist: np.ndarray) -> CaseInput:
-        return CaseInput(case, image, specialist, self._known_spacing(case), self.inputs.direction_of(case))
-
-    def _known_spacing(self, case: str) -> Spacing | None:
-        """Return the voxel size of a case: its own, or that of a 3D configuration."""
-        known = self.inputs.spacing_of(case)
-        if known is None and len(self.inputs.spacing) == 3:
-            known = tuple(float(mm) for mm in self.inputs.spacing)
-        return known
-
-    def _spacing(self, case: str, shape: Sequence[int]) -> Spacing:
-        """Return the voxel size of a case; slices count as thick where their distance is not known or there is one."""
-        known = self._known_spacing(case)
-        single = shape[0] == 1 and len(self.inputs.spacing) == 2
-        if known is not None and not single:
-            return known
-        return (self.sam.thick_slice * max(self.inputs.spacing), *self.inputs.spacing)
-
-    # ----------------------------------------------------------------------------------------------------- pictures
-
-    def _write_labeled_preview(self, round_index: int, shown: _MeasuredCase, weights: GeneralistWeights) -> None:
-        """Draw a labeled case of a calibration as the first generalist saw it, fused with the weights just found."""
-        result = shown.results[0]
-        prediction = tempered(result.prediction, weights.temperature)
-        fused = fuse(
-            shown.specialist, prediction, self.labels, weights, self.settings.block("fusion"), self.inputs.priors
-        )
-        name = f"round_{round_index:03d}_labeled_{shown.case}"
-        title = f"{shown.case} (labeled; generalisation error simulated), calibration of round {round_index}"
-        image = self.inputs.load_image(shown.case)
-        self._write_preview(name, title, image, shown.specialist, result, fused, weights, shown.label)
-
-    def _write_preview(
-        self,
-        name: str,
-        title: str,
-        image: np.ndarray,
-        prompted: np.ndarray,
-        result: CaseResult,
-        fused: FusedLabel,
-        weights: GeneralistWeights,
-        label: np.ndarray | None = None,
-    ) -> None:
-        # matplotlib takes a second to load
-        from nnunet_semisam.pseudo_labels.preview import Preview, informative_slice, write_preview
-
-        specialist = self.labels.label_map(self.labels.foreground(prompted))
-        axis = self.ensemble.axis
-        index = informative_slice(np.maximum(specialist, fused.label), axis)
-        source = self.ensemble if label is None else self.ensemble.members[0]
-        preview = Preview(
-            title=title,
-            image=image[self.ensemble.channel],
-            specialist=specialist,
-            prediction=result.prediction,
-            prompts=source.prompts_in_slice(result, index),
-            fused=fused,
-            axis=axis,
-            index=index,
-            spacing=self.inputs.spacing,
-            threshold=self.sam.confidence_threshold,
-            generalist=source.name,
-            weights=weights.weight,
-            label=label,
-        )
-        write_preview(self.outputs.previews / f"{name}.png", preview, self.labels)
