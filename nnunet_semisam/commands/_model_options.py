@@ -27,7 +27,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def model_of(args: argparse.Namespace, folds: tuple[str, ...]) -> ModelPlace:
-    """Return the model that the options name.
+    """Return the model that the options name; see :func:`folder_of`."""
+    from nnunet_semisam.annotation.trained_model import ModelPlace
+
+    return ModelPlace(folder_of(args), folds, args.checkpoint)
+
+
+def folder_of(args: argparse.Namespace) -> Path:
+    """Return ``$nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``.
 
     Raises:
         UserError: If a name cannot be part of a folder's name, or there is no such dataset in ``nnUNet_results``.
@@ -38,13 +45,10 @@ def model_of(args: argparse.Namespace, folds: tuple[str, ...]) -> ModelPlace:
         problem = case_problem(name)
         if problem is not None:
             raise UserError(f"{option} {shown(name)} cannot be part of a folder's name: {problem}. Correct it.")
-    from nnunet_semisam.annotation.trained_model import ModelPlace
     from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
 
     results = environment_folder("nnUNet_results")
-    dataset = find_dataset_name(results, args.dataset)
-    folder = results / dataset / f"{args.trainer}__{args.plans}__{args.configuration}"
-    return ModelPlace(folder, folds, args.checkpoint)
+    return results / find_dataset_name(results, args.dataset) / f"{args.trainer}__{args.plans}__{args.configuration}"
 
 
 def device_of(args: argparse.Namespace) -> str:

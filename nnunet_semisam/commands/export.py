@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
-from pathlib import Path
 
 from nnunet_semisam.commands import _options
-from nnunet_semisam.errors import UserError, shown
-from nnunet_semisam.io.names import case_problem
+from nnunet_semisam.commands._model_options import folder_of
+from nnunet_semisam.errors import shown
 
 HELP = "Write a stock nnU-Net model folder that predicts on machines without this package."
 EXAMPLE = "nnunet-semisam export -d 27 -c 3d_fullres -tr nnUNetTrainerSemiSAM -f 0 -o acdc_model"
@@ -36,22 +35,11 @@ def fold(text: str) -> str:
 
 def run(args: argparse.Namespace) -> None:
     """Export, and say how to use the result."""
-    if Path(args.checkpoint).name != args.checkpoint or not args.checkpoint.strip(". "):
-        raise UserError(
-            f"--checkpoint is the name of a file in the fold's folder, not a path: {shown(args.checkpoint)}."
-        )
-    for option, name in (("-tr", args.trainer), ("-p", args.plans), ("-c", args.configuration)):
-        problem = case_problem(name)
-        if problem is not None:
-            raise UserError(f"{option} {shown(name)} cannot be part of a folder's name: {problem}. Correct it.")
-    from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
+    model = folder_of(args)
     from nnunet_semisam.model_export import STOCK_TRAINER, export_model
 
-    results = environment_folder("nnUNet_results")
-    dataset = find_dataset_name(results, args.dataset)
-    model = results / dataset / f"{args.trainer}__{args.plans}__{args.configuration}"
     folds = export_model(model, args.out, args.folds, args.checkpoint, args.keep_optimizer)
-    home = f"$nnUNet_results/{dataset}/{STOCK_TRAINER}__{args.plans}__{args.configuration}"
+    home = f"$nnUNet_results/{model.parent.name}/{STOCK_TRAINER}__{args.plans}__{args.configuration}"
     print(
         f"Wrote {args.out} with fold(s) {', '.join(folds)}; the weights load into stock nnU-Net's network.\n"
         f"Predict:  nnUNetv2_predict_from_modelfolder -i IMAGES -o SEGMENTATIONS -m {args.out} -f {' '.join(folds)}"
