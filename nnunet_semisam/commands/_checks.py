@@ -261,7 +261,8 @@ def check_workers() -> list[Finding]:
     if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) > MOST_WORKERS:
         found = f"{printable(repr(value))} is no number of workers"
         return [missing(name, found, f"export {name}=NUMBER, 0 for none")]
-    return [ok(name, f"{value} workers on {cores} cores")]
+    planning = "; unset it to plan an experiment: nnU-Net 2.8.1 stops at 0 there" if int(value) == 0 else ""
+    return [ok(name, f"{value} workers on {cores} cores{planning}")]
 
 
 def check_settings() -> list[Finding]:

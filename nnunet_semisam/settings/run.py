@@ -27,8 +27,8 @@ class RunSettings(SettingsBlock):
     seed: int | None = setting(
         None,
         """Seed of python, numpy and torch at the start of training; null leaves them as they are. Workers of nnU-Net's
-        augmenter seed themselves from the operating system: for bit-identical runs also set `nnUNet_n_proc_DA=0` and
-        train on the CPU.""",
+        augmenter seed themselves from the operating system: for bit-identical runs also set `nnUNet_n_proc_DA=0` for
+        the training (nnU-Net 2.8.1 cannot plan with it) and train on the CPU.""",
     )
     cpu_bfloat16: bool = setting(
         False,
