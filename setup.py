@@ -85,6 +85,7 @@ if __name__ == "__main__":  # nnU-Net imports every module it finds below nnUNet
             "tifffile>=2022.8.12",  # tif volumes; nnU-Net reads them with it, too
             "tqdm>=4.60",
             "pyyaml>=6",
+            "timm>=1.0",  # MobileSAM's image encoder; nnU-Net's networks need it anyway
             "monai>=1.4",  # surface distances; needs nothing but torch and numpy
         ],
         extras_require={
