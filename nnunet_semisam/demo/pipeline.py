@@ -11,7 +11,14 @@ from pathlib import Path
 
 from nnunet_semisam.demo import phantom, report
 from nnunet_semisam.demo.plans import PLANS_NAME, write_small_plans
-from nnunet_semisam.demo.schedule import continued_steps, continued_yaml, start_yaml, steps_of, training_length
+from nnunet_semisam.demo.schedule import (
+    DEFAULT_STEPS,
+    continued_steps,
+    continued_yaml,
+    start_yaml,
+    steps_of,
+    training_length,
+)
 from nnunet_semisam.demo.shell import Shell
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.atomic import write_text
@@ -180,13 +187,20 @@ class Demo:
         what = "invented" if self.acdc is None else "ACDC"
         count = len(scores[BASELINE].by_case)
         print(f"\n{count} held-out {what} cases, {start} steps on labeled cases, then {more} with each trainer:\n")
-        print(f"{text}\n\n{report.verdict(scores[BASELINE], scores[SEMISAM])}")
         fold = self.continued_results / DATASET / f"{SEMISAM}__{PLANS_NAME}__2d" / "fold_0"
-        print(use_of_unlabeled(fold))
-        print(
-            "One data set and one training each: it shows what the package does, not what your data gain. What was "
-            "measured on real images is in docs/results.md.\n"
-            f"Progress and previews of the training: {fold}"
+        print(f"{text}\n\n{self.worth(scores)}\n{use_of_unlabeled(fold)}")
+        print(f"What was measured on real images is in docs/results.md.\nProgress and previews of the training: {fold}")
+
+    def worth(self, scores: Mapping[str, report.Scores]) -> str:
+        """Return what the table says; of trainings that are too short to learn anything, that it says nothing."""
+        if self.steps < DEFAULT_STEPS:
+            return (
+                f"{self.steps} steps are too few to learn from: this demo shows that everything works together, and its "
+                f"numbers say nothing. The default, {DEFAULT_STEPS} steps, compares."
+            )
+        return (
+            f"{report.verdict(scores[BASELINE], scores[SEMISAM])}\n"
+            "One data set and one training each: it shows what the package does, not what your data gain."
         )
 
 

@@ -192,6 +192,15 @@ def test_a_loss_is_told_as_a_loss(tmp_path):
     assert report.verdict(plain, worse) == "With unlabeled cases: -5.0 Dice on average, higher in 0 of 2 cases."
 
 
+@pytest.mark.parametrize("steps", [pipeline.DEFAULT_STEPS - 1, pipeline.DEFAULT_STEPS])
+def test_a_demo_that_is_too_short_to_learn_gives_no_verdict(tmp_path, steps):
+    plain = write_summary(tmp_path / "a.json", {"a": (0.0, 0.0, 0.0)})
+    ours = write_summary(tmp_path / "b.json", {"a": (0.0, 0.0, 0.6)})
+    text = pipeline.Demo(tmp_path, None, steps, "cpu").worth({pipeline.BASELINE: plain, pipeline.SEMISAM: ours})
+    assert ("its numbers say nothing" in text) == (steps < pipeline.DEFAULT_STEPS)
+    assert ("+20.0 Dice" in text) == (steps == pipeline.DEFAULT_STEPS)
+
+
 def test_the_picture_shows_each_source_of_masks_for_each_case(tmp_path):
     for case in ("a", "b"):
         save(tmp_path / "images" / f"{case}_0000.nii.gz", np.arange(300).reshape(3, 10, 10).astype(np.int16))
