@@ -195,7 +195,7 @@ class Demo:
         """Return what the table says; of trainings that are too short to learn anything, that it says nothing."""
         if self.steps < DEFAULT_STEPS:
             return (
-                f"{self.steps} steps are too few to learn from: this demo shows that everything works together, and its "
+                f"{self.steps} steps are too few to learn from: this demo shows that everything works together, its "
                 f"numbers say nothing. The default, {DEFAULT_STEPS} steps, compares."
             )
         return (
