@@ -180,9 +180,9 @@ def measure(fold: Path, checkpoint: str, settings: dict, cases: int) -> Reliabil
     print(table.log_text(), file=sys.stderr)
     found = Reliability(model.labels.names, stage.sam.confidence_threshold)
     for case in pool:
-        made = stage.predictor.pseudo_label(case)
+        made = stage.pipeline.pseudo_label(case)
         fused, truth = made.outcome.fused, model.hidden_label(case)
-        found.add(fused.label, fused.confidence, truth, stage.predictor.spacing(case, truth.shape))
+        found.add(fused.label, fused.confidence, truth, stage.pipeline.spacing(case, truth.shape))
         print(case, {name: round(value, 1) for name, value in made.outcome.seconds.items()}, file=sys.stderr)
     return found
 

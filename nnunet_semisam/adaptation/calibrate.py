@@ -32,7 +32,7 @@ from nnunet_semisam.io.names import case_problem
 from nnunet_semisam.io.tensor_files import check_finite
 from nnunet_semisam.io.yaml_files import read_mapping
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
-from nnunet_semisam.pseudo_labels.case_prediction import StageInputs
+from nnunet_semisam.pseudo_labels.case_pipeline import StageInputs
 from nnunet_semisam.pseudo_labels.session import known_direction, known_spacing
 from nnunet_semisam.pseudo_labels.specialist import CasePredictor
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageOutputs
@@ -177,7 +177,7 @@ def calibrate(
     stage = _stage(data, model, settings, device, pool, log)
     if pool is not None:
         some = sorted(pool.files)[: settings.block("sam").calibration_cases]
-        estimated_dice = stage.predictor.estimate_dice(tqdm(some, unit="case", desc="unlabeled", disable=None))
+        estimated_dice = stage.pipeline.estimate_dice(tqdm(some, unit="case", desc="unlabeled", disable=None))
         if estimated_dice is None:
             raise UserError(
                 "The Dice of the network on unseen cases cannot be estimated: sam: {mirror: false} is set, or it finds "

@@ -168,12 +168,12 @@ def build_generalist(
     if block.view == THREE_AXES:
         return _along_three_axes(name, backend, settings, labels, cache, spacing, prompt)
     prompts = settings.block("prompts")
-    first = prompt or block.strategies(family_of(name, block.checkpoint))[0]
+    strategy = prompt or block.strategies(family_of(name, block.checkpoint))[0]
     view = _view_of(name, block, backend, spacing)
     parts = SAMParts(
         backend=backend,
         view=view,
-        strategy=PROMPTS.get(first)(prompts),
+        strategy=PROMPTS.get(strategy)(prompts),
         component_filter=FILTERS.get(block.filter)(prompts),
         refinement=REFINEMENTS.get(block.refinement)(prompts),
         cache=cache.of(backend.fingerprint, view.name, block.channel),

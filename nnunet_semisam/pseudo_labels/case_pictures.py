@@ -9,7 +9,7 @@ import numpy as np
 from nnunet_semisam.generalists.base import CaseResult
 from nnunet_semisam.generalists.temperature import tempered
 from nnunet_semisam.generalists.weights import GeneralistWeights
-from nnunet_semisam.pseudo_labels.case_prediction import CasePredictor, MeasuredCase
+from nnunet_semisam.pseudo_labels.case_pipeline import CasePipeline, MeasuredCase
 from nnunet_semisam.pseudo_labels.fusion import FusedLabel, fuse
 
 
@@ -17,12 +17,12 @@ class CasePictures:
     """Draws cases into a folder.
 
     Args:
-        predictor: Predicted the cases that are drawn.
+        pipeline: Predicted the cases that are drawn.
         folder: Where pictures go; ``None`` draws none.
     """
 
-    def __init__(self, predictor: CasePredictor, folder: Path | None) -> None:
-        self.predictor, self.folder = predictor, folder
+    def __init__(self, pipeline: CasePipeline, folder: Path | None) -> None:
+        self.pipeline, self.folder = pipeline, folder
 
     def write_labeled(self, round_index: int, shown: MeasuredCase, weights: GeneralistWeights) -> None:
         """Draw a labeled case of a calibration as the first generalist saw it, fused with the weights just found."""
@@ -31,14 +31,14 @@ class CasePictures:
         fused = fuse(
             shown.specialist,
             prediction,
-            self.predictor.labels,
+            self.pipeline.labels,
             weights,
-            self.predictor.settings.block("fusion"),
-            self.predictor.inputs.priors,
+            self.pipeline.settings.block("fusion"),
+            self.pipeline.inputs.priors,
         )
         name = f"round_{round_index:03d}_labeled_{shown.case}"
         title = f"{shown.case} (labeled; generalisation error simulated), calibration of round {round_index}"
-        image = self.predictor.inputs.load_image(shown.case)
+        image = self.pipeline.inputs.load_image(shown.case)
         self.write(name, title, image, shown.specialist, result, fused, weights, shown.label)
 
     def write(
@@ -67,23 +67,23 @@ class CasePictures:
         # matplotlib takes a second to load
         from nnunet_semisam.pseudo_labels.preview import Preview, informative_slice, write_preview
 
-        specialist = self.predictor.labels.label_map(self.predictor.labels.foreground(prompted))
-        axis = self.predictor.ensemble.axis
+        specialist = self.pipeline.labels.label_map(self.pipeline.labels.foreground(prompted))
+        axis = self.pipeline.ensemble.axis
         index = informative_slice(np.maximum(specialist, fused.label), axis)
-        source = self.predictor.ensemble if label is None else self.predictor.ensemble.members[0]
+        source = self.pipeline.ensemble if label is None else self.pipeline.ensemble.members[0]
         preview = Preview(
             title=title,
-            image=image[self.predictor.ensemble.channel],
+            image=image[self.pipeline.ensemble.channel],
             specialist=specialist,
             prediction=result.prediction,
             prompts=source.prompts_in_slice(result, index),
             fused=fused,
             axis=axis,
             index=index,
-            spacing=self.predictor.inputs.spacing,
-            threshold=self.predictor.settings.block("sam").confidence_threshold,
+            spacing=self.pipeline.inputs.spacing,
+            threshold=self.pipeline.settings.block("sam").confidence_threshold,
             generalist=source.name,
             weights=weights.weight,
             label=label,
         )
-        write_preview(self.folder / f"{name}.png", preview, self.predictor.labels)
+        write_preview(self.folder / f"{name}.png", preview, self.pipeline.labels)

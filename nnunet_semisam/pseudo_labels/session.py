@@ -21,7 +21,7 @@ from nnunet_semisam.io.array_files import UNREADABLE
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
-from nnunet_semisam.pseudo_labels.case_prediction import StageInputs
+from nnunet_semisam.pseudo_labels.case_pipeline import StageInputs
 from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
 from nnunet_semisam.pseudo_labels.round_log import RoundRecord
 from nnunet_semisam.pseudo_labels.round_plan import RoundPlan
@@ -307,7 +307,7 @@ class PseudoLabelSession:
         return table.active
 
     def _calibrate(self, round_index: int, epoch: int, cases: list[str], unlabeled: list[str]) -> CalibrationTable:
-        estimated_dice = self.stage.predictor.estimate_dice(unlabeled)
+        estimated_dice = self.stage.pipeline.estimate_dice(unlabeled)
         if estimated_dice is None:  # agreement of student and teacher, which training raises whatever the truth is
             estimated_dice = self.gate.estimated_dice()
         return self.stage.calibrate(round_index, epoch, cases, self.labeled.load_label, estimated_dice)

@@ -1,6 +1,6 @@
 """Between epochs, turn the specialist's predictions of unlabeled cases into stored pseudo-labels.
 
-What happens to one case is in ``case_prediction.py``; here are rounds of many cases, and calibrations on labeled ones.
+What happens to one case is in ``case_pipeline.py``; here are rounds of many cases, and calibrations on labeled ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nnunet_semisam.pseudo_labels.calibration import BEST, Calibration, Calibrat
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable, best_strategies
 from nnunet_semisam.pseudo_labels.case_outcome import case_record
 from nnunet_semisam.pseudo_labels.case_pictures import CasePictures
-from nnunet_semisam.pseudo_labels.case_prediction import CasePredictor, MeasuredCase, PredictedCase, StageInputs
+from nnunet_semisam.pseudo_labels.case_pipeline import CasePipeline, MeasuredCase, PredictedCase, StageInputs
 from nnunet_semisam.pseudo_labels.provenance import provenance
 from nnunet_semisam.pseudo_labels.round_log import CalibrationRecord, CaseRecord, record_from_json
 from nnunet_semisam.pseudo_labels.round_summary import RoundSummary, summarize
@@ -74,7 +74,7 @@ class PseudoLabelStage:
         outputs: Where results go.
 
     Attributes:
-        predictor: Predicts single cases.
+        pipeline: Predicts single cases.
         pictures: Draws a few of them.
         calibration: The latest calibration; ``None`` before the first.
     """
@@ -89,8 +89,8 @@ class PseudoLabelStage:
     ) -> None:
         self.settings, self.ensemble, self.labels = settings, ensemble, labels
         self.inputs, self.outputs = inputs, outputs
-        self.predictor = CasePredictor(settings, ensemble, labels, inputs)
-        self.pictures = CasePictures(self.predictor, outputs.previews)
+        self.pipeline = CasePipeline(settings, ensemble, labels, inputs)
+        self.pictures = CasePictures(self.pipeline, outputs.previews)
         self.sam = settings.block("sam")
         self.calibration: CalibrationTable | None = None
         self._cost_is_told = False
@@ -176,7 +176,7 @@ class PseudoLabelStage:
     ) -> None:
         """Refresh a case; one that cannot be read or predicted keeps its pseudo-label of the round before, if any."""
         try:
-            made = self.predictor.pseudo_label(case)
+            made = self.pipeline.pseudo_label(case)
         except UserError as error:
             reasons[case] = str(error)
             return
@@ -239,7 +239,7 @@ class PseudoLabelStage:
             judged = [m for m, member in enumerate(members) if self._may_judge(member, case)]
             try:
                 chosen = [members[m] for m in judged]
-                measured = self.predictor.measured(case, load_label(case), estimated_dice, chosen)
+                measured = self.pipeline.measured(case, load_label(case), estimated_dice, chosen)
             except UserError as error:
                 reasons[case] = str(error)
                 continue

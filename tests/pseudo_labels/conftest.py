@@ -6,7 +6,7 @@ from tiny_world import ThresholdSAM, classes, load_image, predict
 from nnunet_semisam.generalists.build import build_generalist
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
-from nnunet_semisam.pseudo_labels.case_prediction import StageInputs
+from nnunet_semisam.pseudo_labels.case_pipeline import StageInputs
 from nnunet_semisam.pseudo_labels.fusion import CasePriors
 from nnunet_semisam.pseudo_labels.settings import SAMSettings  # noqa: F401  registers the blocks
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageOutputs

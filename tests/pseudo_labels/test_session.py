@@ -48,7 +48,7 @@ class FakeStage:
     """Makes empty rounds, and calibrates as it is told."""
 
     def __init__(self, store: PseudoLabelStore, helps: list[CalibrationTable]) -> None:
-        self.store, self.helps, self.predictor = store, helps, self
+        self.store, self.helps, self.pipeline = store, helps, self
         self.ensemble = FakeEnsemble()
         self.estimate, self.told = 0.6, None
         self.calibration: CalibrationTable | None = None

@@ -294,7 +294,7 @@ def test_generalists_are_told_the_spacing_of_the_case_if_it_is_known(make_stage)
         predict_case = stage.ensemble.members[0].predict_case
         stage.ensemble.members[0].predict_case = lambda case, f=predict_case: seen.append(case.spacing) or f(case)
         stage.refresh(0, ["case_a"], epoch=0)
-        seen.append(stage.predictor.spacing("case_a", SHAPE))
+        seen.append(stage.pipeline.spacing("case_a", SHAPE))
     assert seen[:2] == [None, (24.0, 2.0, 3.0)], "slices count as thick where nobody knows their distance"
     assert seen[2:4] == [(9.0, 2.0, 3.0)] * 2
     assert seen[4:] == [(5.0, 1.0, 1.0)] * 2
@@ -302,7 +302,7 @@ def test_generalists_are_told_the_spacing_of_the_case_if_it_is_known(make_stage)
 
 def test_a_single_slice_has_no_distance(make_stage):
     inputs = {"spacing": (2.0, 3.0), "spacing_of": lambda case: (1998.0, 2.0, 3.0)}  # as nnU-Net reads 2D images
-    assert make_stage(inputs=inputs).predictor.spacing("case_a", (1, 40, 60)) == (24.0, 2.0, 3.0)
+    assert make_stage(inputs=inputs).pipeline.spacing("case_a", (1, 40, 60)) == (24.0, 2.0, 3.0)
 
 
 def mirrored_prediction(shift: int):
@@ -348,12 +348,12 @@ def test_pictures_are_drawn_without_a_generalist(make_stage, tmp_path):
 
 def test_the_estimated_dice_is_the_square_of_the_agreement_of_two_predictions(make_stage):
     same = make_stage(inputs={"predict_mirrored": mirrored_prediction(0)})
-    assert same.predictor.estimate_dice(list(CASES)) == 1.0
+    assert same.pipeline.estimate_dice(list(CASES)) == 1.0
     other = make_stage(inputs={"predict_mirrored": mirrored_prediction(3)})
     seen = predict(load_image("case_a"))[1].numpy() > 0.5
     overlap = 2 * (seen & np.roll(seen, 3, axis=1)).sum() / (2 * seen.sum())
-    assert other.predictor.estimate_dice(["case_a"]) == pytest.approx(overlap**2, abs=1e-6)
-    assert make_stage().predictor.estimate_dice(list(CASES)) is None, "there is no second opinion"
+    assert other.pipeline.estimate_dice(["case_a"]) == pytest.approx(overlap**2, abs=1e-6)
+    assert make_stage().pipeline.estimate_dice(list(CASES)) is None, "there is no second opinion"
 
 
 def test_older_labels_lose_confidence(make_stage, store):

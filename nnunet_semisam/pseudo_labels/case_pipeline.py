@@ -90,7 +90,7 @@ def _check_finite(result: CaseResult, name: str, case: str) -> None:
         )
 
 
-class CasePredictor:
+class CasePipeline:
     """Predicts single cases; nothing is written.
 
     Args:
