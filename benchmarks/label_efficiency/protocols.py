@@ -121,6 +121,14 @@ PROTOCOLS = {
             start_steps=5000,
         ),
         Protocol("hippocampus", HIPPOCAMPUS, steps=2000, budgets=(1, 4)),
+        Protocol(
+            "hippocampus_memorised",
+            HIPPOCAMPUS,
+            steps=500,
+            budgets=(1, 4),
+            settings={"initial_lr": 0.003},
+            start_steps=2000,
+        ),
         Protocol("la3d", LA, steps=5000, budgets=(2, 4)),
     )
 }
