@@ -23,6 +23,7 @@ class nnUNetTrainerSemiSAM_paper(SemiSupervisedTrainer):
             "ramp_from": "training",
             "cutmix_probability": 0.0,
             "labeled_mix_probability": 0.0,
+            "second_opinion": False,
         },
         gate={"dice": 0.0, "area_factor": 1e9},
         sam={"loss": "mse", "weight": 0.05, "start": 0.0, "decay": 5.0, "confidence_threshold": 0.0},

@@ -72,9 +72,9 @@ class SAMSettings(SettingsBlock):
         above=0,
     )
     forwards_per_patch: int = setting(
-        7,
+        8,
         """What a training step costs per patch, in forward passes, for `compute_share`: labeled and unlabeled student,
-        forward and backward (3 each), and one teacher forward.""",
+        forward and backward (3 each), and two teacher forwards.""",
         low=1,
     )
     mirror: bool = setting(

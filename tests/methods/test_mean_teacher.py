@@ -25,6 +25,31 @@ def test_target_is_what_the_teacher_predicts_on_the_weak_view():
     assert term.learner is None
 
 
+class LeftIsForeground(torch.nn.Module):
+    """Sees class 1 in the left half of every patch, whatever it shows: mirrored, it is the right half."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bias = torch.zeros_like(images)
+        bias[:, 1, :, : images.shape[-1] // 2] = 50.0
+        return images + bias
+
+
+def test_patches_that_the_teacher_predicts_otherwise_when_mirrored_teach_nothing():
+    labels = labels_of(False)
+    method = MeanTeacher(MeanTeacher.Settings(), labels)
+    student = LeftIsForeground()
+    method.setup(student, build_host(labels, LeftIsForeground))
+    background = torch.zeros(1, K, 40, 60)
+    background[:, 0] = 10.0
+    (term,) = method.terms(student, labeled_stripes(), UnlabeledBatch(background, background), NOW)
+    assert term.confidence.max() < 1e-4
+    alone = MeanTeacher(MeanTeacher.Settings(second_opinion=False), labels)
+    alone.setup(student, build_host(labels, LeftIsForeground))
+    (term,) = alone.terms(student, labeled_stripes(), UnlabeledBatch(background, background), NOW)
+    assert term.confidence.eq(1).all()
+    assert labels.hard(term.target)[0, 1, :, :30].eq(1).all()
+
+
 @pytest.mark.parametrize("has_regions", [False, True])
 def test_uncertain_voxels_are_not_learned(has_regions):
     method, student = pixelwise(has_regions, confidence=0.9)
