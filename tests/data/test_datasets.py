@@ -45,7 +45,7 @@ def test_dataset_that_is_missing_or_twice_there_is_refused(planned):
         find_dataset_name(planned / "raw", "27")
     with pytest.raises(UserError, match="named by its id"):
         find_dataset_name(planned / "raw", "ACDC")
-    with pytest.raises(UserError, match="no dataset 27 in .*There is no such folder"):
+    with pytest.raises(UserError, match=r"no dataset 27 in .*There is no such folder"):
         find_dataset_name(planned / "elsewhere", "27")
 
 
