@@ -21,6 +21,7 @@ OUTSIDE = "repository"
 PAGES_OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/label_efficiency/README.md")
 SECTION = re.compile(r"^## (.+)$")
 ROW = re.compile(r"^\| \[[^\]]+\]\(([^)#\s]+)\)")
+TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))|(src=\")([^\"]+)(\")")
 
 
@@ -62,7 +63,22 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     source = Path(page.file.abs_src_path) if page.file.abs_src_path else None
     if source is None or DOCS not in source.parents:
         return markdown
-    return with_site_links(markdown, source)
+    return with_site_links(with_titles(markdown) if source == DOCS / INDEX else markdown, source)
+
+
+def with_titles(index: str) -> str:
+    """Return the index with titles of pages where the repository, in which one looks for files, shows their names.
+
+    Args:
+        index: The text of ``docs/README.md``.
+    """
+
+    def titled(line: str) -> str:
+        row = ROW.match(line)
+        title = TITLE.search((DOCS / row.group(1)).read_text(encoding="utf-8")) if row else None
+        return line if row is None or title is None else f"| [{title.group(1)}]({row.group(1)}){line[row.end() :]}"
+
+    return "\n".join(titled(line) for line in index.split("\n"))
 
 
 def linked_files(page: Path) -> list[Path]:

@@ -35,6 +35,14 @@ COMMANDS = {
     "suggest": "suggest",
     "demo": "demo",
 }
+PLANNING = "nnUNetv2_plan_and_preprocess -d 27 -c 3d_fullres"
+# What one expects here, and nnU-Net's own commands do.
+STOCK = {
+    "train": "nnUNetv2_train 27 3d_fullres 0 -tr nnUNetTrainerSemiSAM",
+    "plan": PLANNING,
+    "plan-and-preprocess": PLANNING,
+    "plan_and_preprocess": PLANNING,
+}
 # What a disk or the rights of a user refuse in the middle of any command, and what to do.
 ROOM = "Make room on that disk."
 RIGHTS = "Give this user the right to it, or name another place."
@@ -84,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # a name that this terminal cannot show must not end the command
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] in STOCK:
+        return _refuse(words[0], f"that is a command of nnU-Net, for example: {STOCK[words[0]]}")
     args = build_parser(words[0] if words and words[0] in COMMANDS else None).parse_args(words)
     try:
         return args.run(args) or 0

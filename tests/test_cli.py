@@ -355,3 +355,32 @@ def test_another_error_of_the_system_is_not_hidden(monkeypatch):
     monkeypatch.setattr("nnunet_semisam.commands.doctor.run", run)
     with pytest.raises(OSError, match="of our own"):
         cli.main(["doctor"])
+
+
+def test_commands_of_nnunet_are_named_to_who_looks_for_them_here(capsys):
+    assert cli.main(["train", "101", "3d_fullres", "0"]) == 2
+    assert "nnUNetv2_train 27 3d_fullres 0 -tr nnUNetTrainerSemiSAM" in capsys.readouterr().err
+    assert not cli.STOCK.keys() & cli.COMMANDS.keys()
+
+
+def test_a_variable_that_is_not_set_is_said_before_torch_is_imported(tmp_path):
+    lines = [
+        "preprocess -d 1",
+        "suggest -d 1 -c 2d -o out",
+        "pseudo-labels export -d 1 -c 2d -o out",
+        "predict -i in -o out -d 1 -c 2d",
+        "self-train -d 1 -c 2d -o out",
+        "benchmark -d 1 -c 2d -o out --trainers nnUNetTrainerSemiSAM --labeled 1",
+    ]
+    code = f"""
+import sys
+from nnunet_semisam import cli
+for line in {lines!r}:
+    assert cli.main(line.split()) == 2, line
+    assert "torch" not in sys.modules, line
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("nnUNet_")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count(" is not set. Say: export nnUNet_") == len(lines)

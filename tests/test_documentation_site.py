@@ -62,3 +62,15 @@ def test_links_out_of_the_folder_become_links_within_the_site():
         "[r](repository/README.md#install) [w](https://a.b/c.md) [s](#here) [p](settings.md) ![i](images/flow.svg)"
     )
     assert rewrite("![i](docs/images/flow.svg)", CHECKOUT / "README.md") == "![i](../images/flow.svg)"
+
+
+def test_the_home_page_shows_titles_in_place_of_names_of_files(site):
+    home = (site / "index.html").read_text(encoding="utf-8")
+    links = re.findall(r'<td><a href="([^"]+)">([^<]+)</a></td>', home)
+    assert ("mini_plans/", "Plans for machines without a GPU") in links
+    assert [text for _, text in links if text.endswith(".md")] == []
+
+
+def test_names_in_tables_break_between_words_only(site):
+    assert 'href="stylesheets/tables.css"' in (site / "index.html").read_text(encoding="utf-8")
+    assert "word-break: normal" in (site / "stylesheets" / "tables.css").read_text(encoding="utf-8")

@@ -257,7 +257,7 @@ def check_workers() -> list[Finding]:
     name = "nnUNet_n_proc_DA"
     value, cores = os.environ.get(name), os.cpu_count() or 1
     if value is None:
-        return [ok(name, f"not set: nnU-Net takes up to 12 of {cores} cores, shared by labeled and unlabeled cases")]
+        return [ok(name, f"not set: nnU-Net starts {min(cores, 12)} workers, shared by labeled and unlabeled cases")]
     if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) > MOST_WORKERS:
         found = f"{printable(repr(value))} is no number of workers"
         return [missing(name, found, f"export {name}=NUMBER, 0 for none")]

@@ -28,9 +28,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def model_of(args: argparse.Namespace, folds: tuple[str, ...]) -> ModelPlace:
     """Return the model that the options name; see :func:`folder_of`."""
+    folder = folder_of(args)  # before torch is imported: what is missing is said at once
     from nnunet_semisam.annotation.trained_model import ModelPlace
 
-    return ModelPlace(folder_of(args), folds, args.checkpoint)
+    return ModelPlace(folder, folds, args.checkpoint)
 
 
 def folder_of(args: argparse.Namespace) -> Path:

@@ -55,13 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what is not done yet; exit status 1 if a run failed."""
+    check_options(args)
+    dataset = _executors.prepare(args)  # before torch is imported: what is missing is said at once
     from nnunet_semisam.benchmark import equal_time, held_out, plan, preflight
     from nnunet_semisam.benchmark.records import Equal
     from nnunet_semisam.benchmark.results import write_results
     from nnunet_semisam.benchmark.runs import PerformRun
 
-    check_options(args)
-    dataset = _executors.prepare(args)
     study = make_study(args, dataset)
     if args.dry_run:
         show(study)

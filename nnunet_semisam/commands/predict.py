@@ -28,9 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict, and say where what lies."""
+    place = model_of(args, tuple(args.folds))
     from nnunet_semisam.annotation.predict import FOLDER, TABLE, predict_folder
 
-    place = model_of(args, tuple(args.folds))
     found = predict_folder(
         place, args.input, args.out, device_of(args), not args.disable_tta, uncertainty=args.uncertainty
     )

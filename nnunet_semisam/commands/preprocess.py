@@ -31,15 +31,16 @@ def run(args: argparse.Namespace) -> int:
 
 def preprocess_dataset(name: str, args: argparse.Namespace) -> int:
     """Preprocess every configuration of a dataset; return 1 if a file had to be left out."""
-    from nnunet_semisam.data.dataset_json import check_dataset_json
     from nnunet_semisam.data.datasets import open_dataset
+
+    dataset = open_dataset(name, args.plans)  # before torch is imported: what is missing is said at once
+    from nnunet_semisam.data.dataset_json import check_dataset_json
     from nnunet_semisam.data.geometry import write_geometry_of_labeled
     from nnunet_semisam.data.plans import checked_configuration
     from nnunet_semisam.data.preprocess_unlabeled import preprocess_configuration
     from nnunet_semisam.io.locks import folder_lock
     from nnunet_semisam.splits.default_splits import ensure_splits
 
-    dataset = open_dataset(name, args.plans)
     plans_file = dataset.preprocessed / f"{args.plans}.json"
     check_dataset_json(dataset.dataset_json, dataset.preprocessed / "dataset.json")
     configurations = args.configurations or dataset.preprocessable_configurations()

@@ -45,12 +45,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from nnunet_semisam.annotation.export import REVIEWED, export_pseudo_labels
-    from nnunet_semisam.annotation.pool import unlabeled_pool
     from nnunet_semisam.data.datasets import open_dataset
 
+    dataset = open_dataset(args.dataset, args.plans)  # before torch is imported: what is missing is said at once
     place = model_of(args, (args.fold,))
-    dataset = open_dataset(args.dataset, args.plans)
+    from nnunet_semisam.annotation.export import REVIEWED, export_pseudo_labels
+    from nnunet_semisam.annotation.pool import unlabeled_pool
+
     pool = unlabeled_pool(dataset, args.fold, args.cases)
     found = export_pseudo_labels(
         place, dataset.raw.name, args.fold, pool, args.out, device_of(args), args.source, not args.disable_tta

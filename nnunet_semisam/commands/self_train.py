@@ -62,12 +62,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out what is not done yet; exit status 1 if something failed."""
+    check_options(args)
+    dataset = _executors.prepare(args)  # before torch is imported: what is missing is said at once
     from nnunet_semisam.self_training import preflight, tasks
     from nnunet_semisam.self_training.plan import begin, refuse_other_plan
     from nnunet_semisam.self_training.rounds import final_models
 
-    check_options(args)
-    dataset = _executors.prepare(args)
     plan = make(args, dataset)
     refuse_other_plan(plan)
     if args.dry_run:

@@ -48,15 +48,16 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--beta must be above 0, got {args.beta:g}.")
     if not 0 <= args.class_share <= 1:
         raise UserError(f"--class-share must be 0 to 1, got {args.class_share:g}.")
+    from nnunet_semisam.data.datasets import open_dataset
+
+    dataset = open_dataset(args.dataset, args.plans)  # before torch is imported: what is missing is said at once
+    place = model_of(args, (args.fold,))
     from nnunet_semisam.annotation.color_tables import label_names
     from nnunet_semisam.annotation.page import write_page
     from nnunet_semisam.annotation.pool import unlabeled_pool
     from nnunet_semisam.annotation.suggest import PAGE, Options, Suggester, as_text, rank, write_ranking
     from nnunet_semisam.annotation.suggestions import Request
-    from nnunet_semisam.data.datasets import open_dataset
 
-    place = model_of(args, (args.fold,))
-    dataset = open_dataset(args.dataset, args.plans)
     pool = unlabeled_pool(dataset, args.fold, args.cases)
     if not 1 <= args.count <= len(pool.images):
         raise UserError(f"-n must be 1 to {len(pool.images)}, the number of unlabeled cases, got {args.count}.")

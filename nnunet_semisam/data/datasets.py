@@ -12,6 +12,7 @@ from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.io.names import case_problem, check_text_name
 
 CASCADE = "3d_cascade_fullres"
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 NAME = re.compile(r"Dataset[0-9]{3}_[^/\\\0]+")
 
 
@@ -52,7 +53,11 @@ def environment_folder(variable: str) -> Path:
     """
     value = os.environ.get(variable)
     if not value:
-        raise UserError(f"The environment variable {variable} is not set. Say: export {variable}=/path/to/a/folder")
+        others = [name for name in VARIABLES if name != variable and not os.environ.get(name)]
+        also = f", and the same for {' and '.join(others)}" if others else ""
+        raise UserError(
+            f"The environment variable {variable} is not set. Say: export {variable}=/path/to/a/folder{also}"
+        )
     return Path(value)
 
 
@@ -69,10 +74,21 @@ def find_dataset_name(folder: Path, dataset: str) -> str:
         names = sorted(path.name for path in folders if NAME.fullmatch(path.name))
     else:
         raise UserError(f"A dataset is named by its id (27) or its folder (Dataset027_ACDC), got {shown(dataset)}.")
-    if len(names) != 1:
-        found = name_some(names) if names else "none"
-        raise UserError(f"Wanted exactly one folder for dataset {dataset} in {folder}, found {found}.")
+    if len(names) > 1:
+        raise UserError(
+            f"Two or more datasets in {folder} have the id {dataset}: {name_some(names)}. nnU-Net stops at that, too: "
+            "move one of them elsewhere, or give it another number."
+        )
+    if not names:
+        raise UserError(f"There is no dataset {dataset} in {folder}. {_datasets_in(folder)}")
     return names[0]
+
+
+def _datasets_in(folder: Path) -> str:
+    if not folder.is_dir():
+        return "There is no such folder."
+    there = sorted(path.name for path in folder.glob("Dataset*") if NAME.fullmatch(path.name) and path.is_dir())
+    return f"There are: {name_some(there)}." if there else "It holds no folder that is named DatasetXXX_Name."
 
 
 def open_dataset(

@@ -109,7 +109,7 @@ def test_a_training_refuses_an_adapter_that_saw_its_hidden_or_validation_labels(
     [
         (("-f", "first"), "-f must be a number or 'all', got 'first'"),
         (("-c", "3d_lowres"), "have no configuration '3d_lowres'"),
-        (("-d", "902"), "Wanted exactly one folder for dataset 902"),
+        (("-d", "902"), "There is no dataset 902 in "),
         (("--steps", "0"), "steps must be at least 1"),
     ],
 )

@@ -36,15 +36,17 @@ def test_cascade_has_no_data_of_its_own(planned):
 
 
 def test_dataset_that_is_missing_or_twice_there_is_refused(planned):
-    with pytest.raises(UserError, match=r"dataset 5 in .*found none"):
+    with pytest.raises(UserError, match=r"no dataset 5 in .*There are: Dataset027_ACDC\."):
         find_dataset_name(planned / "raw", "5")
-    with pytest.raises(UserError, match=r"dataset Dataset005_X in .*found none"):
+    with pytest.raises(UserError, match=r"no dataset Dataset005_X in "):
         find_dataset_name(planned / "raw", "Dataset005_X")
     (planned / "raw" / "Dataset027_Twin").mkdir()
-    with pytest.raises(UserError, match="found Dataset027_ACDC, Dataset027_Twin"):
+    with pytest.raises(UserError, match="have the id 27: Dataset027_ACDC, Dataset027_Twin"):
         find_dataset_name(planned / "raw", "27")
     with pytest.raises(UserError, match="named by its id"):
         find_dataset_name(planned / "raw", "ACDC")
+    with pytest.raises(UserError, match=r"no dataset 27 in .*There is no such folder"):
+        find_dataset_name(planned / "elsewhere", "27")
 
 
 def test_dataset_that_was_not_planned_says_what_to_run(planned):
@@ -53,6 +55,8 @@ def test_dataset_that_was_not_planned_says_what_to_run(planned):
 
 
 def test_variable_that_is_not_set_is_named(monkeypatch):
-    monkeypatch.delenv("nnUNet_raw", raising=False)
-    with pytest.raises(UserError, match=r"nnUNet_raw is not set\. Say: export nnUNet_raw="):
+    monkeypatch.setenv("nnUNet_preprocessed", "/somewhere")
+    for name in ("nnUNet_raw", "nnUNet_results"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UserError, match=r"nnUNet_raw is not set\. Say: export nnUNet_raw=/\S+, .*nnUNet_results$"):
         environment_folder("nnUNet_raw")

@@ -56,7 +56,7 @@ def read_rounds(benchmark: Benchmark) -> dict[str, SamRecord]:
         except UserError as error:
             problems.append(str(error))
         for problem in problems:
-            benchmark.damage.note("records of SAM rounds", f"{run.name}: {problem}")
+            benchmark.damage.note("records of SAM rounds", f"{run.name}: {problem.rstrip('.')}")
     return found
 
 

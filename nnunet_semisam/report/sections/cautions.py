@@ -159,8 +159,9 @@ def _failures(means: Sequence[Summary]) -> list[str]:
     if not failures:
         return []
     return [
-        f"{count(failures, 'score')} of whole cases hold a failure: a label that was missed, invented, or a case "
-        "without prediction. Failures count in every mean: Dice as 0, distances as the image's diagonal."
+        f"{count(failures, 'score')} of whole cases {'holds' if failures == 1 else 'hold'} a failure: a label that "
+        "was missed, invented, or a case without prediction. Failures count in every mean: Dice as 0, distances as the "
+        "image's diagonal."
     ]
 
 

@@ -58,6 +58,8 @@ def headline(benchmark: Benchmark) -> str:
     total = sum(counts.values())
     if not total:
         return ""
-    parts = ", ".join(f"{number} {word}" for word, number in counts.items() if number)
+    parts = ", ".join(f"{number} {word}" for word, number in counts.items() if number).replace(
+        "too few", "with too few"
+    )
     meaning = " Open: no difference can be claimed." if counts["open"] else ""
     return f"Of {count(total, 'comparison')} with nnU-Net: {parts}.{meaning}"

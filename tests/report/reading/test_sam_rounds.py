@@ -1,11 +1,14 @@
 """Rounds and calibrations come from the records that the training wrote."""
 
+from types import SimpleNamespace
+
 import pytest
 from invented import case_record, write_round
 
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.round_log import RoundRecord
-from nnunet_semisam.report.reading.sam_rounds import SamRecord, read_sam
+from nnunet_semisam.report.reading.damage import Damage
+from nnunet_semisam.report.reading.sam_rounds import SamRecord, read_rounds, read_sam
 
 
 def test_figures_of_cases_are_put_together(tmp_path):
@@ -89,3 +92,19 @@ def test_a_round_of_malformed_cases_is_passed_over(tmp_path):
     write_round(tmp_path, 0, 5)
     round_log.append(tmp_path, case_record(1, 9, "a2_frame01", empty=(0, 0, 0)))
     assert [one.number for one in read_sam(tmp_path).rounds] == [0]
+
+
+def test_a_note_on_records_ends_with_one_point(tmp_path):
+    (tmp_path / "fold_0").mkdir()
+    round_log.append(tmp_path / "fold_0", case_record(4, 21, "a"))
+    file = tmp_path / "fold_0" / round_log.FILE_NAME
+    file.write_text(file.read_text().replace('"agreement"', '"agreed"'))
+    run = SimpleNamespace(name="run_a", training="fold_0")
+    damage = Damage(tmp_path)
+    read_rounds(
+        SimpleNamespace(runs=[run], folder=tmp_path, damage=damage, file=lambda *names: tmp_path.joinpath(*names))
+    )
+    (sentence,) = damage.sentences()
+    assert "run_a: " in sentence
+    assert sentence.endswith(".")
+    assert ".." not in sentence
