@@ -6,7 +6,6 @@ error, same rule.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,21 +19,13 @@ from nnunet_semisam.adaptation.fold_data import FoldData, results_of
 from nnunet_semisam.context import TrainingContext
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.errors import UserError, name_some, printable, shown
-from nnunet_semisam.generalists.base import GeneralistContext
-from nnunet_semisam.generalists.build import (
-    build_ensemble,
-    check_generalists,
-    embedding_cache,
-    refuse_leaking_adapters,
-)
+from nnunet_semisam.generalists.build import check_generalists, refuse_leaking_adapters
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.names import case_problem
 from nnunet_semisam.io.tensor_files import check_finite
 from nnunet_semisam.io.yaml_files import read_mapping
+from nnunet_semisam.pseudo_labels.build_stage import GeometryOf, build_stage
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
-from nnunet_semisam.pseudo_labels.case_pipeline import StageInputs
-from nnunet_semisam.pseudo_labels.session import known_direction, known_spacing
-from nnunet_semisam.pseudo_labels.specialist import CasePredictor
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
@@ -43,6 +34,10 @@ from nnunet_semisam.training.build_loader import collect_unlabeled
 
 SETTINGS_FILE = "semisam_config.yaml"
 GIVE_DICE = "Give it with --estimated-dice, for example what nnU-Net's validation of another fold found."
+
+
+class UnknownDiceError(UserError):
+    """The Dice of a network on unseen cases cannot be estimated."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Measured:
         table: What was measured.
         estimated_dice: Dice that the simulated generalisation error is as large as, in [0, 1].
         estimated: Whether it was estimated on unlabeled cases; else it was given.
-        fingerprints: SAM member -> digest of its weights, adapter included.
+        fingerprints: See :func:`fingerprints_of`.
     """
 
     table: CalibrationTable
@@ -153,6 +148,7 @@ def calibrate(
     device: torch.device,
     estimated_dice: float | None = None,
     log: Callable[[str], Any] = print,
+    geometry_of: GeometryOf | None = None,
 ) -> Measured:
     """Measure every generalist of the settings on all labeled cases of the fold.
 
@@ -164,30 +160,37 @@ def calibrate(
         estimated_dice: Mean foreground Dice of the network on unseen cases, in [0, 1]; ``None`` estimates it on
             unlabeled cases, as a training does.
         log: Receives lines for the user.
+        geometry_of: See :func:`~nnunet_semisam.pseudo_labels.build_stage.build_stage`.
 
     Raises:
+        UnknownDiceError: If the network finds no class in the unlabeled cases on which its Dice is to be estimated.
         UserError: If a generalist cannot be built, no labeled case can be read, or there are no unlabeled cases to
             estimate the Dice on.
     """
-    check_generalists(settings, data.plan.channels)
-    withheld = {*data.fold.val, *data.fold.unlabeled} - set(data.fold.train)
-    refuse_leaking_adapters(settings, data.dataset.raw.name, sorted(withheld))
     estimated = estimated_dice is None
     pool = _pool(data) if estimated else None
-    stage = _stage(data, model, settings, device, pool, log)
+
+    def load_image(case: str) -> Any:
+        return data.labeled.load_image(case) if pool is None or case not in pool.files else pool.load_image(case)
+
+    stage = stage_of_fold(data, model, settings, device, load_image, log, geometry_of)
     if pool is not None:
         some = sorted(pool.files)[: settings.block("sam").calibration_cases]
         estimated_dice = stage.pipeline.estimate_dice(tqdm(some, unit="case", desc="unlabeled", disable=None))
         if estimated_dice is None:
-            raise UserError(
+            raise UnknownDiceError(
                 "The Dice of the network on unseen cases cannot be estimated: sam: {mirror: false} is set, or it finds "
                 f"no class in {len(some)} unlabeled cases. {GIVE_DICE}"
             )
     cases = tqdm(stage.calibration_cases(data.labeled.cases), unit="case", desc="labeled", disable=None)
     table = stage.calibrate(0, model.epoch, cases, data.labeled.load_label, estimated_dice)
-    parts = {member.name: getattr(member, "parts", None) for member in stage.ensemble.members}
-    fingerprints = {name: each.backend.fingerprint for name, each in parts.items() if each is not None}
-    return Measured(table, estimated_dice, estimated, fingerprints)
+    return Measured(table, estimated_dice, estimated, fingerprints_of(stage))
+
+
+def fingerprints_of(stage: PseudoLabelStage) -> dict[str, str]:
+    """Return generalist -> digest of its SAM's weights, adapter included; those without a SAM are left out."""
+    about = [member.about() for member in stage.ensemble.members]
+    return {each["name"]: each["fingerprint"] for each in about if "fingerprint" in each}
 
 
 def _pool(data: FoldData) -> UnlabeledDataset:
@@ -197,15 +200,33 @@ def _pool(data: FoldData) -> UnlabeledDataset:
         raise UserError(f"The Dice of the network on unseen cases cannot be estimated: {error} {GIVE_DICE}") from error
 
 
-def _stage(
+def stage_of_fold(
     data: FoldData,
     model: TrainedModel,
     settings: Settings,
     device: torch.device,
-    pool: UnlabeledDataset | None,
-    log: Callable[[str], Any],
+    load_image: Callable[[str], Any],
+    log: Callable[[str], Any] = print,
+    geometry_of: GeometryOf | None = None,
 ) -> PseudoLabelStage:
-    spacing = data.data.configuration_manager.spacing
+    """Return the stage of pseudo-labels around a trained network; it stores nothing.
+
+    Args:
+        data: The fold; labels of its training cases only are opened.
+        model: The network.
+        settings: Name the generalists and how they are prompted.
+        device: Where to compute.
+        load_image: Returns the preprocessed image of a case, ``(C, Z, Y, X)``, float32.
+        log: Receives lines for the user.
+        geometry_of: See :func:`~nnunet_semisam.pseudo_labels.build_stage.build_stage`.
+
+    Raises:
+        UserError: If a generalist cannot be built or learned from labels that must not be seen, or a labeled case
+            cannot be read.
+    """
+    check_generalists(settings, data.plan.channels)
+    withheld = {*data.fold.val, *data.fold.unlabeled} - set(data.fold.train)
+    refuse_leaking_adapters(settings, data.dataset.raw.name, sorted(withheld))
     context = TrainingContext(
         settings=settings,
         data=data.data,
@@ -216,24 +237,8 @@ def _stage(
         device=device,
         batch_size=1,
     )
-    predict = CasePredictor(context, model.network, settings.block("sam").tile_step)
-
-    def load_image(case: str) -> Any:
-        return data.labeled.load_image(case) if pool is None or case not in pool.files else pool.load_image(case)
-
-    inputs = StageInputs(
-        load_image=load_image,
-        predict=predict,
-        spacing=spacing,
-        spacing_of=lambda case: known_spacing(data.data, case),
-        direction_of=lambda case: known_direction(data.data, case),
-        predict_mirrored=predict.mirrored if settings.block("sam").mirror else None,
-        priors=data.labeled.priors(settings.block("connectivity")),
-    )
-    cache = embedding_cache(settings, data.dataset.preprocessed, data.data.data_identifier)
-    ensemble = build_ensemble(GeneralistContext(settings, data.labels, cache, spacing, device, predict, data.labeled))
     outputs = StageOutputs(PseudoLabelStore(model.folder / "semisam_store"), log=log)  # nothing is stored
-    return PseudoLabelStage(settings, ensemble, data.labels, inputs, outputs)
+    return build_stage(context, model.network, data.labeled, load_image, outputs, geometry_of)
 
 
 def as_record(data: FoldData, model: TrainedModel, measured: Measured, models: Sequence[str]) -> dict[str, Any]:
@@ -251,5 +256,5 @@ def as_record(data: FoldData, model: TrainedModel, measured: Measured, models: S
         "fingerprints": measured.fingerprints,
         "estimated_dice": measured.estimated_dice,
         "dice_was_estimated": measured.estimated,
-        "classes": [dataclasses.asdict(entry) for entry in measured.table.classes],
+        **measured.table.to_dict(),
     }

@@ -1,8 +1,4 @@
-"""Back from nnU-Net's preprocessed arrays to the voxels of the raw image, and into files that viewers open.
-
-What :func:`nnunetv2.inference.export_prediction.convert_predicted_logits_to_segmentation_with_correct_shape` does with
-logits is done here with maps: resampling, undoing the crop, undoing the transposition.
-"""
+"""Back from nnU-Net's preprocessed arrays to the voxels of the raw image, and into files that viewers open."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from nnunet_semisam.annotation.trained_model import RawCase, TrainedModel
+from nnunet_semisam.data.back_to_raw import back_to_raw
 from nnunet_semisam.data.image_headers import reason
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import replaced_file
@@ -46,19 +43,7 @@ def to_raw(model: TrainedModel, case: RawCase, values: np.ndarray, is_label: boo
         values: The map.
         is_label: Whether it holds labels, which have no values in between.
     """
-    properties, configuration = case.properties, model.configuration
-    target = [properties["spacing"][axis] for axis in model.plans.transpose_forward]
-    shape = properties["shape_after_cropping_and_before_resampling"]
-    spacing = list(configuration.spacing)
-    current = spacing if len(spacing) == len(shape) else [target[0], *spacing]
-    if is_label:
-        resampled = configuration.resampling_fn_seg(values[None].astype(np.int16), shape, current, target)
-    else:
-        resampled = configuration.resampling_fn_probabilities(values[None].astype(np.float32), shape, current, target)
-    resampled = np.asarray(resampled)[0]
-    whole = np.zeros(properties["shape_before_cropping"], dtype=np.int16 if is_label else np.float32)
-    whole[tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])] = resampled
-    return whole.transpose(model.plans.transpose_backward)
+    return back_to_raw(values, case.properties, model.plans, model.configuration, is_label)
 
 
 def check_viewable(model: TrainedModel) -> None:

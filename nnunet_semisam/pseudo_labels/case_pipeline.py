@@ -113,7 +113,30 @@ class CasePipeline:
         with stopwatch(seconds, "load"):
             image = self.inputs.load_image(case)
         with stopwatch(seconds, "predict"):
-            specialist, second = self._predict_twice(case, image)
+            specialist, second = self.predict_twice(case, image)
+        return self.fused(case, image, specialist, second, seconds)
+
+    def fused(
+        self,
+        case: str,
+        image: np.ndarray,
+        specialist: np.ndarray,
+        second: SecondOpinion | None,
+        seconds: dict[str, float] | None = None,
+    ) -> PredictedCase:
+        """Fuse a prediction of a case with what the generalists make of it.
+
+        Args:
+            case: Name of the case.
+            image: Its preprocessed image, ``(C, Z, Y, X)``, float32.
+            specialist: The prediction, ``(K, Z, Y, X)``, in [0, 1].
+            second: A second opinion on it; ``None``: there is none.
+            seconds: Time that was spent on the case so far, by part of the work.
+
+        Raises:
+            UserError: If a mask is not finite.
+        """
+        seconds = {} if seconds is None else seconds
         prompted = self._without_spurious(specialist)
         result = self._ask_generalists(self._case_input(case, image, prompted))
         weights, priors, settings = self.ensemble.weights, self.inputs.priors, self.settings.block("fusion")
@@ -171,8 +194,14 @@ class CasePipeline:
             )
         return specialist
 
-    def _predict_twice(self, case: str, image: np.ndarray) -> tuple[np.ndarray, SecondOpinion | None]:
-        """Return the mean of the predictions of an image and of the mirrored image, and how alike they are."""
+    def predict_twice(self, case: str, image: np.ndarray) -> tuple[np.ndarray, SecondOpinion | None]:
+        """Return the mean of the predictions of an image and of the mirrored image, and how alike they are.
+
+        Without ``sam.mirror`` it is the prediction of the image, and ``None``.
+
+        Raises:
+            UserError: If a prediction is not finite.
+        """
         specialist = self._predict(case, image)
         if self.inputs.predict_mirrored is None:
             return specialist, None
@@ -198,7 +227,7 @@ class CasePipeline:
         found = []
         for case in cases:
             with contextlib.suppress(UserError):
-                found.append(self._predict_twice(case, self.inputs.load_image(case))[1].mean_dice)
+                found.append(self.predict_twice(case, self.inputs.load_image(case))[1].mean_dice)
         known = [dice for dice in found if dice is not None]
         return float(np.mean(known)) ** 2 if known else None
 

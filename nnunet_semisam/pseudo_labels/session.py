@@ -11,24 +11,21 @@ import numpy as np
 from torch import Tensor, nn
 
 from nnunet_semisam import ranks
-from nnunet_semisam.context import DataContext, TrainingContext
-from nnunet_semisam.data.geometry import UPRIGHT, Matrix, preprocessed_direction, preprocessed_spacing, read_geometry
+from nnunet_semisam.context import TrainingContext
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.errors import UserError, name_some, printable
-from nnunet_semisam.generalists.base import GeneralistContext, Spacing
-from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
 from nnunet_semisam.io.array_files import UNREADABLE
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
+from nnunet_semisam.pseudo_labels.build_stage import build_stage
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
-from nnunet_semisam.pseudo_labels.case_pipeline import StageInputs
 from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
 from nnunet_semisam.pseudo_labels.round_log import RoundRecord
 from nnunet_semisam.pseudo_labels.round_plan import RoundPlan
 from nnunet_semisam.pseudo_labels.rounds import RoundReader
 from nnunet_semisam.pseudo_labels.selection import cases_for_round, rolling_window
 from nnunet_semisam.pseudo_labels.settings import SAMSettings
-from nnunet_semisam.pseudo_labels.specialist import CasePredictor, count_windows
+from nnunet_semisam.pseudo_labels.specialist import count_windows
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
@@ -103,30 +100,13 @@ class PseudoLabelSession:
 
     def _build_stage(self, specialist: nn.Module) -> PseudoLabelStage:
         context = self.context
-        settings, spacing = context.settings, context.data.configuration_manager.spacing
-        cache = embedding_cache(settings, context.data.preprocessed_dataset, context.data.data_identifier)
-        predict = CasePredictor(context, specialist, self.settings.tile_step)
-        inputs = StageInputs(
-            load_image=self._load_image,
-            predict=predict,
-            spacing=spacing,
-            spacing_of=lambda case: known_spacing(context.data, case),
-            direction_of=lambda case: known_direction(context.data, case),
-            predict_mirrored=predict.mirrored if self.settings.mirror else None,
-            priors=self.labeled.priors(settings.block("connectivity")),
-        )
         outputs = StageOutputs(
             store=self.store,
             records=context.output_folder,
             previews=context.output_folder / PREVIEW_FOLDER,
             log=context.log,
         )
-        ensemble = build_ensemble(
-            GeneralistContext(
-                settings, context.labels, cache, spacing, context.device, predict, self.labeled, inputs.spacing_of
-            )
-        )
-        return PseudoLabelStage(settings, ensemble, context.labels, inputs, outputs)
+        return build_stage(context, specialist, self.labeled, self._load_image, outputs)
 
     def _load_image(self, case: str) -> np.ndarray:
         if case not in self.pool.files:
@@ -332,20 +312,6 @@ class PseudoLabelSession:
         self.seconds += record.seconds
         if self.context.rank == 0:
             round_log.append(self.context.output_folder, record)
-
-
-def known_spacing(data: DataContext, case: str) -> Spacing | None:
-    """Return the voxel size of a preprocessed case along Z, Y, X in mm, or ``None`` if its geometry was not written."""
-    geometry = read_geometry(data.preprocessed_dataset, case)
-    if geometry is None:
-        return None
-    return preprocessed_spacing(geometry, data.configuration_manager.spacing, data.plans_manager.transpose_forward)
-
-
-def known_direction(data: DataContext, case: str) -> Matrix:
-    """Return where the axes of a preprocessed case lead; one whose geometry was not written counts as upright."""
-    geometry, transposed = read_geometry(data.preprocessed_dataset, case), data.plans_manager.transpose_forward
-    return preprocessed_direction(UPRIGHT if geometry is None else geometry.direction, transposed)
 
 
 def _numbers(state: Mapping[str, Any]) -> tuple[int | None, int, int | None]:
