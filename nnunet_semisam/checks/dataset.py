@@ -67,12 +67,26 @@ class DatasetCheck:
         findings += self._once(("labeled", configuration, fold), name, lambda: self._look_at_labeled(plan, fold))
         if method not in METHODS.names() or not METHODS.get(method).uses_unlabeled:
             return findings
-        key = ("unlabeled", configuration, fold)
-        findings += self._once(key, f"{name} unlabeled", lambda: self._look_at_unlabeled(plan, fold))
-        if settings.run.use_sam:
-            key = ("stage", settings.sha256, configuration, fold)
-            findings += self._once(key, f"{name} SAM", lambda: self._look_at_stage(settings, plan, fold))
-        return findings
+        findings += self._unlabeled(plan, fold)
+        return [*findings, *(self.pseudo_labels(settings, configuration, fold) if settings.run.use_sam else [])]
+
+    def pseudo_labels(self, settings: Settings, configuration: str, fold: int | str) -> list[Finding]:
+        """Return what is new among the findings of pseudo-labels: the generalists, and the unlabeled cases.
+
+        Args:
+            settings: Name the generalists, whatever ``use_sam`` says.
+            configuration: Name of a configuration; :meth:`training` has looked at one of its trainings.
+            fold: Index of the fold of that training, or ``all``.
+        """
+        plan = self._plans.get(configuration)
+        if plan is None:
+            return []
+        key, name = ("stage", settings.sha256, configuration, fold), f"{configuration} fold {fold} SAM"
+        return self._unlabeled(plan, fold) + self._once(key, name, lambda: self._look_at_stage(settings, plan, fold))
+
+    def _unlabeled(self, plan: Plan, fold: int | str) -> list[Finding]:
+        key, name = ("unlabeled", plan.name, fold), f"{plan.name} fold {fold} unlabeled"
+        return self._once(key, name, lambda: self._look_at_unlabeled(plan, fold))
 
     def _once(self, key: Hashable, subject: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
         if key in self._done:

@@ -53,6 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the pool, best estimated quality first; one number for each round, or for all (default: 1)",
     )
+    parser.add_argument(
+        "--sam",
+        action=argparse.BooleanOptionalAction,
+        help="let SAMs take part in labels, where a calibration lets them (default: if the first trainer uses them)",
+    )
     parser.add_argument("--no-mirroring", action="store_true", help="the teacher predicts without mirroring")
     _executors.add_arguments(parser)
     parser.add_argument("--label-jobs", type=int, default=1, metavar="N", help="label a pool in N tasks (default: 1)")
@@ -151,6 +156,7 @@ def make(args: argparse.Namespace, dataset: PlannedDataset) -> SelfTraining:
         "threshold": THRESHOLD if args.threshold is None else args.threshold,
         "select": args.select,
         "mirroring": not args.no_mirroring,
+        "sam": args.sam,
         "device": args.device,
     }
     return make_plan(dataset, args.plans, args.folds, options)
@@ -158,6 +164,7 @@ def make(args: argparse.Namespace, dataset: PlannedDataset) -> SelfTraining:
 
 def show(plan: SelfTraining, args: argparse.Namespace) -> None:
     """Print all tasks and what is known of each."""
+    from nnunet_semisam.self_training.preflight import settings_of_labels
     from nnunet_semisam.self_training.tasks import stages
 
     print(f"Self-training of {plan.dataset}, {plan.configuration}, in {plan.folder}: {plan.rounds + 1} trainings")
@@ -165,6 +172,9 @@ def show(plan: SelfTraining, args: argparse.Namespace) -> None:
         print(
             f"  fold {fold}: {len(cases.labeled)} labeled, {len(cases.pool)} in the pool, {len(cases.val)} to validate"
         )
+    if plan.sam:
+        models = ", ".join(settings_of_labels(plan).block("sam").models)
+        print(f"  SAMs in labels, where a calibration on labeled cases lets them: {models}; --no-sam leaves them out")
     for stage in stages(plan, args.label_jobs):
         for task in stage:
             print(f"  {task.name}: {task.status()}")

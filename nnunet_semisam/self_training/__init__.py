@@ -9,8 +9,11 @@ module               content
 ===================  =============================================================================
 ``plan``             :class:`SelfTraining`: what is fixed once it has begun, and its record on disk
 ``rounds``           folders of a round; which tasks there are, in which order
-``tasks``            train, label, build: tasks that can be killed, on this machine or a cluster
+``tasks``            train, calibrate, label, build: tasks that can be killed, on this machine or a cluster
+``teacher``          a trained model that predicts raw images
+``sam_calibration``  the command that measures where SAMs help a teacher; ``calibration_record`` is what it writes
 ``label_pool``       the command that predicts the pool with a teacher
+``sam_labels``       what SAMs add to a teacher's label
 ``pseudo_label``     from probabilities to a label map, and how good it may be
 ``build_dataset``    the command that writes the dataset of a round
 ``raw_dataset``      its raw part

@@ -16,11 +16,10 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.runs.model_run import flush_files
-from nnunet_semisam.self_training.label_pool import read_place
 from nnunet_semisam.self_training.preprocessed import write_preprocessed
 from nnunet_semisam.self_training.pseudo_label import choose
 from nnunet_semisam.self_training.raw_dataset import write_raw
-from nnunet_semisam.self_training.rounds import PROVENANCE_FILE, PseudoLabel, RoundOfFold
+from nnunet_semisam.self_training.rounds import PROVENANCE_FILE, PseudoLabel, RoundOfFold, read_place
 
 UNFINISHED = "data_unfinished"
 
@@ -43,8 +42,10 @@ def build(place: RoundOfFold, num_processes: int) -> None:
     records = {case: place.pseudo_label(case) for case in cases.pool}
     chosen = choose_cases(place, records)
     if not chosen:
+        more = ", a lower sam: {confidence_threshold: ...}, or --no-sam" if plan.sam else ""
         raise UserError(
-            f"{place.name}: the teacher is sure of no voxel of the pool. Use a lower --threshold, or train it longer."
+            f"{place.name}: the teacher is sure of no voxel of the pool. Use a lower --threshold{more}, or train it "
+            "longer."
         )
     files = {case: place.label_file(case, ending) for case in chosen}
     for case, file in files.items():

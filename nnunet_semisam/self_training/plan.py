@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+from nnunet_semisam.checks.trainers import settings_of_trainer
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.data.unlabeled_dataset import cases_in, unlabeled_folder
@@ -19,6 +20,7 @@ from nnunet_semisam.io.typed_records import Between, ClassName, Count, FileName,
 from nnunet_semisam.jobs.nnunet_command import AUTO
 from nnunet_semisam.splits.cases_of_fold import cases_of_fold
 
+SOURCE = "the settings of the self-training"
 PLAN_FILE = "self_training.json"
 BASELINE = "nnUNetTrainerSupervised"
 THRESHOLD = 0.7  # UPS, Rizve et al. 2021, section 4.1: positive pseudo-labels
@@ -71,6 +73,7 @@ class SelfTraining:
         threshold: Confidence below which a voxel of a pseudo-label becomes ``ignore``, in [0, 1].
         select: Share of the pool that is trained on in round 1, 2 and so on; the last one counts for all later ones.
         mirroring: Whether the teacher predicts with mirroring.
+        sam: Whether SAMs take part in the labels of all rounds, where a calibration lets them.
         device: For nnU-Net's ``-device``; ``auto`` is found out where a task runs.
         environment: ``nnUNet_raw`` and ``nnUNet_preprocessed`` of the dataset, where they differ from this process's.
     """
@@ -89,6 +92,7 @@ class SelfTraining:
     threshold: Share = THRESHOLD
     select: list[Share] = field(default_factory=lambda: [1.0])
     mirroring: bool = True
+    sam: bool = False
     device: str = field(default=AUTO, compare=False)
     environment: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -131,18 +135,22 @@ def make_plan(
         dataset: The dataset.
         plans: Plans identifier.
         folds: Indices in ``splits_final.json``.
-        options: All other fields.
+        options: All other fields; without ``sam``, or with ``None``, SAMs take part if the first training uses them.
         minimum: How many cases the pool of a fold must have.
 
     Raises:
         UserError: If a fold cannot be used, or there is no pool.
     """
+    cases = {fold: _cases(dataset, fold, options["configuration"], minimum) for fold in sorted(folds)}
+    sam = options.get("sam")
+    if sam is None:
+        sam = settings_of_trainer(options["trainer"], options["settings"], SOURCE).run.use_sam
     return SelfTraining(
         dataset=dataset.raw.name,
         plans=plans,
         plans_sha256=sha256_of(dataset.preprocessed / f"{plans}.json"),
-        folds={fold: _cases(dataset, fold, options["configuration"], minimum) for fold in sorted(folds)},
-        **options,
+        folds=cases,
+        **{**options, "sam": sam},
     )
 
 

@@ -9,10 +9,10 @@ from nnunet_semisam.checks.trainers import settings_of_trainer
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.methods import METHODS
-from nnunet_semisam.self_training.plan import SelfTraining
+from nnunet_semisam.self_training.plan import SOURCE, SelfTraining
+from nnunet_semisam.settings import Settings
 
 MOST_SHOWN = 20
-SOURCE = "the settings of the self-training"
 
 
 def check(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
@@ -34,6 +34,9 @@ def check(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
     settings = settings_of_trainer(plan.trainer, plan.settings, SOURCE)
     look = DatasetCheck(dataset, plan.plans, fetch=True)
     findings = [one for fold in plan.folds for one in look.training(settings, plan.configuration, fold)]
+    if plan.sam:
+        asked = settings_of_labels(plan)
+        findings += [one for fold in plan.folds for one in look.pseudo_labels(asked, plan.configuration, fold)]
     trainings = len(plan.folds) * (plan.rounds + 1)
     findings += looked_at("room", lambda: check_room(plan.folder, look.weights, trainings))
     problems = [one.found for one in findings if one.level == Level.MISSING]
@@ -41,3 +44,18 @@ def check(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
         raise UserError("\n".join(["Nothing was started: a training would stop.", *problems[:MOST_SHOWN]]))
     notes = [f"{one.found}: {one.fix}" if one.fix else one.found for one in findings if one.level == Level.NOTE]
     return list(dict.fromkeys(notes))
+
+
+def settings_of_labels(plan: SelfTraining) -> Settings:
+    """Return the settings with which SAMs are asked for labels: those of the first training, in all rounds.
+
+    Raises:
+        UserError: If they leave out what the calibration needs.
+    """
+    settings = settings_of_trainer(plan.trainer, plan.settings, SOURCE).replace({"use_sam": True}, "--sam")
+    if not settings.block("sam").mirror:
+        raise UserError(
+            "sam: {mirror: false} leaves out the prediction of mirrored images, with which the calibration estimates "
+            "how good the teacher is on unseen cases. Remove it, or label without SAMs: --no-sam."
+        )
+    return settings

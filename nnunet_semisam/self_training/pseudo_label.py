@@ -6,6 +6,9 @@ the raw image as nnU-Net's reader gives them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
@@ -29,6 +32,70 @@ def with_ignore(label_map: np.ndarray, certain: np.ndarray, threshold: float, ig
     """
     kind = np.uint8 if ignore < 256 else np.uint16
     return np.where(certain >= threshold, label_map, ignore).astype(kind)
+
+
+@dataclass(frozen=True)
+class SAMOpinion:
+    """What teacher and SAMs say together of a raw image; all arrays ``(Z, Y, X)``.
+
+    Attributes:
+        label: The fused label map, int16.
+        confidence: How likely it is right, float32, in [0, 1].
+        asked: Where a SAM was asked about a class that it contributes to, bool.
+    """
+
+    label: np.ndarray
+    confidence: np.ndarray
+    asked: np.ndarray
+
+
+def with_sam(
+    by_teacher: np.ndarray,
+    predicted: np.ndarray,
+    opinion: SAMOpinion,
+    active: Sequence[bool],
+    labels: Labels,
+    threshold: float,
+    ignore: int,
+) -> np.ndarray:
+    """Return the pseudo-label ``(Z, Y, X)`` of teacher and SAMs.
+
+    The fused label counts where a SAM was asked, and in voxels that it or the teacher gives to a class to which a SAM
+    contributes; below the threshold they are ignored. All others are the teacher's, above all those of a class to which
+    no SAM contributes: the class is labelled as without a SAM, voxel by voxel. A voxel that a SAM takes from its class
+    and that then falls to one of these is ignored. With regions a voxel is in several: the fused label counts where a
+    SAM contributes to one of them, and the voxel is ignored if it contradicts the teacher about another one.
+
+    Args:
+        by_teacher: The teacher's pseudo-label, with the ignore label.
+        predicted: The teacher's label map, without it.
+        opinion: What both say together.
+        active: Whether a SAM contributes to a foreground channel, ``F`` entries.
+        labels: What the channels mean.
+        threshold: Confidence of the fused label below which a voxel is ignored.
+        ignore: The ignore label.
+
+    Example:
+        A SAM contributes to class 1 and was asked about the first three voxels, it is not sure of the third; of the
+        last two the teacher is, and knows nothing of the fifth.
+
+        >>> fused = SAMOpinion(np.array([1, 0, 1, 2, 0]), np.array([0.8, 0.6, 0.4, 0.1, 0.1]), np.arange(5) < 3)
+        >>> teacher, predicted = np.array([3, 3, 1, 2, 3]), np.array([1, 1, 1, 2, 0])
+        >>> with_sam(teacher, predicted, fused, [True, False], Labels.of_classes(3), 0.5, 3).tolist()
+        [1, 0, 3, 2, 3]
+    """
+    counts, contradicts = opinion.asked.copy(), np.zeros(predicted.shape, dtype=bool)
+    channels = [(labels.members(predicted, f), labels.members(opinion.label, f)) for f in range(labels.channels)]
+    for helped, (of_teacher, fused) in zip(active, channels, strict=True):
+        if helped:
+            counts |= of_teacher | fused
+        else:
+            contradicts |= of_teacher != fused
+    for helped, (of_teacher, _) in zip(active, channels, strict=True):
+        if not helped and not labels.has_regions:
+            counts &= ~of_teacher
+    sure = (opinion.confidence >= threshold) & ~contradicts
+    return np.where(counts, np.where(sure, opinion.label, ignore), by_teacher).astype(by_teacher.dtype)
 
 
 def mean_confidence(label_map: np.ndarray, certain: np.ndarray) -> float | None:

@@ -4,11 +4,13 @@
 ``self_training.json``                     the plan
 ``round_R/results/``                       ``nnUNet_results`` of a round: models of all its folds
 ``round_R/fold_F/``                        the training of a fold (see ``runs/model_run.py``)
+``round_R/fold_F/sam_calibration.json``    where SAMs help the teacher, if they are asked
 ``round_R/fold_F/labels/``                 pseudo-labels of the pool, and a record of each
 ``round_R/fold_F/data/nnUNet_raw/``        the dataset that a round trains on; not in round 0
 ``round_R/fold_F/data/nnUNet_preprocessed/``
 ``round_R/fold_F/data/provenance.json``    where every label of it is from
-``round_R/fold_F/label_I_of_N/``, build/   logs, time and memory of these commands
+``round_R/fold_F/label_I_of_N/``, build/,  logs, time and memory of these commands
+calibrate_sam/
 =========================================  ===============================================================
 """
 
@@ -22,10 +24,30 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.json_files import object_or_none, read_object
 from nnunet_semisam.io.typed_records import Count, FileName, Name, RecordError, Share, read_record
 from nnunet_semisam.runs.model_run import ModelRun
-from nnunet_semisam.self_training.plan import SelfTraining
+from nnunet_semisam.self_training.plan import SelfTraining, load_plan
 
 PROVENANCE_FILE = "provenance.json"
 REMEDY = "Delete it and start again: the case is labeled again."
+
+
+@dataclass(frozen=True)
+class SAMUse:
+    """Which SAMs took part in a pseudo-label, and how much.
+
+    Attributes:
+        models: Names of the generalists in the settings.
+        fingerprints: Generalist -> digest of its SAM's weights, adapter included.
+        class_weights: Generalist -> class -> share in the fused probability; 0: the teacher labels the class alone.
+            Empty if nothing was measured.
+        confidence_threshold: Confidence below which a voxel of the fused label is ignored.
+        calibration_sha256: Digest of the file with the calibration.
+    """
+
+    models: list[Name]
+    fingerprints: dict[Name, str]
+    class_weights: dict[Name, dict[Name, Share]]
+    confidence_threshold: Share
+    calibration_sha256: str
 
 
 @dataclass(frozen=True)
@@ -38,12 +60,13 @@ class PseudoLabel:
         teacher: Class name of the teacher's trainer.
         checkpoint_sha256: Digest of the teacher's checkpoint.
         mirroring: Whether the teacher predicted with mirroring.
-        threshold: Confidence below which a voxel is ignored.
+        threshold: Confidence of the teacher below which a voxel is ignored.
         agreement: Mean Dice between the predictions with and without mirroring, at the spacing of the plans; ``None``
             without mirroring, or if both are background only.
         confidence: Mean certainty of the voxels that are predicted as foreground; ``None`` if there is none.
         voxels: Name of a label value, ``ignore`` for the ignore label -> how many voxels of it.
         sha256: Digest of the label's file.
+        sam: Which SAMs were asked; ``None``: the self-training asks none.
     """
 
     case: FileName
@@ -56,6 +79,7 @@ class PseudoLabel:
     confidence: Share | None
     voxels: dict[Name, Count]
     sha256: str
+    sam: SAMUse | None = None
 
     @property
     def labeled_share(self) -> float:
@@ -154,6 +178,18 @@ class RoundOfFold:
             return read_record(PseudoLabel, content, "")
         except RecordError as error:
             raise UserError(f"{path} cannot be read: {error} {REMEDY}") from error
+
+
+def read_place(folder: str, index: str, fold: str) -> RoundOfFold:
+    """Return the round of a fold that a command was given.
+
+    Raises:
+        UserError: If there is no self-training in the folder.
+    """
+    plan = load_plan(Path(folder))
+    if plan is None:
+        raise UserError(f"{folder} holds no self-training. Start it with: nnunet-semisam self-train")
+    return RoundOfFold(plan, int(index), int(fold))
 
 
 def models_of(plan: SelfTraining) -> list[ModelRun]:

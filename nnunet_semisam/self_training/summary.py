@@ -6,7 +6,7 @@ import statistics
 
 from nnunet_semisam.io.json_files import object_or_none
 from nnunet_semisam.io.typed_records import RecordError, read_record
-from nnunet_semisam.self_training.rounds import PROVENANCE_FILE, PseudoLabel, RoundOfFold
+from nnunet_semisam.self_training.rounds import PROVENANCE_FILE, PseudoLabel, RoundOfFold, SAMUse
 
 
 def summary_of(place: RoundOfFold) -> str | None:
@@ -24,4 +24,13 @@ def summary_of(place: RoundOfFold) -> str | None:
     agreements = [record.agreement for record in chosen if record.agreement is not None]
     if agreements:
         text += f", agreement with and without mirroring {statistics.fmean(agreements):.3f}"
+    use = chosen[0].sam
+    if use is not None:
+        text += f", {_sams(use)}"
     return text
+
+
+def _sams(use: SAMUse) -> str:
+    """Return which SAMs took part in which classes."""
+    found = [f"{name} in {label}" for name, each in use.class_weights.items() for label, w in each.items() if w > 0]
+    return f"SAM in classes: {', '.join(found)}" if found else "SAM in no class"

@@ -11,9 +11,11 @@ from nnunet_semisam.jobs.base import Task
 from nnunet_semisam.jobs.nnunet_command import command_environment, device_here
 from nnunet_semisam.runs.attempts import LABEL, Attempt, read_attempts
 from nnunet_semisam.runs.model_run import run_measured
+from nnunet_semisam.self_training.calibration_record import read_calibration
 from nnunet_semisam.self_training.plan import SelfTraining
 from nnunet_semisam.self_training.rounds import PROVENANCE_FILE, RoundOfFold
 
+CALIBRATE_SAM = "nnunet_semisam.self_training.sam_calibration:main"
 LABEL_POOL = "nnunet_semisam.self_training.label_pool:main"
 BUILD_DATASET = "nnunet_semisam.self_training.build_dataset:main"
 
@@ -46,6 +48,35 @@ class Train(Task):
         """Train."""
         settings = self.place.plan.settings_of(self.place.index)
         self.place.model.train(settings, variables, about={"round": self.place.index})
+
+
+@dataclass(frozen=True)
+class CalibrateSAM(Task):
+    """Where SAMs help the teacher of a round, measured once for all parts of its pool.
+
+    Attributes:
+        place: Round and fold.
+    """
+
+    place: RoundOfFold
+
+    @property
+    def name(self) -> str:
+        """Name for messages."""
+        return f"{self.place.name}: calibrate SAM"
+
+    @property
+    def folder(self) -> Path:
+        """Folder of logs."""
+        return self.place.folder / "calibrate_sam"
+
+    def finished(self) -> bool:
+        """Return whether the calibration is there, or nobody needs it any more."""
+        return is_built(self.place) or read_calibration(self.place) is not None
+
+    def work(self, variables: Mapping[str, str]) -> None:
+        """Measure."""
+        _run(CALIBRATE_SAM, self.place, self.folder, [], variables, "calibrate_sam")
 
 
 @dataclass(frozen=True)
@@ -145,6 +176,8 @@ def stages(plan: SelfTraining, parts: int = 1, num_processes: int = 1) -> Iterat
     for index in range(plan.rounds + 1):
         places = [RoundOfFold(plan, index, fold) for fold in plan.folds]
         if index > 0:
+            if plan.sam:
+                yield [CalibrateSAM(place) for place in places]
             yield [LabelPool(place, part, parts) for place in places for part in range(parts)]
             yield [BuildDataset(place, num_processes) for place in places]
         yield [Train(place) for place in places]

@@ -6,6 +6,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.jobs.processes import CommandFailedError
+from nnunet_semisam.pseudo_labels.calibration import Calibration
+from nnunet_semisam.pseudo_labels.round_log import ClassRecord
 from nnunet_semisam.runs import model_run
 from nnunet_semisam.self_training import tasks
 from nnunet_semisam.self_training.plan import SelfTraining, begin, make_plan
@@ -86,6 +89,21 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Commands:
     trainer = "nnunet_semisam.training.trainer.SemiSupervisedTrainer"
     monkeypatch.setattr(f"{trainer}.perform_actual_validation", lambda self, save_probabilities=False: None)
     return made
+
+
+@pytest.fixture
+def calibrated(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that decides what a calibration concludes: the weight of each class, whatever is measured."""
+
+    def decide(*weights: float) -> None:
+        measured = Calibration.classes
+
+        def concluded(self: Calibration) -> tuple[ClassRecord, ...]:
+            return tuple(replace(entry, weight=w) for entry, w in zip(measured(self), weights, strict=True))
+
+        monkeypatch.setattr(Calibration, "classes", concluded)
+
+    return decide
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import SimpleITK
 import tiny_nnunet
 
 from nnunet_semisam.jobs.executors import serial
-from nnunet_semisam.self_training.label_pool import Teacher
 from nnunet_semisam.self_training.rounds import RoundOfFold
 from nnunet_semisam.self_training.tasks import carry_out
+from nnunet_semisam.self_training.teacher import Teacher
 
 POOL = ["case3", "case4", "case5", "free0", "free1"]  # three whose labels fold 0 hides, two of imagesUl
 LABELED, VAL = ["case0", "case1"], ["case2"]
