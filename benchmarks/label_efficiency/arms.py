@@ -16,7 +16,7 @@ from nnunet_semisam.io.yaml_files import read_mapping
 
 ARMS_FILE = Path(__file__).with_name("arms.yaml")
 KEYS = {"trainer", "settings", "self_training"}
-SELF_TRAINING = {"rounds", "final_trainer", "threshold", "select", "mirroring"}
+SELF_TRAINING = {"rounds", "final_trainer", "threshold", "select", "mirroring", "sam"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 OF_THE_QUEUE = {"num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every", "seed"}
 START = "start"  # the supervised training from which all arms of a protocol go on

@@ -186,6 +186,7 @@ class Trial(Task):
             "epochs": equal_parts(self.steps // STEPS_PER_EPOCH, arm.trainings),
             "device": self.machine.device,
             "environment": data.environment(),
+            "sam": given.get("sam", False),
             **{name: given[name] for name in ("threshold", "select", "mirroring") if name in given},
         }
         plan = make_plan(dataset, PLANS, [self.fold], options)

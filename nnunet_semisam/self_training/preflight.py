@@ -8,6 +8,7 @@ from nnunet_semisam.checks.places import check_room
 from nnunet_semisam.checks.trainers import settings_of_trainer
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists.build import refuse_leaking_adapters
 from nnunet_semisam.methods import METHODS
 from nnunet_semisam.self_training.plan import SOURCE, SelfTraining
 from nnunet_semisam.settings import Settings
@@ -36,6 +37,9 @@ def check(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
     findings = [one for fold in plan.folds for one in look.training(settings, plan.configuration, fold)]
     if plan.sam:
         asked = settings_of_labels(plan)
+        for cases in plan.folds.values():
+            withheld = {*cases.val, *cases.hidden} - {*cases.labeled}
+            refuse_leaking_adapters(asked, plan.dataset, sorted(withheld))
         findings += [one for fold in plan.folds for one in look.pseudo_labels(asked, plan.configuration, fold)]
     trainings = len(plan.folds) * (plan.rounds + 1)
     findings += looked_at("room", lambda: check_room(plan.folder, look.weights, trainings))

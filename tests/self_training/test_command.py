@@ -59,6 +59,32 @@ def test_a_dry_run_shows_the_tasks_and_writes_nothing(call, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_says_whether_a_sam_takes_part_in_labels(call, capsys):
+    assert call("--dry-run") == 0
+    assert "SAM" not in capsys.readouterr().out, "the first trainer uses none"
+    assert call("--dry-run", "--no-sam", trainer=False) == 0
+    assert "SAM:" not in capsys.readouterr().out
+    for words, trainer in ((["--sam"], True), ([], False)):  # the user, and the default trainer
+        assert call("--dry-run", "--label-jobs", "2", *words, trainer=trainer) == 0
+        text = capsys.readouterr().out
+        assert "lets them: nano" in text
+        assert text.count("calibrate SAM: new") == 1, "however many parts the pool has"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"mirror": False}, "--no-sam"), ({"models": ["vit_b"]}, "vit_b")],
+)
+def test_a_sam_that_cannot_be_asked_is_refused_before_anything_is_written(
+    call, tmp_path, monkeypatch, capsys, settings, message
+):
+    monkeypatch.delenv("nnUNet_sam", raising=False)
+    (tmp_path / "length.yaml").write_text(yaml.safe_dump({**SHORT, "sam": settings}))
+    assert call("--sam") == 2, "also where the first trainer uses none"
+    assert message in capsys.readouterr().err
+    assert load_plan(tmp_path / "out") is None
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -5,7 +5,15 @@ import pytest
 
 from nnunet_semisam.data.dataset_json import ignore_label
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.self_training.pseudo_label import agreement, certainty, choose, mean_confidence, with_ignore
+from nnunet_semisam.self_training.pseudo_label import (
+    SAMOpinion,
+    agreement,
+    certainty,
+    choose,
+    mean_confidence,
+    with_ignore,
+    with_sam,
+)
 from nnunet_semisam.self_training.raw_dataset import dataset_json_with_ignore, voxels_per_label
 
 CLASSES, REGIONS = Labels.of_classes(3), Labels.of_regions(2)
@@ -30,6 +38,48 @@ def test_voxels_at_the_threshold_are_kept_and_those_below_are_ignored():
     label = with_ignore(volume(0, 1, 2), volume(0.9, 0.7, 0.69999), 0.7, 3)
     assert (label.flatten().tolist(), label.dtype) == ([0, 1, 3], np.uint8)
     assert with_ignore(volume(1), volume(0.0), 0.5, 300).dtype == np.uint16
+
+
+def fused(label, confidence, asked):
+    return SAMOpinion(volume(*label), volume(*confidence), volume(*asked).astype(bool))
+
+
+def label_with_sam(by_teacher, predicted, opinion, active, labels=CLASSES):
+    return with_sam(volume(*by_teacher), volume(*predicted), opinion, active, labels, 0.5, 3).flatten().tolist()
+
+
+def test_a_class_without_a_sam_is_the_teachers_voxel_by_voxel():
+    predicted, by_teacher = [2, 2, 2, 2], [2, 3, 2, 3]  # sure of every other voxel of class 2
+    opinion = fused([1, 1, 2, 0], [0.9, 0.9, 0.1, 0.9], [1, 1, 1, 0])  # SAM wants the first two for class 1
+    assert label_with_sam(by_teacher, predicted, opinion, [True, False]) == by_teacher
+
+
+def test_what_a_sam_takes_from_its_class_does_not_become_a_class_that_no_sam_vouches_for():
+    opinion = fused([2, 0, 1], [0.9, 0.9, 0.9], [1, 1, 1])
+    assert label_with_sam([1, 1, 1], [1, 1, 1], opinion, [True, False]) == [3, 0, 1]
+
+
+def test_background_is_fused_where_a_sam_was_asked_and_else_the_teachers():
+    opinion = fused([0, 0, 1, 1, 0], [0.5, 0.4, 0.6, 0.4, 0.1], [1, 1, 1, 0, 0])
+    assert label_with_sam([0, 0, 0, 0, 0], [0] * 5, opinion, [True, True]) == [0, 3, 1, 3, 0]
+
+
+def test_a_voxel_of_a_class_with_a_sam_needs_the_fused_confidence_even_where_no_sam_was_asked():
+    opinion = fused([1, 1], [0.6, 0.4], [0, 0])
+    assert label_with_sam([1, 1], [1, 1], opinion, [True, False]) == [1, 3]
+
+
+def test_regions_are_fused_where_one_has_a_sam_and_never_contradict_the_teacher_about_the_other():
+    # whole (labels 1 and 2) is the teacher's, a SAM contributes to core (label 2)
+    opinion = fused([2, 1, 0, 2, 1], [0.9, 0.9, 0.9, 0.9, 0.1], [1, 1, 1, 1, 0])
+    found = label_with_sam([1, 3, 3, 0, 1], [1, 2, 2, 0, 1], opinion, [False, True], REGIONS)
+    assert found == [2, 1, 3, 3, 1]
+
+
+def test_the_kind_of_label_stays():
+    opinion = fused([1], [0.9], [1])
+    teacher = with_ignore(volume(1), volume(0.9), 0.5, 300)
+    assert with_sam(teacher, volume(1), opinion, [True, True], CLASSES, 0.5, 300).dtype == np.uint16
 
 
 def test_agreement_is_the_mean_dice_over_classes_of_either_prediction():
