@@ -22,6 +22,7 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.self_training.calibration_record import CALIBRATION_FILE, RoundCalibration, read_calibration
+from nnunet_semisam.self_training.plan import SOURCE
 from nnunet_semisam.self_training.rounds import RoundOfFold, read_place
 from nnunet_semisam.self_training.teacher import Teacher
 from nnunet_semisam.settings import Settings
@@ -46,11 +47,14 @@ def calibration_for(place: RoundOfFold, checkpoint_sha256: str) -> RoundCalibrat
 def sam_settings(place: RoundOfFold) -> Settings:
     """Return the settings of the stage: those that the first training of the fold was made with, in all rounds.
 
+    A training without a SAM wrote no settings of SAMs: those of the self-training are added.
+
     Raises:
         UserError: If their file is damaged.
     """
-    first = RoundOfFold(place.plan, 0, place.fold)
-    return settings_of(first.model.training_folder).replace({"use_sam": True}, "self-train --sam")
+    plan = place.plan
+    first = settings_of(RoundOfFold(plan, 0, place.fold).model.training_folder)
+    return first.replace(plan.settings, SOURCE).replace({"use_sam": True}, "self-train --sam")
 
 
 def original_fold(place: RoundOfFold) -> FoldData:

@@ -25,7 +25,7 @@ IGNORE, THRESHOLD = 3, 0.4
 SEMI = {**tiny_nnunet.SHORT, **tiny_nnunet.ALWAYS_ACTIVE, "num_epochs": 1}
 QUICK = {  # untrained networks doubt everything
     "nano": {"prompt": "box", "refinement": "none"},
-    "sam": {"start": 1.0, "confidence_threshold": 0.1},
+    "sam": {"start": 1.0, "confidence_threshold": 0.01},
 }
 
 
@@ -79,7 +79,7 @@ def test_a_round_with_a_sam_fuses_the_classes_in_which_it_helps(make, commands, 
         "models": ["nano"],
         "fingerprints": calibration.fingerprints,
         "class_weights": {"nano": {"1": 0.5, "2": 0.0}},
-        "confidence_threshold": 0.1,
+        "confidence_threshold": 0.01,
         "calibration_sha256": sha256_of(place.folder / CALIBRATION_FILE),
     }
     assert len(calibration.fingerprints["nano"]) >= 16
@@ -89,7 +89,7 @@ def test_a_round_with_a_sam_fuses_the_classes_in_which_it_helps(make, commands, 
 
 
 def test_parts_share_one_calibration_and_nothing_that_is_done_is_repeated(make, commands, calibrated, monkeypatch):
-    calibrated(0.5, 0.5)
+    calibrated(0.5, 0.0)
     plan = make(sam=True, settings={**SEMI, **QUICK}, threshold=THRESHOLD)
     place = RoundOfFold(plan, 1, 0)
     commands.dies = {"sam_calibration": 1}
@@ -113,6 +113,8 @@ def test_parts_share_one_calibration_and_nothing_that_is_done_is_repeated(make, 
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert commands.names().count("sam_calibration") == 2
 
+    use = place.pseudo_label("case3").sam
+    assert use.confidence_threshold == 0.01, "settings of SAMs hold where the first trainer has none"
     whole = labels_of(place)
     shutil.rmtree(place.labels)
     shutil.rmtree(place.data)
