@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from nnunet_semisam.adaptation.fold_data import FoldData, results_of
 from nnunet_semisam.context import TrainingContext
+from nnunet_semisam.data.geometry import known_direction, known_spacing
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.errors import UserError, name_some, printable, shown
 from nnunet_semisam.generalists.base import GeneralistContext
@@ -33,7 +34,6 @@ from nnunet_semisam.io.tensor_files import check_finite
 from nnunet_semisam.io.yaml_files import read_mapping
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.pseudo_labels.case_pipeline import StageInputs
-from nnunet_semisam.pseudo_labels.session import known_direction, known_spacing
 from nnunet_semisam.pseudo_labels.specialist import CasePredictor
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore

@@ -11,11 +11,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from nnunet_semisam import ranks
-from nnunet_semisam.context import DataContext, TrainingContext
-from nnunet_semisam.data.geometry import UPRIGHT, Matrix, preprocessed_direction, preprocessed_spacing, read_geometry
+from nnunet_semisam.context import TrainingContext
+from nnunet_semisam.data.geometry import known_direction, known_spacing
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.errors import UserError, name_some, printable
-from nnunet_semisam.generalists.base import GeneralistContext, Spacing
+from nnunet_semisam.generalists.base import GeneralistContext
 from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
 from nnunet_semisam.io.array_files import UNREADABLE
 from nnunet_semisam.labels import Labels
@@ -332,20 +332,6 @@ class PseudoLabelSession:
         self.seconds += record.seconds
         if self.context.rank == 0:
             round_log.append(self.context.output_folder, record)
-
-
-def known_spacing(data: DataContext, case: str) -> Spacing | None:
-    """Return the voxel size of a preprocessed case along Z, Y, X in mm, or ``None`` if its geometry was not written."""
-    geometry = read_geometry(data.preprocessed_dataset, case)
-    if geometry is None:
-        return None
-    return preprocessed_spacing(geometry, data.configuration_manager.spacing, data.plans_manager.transpose_forward)
-
-
-def known_direction(data: DataContext, case: str) -> Matrix:
-    """Return where the axes of a preprocessed case lead; one whose geometry was not written counts as upright."""
-    geometry, transposed = read_geometry(data.preprocessed_dataset, case), data.plans_manager.transpose_forward
-    return preprocessed_direction(UPRIGHT if geometry is None else geometry.direction, transposed)
 
 
 def _numbers(state: Mapping[str, Any]) -> tuple[int | None, int, int | None]:

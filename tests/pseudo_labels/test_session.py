@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from nnunet_semisam.context import DataContext, TrainingContext
-from nnunet_semisam.data.geometry import Geometry, write_geometry
+from nnunet_semisam.data.geometry import Geometry, known_spacing, write_geometry
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.pseudo_labels.round_log import ClassRecord
-from nnunet_semisam.pseudo_labels.session import PseudoLabelSession, RoundPlan, can_prompt, known_spacing
+from nnunet_semisam.pseudo_labels.session import PseudoLabelSession, RoundPlan, can_prompt
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
 from nnunet_semisam.settings import Settings
