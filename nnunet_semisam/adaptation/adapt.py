@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from nnunet_semisam.adaptation.fold_data import FoldData, results_of
+from nnunet_semisam.data.geometry import known_spacing
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.build import backend_of_settings
 from nnunet_semisam.generalists.views import CaseGrid, View, choose_view, require_spacing
 from nnunet_semisam.io.locks import folder_lock
-from nnunet_semisam.pseudo_labels.build_stage import known_spacing
 from nnunet_semisam.sam.adapters.adapter_file import AdapterRecord, write_adapter
 from nnunet_semisam.sam.adapters.examples import LabeledImages, with_classes
 from nnunet_semisam.sam.adapters.training import Adaptation, Adapted

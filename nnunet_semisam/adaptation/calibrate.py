@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from nnunet_semisam.adaptation.fold_data import FoldData, results_of
 from nnunet_semisam.context import TrainingContext
+from nnunet_semisam.data.geometry import GeometryOf
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.errors import UserError, name_some, printable, shown
 from nnunet_semisam.generalists.build import check_generalists, refuse_leaking_adapters
@@ -24,7 +25,7 @@ from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.names import case_problem
 from nnunet_semisam.io.tensor_files import check_finite
 from nnunet_semisam.io.yaml_files import read_mapping
-from nnunet_semisam.pseudo_labels.build_stage import GeometryOf, build_stage
+from nnunet_semisam.pseudo_labels.build_stage import build_stage
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore

@@ -7,23 +7,14 @@ from collections.abc import Callable
 import numpy as np
 from torch import nn
 
-from nnunet_semisam.context import DataContext, TrainingContext
-from nnunet_semisam.data.geometry import (
-    UPRIGHT,
-    Geometry,
-    Matrix,
-    preprocessed_direction,
-    preprocessed_spacing,
-    read_geometry,
-)
-from nnunet_semisam.generalists.base import GeneralistContext, Spacing
+from nnunet_semisam.context import TrainingContext
+from nnunet_semisam.data.geometry import GeometryOf, known_direction, known_spacing
+from nnunet_semisam.generalists.base import GeneralistContext
 from nnunet_semisam.generalists.build import build_ensemble, embedding_cache
 from nnunet_semisam.pseudo_labels.case_pipeline import StageInputs
 from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
 from nnunet_semisam.pseudo_labels.specialist import CasePredictor
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageOutputs
-
-GeometryOf = Callable[[str], "Geometry | None"]
 
 
 def build_stage(
@@ -64,21 +55,3 @@ def build_stage(
         settings, context.labels, cache, spacing, context.device, predict, labeled, inputs.spacing_of
     )
     return PseudoLabelStage(settings, build_ensemble(built_of), context.labels, inputs, outputs)
-
-
-def known_spacing(data: DataContext, case: str, geometry_of: GeometryOf | None = None) -> Spacing | None:
-    """Return the voxel size of a preprocessed case along Z, Y, X in mm, or ``None`` if its geometry is not known."""
-    geometry = _geometry(data, case, geometry_of)
-    if geometry is None:
-        return None
-    return preprocessed_spacing(geometry, data.configuration_manager.spacing, data.plans_manager.transpose_forward)
-
-
-def known_direction(data: DataContext, case: str, geometry_of: GeometryOf | None = None) -> Matrix:
-    """Return where the axes of a preprocessed case lead; one whose geometry is not known counts as upright."""
-    geometry, transposed = _geometry(data, case, geometry_of), data.plans_manager.transpose_forward
-    return preprocessed_direction(UPRIGHT if geometry is None else geometry.direction, transposed)
-
-
-def _geometry(data: DataContext, case: str, geometry_of: GeometryOf | None) -> Geometry | None:
-    return read_geometry(data.preprocessed_dataset, case) if geometry_of is None else geometry_of(case)
