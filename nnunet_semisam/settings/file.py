@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.yaml_files import read_mapping
 from nnunet_semisam.settings.blocks import Settings
+from nnunet_semisam.settings.fields import SettingsBlock
 
 VARIABLE = "nnUNet_semisam_config"
 
@@ -34,6 +36,25 @@ def from_environment(settings: Settings) -> Settings:
 def is_given() -> bool:
     """Return whether the user named a settings file."""
     return bool(os.environ.get(VARIABLE))
+
+
+def dump_changed(settings: Settings) -> str:
+    """Return the settings that differ from the defaults as yaml, in the order of the configuration; ``{}`` if none do.
+
+    Example:
+        >>> print(dump_changed(Settings.of(num_epochs=20)), end="")
+        num_epochs: 20
+    """
+    changed = _changed(settings.run)
+    for name in settings.used_blocks():
+        block = _changed(settings.block(name))
+        changed |= {name: block} if block else {}
+    return yaml.safe_dump(changed, sort_keys=False)
+
+
+def _changed(block: SettingsBlock) -> dict[str, Any]:
+    defaults = type(block)().to_dict()
+    return {name: value for name, value in block.to_dict().items() if value != defaults[name]}
 
 
 def dump(settings: Settings) -> str:

@@ -231,10 +231,11 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         super().on_train_start()
         if self.method is not None and not self._resumed:
             self.method.on_train_start(unwrap(self.network))
-        text = settings_file.dump(self.settings)
-        self.print_to_log_file(f"Settings of nnunet-semisam:\n{text}", add_timestamp=False)
+        changed = settings_file.dump_changed(self.settings)
+        path = Path(self.output_folder) / "semisam_config.yaml"
+        self.print_to_log_file(f"Settings that differ from the defaults (all: {path}):\n{changed}", add_timestamp=False)
         if self.local_rank == 0:
-            write_text(Path(self.output_folder) / "semisam_config.yaml", text)
+            write_text(path, settings_file.dump(self.settings))
 
     def on_epoch_start(self) -> None:
         """Prompt generalists between epochs, never inside a step."""

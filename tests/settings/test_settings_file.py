@@ -87,3 +87,10 @@ def test_written_settings_can_be_read_again(write):
     write(text)
     assert settings_file.from_environment(Settings()).to_dict() == settings.to_dict()
     assert list(yaml.safe_load(text)) == list(settings.to_dict())
+
+
+def test_only_what_differs_from_the_defaults_is_shown_and_nothing_of_unused_blocks():
+    changed = {"gate": {"dice": 0.7, "width": 0.1}, "nano": {"prompt": "box"}}
+    settings = Settings.of(num_epochs=20, method="mean_teacher", **changed)
+    assert yaml.safe_load(settings_file.dump_changed(settings)) == {"num_epochs": 20, "gate": {"dice": 0.7}}
+    assert yaml.safe_load(settings_file.dump(settings))["gate"]["width"] == 0.1
