@@ -62,8 +62,9 @@ def step(trainer: nnUNetTrainer, batch: dict, measuring: bool = False) -> Callab
     """Return a function that takes one step; of ours, one that measures the teacher or one that does not."""
 
     def run() -> object:
-        if getattr(trainer, "unlabeled_pass", None) is not None:
-            trainer.unlabeled_pass.step = 100 * measure_every() + (0 if measuring else 1)
+        ours = getattr(trainer, "semi_supervised_step", None)
+        if ours is not None:
+            ours.unlabeled_pass.step = 100 * measure_every() + (0 if measuring else 1)
         return trainer.train_step(batch)
 
     return run

@@ -17,6 +17,7 @@ from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
 from nnunet_semisam.settings import Settings
 from nnunet_semisam.training import checkpoint as checkpoints
 from nnunet_semisam.training.build_loader import collect_unlabeled
+from nnunet_semisam.training.nnunet_attributes import training_context
 from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 REMEDY = "Name the folder of a fold in nnUNet_results, with plans.json beside it."
@@ -54,7 +55,7 @@ class ModelStage:
         self.epoch = int(content["current_epoch"])
         self.gate: ClassGate = trainer.gate
         cases = trainer.fold_cases()
-        self.context = trainer._context(cases)
+        self.context = training_context(trainer, trainer.settings, cases)
         self.pool = collect_unlabeled(self.context.data, cases)
         self.session = PseudoLabelSession(self.context, self.pool, network, self.gate)
 

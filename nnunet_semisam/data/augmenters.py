@@ -121,6 +121,33 @@ def start_augmenter(
     return batches
 
 
+def start_both(
+    start_labeled: Callable[[], tuple[Any, Any]],
+    loader: nnUNetDataLoader,
+    pin_memory: bool,
+    log: Callable[[str], object] = LOGGER.warning,
+) -> tuple[Any, Any, UnlabeledBatches]:
+    """Start nnU-Net's loaders and the unlabeled one, together within nnU-Net's number of workers.
+
+    Args:
+        start_labeled: Starts and returns nnU-Net's augmenters for training and validation.
+        loader: Of unlabeled patches.
+        pin_memory: Whether batches go to a GPU.
+        log: Receives a line for each unlabeled case that is lost on the way.
+
+    Returns:
+        nnU-Net's two augmenters, and the unlabeled batches. If one cannot be started, none keeps running.
+    """
+    with labeled_share() as num_workers:
+        training, validation = start_labeled()
+    try:
+        return training, validation, start_augmenter(loader, num_workers, pin_memory, log)
+    except BaseException:
+        finish(training)
+        finish(validation)
+        raise
+
+
 def finish(augmenter: Any | None) -> None:
     """Stop the workers of an augmenter, if it has any. May be called more than once."""
     if isinstance(augmenter, UnlabeledBatches):

@@ -1,8 +1,7 @@
-"""Build the unlabeled pool and its loader for a training, next to nnU-Net's own loaders."""
+"""The cases of a training, and the pool and loader of the unlabeled ones beside nnU-Net's own loaders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,29 @@ from typing import Any
 from nnunetv2.paths import nnUNet_raw
 
 from nnunet_semisam.context import DataContext, TrainingContext
-from nnunet_semisam.data.geometry import ensure_geometry
 from nnunet_semisam.data.preprocessing_recipe import refuse_stale
 from nnunet_semisam.data.pseudo_label_source import PseudoLabelSource
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, cases_in, collect_pool, unlabeled_folder
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import UnlabeledViews
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists.build import refuse_leaking_adapters
+from nnunet_semisam.settings import Settings
+from nnunet_semisam.splits.cases_of_fold import cases_of_fold
 from nnunet_semisam.splits.folds import Fold
+
+
+def cases_of_training(data: DataContext, fold: int | str, settings: Settings) -> Fold:
+    """Return the checked train, val and unlabeled cases of a fold.
+
+    Raises:
+        UserError: If there is no such fold, it cannot be used, or a SAM was adapted to cases that it withholds.
+    """
+    folder = data.preprocessed_dataset / data.data_identifier
+    cases = cases_of_fold(data.preprocessed_dataset, folder, fold, data.configuration_manager, data.log)
+    withheld = {*cases.val, *cases.unlabeled} - set(cases.train)
+    refuse_leaking_adapters(settings, data.preprocessed_dataset.name, sorted(withheld))
+    return cases
 
 
 def collect_unlabeled(data: DataContext, fold: Fold) -> UnlabeledDataset:
@@ -29,17 +43,6 @@ def collect_unlabeled(data: DataContext, fold: Fold) -> UnlabeledDataset:
     refuse_stale(data.preprocessed_dataset, data.plans_manager.plans, data.configuration_manager)
     _check_complete(data)
     return collect_pool(data.preprocessed_dataset, data.data_identifier, fold.unlabeled, [*fold.train, *fold.val])
-
-
-def write_missing_geometry(data: DataContext, cases: Iterable[str]) -> None:
-    """Write the geometry of cases that have none yet from the headers of their raw images, where these are at hand.
-
-    Hidden cases are preprocessed by nnU-Net, which keeps geometry and labels in one file: that file stays closed.
-    """
-    if not nnUNet_raw.is_set():
-        return
-    raw = Path(str(nnUNet_raw)) / data.preprocessed_dataset.name
-    ensure_geometry(raw, data.preprocessed_dataset, cases, data.dataset_json, data.plans_manager.plans)
 
 
 def _check_complete(data: DataContext) -> None:
@@ -83,7 +86,6 @@ def build_unlabeled_loader(
     augmentation: Augmentation,
     strong_views: int = 1,
     source: PseudoLabelSource | None = None,
-    oversample_foreground: float = 0.0,
 ) -> UnlabeledLoader:
     """Return the loader of ``pool``, with the geometry and the transforms of the labeled loader.
 
@@ -93,7 +95,6 @@ def build_unlabeled_loader(
         augmentation: Of the labeled patches.
         strong_views: How many strong views the method wants.
         source: Where pseudo-labels come from; ``None``: there are none.
-        oversample_foreground: Share of the patches that are centred on a pseudo-label's foreground.
     """
     settings, manager, plans = context.settings.run, context.label_manager, context.data.configuration_manager
     masked = [channel for channel, masks in enumerate(plans.use_mask_for_norm) if masks]
@@ -106,9 +107,14 @@ def build_unlabeled_loader(
         plans.patch_size,
         manager,
         views,
-        0.0 if source is None else oversample_foreground,
+        0.0 if source is None else oversampled_share(context.settings),
         source,
     )
+
+
+def oversampled_share(settings: Settings) -> float:
+    """Return the share of the unlabeled patches, in [0, 1], that are centred on a pseudo-label's foreground."""
+    return settings.block("sam").oversample_foreground if settings.run.use_sam else 0.0
 
 
 def unlabeled_batch_size(context: TrainingContext) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +147,25 @@ def rounds_in_use(folder: Path) -> set[int]:
         if entry and entry["pseudo_labels"] and entry["pseudo_labels"]["round"] is not None:
             found.add(entry["pseudo_labels"]["round"])
     return found
+
+
+class RoundsInUse:
+    """Which rounds of pseudo-labels must be kept; a checkpoint that cannot be asked is named once.
+
+    Args:
+        log: Receives lines for the training log.
+    """
+
+    def __init__(self, log: Callable[[str], Any]) -> None:
+        self.log = log
+        self._told: set[str] = set()
+
+    def named_in(self, folder: Path) -> set[int] | None:
+        """Return what :func:`rounds_in_use` does; ``None`` if a checkpoint cannot be read: all rounds are kept."""
+        try:
+            return rounds_in_use(folder)
+        except DamagedCheckpointError as error:
+            if str(error) not in self._told:
+                self._told.add(str(error))
+                self.log(f"WARNING: {error} All rounds of pseudo-labels are kept until it is replaced.")
+            return None

@@ -19,12 +19,12 @@ class DeployedWeights:
 
     Args:
         network: The student, unwrapped.
-        method: Says what is deployed.
+        method: Says what is deployed; ``None``: the student itself.
     """
 
-    def __init__(self, network: nn.Module, method: SSLMethod) -> None:
+    def __init__(self, network: nn.Module, method: SSLMethod | None) -> None:
         self.network = network
-        self.deployed = method.inference_network(network)
+        self.deployed = network if method is None else method.inference_network(network)
         self._student: dict[str, torch.Tensor] = {}
 
     def put(self) -> None:

@@ -56,6 +56,28 @@ def duration(seconds: float) -> str:
     return f"{seconds} s"
 
 
+def semi_supervised_lines(
+    unlabeled: UnlabeledPass,
+    session: PseudoLabelSession | None,
+    terms: Mapping[str, float],
+    epoch: int,
+    num_epochs: int,
+) -> list[str]:
+    """Return what is learned from unlabeled cases and, if there are generalists, what becomes of their labels.
+
+    Args:
+        unlabeled: The driver of the unlabeled terms.
+        session: The rounds; ``None`` without generalists.
+        terms: Means of the epoch.
+        epoch: The epoch that ended.
+        num_epochs: Of the training.
+    """
+    lines = [unlabeled_line(unlabeled, terms, (epoch + 1) / num_epochs, num_epochs)]
+    if session is not None:
+        lines.append(sam_line(session, unlabeled.gate, terms, epoch, num_epochs))
+    return lines
+
+
 def unlabeled_line(unlabeled: UnlabeledPass, terms: Mapping[str, float], progress: float, num_epochs: int) -> str:
     """Return what is learned from unlabeled cases.
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_semisam.figures import BASELINE, MARK, MUTED, OURS, class_color, figure_style, new_figure, save_figure
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.round_log import CaseRecord, RoundLog
 
 if TYPE_CHECKING:
@@ -43,6 +45,17 @@ class PictureSetup:
     gate_dice: float | None = None
     active_from: float | None = None
     rounds: RoundLog = field(default_factory=RoundLog)
+
+    @classmethod
+    def of(cls, gate: ClassGate, folder: Path) -> PictureSetup:
+        """Return the setup of a training.
+
+        Args:
+            gate: Knows the classes and what they need.
+            folder: The training's output folder, with the records of rounds if there are any.
+        """
+        names = dict(enumerate(gate.labels.class_names, start=gate.labels.first_foreground))
+        return cls(names, gate.settings.dice, gate.settings.active_from, round_log.read(folder))
 
 
 def write_progress_picture(path: Path, rows: Sequence[Row], setup: PictureSetup) -> None:

@@ -1,4 +1,4 @@
-"""Go on with a training: which checkpoint of it can be used, and what of it goes where."""
+"""Go on with a training: which checkpoint of it can be used, and whether it fits."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from nnunet_semisam import __version__, ranks
 from nnunet_semisam.errors import UserError, printable
-from nnunet_semisam.gate.class_gate import ClassGate
-from nnunet_semisam.methods import SSLMethod
 from nnunet_semisam.training import checkpoint as checkpoints
 from nnunet_semisam.training.checkpoint import DamagedCheckpointError
-from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError)  # of states that do not fit
 
@@ -109,16 +105,3 @@ def misfit_is_damage(source: str) -> Iterator[None]:
             f"{source} does not fit this training ({reason}): it is damaged, or of other plans, labels or another "
             "version."
         ) from error
-
-
-def restore_method(
-    entry: Mapping[str, Any], student: nn.Module, method: SSLMethod, gate: ClassGate, unlabeled_pass: UnlabeledPass
-) -> None:
-    """Restore all that learns from unlabeled cases from an entry of :func:`read_entry`."""
-    student.load_state_dict(entry["student"])
-    for name, part in method.state_parts().items():
-        part.load_state_dict(entry["method"][name])
-    for optimizer, state in zip(method.optimizers(), entry["optimizers"], strict=True):
-        optimizer.load_state_dict(state)
-    gate.load_state_dict(entry["gate"])
-    unlabeled_pass.load_state_dict(entry["unlabeled_pass"])

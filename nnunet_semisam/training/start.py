@@ -11,6 +11,10 @@ import torch
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
 from nnunet_semisam.errors import UserError, name_some, shown
+from nnunet_semisam.generalists.build import check_generalists
+from nnunet_semisam.methods import SSLMethod
+from nnunet_semisam.settings import Settings
+from nnunet_semisam.settings import file as settings_file
 
 
 def check_start(plans: Mapping[str, Any], configuration: str, device: torch.device) -> None:
@@ -34,6 +38,63 @@ def check_start(plans: Mapping[str, Any], configuration: str, device: torch.devi
             raise UserError(f"The environment variable {name} is not set. Say: export {name}=/path/to/a/folder")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("This machine has no CUDA device that torch can use. Train with -device cpu, or elsewhere.")
+
+
+def check_generalists_are_of_use(settings: Settings, method: type[SSLMethod], image_channels: int) -> None:
+    """Refuse generalists that would label cases which nobody opens, or that cannot see the images.
+
+    Args:
+        settings: Of the training.
+        method: The method that they name.
+        image_channels: Of the data set.
+
+    Raises:
+        UserError: If one of both is so.
+    """
+    if not settings.run.use_sam:
+        return
+    if not method.uses_unlabeled:
+        raise UserError(
+            f"The settings ask for generalists (use_sam: true), but the method {settings.run.method!r} opens no "
+            "unlabeled case. Set use_sam: false, or another method."
+        )
+    check_generalists(settings, image_channels)
+
+
+def refuse_cascade(trainer: str, configuration: str) -> None:
+    """Refuse the second stage of a cascade, which would need predictions for unlabeled cases.
+
+    Args:
+        trainer: Class name.
+        configuration: A configuration with a previous stage.
+
+    Raises:
+        UserError: Always.
+    """
+    raise UserError(
+        f"{trainer} cannot train {configuration}: nnU-Net writes the predictions of the previous stage for labeled "
+        "cases only. Train 3d_fullres, 3d_lowres or 2d."
+    )
+
+
+def refuse_changed_settings(conflict: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse to go on with a training under other settings than it began with.
+
+    Args:
+        conflict: Name of a setting -> its value in the checkpoint and in the file that the user gave.
+
+    Raises:
+        UserError: If there is any.
+    """
+    if not conflict:
+        return
+    changed = "; ".join(
+        f"{name}: {there!r} in the checkpoint, {here!r} now" for name, (there, here) in conflict.items()
+    )
+    raise UserError(
+        f"The settings changed since this training began ({changed}). Unset {settings_file.VARIABLE} to go on with the "
+        "settings of the checkpoint, or start a new training without --c."
+    )
 
 
 def say_user_errors_in_a_line() -> None:

@@ -2,63 +2,52 @@
 
 from __future__ import annotations
 
-import errno
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.collate_outputs import collate_outputs
-from torch import Tensor, nn
+from torch import nn
 
-from nnunet_semisam import __version__, ranks
-from nnunet_semisam.context import DataContext, TrainingContext
+from nnunet_semisam import __version__
 from nnunet_semisam.data import augmenters
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import switch_off_benchmarks
-from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.class_gate import ClassGate
-from nnunet_semisam.generalists.build import backend_of_settings, check_generalists, refuse_leaking_adapters
+from nnunet_semisam.generalists.build import backend_of_settings
 from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.labels import Labels
-from nnunet_semisam.methods import METHODS, Host, LabeledBatch, SSLMethod
+from nnunet_semisam.methods import METHODS, Host, SSLMethod
 from nnunet_semisam.methods.parts.networks import unwrap
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
 from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
-from nnunet_semisam.splits.cases_of_fold import cases_of_fold
 from nnunet_semisam.splits.folds import Fold
 from nnunet_semisam.training import checkpoint as checkpoints
-from nnunet_semisam.training import resume
+from nnunet_semisam.training import method_state, resume, start
 from nnunet_semisam.training.build_loader import (
     Augmentation,
     build_unlabeled_loader,
+    cases_of_training,
     collect_unlabeled,
-    write_missing_geometry,
 )
+from nnunet_semisam.training.build_session import build_session
+from nnunet_semisam.training.build_step import StudentParts, build_step
 from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
-from nnunet_semisam.training.epoch_lines import EpochTimes, sam_line, stage_cost, time_line, unlabeled_line
-from nnunet_semisam.training.optimisation import Optimisation, optimizer_like
+from nnunet_semisam.training.disk_errors import disk_errors_for_users
+from nnunet_semisam.training.epoch_lines import EpochTimes, semi_supervised_lines, time_line
+from nnunet_semisam.training.nnunet_attributes import data_context, nnunet_checkpoint, training_context
+from nnunet_semisam.training.optimisation import optimizer_like
 from nnunet_semisam.training.partial_annotation import judge_annotation
 from nnunet_semisam.training.progress_picture import PictureSetup
 from nnunet_semisam.training.seeding import seed_everything
-from nnunet_semisam.training.start import check_start
 from nnunet_semisam.training.step import SemiSupervisedStep
 from nnunet_semisam.training.step_watch import StepWatch
-from nnunet_semisam.training.training_log import TrainingLog
-from nnunet_semisam.training.training_summary import TrainingRecord, supervised_summary, training_summary
-from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
+from nnunet_semisam.training.training_log import TrainingLog, mean_terms
+from nnunet_semisam.training.training_summary import TrainingRecord, summary_lines
 from nnunet_semisam.training.unseen_classes import leave_out_unseen_classes
-
-DISK_ERRORS = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EISDIR", "ENOTDIR", "EACCES", "EPERM")
-    if hasattr(errno, name)  # Windows has no quota
-}
 
 
 class SemiSupervisedTrainer(nnUNetTrainer):
@@ -79,20 +68,18 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         device: torch.device = torch.device("cuda"),
     ) -> None:
         self._resumes = bool(plans.get("continue_training"))  # nnU-Net takes it out of the plans
-        check_start(plans, configuration, device)
+        start.check_start(plans, configuration, device)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self._use_settings(settings_file.from_environment(type(self).settings))
         self.method: SSLMethod | None = None
         self.gate: ClassGate | None = None
-        self.unlabeled_pass: UnlabeledPass | None = None
-        self.optimisation: Optimisation | None = None
         self.semi_supervised_step: SemiSupervisedStep | None = None
         self.pseudo_labels: PseudoLabelSession | None = None
         self.dataloader_unlabeled: Any = None
         self.semisam_log = TrainingLog()
         self._conflict: dict[str, tuple[Any, Any]] = {}
         self._watch = StepWatch(self.print_to_log_file)
-        self._told: set[str] = set()
+        self._rounds = checkpoints.RoundsInUse(self.print_to_log_file)
         self._resumed = False
         self._resumed_pseudo_labels: dict[str, Any] | None = None
         self._step = 0
@@ -101,13 +88,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     def _use_settings(self, settings: Settings) -> None:
         """Take over the settings that are nnU-Net's own attributes."""
         self._method_class = METHODS.get(settings.run.method)
-        if settings.run.use_sam and not self._method_class.uses_unlabeled:
-            raise UserError(
-                f"The settings ask for generalists (use_sam: true), but the method {settings.run.method!r} opens no "
-                "unlabeled case. Set use_sam: false, or another method."
-            )
-        if settings.run.use_sam:
-            check_generalists(settings, len(self.dataset_json["channel_names"]))
+        channels = len(self.dataset_json["channel_names"])
+        start.check_generalists_are_of_use(settings, self._method_class, channels)
         self.settings = settings
         self.num_epochs = settings.run.num_epochs
         self.num_iterations_per_epoch = settings.run.num_iterations_per_epoch
@@ -115,45 +97,40 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.initial_lr = settings.run.initial_lr
         self.save_every = settings.run.save_every
 
-    @property
-    def _uses_unlabeled(self) -> bool:
-        return self._method_class.uses_unlabeled
-
     # ------------------------------------------------------------------------------------------- building the parts
 
     def initialize(self) -> None:
         """Build nnU-Net's parts, then the method around its network."""
-        if self.is_cascaded and self._uses_unlabeled:
-            raise UserError(
-                f"{type(self).__name__} cannot train {self.configuration_name}: nnU-Net writes the predictions of the "
-                "previous stage for labeled cases only. Train 3d_fullres, 3d_lowres or 2d."
-            )
+        if self.is_cascaded and self._method_class.uses_unlabeled:
+            start.refuse_cascade(type(self).__name__, self.configuration_name)
         seed_everything(self.settings.run.seed, rank=self.local_rank)
         super().initialize()
         if self._computes_in_bfloat16:
             use_bfloat16_on_cpu(self.network)
-        if self._uses_unlabeled:
+        if self._method_class.uses_unlabeled:
             self._build_method()
 
     def _build_method(self) -> None:
-        labels = Labels.from_label_manager(self.label_manager)
-        self.method = self._method_class(self.settings.block(self.settings.run.method), labels)
         host = Host(
-            labels=labels,
+            labels=Labels.from_label_manager(self.label_manager),
             build_network=self._build_network,
-            supervised_loss=self._supervised_loss,
+            supervised_loss=lambda network, labeled: self.semi_supervised_step.supervised_loss(network, labeled),
             optimizer_for=lambda parameters: optimizer_like(self.optimizer, parameters),
             build_sam=lambda name: backend_of_settings(name, self.settings, self.device),
             steps=self.num_epochs * self.num_iterations_per_epoch,
             image_channels=self.num_input_channels,
             spatial_dims=len(self.configuration_manager.patch_size),
         )
-        self.method.setup(unwrap(self.network), host)
-        for part in self.method.state_parts().values():
-            ranks.broadcast_state(part.state_dict())  # what a method owns is outside DDP and must begin alike
-        self.gate = ClassGate(self.settings.block("gate"), labels)
-        self.unlabeled_pass = UnlabeledPass(self.method, self.gate, self.settings.block("cutmix"))
-        self.optimisation = Optimisation(self.optimizer, self.method.optimizers(), self.grad_scaler)
+        student = StudentParts(
+            network=self.network,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            scaler=self.grad_scaler,
+            device=self.device,
+            random_share=1 - self.oversample_foreground_percent,
+        )
+        self.semi_supervised_step = build_step(self.settings, host, student)
+        self.method, self.gate = self.semi_supervised_step.method, self.semi_supervised_step.unlabeled_pass.gate
 
     def _build_network(self, deep_supervision: bool = False) -> nn.Module:
         """Return a fresh network of the plans, compiled in place if the student is."""
@@ -170,10 +147,6 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             use_bfloat16_on_cpu(network)
         return network
 
-    def _supervised_loss(self, network: nn.Module, labeled: LabeledBatch) -> Tensor:
-        """Return nnU-Net's loss of a network of the method on a labeled batch."""
-        return self.semi_supervised_step.supervised_loss(network, labeled)
-
     @property
     def _computes_in_bfloat16(self) -> bool:
         return self.settings.run.cpu_bfloat16 and self.device.type == "cpu"
@@ -188,15 +161,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     def fold_cases(self) -> Fold:
         """Return the checked train, val and unlabeled cases of this fold."""
         if self._cases is None:  # read once, so that what it warns of is told once
-            self._cases = cases_of_fold(
-                Path(self.preprocessed_dataset_folder_base),
-                Path(self.preprocessed_dataset_folder),
-                self.fold,
-                self.configuration_manager,
-                self.print_to_log_file,
-            )
-            withheld = {*self._cases.val, *self._cases.unlabeled} - set(self._cases.train)
-            refuse_leaking_adapters(self.settings, Path(self.preprocessed_dataset_folder_base).name, sorted(withheld))
+            self._cases = cases_of_training(data_context(self), self.fold, self.settings)
         return self._cases
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -208,31 +173,6 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         )
         return fold.train, fold.val
 
-    def data_context(self) -> DataContext:
-        """Return the data of this training."""
-        return DataContext(
-            preprocessed_dataset=Path(self.preprocessed_dataset_folder_base),
-            plans_manager=self.plans_manager,
-            configuration_manager=self.configuration_manager,
-            configuration_name=self.configuration_name,
-            dataset_json=self.dataset_json,
-            log=self.print_to_log_file,
-        )
-
-    def _context(self, fold: Fold) -> TrainingContext:
-        return TrainingContext(
-            settings=self.settings,
-            data=self.data_context(),
-            labels=self.method.labels,
-            label_manager=self.label_manager,
-            labeled_dataset=self.dataset_class(self.preprocessed_dataset_folder, fold.train),
-            output_folder=Path(self.output_folder),
-            device=self.device,
-            batch_size=self.batch_size,
-            rank=self.local_rank,
-            world_size=torch.distributed.get_world_size() if self.is_ddp else 1,
-        )
-
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Start nnU-Net's loaders and the unlabeled one, together within nnU-Net's number of workers."""
         if self.method is None:
@@ -240,35 +180,25 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         labeled = self.dataset_class(self.preprocessed_dataset_folder, self.fold_cases().train)
         leave_out_unseen_classes(labeled, self.fold, self.label_manager, self.gate, self.print_to_log_file)
         judge_annotation(labeled, self.label_manager, self.gate, self.print_to_log_file)
-        loader = self._build_unlabeled_loader()
-        with augmenters.labeled_share() as num_workers:
-            labeled, validation = super().get_dataloaders()
-        try:
-            pin_memory, log = self.device.type == "cuda", self.print_to_log_file
-            self.dataloader_unlabeled = augmenters.start_augmenter(loader, num_workers, pin_memory, log)
-        except BaseException:
-            augmenters.finish(labeled)
-            augmenters.finish(validation)
-            raise
-        return labeled, validation
+        training, validation, self.dataloader_unlabeled = augmenters.start_both(
+            super().get_dataloaders,
+            self._build_unlabeled_loader(),
+            pin_memory=self.device.type == "cuda",
+            log=self.print_to_log_file,
+        )
+        return training, validation
 
     def _build_unlabeled_loader(self) -> UnlabeledLoader:
         fold = self.fold_cases()
-        context = self._context(fold)
+        context = training_context(self, self.settings, fold)
         pool = collect_unlabeled(context.data, fold)
         self.print_to_log_file(f"{len(pool)} unlabeled cases.")
-        source, oversample = None, 0.0
+        reader = None
         if self.settings.run.use_sam:
-            if self.local_rank == 0:
-                write_missing_geometry(context.data, [*fold.train, *pool.files])
-            ranks.barrier()
             specialist = self.method.prompting_network(unwrap(self.network))
-            self.pseudo_labels = PseudoLabelSession(context, pool, specialist, self.gate)
-            if self._resumed_pseudo_labels is not None:
-                self.pseudo_labels.load_state_dict(self._resumed_pseudo_labels)
-            self.unlabeled_pass.pseudo_labels = self.pseudo_labels.term
-            source, oversample = self.pseudo_labels.reader, self.settings.block("sam").oversample_foreground
-        self.semi_supervised_step = self._build_step(oversample)
+            self.pseudo_labels = build_session(context, pool, specialist, self.gate, self._resumed_pseudo_labels)
+            self.semi_supervised_step.unlabeled_pass.pseudo_labels = self.pseudo_labels.term
+            reader = self.pseudo_labels.reader
         rotation, dummy_2d, initial_patch_size, mirror_axes = (
             self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
@@ -276,50 +206,22 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             self.configuration_manager.patch_size, rotation, None, mirror_axes, dummy_2d
         )
         augmentation = Augmentation(transforms, initial_patch_size)
-        return build_unlabeled_loader(context, pool, augmentation, self.method.strong_views, source, oversample)
-
-    def _build_step(self, oversample_unlabeled: float = 0.0) -> SemiSupervisedStep:
-        return SemiSupervisedStep(
-            network=self.network,
-            loss=self.loss,
-            method=self.method,
-            unlabeled_pass=self.unlabeled_pass,
-            optimisation=self.optimisation,
-            device=self.device,
-            random_share=1 - self.oversample_foreground_percent,
-            unlabeled_random_share=1 - oversample_unlabeled,
-        )
+        return build_unlabeled_loader(context, pool, augmentation, self.method.strong_views, reader)
 
     # ------------------------------------------------------------------------------------------------- the training
 
     def run_training(self) -> None:
         """Train as nnU-Net does; stop all workers on every way out."""
         try:
-            super().run_training()
-        except UserError:
-            raise
-        except OSError as error:
-            if error.errno not in DISK_ERRORS:
-                raise
-            raise UserError(
-                f"The training stopped: {error.filename or self.output_folder} cannot be read or written "
-                f"({error.strerror}). The checkpoints and pseudo-labels that were there are whole: see to the disk, "
-                "and go on with the same command and --c"
-            ) from error
+            with disk_errors_for_users(self.output_folder):
+                super().run_training()
         finally:
             for augmenter in (self.dataloader_unlabeled, self.dataloader_train, self.dataloader_val):
                 augmenters.finish(augmenter)
 
     def on_train_start(self) -> None:
         """Check what can be checked, then start loaders and write the settings beside the results."""
-        if self._conflict:
-            changed = "; ".join(
-                f"{name}: {there!r} in the checkpoint, {here!r} now" for name, (there, here) in self._conflict.items()
-            )
-            raise UserError(
-                f"The settings changed since this training began ({changed}). Unset {settings_file.VARIABLE} to go on "
-                "with the settings of the checkpoint, or start a new training without --c."
-            )
+        start.refuse_changed_settings(self._conflict)
         if not self.was_initialized:
             self.initialize()
         checkpoints.remove_leftovers(Path(self.output_folder))
@@ -344,8 +246,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Count steps from the start of the epoch; let the method's optimisers follow nnU-Net's learning rate."""
         super().on_train_epoch_start()
         self._step = 0
-        if self.optimisation is not None:
-            self.optimisation.follow_decay(self.optimizer.param_groups[0]["lr"] / self.initial_lr)
+        if self.semi_supervised_step is not None:
+            self.semi_supervised_step.optimisation.follow_decay(self.optimizer.param_groups[0]["lr"] / self.initial_lr)
 
     @property
     def progress(self) -> float:
@@ -356,8 +258,6 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Take one optimiser step; see :mod:`nnunet_semisam.training.step`."""
         if self.method is None:
             return super().train_step(batch)
-        if self.semi_supervised_step is None:
-            self.semi_supervised_step = self._build_step()
         unlabeled = next(self.dataloader_unlabeled) if self.semi_supervised_step.needs_unlabeled(self.progress) else {}
         self._watch.tell_damaged(unlabeled.pop("damaged", {}))
         log = self.semi_supervised_step(batch, unlabeled or None, self.progress)
@@ -371,12 +271,11 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self.method is None:
             return
         self._watch.end_epoch()
-        terms = {name: float(np.nanmean(values)) for name, values in collate_outputs(train_outputs).items()}
-        all_ranks = ranks.gathered(terms)
-        terms = {name: float(np.nanmean([each[name] for each in all_ranks])) for name in terms}
+        terms = mean_terms(train_outputs)
         self.semisam_log.add(self.current_epoch, terms)
         if self.local_rank == 0:
-            self.semisam_log.write(Path(self.output_folder), self._picture_setup())
+            folder = Path(self.output_folder)
+            self.semisam_log.write(folder, PictureSetup.of(self.gate, folder))
             for logger in self.logger.loggers:  # W&B, if it is switched on; nnU-Net's local one is not in this list
                 for name, value in terms.items():
                     logger.log(f"semisam/{name}", value, self.current_epoch)
@@ -388,11 +287,9 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self.local_rank != 0:
             return
         if self.method is not None:
-            terms = self.semisam_log.rows[-1]
-            progress = (epoch + 1) / self.num_epochs
-            self.print_to_log_file(unlabeled_line(self.unlabeled_pass, terms, progress, self.num_epochs))
-            if self.pseudo_labels is not None:
-                self.print_to_log_file(sam_line(self.pseudo_labels, self.gate, terms, epoch, self.num_epochs))
+            driver, terms = self.semi_supervised_step.unlabeled_pass, self.semisam_log.rows[-1]
+            for line in semi_supervised_lines(driver, self.pseudo_labels, terms, epoch, self.num_epochs):
+                self.print_to_log_file(line)
         self.print_to_log_file(time_line(self._times(), self.num_epochs, self.pseudo_labels))
 
     def _times(self) -> EpochTimes:
@@ -402,45 +299,27 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     def on_train_end(self) -> None:
         """Write the final checkpoint, then sum the training up."""
         super().on_train_end()
-        if self.local_rank == 0:
-            for line in self._summary():
-                self.print_to_log_file(line, add_timestamp=False)
-
-    def _summary(self) -> list[str]:
-        seconds, session = sum(self._times().seconds), self.pseudo_labels
-        record = TrainingRecord(self.semisam_log.rows, seconds)
-        if self.method is None:
-            return supervised_summary(self.settings.run.method, record)
-        if session is not None:
-            rounds = round_log.read(Path(self.output_folder))
-            record = replace(record, rounds=rounds, stage_cost=stage_cost(session, seconds))
-        return training_summary(self.gate, record)
-
-    def _picture_setup(self) -> PictureSetup:
-        labels, gate = self.method.labels, self.settings.block("gate")
-        names = dict(enumerate(labels.class_names, start=labels.first_foreground))
-        return PictureSetup(names, gate.dice, gate.active_from, round_log.read(Path(self.output_folder)))
+        if self.local_rank != 0:
+            return
+        record = TrainingRecord.at_end(self.semisam_log.rows, sum(self._times().seconds), self.pseudo_labels)
+        for line in summary_lines(self.settings.run.method, self.gate, record):
+            self.print_to_log_file(line, add_timestamp=False)
 
     # ------------------------------------------------------------------------------- validation and checkpoints
 
     def on_validation_epoch_start(self) -> None:
         """Validate the weights that will be deployed: ``checkpoint_best`` must speak of the model in it."""
         super().on_validation_epoch_start()
-        if self.method is not None:
-            self._deployment = DeployedWeights(unwrap(self.network), self.method)
-            self._deployment.put()
+        self._deployment = DeployedWeights(unwrap(self.network), self.method)
+        self._deployment.put()
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         """Log nnU-Net's online validation, then go on with the student."""
         super().on_validation_epoch_end(val_outputs)
-        if self.method is not None:
-            self._deployment.restore()
+        self._deployment.restore()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate the deployed weights on whole cases, as nnU-Net does."""
-        if self.method is None:
-            super().perform_actual_validation(save_probabilities)
-            return
         with DeployedWeights(unwrap(self.network), self.method):
             super().perform_actual_validation(save_probabilities)
 
@@ -452,40 +331,12 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             self.print_to_log_file("No checkpoint written, checkpointing is disabled")
             return
         if self.method is not None:
-            checkpoints.refuse_diverged(self._network_states(), Path(filename), self.current_epoch)
-        checkpoints.save(self._nnunet_checkpoint(), self._semisam_entry(), Path(filename))
+            states = method_state.network_states(self.semi_supervised_step)
+            checkpoints.refuse_diverged(states, Path(filename), self.current_epoch)
+        deployed = DeployedWeights(unwrap(self.network), self.method).deployed
+        checkpoints.save(nnunet_checkpoint(self, deployed), self._semisam_entry(), Path(filename))
         if self.pseudo_labels is not None:
-            self.pseudo_labels.keep_rounds(self._rounds_in_use())
-
-    def _network_states(self) -> list[dict[str, Any]]:
-        """Return the state dicts of all networks and other parts that the method trains or keeps."""
-        parts = self.method.state_parts().values()
-        return [unwrap(self.network).state_dict(), *(part.state_dict() for part in parts)]
-
-    def _rounds_in_use(self) -> set[int] | None:
-        try:
-            return checkpoints.rounds_in_use(Path(self.output_folder))
-        except UserError as error:
-            if str(error) not in self._told:
-                self._told.add(str(error))
-                self.print_to_log_file(f"WARNING: {error} All rounds of pseudo-labels are kept until it is replaced.")
-            return None
-
-    def _nnunet_checkpoint(self) -> dict[str, Any]:
-        """Return what nnU-Net 2.8.1 writes, with the deployed weights as ``network_weights``."""
-        student = unwrap(self.network)
-        deployed = student if self.method is None else self.method.inference_network(student)
-        return {
-            "network_weights": deployed.state_dict(),
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
-            "logging": self.logger.get_checkpoint(),
-            "_best_ema": self._best_ema,
-            "current_epoch": self.current_epoch + 1,
-            "init_args": self.my_init_kwargs,
-            "trainer_name": type(self).__name__,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-        }
+            self.pseudo_labels.keep_rounds(self._rounds.named_in(Path(self.output_folder)))
 
     def _semisam_entry(self) -> dict[str, Any]:
         entry = {
@@ -495,16 +346,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             "log": self.semisam_log.state_dict(),
             "pseudo_labels": None if self.pseudo_labels is None else self.pseudo_labels.state_dict(),
         }
-        if self.method is None:
-            return entry
-        return entry | {
-            "student": unwrap(self.network).state_dict(),
-            "method": {name: part.state_dict() for name, part in self.method.state_parts().items()},
-            "ensemble_members": list(self.method.ensemble_members),
-            "optimizers": [optimizer.state_dict() for optimizer in self.method.optimizers()],
-            "gate": self.gate.state_dict(),
-            "unlabeled_pass": self.unlabeled_pass.state_dict(),
-        }
+        return entry if self.method is None else entry | method_state.method_entry(self.semi_supervised_step)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Restore a training: student, method, gate, log, settings and the round of pseudo-labels.
@@ -539,6 +381,6 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self._resumed = True
         self._resumed_pseudo_labels = entry["pseudo_labels"]  # not the entry: its weights would stay on the device
         if self.method is not None:
-            resume.restore_method(entry, unwrap(self.network), self.method, self.gate, self.unlabeled_pass)
+            method_state.restore_method(entry, self.semi_supervised_step)
             remedy = "The training that wrote it had diverged, or the file is damaged."
-            checkpoints.check_weights(self._network_states(), path, remedy)
+            checkpoints.check_weights(method_state.network_states(self.semi_supervised_step), path, remedy)

@@ -5,14 +5,30 @@ nnU-Net 2.8.1's local logger accepts eight fixed keys only, so the terms of this
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from nnunetv2.utilities.collate_outputs import collate_outputs
+
+from nnunet_semisam import ranks
 from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.training.progress_picture import PictureSetup, write_progress_picture
 
 CSV_NAME = "semisam_log.csv"
 PICTURE_NAME = "progress_semisam.png"
+
+
+def mean_terms(train_outputs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the mean of each number over the steps of an epoch and the ranks; steps where it is NaN do not count.
+
+    Args:
+        train_outputs: What each step of this rank returned.
+    """
+    terms = {name: float(np.nanmean(values)) for name, values in collate_outputs(train_outputs).items()}
+    all_ranks = ranks.gathered(terms)
+    return {name: float(np.nanmean([each[name] for each in all_ranks])) for name in terms}
 
 
 class TrainingLog:

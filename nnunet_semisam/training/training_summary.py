@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.gate.status import needed_dice
+from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.round_log import CaseRecord, RoundLog
 from nnunet_semisam.pseudo_labels.round_summary import summarize
-from nnunet_semisam.training.epoch_lines import duration
+from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
+from nnunet_semisam.training.epoch_lines import duration, stage_cost
 
 Row = Mapping[str, float]
 MOST_SPANS = 3
@@ -33,6 +35,30 @@ class TrainingRecord:
     seconds: float
     rounds: RoundLog | None = None
     stage_cost: str = ""
+
+    @classmethod
+    def at_end(cls, rows: Sequence[Row], seconds: float, session: PseudoLabelSession | None) -> TrainingRecord:
+        """Return the record of a training that has just ended.
+
+        Args:
+            rows: As above.
+            seconds: As above.
+            session: Its rounds; ``None`` without generalists.
+        """
+        if session is None:
+            return cls(rows, seconds)
+        return cls(rows, seconds, round_log.read(session.context.output_folder), stage_cost(session, seconds))
+
+
+def summary_lines(method: str, gate: ClassGate | None, record: TrainingRecord) -> list[str]:
+    """Return the summary of a training, as lines.
+
+    Args:
+        method: Its name.
+        gate: Knows the classes, and which Dice they needed; ``None`` of a method that opens no unlabeled case.
+        record: What was written down.
+    """
+    return supervised_summary(method, record) if gate is None else training_summary(gate, record)
 
 
 def supervised_summary(method: str, record: TrainingRecord) -> list[str]:

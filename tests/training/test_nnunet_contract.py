@@ -55,4 +55,4 @@ def test_only_hooks_of_nnunet_are_overridden():
     """Every public method of ours that nnU-Net calls exists there under the same name."""
     ours = {name for name, member in vars(SemiSupervisedTrainer).items() if inspect.isfunction(member)}
     new = {name for name in ours if not name.startswith("_") and not hasattr(nnUNetTrainer, name)}
-    assert new == {"fold_cases", "data_context"}
+    assert new == {"fold_cases"}

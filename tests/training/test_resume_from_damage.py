@@ -63,7 +63,7 @@ def test_a_torn_checkpoint_gives_way_to_another_and_is_named_at_the_next_write(b
     (stopped / BEST).write_bytes(b"")
     trainer = resumed(build_trainer, stopped, "checkpoint_final.pth")
     trainer.save_checkpoint(str(stopped / LATEST))
-    assert trainer._rounds_in_use() is None, "rounds that it may name are kept"
+    assert trainer._rounds.named_in(stopped) is None, "rounds that it may name are kept"
     assert "All rounds of pseudo-labels are kept" in log_of(stopped)
 
 

@@ -128,7 +128,7 @@ def test_resume_restores_networks_and_optimisers_of_the_method_gate_and_driver(b
     assert ours["state"].keys() == theirs["state"].keys() != set()
     for index, state in ours["state"].items():
         assert torch.equal(state["momentum_buffer"], theirs["state"][index]["momentum_buffer"])
-    assert resumed.unlabeled_pass.step == 12
+    assert resumed.semi_supervised_step.unlabeled_pass.step == 12
     assert resumed.gate.log() == first.gate.log()
 
 
