@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.label_efficiency.draws import DRAWS_FILE, Draws, make_draws
 from benchmarks.label_efficiency.protocols import PLANS, DataSet
 from nnunet_semisam.data.datasets import find_dataset_name
-from nnunet_semisam.data.geometry import write_geometry_of_labeled
+from nnunet_semisam.data.geometry_of_images import write_geometry_of_labeled
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import new_folder, write_symlink

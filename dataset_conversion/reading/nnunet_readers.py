@@ -131,7 +131,7 @@ def read_with_simpleitk(path: Path) -> sitk.Image:
     """Read a file with SimpleITK; an image with two axes becomes one slice, as nnU-Net's SimpleITKIO does it."""
     import SimpleITK as sitk  # noqa: N813
 
-    from nnunet_semisam.data.geometry import FLAT
+    from nnunet_semisam.data.geometry_of_images import FLAT
 
     image = sitk.ReadImage(str(path))
     if image.GetDimension() != 2:

@@ -141,7 +141,7 @@ def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
     Every image has all channels and can be read; its label has its shape, and no value that is unknown.
     """
     from nnunet_semisam.benchmark.metrics import label_values
-    from nnunet_semisam.data.geometry import geometry_of_files, reader_of_plans
+    from nnunet_semisam.data.geometry_of_images import geometry_of_files, reader_of_plans
 
     images, labels = _files(study, dataset)
     reader = reader_of_plans(dataset.plans)

@@ -35,7 +35,7 @@ def preprocess_dataset(name: str, args: argparse.Namespace) -> int:
 
     dataset = open_dataset(name, args.plans)  # before torch is imported: what is missing is said at once
     from nnunet_semisam.data.dataset_json import check_dataset_json
-    from nnunet_semisam.data.geometry import write_geometry_of_labeled
+    from nnunet_semisam.data.geometry_of_images import write_geometry_of_labeled
     from nnunet_semisam.data.plans import checked_configuration
     from nnunet_semisam.data.preprocess_unlabeled import preprocess_configuration
     from nnunet_semisam.io.locks import folder_lock

@@ -20,13 +20,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_semisam.data.case_workers import KILLED, each_case
 from nnunet_semisam.data.dataset_json import channel_names, file_ending
-from nnunet_semisam.data.geometry import (
-    Geometry,
-    geometry_file,
-    geometry_of_properties,
-    recorded_geometry,
-    write_geometry,
-)
+from nnunet_semisam.data.geometry import Geometry, geometry_file, recorded_geometry, write_geometry
+from nnunet_semisam.data.geometry_of_images import geometry_of_properties
 from nnunet_semisam.data.image_checks import (
     check_image,
     check_preprocessed,

@@ -11,7 +11,7 @@ from torch import nn
 
 from nnunet_semisam import ranks
 from nnunet_semisam.context import DataContext, TrainingContext
-from nnunet_semisam.data.geometry import ensure_geometry
+from nnunet_semisam.data.geometry_of_images import ensure_geometry
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession

@@ -18,16 +18,8 @@ from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_semisam.commands import preprocess
-from nnunet_semisam.data.geometry import (
-    Geometry,
-    ensure_geometry,
-    geometry_file,
-    geometry_of_files,
-    geometry_of_properties,
-    preprocessed_spacing,
-    read_geometry,
-    write_geometry,
-)
+from nnunet_semisam.data.geometry import Geometry, geometry_file, preprocessed_spacing, read_geometry, write_geometry
+from nnunet_semisam.data.geometry_of_images import ensure_geometry, geometry_of_files, geometry_of_properties
 from nnunet_semisam.errors import UserError
 
 SHAPE = (5, 7, 9)

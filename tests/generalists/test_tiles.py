@@ -13,7 +13,8 @@ import torch
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from tiny_world import ThresholdSAM, classes
 
-from nnunet_semisam.data.geometry import UPRIGHT, geometry_of_files, preprocessed_direction
+from nnunet_semisam.data.geometry import UPRIGHT, preprocessed_direction
+from nnunet_semisam.data.geometry_of_images import geometry_of_files
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.base import CaseInput
 from nnunet_semisam.generalists.build import build_generalist
