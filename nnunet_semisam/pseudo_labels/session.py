@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from nnunet_semisam import ranks
 from nnunet_semisam.context import TrainingContext
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
-from nnunet_semisam.errors import UserError, name_some, printable
+from nnunet_semisam.errors import UserError, printable
 from nnunet_semisam.io.array_files import UNREADABLE
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.build_stage import build_stage
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.pseudo_labels.labeled_cases import LabeledCases
+from nnunet_semisam.pseudo_labels.resumed_rounds import place_of, resume_calibration, resume_generalists, turns
 from nnunet_semisam.pseudo_labels.round_log import RoundRecord
 from nnunet_semisam.pseudo_labels.round_plan import RoundPlan
 from nnunet_semisam.pseudo_labels.rounds import RoundReader
@@ -144,73 +145,21 @@ class PseudoLabelSession:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on with the round that a checkpoint names; one that is gone or damaged is made again at the next epoch."""
-        self._resume_calibration(state.get("calibration"))
+        log = self.context.log
+        resume_calibration(state.get("calibration"), self.stage, self.context.labels, log)
         seconds = state.get("seconds")
         self.seconds = seconds if isinstance(seconds, float) and seconds >= 0 else 0.0
-        self._resume_generalists(state.get("generalists", {}))
+        resume_generalists(state.get("generalists", {}), self.stage, log)
         # Process 0 looks for all: one that saw another state of a network drive would wait for rounds of its own.
-        looked = ranks.computed_on_rank_zero(self.context.rank, lambda: self._look_at(state))
-        used, self._next_round, self._last_refresh, reason = looked
-        if reason is None:
-            self._last_round = _turns(state.get("last_round"))
-            self._use(used)
+        place = ranks.computed_on_rank_zero(self.context.rank, lambda: place_of(state, self.store, log))
+        self._next_round = place.next_round
+        if place.problem is None:
+            self._last_refresh = place.last_refresh
+            self._last_round = turns(state.get("last_round"))
+            self._use(place.round)
             return
         self._last_refresh = None
-        self.context.log(f"WARNING: {reason}; a new round of pseudo-labels will be made.")
-
-    def _look_at(self, state: Mapping[str, Any]) -> tuple[int | None, int, int | None, str | None]:
-        """Return round in use, number of the next one, epoch of the last refresh, and why the round is of no use."""
-        try:
-            used, following, last = _numbers(state)
-            return used, following, last, None if used is None else self._problem(used)
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"What the checkpoint says of the rounds cannot be used ({printable(str(error), 200)})"
-            return None, 1 + max(self.store.rounds(), default=-1), None, reason
-
-    def _resume_calibration(self, content: Mapping[str, Any] | None) -> None:
-        if content is None:
-            return
-        try:
-            table = CalibrationTable.from_dict(content)
-            expected = [member.name for member in self.stage.ensemble.members]
-            if (list(table.generalists), len(table.classes)) != (
-                expected,
-                len(expected) * self.context.labels.channels,
-            ):
-                raise ValueError(f"it is of {name_some(table.generalists)}")
-            self.stage.use_calibration(table)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self.context.log(
-                f"WARNING: The calibration in the checkpoint cannot be used ({printable(str(error), 200)}); it is made "
-                "again with the next round."
-            )
-
-    def _resume_generalists(self, content: Any) -> None:
-        try:
-            self.stage.ensemble.load_state_dict(content)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self.context.log(
-                f"WARNING: What generalists remember of earlier rounds cannot be used ({printable(str(error), 200)}); "
-                "they start anew."
-            )
-
-    def _problem(self, round_index: int) -> str | None:
-        """Return why a round cannot be used; damaged cases of it are named and left out by the loader."""
-        if round_index not in self.store.rounds():
-            return f"Round {round_index} of pseudo-labels is gone"
-        try:
-            cases = self.store.provenance(round_index)["cases"]
-        except UserError as error:
-            return f"Round {round_index} of pseudo-labels is damaged: {error}"
-        damaged = {case: problem for case in cases if (problem := self.store.problem(case, round_index)) is not None}
-        if damaged and len(damaged) == len(cases):
-            return f"Round {round_index} of pseudo-labels is damaged: {next(iter(damaged.values()))}"
-        if damaged:
-            self.context.log(
-                f"WARNING: {len(damaged)} of {len(cases)} pseudo-labels of round {round_index} are damaged and left "
-                f"out until their cases' next turn: {name_some(list(damaged), 5)}. {next(iter(damaged.values()))}"
-            )
-        return None
+        log(f"WARNING: {place.problem}; a new round of pseudo-labels will be made.")
 
     def keep_rounds(self, named: set[int] | None) -> None:
         """Remove all rounds but those that checkpoints name, the one in use, and what a worker may still read.
@@ -312,21 +261,6 @@ class PseudoLabelSession:
         self.seconds += record.seconds
         if self.context.rank == 0:
             round_log.append(self.context.output_folder, record)
-
-
-def _numbers(state: Mapping[str, Any]) -> tuple[int | None, int, int | None]:
-    """Return round in use, number of the next one and epoch of the last refresh."""
-    used, following, last = (state[name] for name in ("round", "next_round", "last_refresh"))
-    if type(following) is not int or any(value is not None and type(value) is not int for value in (used, last)):
-        raise ValueError(f"round {used!r}, next_round {following!r}, last_refresh {last!r}")
-    return used, following, last
-
-
-def _turns(content: Any) -> dict[str, int]:
-    """Return case -> last round that had it; empty, so that all are new, if a checkpoint says it in another way."""
-    if not isinstance(content, dict) or any(type(number) is not int for number in content.values()):
-        return {}
-    return {str(case): number for case, number in content.items()}
 
 
 def can_prompt(class_weights: Tensor, labels: Labels, left_out: Collection[int] = (), all_classes: bool = True) -> bool:

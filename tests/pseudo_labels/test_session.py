@@ -15,6 +15,7 @@ from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.build_stage import known_spacing
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
+from nnunet_semisam.pseudo_labels.resumed_rounds import RoundPlace
 from nnunet_semisam.pseudo_labels.round_log import ClassRecord
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession, RoundPlan, can_prompt
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
@@ -225,7 +226,7 @@ def test_a_resumed_training_goes_on_with_the_round_that_process_0_sees(tmp_path,
     state = first.state_dict()
     resumed = session_in(tmp_path)
     resumed.context = replace(resumed.context, rank=1, world_size=2)
-    seen_there = ((None, 7, None, "Round 0 of pseudo-labels is gone"), None)
+    seen_there = (RoundPlace(None, 7, None, "Round 0 of pseudo-labels is gone"), None)
     monkeypatch.setattr("nnunet_semisam.ranks.from_rank_zero", lambda value: seen_there)
     resumed.load_state_dict(state)
     assert (resumed.current_round, resumed._next_round, resumed._last_refresh) == (None, 7, None)
