@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nnunet_semisam.gate.class_gate import ClassGate, GateSettings
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import METHODS, Host, LabeledBatch, PseudoLabel, SSLMethod, UnlabeledBatch
 from nnunet_semisam.methods.parts.losses import dice_and_cross_entropy

@@ -40,7 +40,7 @@ def class_statuses(gate: ClassGate) -> list[ClassStatus]:
 
     Example:
         >>> import torch
-        >>> from nnunet_semisam.gate.class_gate import GateSettings
+        >>> from nnunet_semisam.gate.settings import GateSettings
         >>> from nnunet_semisam.labels import Labels
         >>> gate = ClassGate(GateSettings(), Labels.of_classes(3))
         >>> label = torch.eye(3).view(1, 3, 3)  # (B, K, X): a voxel of each class

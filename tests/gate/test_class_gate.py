@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_semisam.gate.class_gate import ClassGate, GateSettings
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import PseudoLabel, UnlabeledTerm
 

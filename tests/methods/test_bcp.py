@@ -3,7 +3,8 @@ import torch
 from tiny_students import NOW, K, Pixelwise, build_host, labels_of, logits_of, make_pass, one_level, stripes
 from torch import Tensor
 
-from nnunet_semisam.gate.class_gate import ClassGate, GateSettings
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.methods import BidirectionalCopyPaste, LabeledBatch, PseudoLabel, UnlabeledBatch
 
 BOX = torch.zeros(1, 1, 4, 6, dtype=torch.bool)

@@ -9,7 +9,7 @@ import pytest
 
 import nnunet_semisam.training.trainer  # noqa: F401 - registers all blocks
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.gate.class_gate import GateSettings
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.methods.parts.mixing import CutMixSettings
 from nnunet_semisam.settings import BLOCKS, RunSettings, Settings, SettingsBlock, setting_of, settings_block
 

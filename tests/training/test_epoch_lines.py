@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nnunet_semisam.gate.class_gate import ClassGate, GateSettings
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.gate.status import class_statuses, needed_dice
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.training.epoch_lines import EpochTimes, sam_line, stage_cost, time_line, unlabeled_line

@@ -12,7 +12,8 @@ import pytest
 import tiny_nnunet
 from hidden_labels import overwrite
 
-from nnunet_semisam.gate.class_gate import ClassGate, GateSettings
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.training.partial_annotation import judge_annotation
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.gate.class_gate import ClassGate, GateSettings
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.training.unseen_classes import channels_without_voxels, leave_out_unseen_classes
 
