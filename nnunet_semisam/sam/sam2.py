@@ -11,47 +11,38 @@ https://github.com/facebookresearch/sam2.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from nnunet_semisam.io.hashes import sha256_of_json
-from nnunet_semisam.sam import BATCH_SIZE
-from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, VideoSAM, check_prompts
-from nnunet_semisam.sam.frame import Frame, to_input
+from nnunet_semisam.sam.base import Embedding, PromptBatch, VideoSAM
+from nnunet_semisam.sam.frame import Frame
 from nnunet_semisam.sam.mask_decoder import single_points
 from nnunet_semisam.sam.preprocessing import Preprocessing
 from nnunet_semisam.sam.sam2_memory import Follower
+from nnunet_semisam.sam.slice_backend import SliceBackend
 
 if TYPE_CHECKING:
     from transformers import Sam2Model, Sam2VideoModel
 
 # Names of the feature maps: 1 / 4, 1 / 8 and 1 / 16 of the input's side.
 FINE, MIDDLE, COARSE = "fine", "middle", "coarse"
-ALL_KINDS = frozenset({"box", "points", "mask"})
 
 
-class Sam2ImageBackend(SAMBackend):
+class Sam2ImageBackend(SliceBackend):
     """A SAM 2 that sees single images: all that a folder without the memory's weights can be.
 
-    Several channels are averaged; intensities are rescaled slice by slice. A prompt of a single point is decoded to
-    the best of three candidate masks, by the model's own estimate of IoU. Every other prompt is decoded to the one mask
-    meant for unambiguous prompts; if that one is not stable against a small change of the threshold, SAM 2 takes the
-    best candidate as well.
+    A prompt of a single point is decoded to the best of three candidate masks, by the model's own estimate of IoU.
+    Every other prompt is decoded to the one mask meant for unambiguous prompts; if that one is not stable against a
+    small change of the threshold, SAM 2 takes the best candidate as well.
 
     Args:
         model: The network, with weights.
         device: Where it runs.
         preprocessing: How it wants its images; ``side`` is that of the model, both sides are stretched.
         weights: Digest of the weights, part of the fingerprint.
-        batch_size: Images that are encoded, and prompts that are decoded, at once: a prompt takes four times the memory
-            that it takes in the first SAM.
-        cpu_bfloat16: Whether encoders and decoder run in bfloat16 on a CPU, too; on CUDA they always do. The prompt
-            encoder never does: eight bits of mantissa would lose the position of a point.
-        prompt_kinds: Kinds of prompts that the model was trained with.
-        lora_targets: Names of the layers that low-rank adapters are put on.
+        options: See :class:`SliceBackend`; a prompt takes four times the memory that it takes in the first SAM.
 
     Raises:
         ValueError: If the preprocessing does not fit the model.
@@ -63,11 +54,7 @@ class Sam2ImageBackend(SAMBackend):
         device: torch.device,
         preprocessing: Preprocessing,
         weights: str,
-        *,
-        batch_size: int = BATCH_SIZE,
-        cpu_bfloat16: bool = False,
-        prompt_kinds: frozenset[str] = ALL_KINDS,
-        lora_targets: tuple[str, ...] = (),
+        **options: Any,
     ) -> None:
         side = int(model.prompt_encoder.input_image_size)
         if preprocessing.side != side or preprocessing.keep_aspect:
@@ -75,59 +62,23 @@ class Sam2ImageBackend(SAMBackend):
                 f"The model takes square images of {side} pixels, stretched along both axes; the preprocessing makes "
                 f"{preprocessing.side}{' and keeps the aspect' if preprocessing.keep_aspect else ''}."
             )
-        self.spatial_dims = 2
-        self.prompt_kinds, self.lora_targets = prompt_kinds, lora_targets
-        self.module = self.model = model.to(device).eval()
-        self.device, self.preprocessing, self.batch_size = device, preprocessing, batch_size
-        self.bfloat16 = device.type == "cuda" or (cpu_bfloat16 and device.type == "cpu")
-        self.fingerprint = sha256_of_json(
-            {"weights": weights, "preprocessing": preprocessing.to_dict(), "bfloat16": self.bfloat16}
-        )
+        super().__init__(model, device, preprocessing, weights, **options)
+        self.model = self.module
 
-    def encode(self, images: Tensor) -> Embedding:
-        """Encode images; see :meth:`SAMBackend.encode`.
-
-        Args:
-            images: ``(N, C, H, W)``, float, as nnU-Net normalised them.
-
-        Raises:
-            ValueError: If there is not at least one image of two spatial axes.
-        """
-        if images.ndim != 4 or len(images) == 0:
-            raise ValueError(f"Images must be (N, C, H, W) with N >= 1, got {tuple(images.shape)}: give slices.")
-        shape = (images.shape[2], images.shape[3])
-        parts = [self._encode_chunk(chunk, self.frame(shape)) for chunk in images.split(self.batch_size)]
-        return Embedding({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, shape)
-
-    def _encode_chunk(self, images: Tensor, frame: Frame) -> dict[str, Tensor]:
-        grey = images.to(self.device).float().mean(1)
-        inputs = to_input(grey, frame, self.preprocessing)
+    def _encode_chunk(self, inputs: Tensor) -> dict[str, Tensor]:
         decoder = self.model.mask_decoder
         with self.autocast():
             fine, middle, coarse = self.model.vision_encoder(inputs, return_dict=True).fpn_hidden_states
             fine, middle = decoder.conv_s0(fine), decoder.conv_s1(middle)
         return {FINE: fine.float(), MIDDLE: middle.float(), COARSE: coarse.float()}
 
-    def decode(self, embedding: Embedding, prompts: PromptBatch) -> MaskPrediction:
-        """Predict a mask for prompts about any of the encoded images; see :meth:`SAMBackend.decode`."""
-        check_prompts(embedding, prompts, self.prompt_kinds)
-        frame = self.frame((embedding.image_shape[0], embedding.image_shape[1]))
-        logits, quality = [], []
-        for start in range(0, len(prompts), self.batch_size):
-            chunk = prompts.select(slice(start, start + self.batch_size)).to(self.device)
-            low, iou = self._decode_chunk(embedding.select(chunk.image), chunk, frame)
-            logits.append(frame.logits_to_image(low))
-            quality.append(iou.clamp(0, 1))
-        return MaskPrediction(torch.cat(logits), torch.cat(quality))
-
-    def _decode_chunk(self, of_prompts: Embedding, prompts: PromptBatch, frame: Frame) -> tuple[Tensor, Tensor]:
-        """Return low-resolution logits ``(M, 4h, 4w)`` and their estimated IoU ``(M,)``, float32.
+    def _decode_chunk(self, maps: dict[str, Tensor], prompts: PromptBatch, frame: Frame) -> tuple[Tensor, Tensor]:
+        """See :meth:`SliceBackend._decode_chunk`.
 
         transformers counts prompts within an image, and spreads one mask prompt over all of an image's prompts. Here
         each prompt therefore comes with an image of its own, its only one.
         """
-        maps = {name: value.to(self.device, torch.float32) for name, value in of_prompts.features.items()}
-        maps[COARSE] = maps[COARSE] + self.model.no_memory_embedding.view(1, -1, 1, 1)
+        coarse = maps[COARSE] + self.model.no_memory_embedding.view(1, -1, 1, 1)
         sparse, dense = self._prompt_embeddings(prompts, frame)
         position = self.model.get_image_wide_positional_embeddings()
         others = prompts.boxes is not None or prompts.mask_logits is not None
@@ -139,7 +90,7 @@ class Sam2ImageBackend(SAMBackend):
                 continue
             with self.autocast():
                 masks, iou, _, _ = self.model.mask_decoder(
-                    image_embeddings=maps[COARSE][chosen],
+                    image_embeddings=coarse[chosen],
                     image_positional_embeddings=position.expand(len(chosen), -1, -1, -1),
                     sparse_prompt_embeddings=sparse[chosen],
                     dense_prompt_embeddings=dense[chosen],
@@ -169,14 +120,6 @@ class Sam2ImageBackend(SAMBackend):
         if prompts.mask_logits is not None:
             masks = frame.masks_to_frame(prompts.mask_logits, encoder.mask_input_size[0])
         return encoder(points, labels, boxes, masks)
-
-    def autocast(self) -> AbstractContextManager:
-        """Return the precision in which encoders and decoder run."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-    def frame(self, shape: tuple[int, int]) -> Frame:
-        """Return how images of a shape ``H, W`` lie in the model's input."""
-        return Frame(shape, self.preprocessing.side, self.preprocessing.keep_aspect)
 
 
 class Sam2Backend(Sam2ImageBackend, VideoSAM):

@@ -10,51 +10,46 @@ candidate masks as in ``SamPredictor`` of https://github.com/facebookresearch/se
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from nnunet_semisam.io.hashes import sha256_of_json
-from nnunet_semisam.sam import BATCH_SIZE, BackendOptions, named
-from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
+from nnunet_semisam.sam import BackendOptions, named
+from nnunet_semisam.sam.base import PromptBatch
 from nnunet_semisam.sam.checkpoints import State, find_weights, load_weights
 from nnunet_semisam.sam.class_decoders import ClassDecoders
 from nnunet_semisam.sam.families import Family
-from nnunet_semisam.sam.frame import Frame, to_input
+from nnunet_semisam.sam.frame import Frame
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
 from nnunet_semisam.sam.preprocessing import Preprocessing
+from nnunet_semisam.sam.slice_backend import SliceBackend
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
 
 FEATURES = "image_embedding"
-ALL_KINDS = frozenset({"box", "points", "mask"})
 
 
-class SegmentAnythingBackend(SAMBackend):
+class SegmentAnythingBackend(SliceBackend):
     """Any model of segment-anything's class ``Sam``.
 
-    Several channels are averaged; intensities are rescaled slice by slice. A prompt of a single point is decoded to
-    the best of the three candidate masks (by the model's own estimate of IoU), every other prompt by the one mask meant
-    for unambiguous prompts, as segment-anything advises.
+    A prompt of a single point is decoded to the best of the three candidate masks (by the model's own estimate of IoU),
+    every other prompt by the one mask meant for unambiguous prompts, as segment-anything advises.
 
     Args:
         sam: The model, with weights.
         device: Where it runs.
         preprocessing: How it wants its images; ``side`` is that of the model.
         weights: Digest of the weights, part of the fingerprint.
-        batch_size: Images that are encoded, and quarters of prompts that are decoded, at once.
-        cpu_bfloat16: Whether encoder and decoder run in bfloat16 on a CPU, too; on CUDA they always do. The prompt
-            encoder never does: eight bits of mantissa would lose the position of a point.
-        prompt_kinds: Kinds of prompts that the model was trained with.
-        lora_targets: Names of the layers that low-rank adapters are put on.
         best_candidate: Whether the best of the candidate masks is taken for every prompt, not for single points only.
+        options: See :class:`SliceBackend`; as many images are encoded at once as quarters of prompts are decoded.
 
     Raises:
         ValueError: If the preprocessing's side is not the model's.
     """
+
+    prompts_per_image = 4
 
     def __init__(
         self,
@@ -63,63 +58,23 @@ class SegmentAnythingBackend(SAMBackend):
         preprocessing: Preprocessing,
         weights: str,
         *,
-        batch_size: int = BATCH_SIZE,
-        cpu_bfloat16: bool = False,
-        prompt_kinds: frozenset[str] = ALL_KINDS,
-        lora_targets: tuple[str, ...] = (),
         best_candidate: bool = False,
+        **options: Any,
     ) -> None:
         if preprocessing.side != int(sam.image_encoder.img_size):
             raise ValueError(
                 f"The model takes images of {sam.image_encoder.img_size} pixels, the preprocessing makes "
                 f"{preprocessing.side}; they must be equal."
             )
-        self.spatial_dims = 2
-        self.prompt_kinds, self.lora_targets, self.best_candidate = prompt_kinds, lora_targets, best_candidate
-        self.module = self.sam = sam.to(device).eval()
-        self.device, self.preprocessing, self.batch_size = device, preprocessing, batch_size
-        self.bfloat16 = device.type == "cuda" or (cpu_bfloat16 and device.type == "cpu")
-        self.fingerprint = sha256_of_json(
-            {"weights": weights, "preprocessing": preprocessing.to_dict(), "bfloat16": self.bfloat16}
-        )
+        super().__init__(sam, device, preprocessing, weights, **options)
+        self.sam, self.best_candidate = self.module, best_candidate
 
-    def encode(self, images: Tensor) -> Embedding:
-        """Encode images; see :meth:`SAMBackend.encode`.
-
-        Args:
-            images: ``(N, C, H, W)``, float, as nnU-Net normalised them.
-
-        Raises:
-            ValueError: If there is not at least one image of two spatial axes.
-        """
-        if images.ndim != 4 or len(images) == 0:
-            raise ValueError(f"Images must be (N, C, H, W) with N >= 1, got {tuple(images.shape)}: give slices.")
-        shape = (images.shape[2], images.shape[3])
-        parts = [self._encode_chunk(chunk, self.frame(shape)) for chunk in images.split(self.batch_size)]
-        return Embedding({FEATURES: torch.cat(parts)}, shape)
-
-    def _encode_chunk(self, images: Tensor, frame: Frame) -> Tensor:
-        grey = images.to(self.device).float().mean(1)
-        inputs = to_input(grey, frame, self.preprocessing)
+    def _encode_chunk(self, inputs: Tensor) -> dict[str, Tensor]:
         with self.autocast():
-            return self.sam.image_encoder(inputs).float()
+            return {FEATURES: self.sam.image_encoder(inputs).float()}
 
-    def decode(self, embedding: Embedding, prompts: PromptBatch) -> MaskPrediction:
-        """Predict a mask for prompts about any of the encoded images; see :meth:`SAMBackend.decode`."""
-        check_prompts(embedding, prompts, self.prompt_kinds)
-        frame = self.frame((embedding.image_shape[0], embedding.image_shape[1]))
-        features = embedding.features[FEATURES]
-        logits, quality = [], []
-        for start in range(0, len(prompts), 4 * self.batch_size):
-            chunk = prompts.select(slice(start, start + 4 * self.batch_size)).to(self.device)
-            of_prompts = features[chunk.image.to(features.device)].to(self.device, torch.float32)
-            low, iou = self._decode_chunk(of_prompts, chunk, frame)
-            logits.append(frame.logits_to_image(low))
-            quality.append(iou.clamp(0, 1))
-        return MaskPrediction(torch.cat(logits), torch.cat(quality))
-
-    def _decode_chunk(self, features: Tensor, prompts: PromptBatch, frame: Frame) -> tuple[Tensor, Tensor]:
-        """Return the chosen low-resolution logits ``(M, 4h, 4w)`` and their estimated IoU ``(M,)``, float32."""
+    def _decode_chunk(self, maps: dict[str, Tensor], prompts: PromptBatch, frame: Frame) -> tuple[Tensor, Tensor]:
+        features = maps[FEATURES]
         encoder = self.sam.prompt_encoder
         points = boxes = masks = None
         if prompts.points is not None:
@@ -144,14 +99,6 @@ class SegmentAnythingBackend(SAMBackend):
     def class_decoders(self, classes: int, count: int, train_encoder: bool) -> ClassDecoders:
         """Return this SAM as one that segments classes without prompts; see :meth:`SAMBackend.class_decoders`."""
         return ClassDecoders(self, classes, count, train_encoder)
-
-    def autocast(self) -> AbstractContextManager:
-        """Return the precision in which encoder and decoder run."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-    def frame(self, shape: tuple[int, int]) -> Frame:
-        """Return how images of a shape ``H, W`` lie in the model's input."""
-        return Frame(shape, self.preprocessing.side, self.preprocessing.keep_aspect)
 
 
 def load(family: Family, options: BackendOptions) -> SegmentAnythingBackend:
