@@ -23,6 +23,7 @@ from nnunet_semisam.sam.preprocessing import (
 
 RELEASE = "https://dl.fbaipublicfiles.com/segment_anything"
 SEGMENT_ANYTHING_BACKEND = "nnunet_semisam.sam.segment_anything:load"
+SEGMENT_ANYTHING_WIDTHS = {"vit_b": 768, "vit_l": 1024, "vit_h": 1280}  # channels of the image encoder
 AUTO = "auto"
 
 
@@ -90,15 +91,32 @@ class Family:
         return self.url is None and self.page is None and bool(self.file)
 
 
-def _segment_anything_layout(width: int) -> Layout:
-    """Return the layout of segment-anything's checkpoints, whose image encoder is so many channels wide."""
-    return Layout(
+def _segment_anything(name: str, network: str, file: str, **more: Any) -> Family:
+    """Return the row of a model of segment-anything's class ``Sam``.
+
+    Args:
+        name: Of the model.
+        network: Size of its image encoder: ``vit_b``, ``vit_l`` or ``vit_h``.
+        file: File name of the weights.
+        more: Further fields of the row.
+    """
+    width = SEGMENT_ANYTHING_WIDTHS[network]
+    layout = Layout(
         {
             "image_encoder.pos_embed": (1, 64, 64, width),
             "prompt_encoder.mask_downscaling.0.weight": (4, 1, 2, 2),
             "mask_decoder.iou_token.weight": (1, 256),
         },
         without=("Adapter", "w_a_", "w_b_", "lora_"),
+    )
+    return Family(
+        name=name,
+        backend=SEGMENT_ANYTHING_BACKEND,
+        network=f"segment_anything:build_sam_{network}",
+        file=file,
+        lora_targets=("qkv",),
+        layouts=(layout,),
+        **{"preprocessing": SEGMENT_ANYTHING, **more},
     )
 
 
@@ -215,41 +233,29 @@ FAMILIES: dict[str, Family] = {
                 Layout({"image_encoder.stem.0.weight": (None, 1, 3, 3), "mask_decoder.iou_token.weight": (1, None)}),
             ),
         ),
-        Family(
-            name="vit_b",
-            backend=SEGMENT_ANYTHING_BACKEND,
-            network="segment_anything:build_sam_vit_b",
-            file="sam_vit_b_01ec64.pth",
-            preprocessing=SEGMENT_ANYTHING,
+        _segment_anything(
+            "vit_b",
+            "vit_b",
+            "sam_vit_b_01ec64.pth",
             url=f"{RELEASE}/sam_vit_b_01ec64.pth",
             size=375_042_383,
             sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-            lora_targets=("qkv",),
-            layouts=(_segment_anything_layout(768),),
         ),
-        Family(
-            name="vit_l",
-            backend=SEGMENT_ANYTHING_BACKEND,
-            network="segment_anything:build_sam_vit_l",
-            file="sam_vit_l_0b3195.pth",
-            preprocessing=SEGMENT_ANYTHING,
+        _segment_anything(
+            "vit_l",
+            "vit_l",
+            "sam_vit_l_0b3195.pth",
             url=f"{RELEASE}/sam_vit_l_0b3195.pth",
             size=1_249_524_607,
             sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-            lora_targets=("qkv",),
-            layouts=(_segment_anything_layout(1024),),
         ),
-        Family(
-            name="vit_h",
-            backend=SEGMENT_ANYTHING_BACKEND,
-            network="segment_anything:build_sam_vit_h",
-            file="sam_vit_h_4b8939.pth",
-            preprocessing=SEGMENT_ANYTHING,
+        _segment_anything(
+            "vit_h",
+            "vit_h",
+            "sam_vit_h_4b8939.pth",
             url=f"{RELEASE}/sam_vit_h_4b8939.pth",
             size=2_564_550_879,
             sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-            lora_targets=("qkv",),
-            layouts=(_segment_anything_layout(1280),),
         ),
         # Addresses: github.com/uni-medical/SAM-Med3D and github.com/YichiZhang98/SegAnyPET, README. SHA-256: as Hugging
         # Face shows it beside the file; never compared with the file itself.
@@ -292,28 +298,21 @@ FAMILIES: dict[str, Family] = {
             lora_targets=("qkv",),
             layouts=(_tiny_vit_layout(1),),
         ),
-        Family(
-            name="medsam",
-            backend=SEGMENT_ANYTHING_BACKEND,
-            network="segment_anything:build_sam_vit_b",
-            file="medsam_vit_b.pth",
+        _segment_anything(
+            "medsam",
+            "vit_b",
+            "medsam_vit_b.pth",
             preprocessing=MEDSAM,
             page="https://github.com/bowang-lab/MedSAM",
             prompts=("box",),
             prompt="box",
-            lora_targets=("qkv",),
-            layouts=(_segment_anything_layout(768),),
         ),
-        Family(
-            name="vit_b_medical_imaging",
-            backend=SEGMENT_ANYTHING_BACKEND,
-            network="segment_anything:build_sam_vit_b",
-            file="vit_b_medical_imaging.pt",
-            preprocessing=SEGMENT_ANYTHING,
+        _segment_anything(
+            "vit_b_medical_imaging",
+            "vit_b",
+            "vit_b_medical_imaging.pt",
             page="https://computational-cell-analytics.github.io/micro-sam/micro_sam.html#finetuned-models",
             licence="not stated; the code of micro-sam is MIT",
-            lora_targets=("qkv",),
-            layouts=(_segment_anything_layout(768),),
         ),
         Family(
             name="sam_med2d",
