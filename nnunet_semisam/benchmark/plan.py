@@ -12,13 +12,13 @@ from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.begun_folders import load_begun, refuse_foreign_folder
 from nnunet_semisam.io.hashes import sha256_of_json
-from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.typed_records import ClassName, FileName, RecordError, read_record, read_value
 from nnunet_semisam.jobs.nnunet_command import AUTO
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.folds import LISTS, load_splits
-from nnunet_semisam.splits.label_budgets import BUDGETS_FILE, SPLIT_FILE, group_function, read_grouping
+from nnunet_semisam.splits.label_budgets import group_function, recorded_pattern
 
 BASELINE = "nnUNetTrainerSupervised"
 STUDY_FILE = "study.json"
@@ -253,7 +253,7 @@ def budgets_of(dataset: PlannedDataset, splits: Sequence[Mapping[str, Sequence[s
 
     Folds of a cross-validation are one budget, the rounded mean of theirs, though some may have a group more.
     """
-    group_of = group_function(group_pattern(dataset))
+    group_of = group_function(recorded_pattern(dataset.preprocessed, dataset.raw))
     counts = [len({group_of(case) for case in split["train"]}) for split in splits]
     return [round(sum(counts) / len(counts))] * len(counts) if is_cross_validation(splits) else counts
 
@@ -263,18 +263,6 @@ def is_cross_validation(splits: Sequence[Mapping[str, Sequence[str]]]) -> bool:
     validating = [case for split in splits for case in split["val"]]
     together = {frozenset([*split["train"], *split["val"]]) for split in splits}
     return len(splits) > 1 and len(together) == 1 and len(set(validating)) == len(validating)
-
-
-def group_pattern(dataset: PlannedDataset) -> str | None:
-    """Return the pattern that finds the groups: that of ``nnunet-semisam split``, or else that of the converter."""
-    path = dataset.preprocessed / SPLIT_FILE
-    if not path.is_file() or not (dataset.preprocessed / BUDGETS_FILE).is_file():
-        return read_grouping(dataset.raw).pattern
-    remedy = "Run nnunet-semisam split again."
-    content = read_object(path, remedy)
-    if "group" not in content:
-        raise UserError(f"{path} does not say how cases are grouped. {remedy}")
-    return content["group"]
 
 
 def split_digest(split: Mapping[str, Sequence[str]]) -> str:

@@ -122,6 +122,7 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
     from nnunet_semisam.benchmark.trainers import NOT_SHARED, check_rows, named
     from nnunet_semisam.io.hashes import sha256_of
     from nnunet_semisam.runs.shared_settings import read_settings
+    from nnunet_semisam.splits.label_budgets import recorded_pattern
 
     for configuration in args.configurations:
         dataset.check_configuration(configuration)
@@ -141,7 +142,7 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
         equal=Equal(args.equal),
         cases=CaseSet(args.cases),
         test_set=args.test_set,
-        group=plan.group_pattern(dataset),
+        group=recorded_pattern(dataset.preprocessed, dataset.raw),
         device=args.device,
     )
 

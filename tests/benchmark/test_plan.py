@@ -14,7 +14,7 @@ from nnunet_semisam.commands import _executors
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.jobs import processes
-from nnunet_semisam.splits.label_budgets import Grouping, write_grouping
+from nnunet_semisam.splits.label_budgets import Grouping, recorded_pattern, write_grouping
 
 BASELINE, OURS = "nnUNetTrainerSupervised", "nnUNetTrainerMeanTeacher"
 
@@ -66,6 +66,17 @@ def test_groups_are_those_of_the_split_command(study, raw, tmp_path):
     made = study()
     assert made.group_of("p1_frame09") == "frame09"
     assert {fold.budget for fold in made.folds.values()} == {2}
+
+
+def test_groups_are_those_of_the_trainings(study, tmp_path):
+    folder = tmp_path / "preprocessed" / small_dataset.NAME
+    split = folder / "semisam_split.json"
+    split.write_text(json.dumps({"group": "frame[0-9]+"}))
+    assert recorded_pattern(folder, None) == "frame[0-9]+", "what a training of a fold reads"
+    assert study().group_of("p1_frame09") == "frame09"
+    split.write_text(json.dumps({"group": 3}))
+    with pytest.raises(UserError, match=r"semisam_split.json: the pattern must be a text or null, got 3"):
+        study()
 
 
 def test_groups_are_those_of_the_converter_where_no_split_was_made(study, raw):
