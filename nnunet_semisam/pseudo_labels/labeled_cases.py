@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.data.labeled_files import reading_labeled_case
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.connectivity import ConnectivityPrior, ConnectivitySettings
 from nnunet_semisam.pseudo_labels.fusion import CasePriors
@@ -44,14 +44,8 @@ class LabeledCases:
         Raises:
             UserError: If its files are damaged.
         """
-        try:
+        with reading_labeled_case(case):
             return self.dataset.load_case(case)[part][:]
-        except Exception as error:  # nnU-Net's reader unpickles, and raises what the bytes make it raise
-            reason = printable(str(error) or type(error).__name__, 200)
-            raise UserError(
-                f"The preprocessed labeled case {case!r} cannot be read ({reason}). Delete its files in "
-                "nnUNet_preprocessed and run nnUNetv2_preprocess again."
-            ) from error
 
     def priors(self, connectivity: ConnectivitySettings) -> CasePriors:
         """Return areas of all cases, and the connectivity of those that are annotated throughout.

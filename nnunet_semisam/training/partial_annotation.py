@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_semisam.data.annotated_slices import spread
-from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.data.labeled_files import reading_labeled_case
 from nnunet_semisam.gate.class_gate import ClassGate
 
 
@@ -41,11 +41,6 @@ def judge_annotation(dataset: Any, label_manager: Any, gate: ClassGate, log: Cal
 def _annotated(dataset: Any, ignore: int) -> Iterator[np.ndarray]:
     """Yield, for each case, which voxels have a label, ``(Z, Y, X)``, bool."""
     for case in dataset.identifiers:
-        try:
-            yield np.asarray(dataset.load_case(case)[1][:])[0] != ignore
-        except Exception as error:  # nnU-Net's reader unpickles, and raises what the bytes make it raise
-            raise UserError(
-                f"The preprocessed labeled case {case!r} cannot be read "
-                f"({printable(str(error) or type(error).__name__, 200)}). Delete its files in nnUNet_preprocessed and "
-                "run nnUNetv2_preprocess again."
-            ) from error
+        with reading_labeled_case(case):
+            annotated = np.asarray(dataset.load_case(case)[1][:])[0] != ignore
+        yield annotated

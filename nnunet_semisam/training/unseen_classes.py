@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nnunet_semisam.errors import UserError, name_some, printable
+from nnunet_semisam.data.labeled_files import reading_labeled_case
+from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.gate.class_gate import ClassGate
 
 
@@ -56,13 +57,7 @@ def channels_without_voxels(dataset: Any, label_manager: Any) -> list[int]:
     for case in dataset.identifiers:
         if not unseen:
             break
-        try:
+        with reading_labeled_case(case):
             locations = dataset.load_case(case)[3]["class_locations"]
             unseen = {each: channel for each, channel in unseen.items() if len(locations.get(each, ())) == 0}
-        except Exception as error:  # nnU-Net's reader unpickles, and raises what the bytes make it raise
-            raise UserError(
-                f"The preprocessed labeled case {case!r} cannot be read "
-                f"({printable(str(error) or type(error).__name__, 200)}). Delete its files in nnUNet_preprocessed and "
-                "run nnUNetv2_preprocess again."
-            ) from error
     return sorted(unseen.values())
