@@ -192,7 +192,7 @@ def world(args: argparse.Namespace, device: torch.device) -> Iterator[World]:
     shape = tuple(args.shape or (median if len(median) == 3 else [9, *median]))
     with tempfile.TemporaryDirectory(prefix="nnunet-semisam-benchmark-") as root, _environment(Path(root)):
         folder = Path(root) / "preprocessed" / plans["dataset_name"]
-        _write_dataset(folder, plans, settings, shape, args.cases)
+        _write_dataset(folder, settings, shape, args.cases)
         yield World(folder, plans, args.configuration, shape, device)
 
 
@@ -212,7 +212,7 @@ def _environment(root: Path) -> Iterator[None]:
         os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
-def _write_dataset(folder: Path, plans: dict, settings: dict, shape: tuple[int, ...], cases: int) -> None:
+def _write_dataset(folder: Path, settings: dict, shape: tuple[int, ...], cases: int) -> None:
     """Write labeled cases and, under other names, the same images as unlabeled ones: loaders read equal data."""
     channels = len(settings["normalization_schemes"])
     stock = folder / settings["data_identifier"]

@@ -23,7 +23,6 @@ MEGABYTE = 10**6
 TAR_BLOCK = 2048  # most that a tar adds to a file, in bytes
 LABELED_PATIENTS = 3
 UNLABELED_PATIENTS = 24
-VALIDATION_PATIENTS = 10  # of the field's split
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 

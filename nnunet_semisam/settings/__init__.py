@@ -1,7 +1,7 @@
 """The settings of a run: flat ones, a block for each plug-in, and the user's yaml file."""
 
 from nnunet_semisam.settings.blocks import BLOCKS, Settings, settings_block
-from nnunet_semisam.settings.fields import Setting, SettingsBlock, setting, setting_of, type_name
+from nnunet_semisam.settings.fields import Setting, SettingsBlock, setting, setting_of
 from nnunet_semisam.settings.run import RunSettings
 
 __all__ = [
@@ -13,5 +13,4 @@ __all__ = [
     "setting",
     "setting_of",
     "settings_block",
-    "type_name",
 ]

@@ -148,11 +148,6 @@ def setting_of(field: dataclasses.Field) -> Setting:
     return field.metadata.get(KEY) or Setting("")
 
 
-def type_name(cls: type[SettingsBlock], name: str) -> str:
-    """Return a setting's type as written in the source, for tables: ``float``, ``int | None``."""
-    return str(next(field.type for field in dataclasses.fields(cls) if field.name == name))
-
-
 @functools.cache
 def _types(cls: type[SettingsBlock]) -> dict[str, Any]:
     return typing.get_type_hints(cls)

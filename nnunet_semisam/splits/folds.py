@@ -40,11 +40,6 @@ class Fold:
     unlabeled: list[str]
     ignored: tuple[str, ...] = ()
 
-    @property
-    def validates_on_training_cases(self) -> bool:
-        """Whether a validation case is also trained on: its Dice says nothing about new cases."""
-        return not set(self.train).isdisjoint(self.val)
-
 
 def default_group(case: str) -> str:
     """Return the key of the group (patient) that a case belongs to.

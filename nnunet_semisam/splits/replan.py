@@ -20,7 +20,6 @@ from nnunet_semisam.io.atomic import write_bytes
 from nnunet_semisam.io.json_files import read_object, write_json
 
 PLANNED_ON = "semisam_planned_on"
-DEFAULT_NAME = "nnUNetPlansLabeled"
 FINGERPRINT = "dataset_fingerprint.json"
 STAND_IN = "semisam_note"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.settings import SettingsBlock, setting, setting_of, type_name
+from nnunet_semisam.settings import SettingsBlock, setting, setting_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,5 +111,4 @@ def test_what_is_known_of_a_setting_can_be_read_for_tables():
     fields = {field.name: field for field in dataclasses.fields(Example)}
     about = setting_of(fields["rate"])
     assert (about.meaning, about.source, about.allowed()) == ("A rate.", "a paper", "greater than 0 and less than 1")
-    assert type_name(Example, "seed") == "int | None"
     assert setting_of(dataclasses.field()).meaning == ""

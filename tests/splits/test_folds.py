@@ -110,11 +110,6 @@ def test_unlabeled_lists_are_noticed_in_any_fold(tmp_path):
     assert has_unlabeled_lists(path)
 
 
-def test_validation_on_training_cases_is_allowed_and_noticed():
-    assert Fold(["a", "b"], ["b"], []).validates_on_training_cases
-    assert not Fold(["a"], ["b"], ["c"]).validates_on_training_cases
-
-
 @pytest.mark.parametrize(
     ("case", "group"),
     [
