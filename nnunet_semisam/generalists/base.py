@@ -181,7 +181,8 @@ class Generalist(ABC):
     Attributes:
         name: Name in logs, records and calibration; two generalists of an ensemble have different names.
         model: Name of the model behind it, if there are several generalists of one; empty: its own name.
-        learned: Labeled cases that it was adapted to: it knows them too well to be measured on them.
+        learned: Labeled cases that it was adapted to, or that it predicts from labels of the same patient: it knows
+            them too well to be measured on them.
         channel: Image channel that pictures show.
         axis: Axis (0, 1 or 2) along which pictures show slices.
 

@@ -12,7 +12,6 @@ Volumes are ``(Z, Y, X)``; here they are turned to ``(N, H, W)``.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +28,7 @@ from nnunet_semisam.generalists.base import (
     PromptCounts,
     stopwatch,
 )
+from nnunet_semisam.generalists.lent_labels import learned_from_itself, lenders_of
 from nnunet_semisam.generalists.prediction import NO_NUMBER
 from nnunet_semisam.generalists.settings import register_generalist
 from nnunet_semisam.generalists.video_sam import VideoEncoder, VideoSAMSettings
@@ -36,7 +36,6 @@ from nnunet_semisam.labels import Labels
 from nnunet_semisam.sam.base import Embedding
 from nnunet_semisam.settings import setting
 
-LOGGER = logging.getLogger(__name__)
 PAPER = "SSL-MedSAM2, https://arxiv.org/abs/2512.11548"
 
 
@@ -115,9 +114,8 @@ def evenly(items: Sequence, count: int) -> list:
 class LabelPropagation(Generalist):
     """Predicts a case from labeled cases alone; the specialist's prediction is not looked at.
 
-    Labels are those of the fold's training cases. A labeled case, which the calibration measures, is never predicted
-    from cases of its own patient: if there is no other patient, nothing is predicted, and the calibration leaves the
-    generalist out.
+    Labels are those of the fold's training cases. Which of them travel to a labeled case, which the calibration
+    measures, says :mod:`nnunet_semisam.generalists.lent_labels`.
 
     Args:
         name: Name in logs, records and calibration.
@@ -137,7 +135,7 @@ class LabelPropagation(Generalist):
     ) -> None:
         self.name, self.video, self.labeled, self.settings, self.labels = name, video, labeled, settings, labels
         self.channel, self.axis = settings.channel, video.axis
-        self._told_alone = False
+        self.learned = learned_from_itself(name, labeled)
 
     @torch.no_grad()
     def predict_case(self, case: CaseInput) -> CaseResult:
@@ -154,7 +152,7 @@ class LabelPropagation(Generalist):
             cached = self.video.encoder.cache.hits > hits
         total = np.zeros((channels, len(query), *query.image_shape), dtype=np.float32)
         videos = np.zeros(channels, dtype=int)
-        for name in self._sources(case.name):
+        for name in evenly(lenders_of(case.name, self.labeled), self.settings.labeled_cases):
             with stopwatch(seconds, "encode"):
                 support = self._support(name)
             if support is None:
@@ -170,20 +168,6 @@ class LabelPropagation(Generalist):
     def about(self) -> dict[str, str]:
         """Return name, weights and view; see :class:`Generalist`."""
         return {"name": self.name, **self.video.about()}
-
-    def _sources(self, case: str) -> list[str]:
-        """Return the labeled cases from which labels travel to a case."""
-        names = list(self.labeled.cases)
-        if case in names:
-            names = [name for name in names if self.labeled.group_of(name) != self.labeled.group_of(case)]
-            if not names and not self._told_alone:
-                LOGGER.warning(
-                    "%s: only one patient is labeled, so that it cannot be measured whether labels travel well. It "
-                    "predicts nothing for labeled cases, and the calibration will leave it out.",
-                    self.name,
-                )
-                self._told_alone = True
-        return evenly(names, self.settings.labeled_cases)
 
     def _support(self, name: str) -> _Support | None:
         """Return what the memory gets of a labeled case; ``None`` if no annotated slice shows anything."""

@@ -44,6 +44,7 @@ from nnunet_semisam.generalists.class_prototypes import (
     similarity,
 )
 from nnunet_semisam.generalists.feature_grid import FeatureGrid, dense_features, grid_of
+from nnunet_semisam.generalists.lent_labels import learned_from_itself, lenders_of
 from nnunet_semisam.generalists.settings import register_generalist
 from nnunet_semisam.generalists.views import CaseGrid, as_tensor, choose_view, require_spacing, slice_axis
 from nnunet_semisam.labels import Labels
@@ -141,8 +142,8 @@ class _SeenCase:
 class PrototypeGeneralist(Generalist):
     """Compares the features of a case with the class prototypes of labeled cases.
 
-    A labeled case, which the calibration measures, is never compared with its own patient's prototypes where there is
-    another patient.
+    Which labeled cases lend their prototypes to a labeled case, which the calibration measures, says
+    :mod:`nnunet_semisam.generalists.lent_labels`.
 
     Args:
         name: Name in logs, records and calibration.
@@ -157,7 +158,7 @@ class PrototypeGeneralist(Generalist):
         self.memory = CaseMemory(parts.encoder.backend.fingerprint)
         self._labeled: dict[str, CaseSummary] | None = None
         self._of_round: dict[str, CaseSummary] = {}
-        self._told_own = False
+        self.learned = learned_from_itself(name, parts.labeled)
 
     @torch.no_grad()
     def predict_case(self, case: CaseInput) -> CaseResult:
@@ -245,7 +246,8 @@ class PrototypeGeneralist(Generalist):
         """Return the prototypes that a case is compared with, ``(P, c)``."""
         name, specialist = seen.case.name, seen.case.specialist
         if name in labeled:
-            return mean_prototypes([each.prototypes for each in self._of_others(name, labeled)])
+            lent = [labeled[each].prototypes for each in lenders_of(name, self.parts.labeled) if each in labeled]
+            return mean_prototypes(lent) if lent else torch.zeros_like(labeled[name].prototypes)  # predict nothing
         label = self.labels.label_map(self.labels.foreground(specialist))
         mine = self._summary(seen, label, mean_entropy(specialist, self.labels))
         self._of_round[name] = mine
@@ -256,21 +258,6 @@ class PrototypeGeneralist(Generalist):
             if nearest:
                 return mean_prototypes([each.prototypes for each, _ in nearest], [cosine for _, cosine in nearest])
         return mean_prototypes([each.prototypes for each in labeled.values()])
-
-    def _of_others(self, name: str, labeled: dict[str, CaseSummary]) -> list[CaseSummary]:
-        """Return the summaries of all other patients; of all cases if there is one patient only."""
-        group_of = self.parts.labeled.group_of
-        others = [each for other, each in labeled.items() if group_of(other) != group_of(name)]
-        if others:
-            return others
-        if not self._told_own:
-            LOGGER.warning(
-                "%s: one patient is labeled, so that its own prototypes are measured on it: the calibration will think "
-                "too well of them.",
-                self.name,
-            )
-            self._told_own = True
-        return list(labeled.values())
 
     # --------------------------------------------------------------------------------------------------- prediction
 

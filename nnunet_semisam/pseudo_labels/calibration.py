@@ -60,8 +60,9 @@ class CalibrationSettings(SettingsBlock):
     )
     on_learned_cases: bool = setting(
         False,
-        """Whether a model is also measured on labeled cases that it was adapted to (`adapter`): it knows them, so that
-        its gain there says little. Without it an adapter that learned from all labeled cases is inactive.""",
+        """Whether a model is also measured on labeled cases that it was adapted to (`adapter`), and `prototypes` and
+        `label_propagation` on the only labeled patient, whose labels they use: they know them, so that their gain
+        there says little. Without it what has learned from all labeled cases is inactive.""",
     )
     strategies: str = setting(
         BEST,

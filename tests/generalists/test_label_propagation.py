@@ -102,17 +102,6 @@ def test_a_labeled_case_is_never_predicted_from_its_own_patient(sam, tmp_path):
     assert set(labeled.read) == {"b"}
 
 
-def test_only_one_patient_means_nothing_is_predicted_for_it_and_it_is_said_once(sam, tmp_path, caplog):
-    labeled = Labeled({"a": box_volume(2, 5)})
-    generalist = built(tmp_path, labeled)
-    for _ in range(2):
-        found = generalist.predict_case(case_of(box_volume(2, 5), "a")).prediction
-        assert not found.predicted.any()
-    assert labeled.read == []
-    assert len([record for record in caplog.records if "only one patient" in record.message]) == 1
-    assert generalist.predict_case(case_of(box_volume(2, 5))).prediction.predicted.all()
-
-
 def test_no_more_labeled_cases_are_read_than_the_settings_say(sam, tmp_path):
     labeled = Labeled({name: box_volume(2, 5) for name in "abcdefg"})
     built(tmp_path, labeled, labeled_cases=3).predict_case(case_of(box_volume(1, 6)))

@@ -228,14 +228,16 @@ def test_a_labeled_case_never_sees_the_prototypes_of_its_own_patient(built, monk
     assert [id(each) for each in used[0]] == [id(summaries["case_c"].prototypes)]
 
 
-def test_a_single_labeled_patient_is_measured_with_a_warning(built, caplog):
-    member = built(Labeled("case_a"))
-    for _ in range(2):
-        member.predict_case(case("case_a"))
-    assert [record.message for record in caplog.records if "too well" in record.message] == [
-        "prototypes: one patient is labeled, so that its own prototypes are measured on it: the calibration will think "
-        "too well of them."
-    ]
+def test_nothing_is_predicted_for_a_labeled_case_if_those_of_all_other_patients_are_damaged(built):
+    class Damaged(Labeled):
+        def load_label(self, case):
+            if case == "case_b":
+                raise UserError("case_b is damaged.")
+            return super().load_label(case)
+
+    member = built(Damaged("case_a", "case_b"))
+    assert not member.predict_case(case("case_a")).prediction.predicted.any()
+    assert member.predict_case(case("case_c")).prediction.predicted.any()
 
 
 def test_damaged_labeled_cases_are_left_out_and_named(built, caplog):
