@@ -16,7 +16,8 @@ import torch
 import nnunet_semisam.training.trainer  # noqa: F401  registers every block of settings
 from nnunet_semisam.adaptation.calibrate import TrainedModel, UnknownDiceError, calibrate, settings_of
 from nnunet_semisam.adaptation.fold_data import FoldData, open_fold
-from nnunet_semisam.data.geometry import Geometry, geometry_of_files, reader_of_plans, recorded_geometry
+from nnunet_semisam.data.geometry import Geometry, recorded_geometry
+from nnunet_semisam.data.geometry_of_images import geometry_of_files, reader_of_plans
 from nnunet_semisam.data.raw_files import image_files
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.hashes import sha256_of
