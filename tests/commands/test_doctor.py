@@ -265,7 +265,7 @@ def test_all_that_is_wrong_with_a_dataset_is_said_at_once(dataset, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["-d", "9999"], "found none"),
+        (["-d", "9999"], "There is no dataset 9999 in"),
         (["-d", "abc"], "named by its id"),
         (["-d", ""], "named by its id"),
         (["-d", "-3"], "named by its id"),

@@ -300,12 +300,12 @@ def test_after_the_patience_of_the_gate_one_class_that_is_known_is_enough_to_pro
 def test_the_first_round_takes_as_many_cases_as_its_share_of_the_whole_training_pays_for(tmp_path):
     sam = {"start": 0.0, "refresh_epochs": 1}
     session = session_in(tmp_path, cases=40, num_epochs=20, num_iterations_per_epoch=10, sam=sam)
-    # 0.05 * 7 forwards * patches / (4 windows * 3 predictions): 20 patches an epoch give 1 case, 400 patches give 11
-    assert session.plan == RoundPlan(refresh_epochs=1, cases_per_refresh=1, cases_at_first=11)
+    # 0.05 * 8 forwards * patches / (4 windows * 3 predictions): 20 patches an epoch give 1 case, 400 patches give 13
+    assert session.plan == RoundPlan(refresh_epochs=1, cases_per_refresh=1, cases_at_first=13)
     session.maybe_refresh(0)
     session.maybe_refresh(1)
     first, second = session.stage.rounds
-    assert len(first) == 11
+    assert len(first) == 13
     assert len(second) == 1
     assert set(second).isdisjoint(first), "a case that has no label yet"
 
@@ -326,8 +326,8 @@ def test_all_processes_plan_the_same_rounds_whatever_their_share_of_the_batch(tm
     """Batches of 3 on two GPUs are 2 and 1: plans that differ would leave one process waiting for ever."""
     monkeypatch.setattr("nnunet_semisam.ranks.gathered", lambda value: [2, 1])
     context = context_in(tmp_path, num_epochs=20, num_iterations_per_epoch=20)
-    # 0.05 * 7 forwards * 60 patches an epoch / (4 windows * 3 predictions): 1.75 cases
-    assert RoundPlan.of(context, windows_per_case=4).cases_per_refresh == 1
+    # 0.05 * 8 forwards * 60 patches an epoch / (4 windows * 3 predictions): 2; 40 of one process give 1
+    assert RoundPlan.of(context, windows_per_case=4).cases_per_refresh == 2
 
 
 def test_the_budget_counts_every_prediction_of_a_case_and_the_generalists_masks(tmp_path):
@@ -335,11 +335,11 @@ def test_the_budget_counts_every_prediction_of_a_case_and_the_generalists_masks(
         context = context_in(tmp_path, num_epochs=20, num_iterations_per_epoch=100, sam={"refresh_epochs": 1, **sam})
         return RoundPlan.of(context, windows_per_case=4).cases_per_refresh
 
-    # 0.05 * 7 forwards * 200 patches / 4 windows = 17.5 predictions
-    assert cases() == 5
-    assert cases(mirror=False) == 8
-    assert cases(mirror=False, generalist_cost=0.0) == 17
-    assert cases(generalist_cost=8.0) == 1
+    # 0.05 * 8 forwards * 200 patches / 4 windows = 20 predictions
+    assert cases() == 6
+    assert cases(mirror=False) == 10
+    assert cases(mirror=False, generalist_cost=0.0) == 20
+    assert cases(generalist_cost=8.0) == 2
 
 
 def test_a_round_that_a_resumed_run_left_behind_is_no_first_round(tmp_path):
