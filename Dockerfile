@@ -9,6 +9,6 @@ COPY nnunet_semisam nnunet_semisam
 COPY trainers trainers
 COPY dataset_conversion dataset_conversion
 RUN pip install . && rm -rf /source && nnunet-semisam register
-WORKDIR /work
+WORKDIR /study
 ENTRYPOINT ["nnunet-semisam"]
-CMD ["demo", "--folder", "/work/demo"]
+CMD ["demo", "--folder", "/study/demo"]

@@ -12,9 +12,8 @@ from nnunetv2.inference.sliding_window_prediction import compute_steps_for_slidi
 from torch import Tensor, nn
 
 from nnunet_semisam.context import TrainingContext
+from nnunet_semisam.methods.parts.mirrored_opinion import IN_PLANE
 from nnunet_semisam.methods.parts.networks import Finest, evaluating
-
-IN_PLANE = (-2, -1)
 
 
 class CasePredictor:

@@ -67,11 +67,9 @@ def confidence_of_opinions(first: Tensor, second: Tensor, labels: Labels) -> tup
     """
     mean = (first + second) / 2
     expected = dice_of_opinions(first, second, labels).square()
-    confidence = expected.min(dim=1, keepdim=True).values  # (B, 1): of the background, and of regions
-    shape = (*confidence.shape, *[1] * (mean.ndim - 2))
-    confidence = confidence.view(shape).expand(-1, -1, *mean.shape[2:])
+    lowest = expected.min(dim=1, keepdim=True).values  # (B, 1): of the background, and of regions
     if labels.has_regions:
-        return mean, confidence
-    of_class = torch.cat([confidence.flatten(2)[:, :, 0], expected], dim=1)  # (B, K)
+        return mean, lowest.view(*lowest.shape, *[1] * (mean.ndim - 2)).expand(-1, -1, *mean.shape[2:])
+    of_class = torch.cat([lowest, expected], dim=1)  # (B, K)
     winner = mean.max(dim=1, keepdim=True).indices
     return mean, of_class.gather(1, winner.flatten(1)).view(winner.shape)
