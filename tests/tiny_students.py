@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.class_gate import ClassGate, GatedTarget
 from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import METHODS, Host, LabeledBatch, PseudoLabel, SSLMethod, UnlabeledBatch
@@ -187,14 +187,14 @@ class StoredPseudoLabels:
     def weight(self, progress: float) -> float:
         return self.constant
 
-    def pseudo_label(self, label: Tensor, confidence: Tensor, class_weights: Tensor) -> PseudoLabel:
+    def pseudo_label(self, label: Tensor, confidence: Tensor) -> PseudoLabel:
         if self.labels.has_regions:
             return PseudoLabel(label.float(), confidence)
         one_hot = torch.zeros((len(label), self.labels.heads, *label.shape[2:]))
         return PseudoLabel(one_hot.scatter_(1, label.long().clamp(min=0), 1.0), confidence)
 
-    def loss(self, logits: Tensor, pseudo: PseudoLabel, class_weights: Tensor) -> Tensor:
-        return dice_and_cross_entropy(logits, pseudo.target, pseudo.confidence, class_weights, self.labels)
+    def loss(self, gated: GatedTarget) -> Tensor:
+        return dice_and_cross_entropy(gated.logits, gated.target, gated.confidence, gated.class_weights, self.labels)
 
 
 def make_step(

@@ -10,7 +10,7 @@ Shapes in this file: ``B`` batch, ``K`` output channels, ``*S`` spatial axes.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,7 +34,7 @@ class GatedTarget:
         logits: ``(B, K, *S)``; inactive classes merged into channel 0.
         target: ``(B, K, *S)``, in the same form.
         confidence: ``(B, 1, *S)``, in [0, 1], class weights included.
-        class_weights: ``(K,)``, in [0, 1]; of regions, which share voxels. Else 1: it is part of the confidence.
+        class_weights: ``(K,)``, in [0, 1]; of regions, which share voxels. Else 1: they are part of the confidence.
     """
 
     logits: Tensor
@@ -177,7 +177,7 @@ class ClassGate:
         return float(measured.dice()[self.waited_for()].mean())
 
     def apply(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor) -> GatedTarget:
-        """Return what the loss takes of a term.
+        """Return what the loss takes of a term's own target.
 
         Where a confident stored pseudo-label has another class than the target, the target is not learned: the
         pseudo-label has seen the whole case, and a generalist.
@@ -187,25 +187,43 @@ class ClassGate:
             logits: The learner's logits on ``term.images``, ``(B, K, *S)``.
             class_weights: From :meth:`class_weights`, on the CPU.
         """
-        contradicted = None if term.pseudo is None else self._contradicted(term.target, term.pseudo)
-        target, confidence = term.target, term.confidence
-        if not self.labels.has_regions:
-            class_weights = active_weights(class_weights, self.settings.active_from)
-            merged_logits, target = merge_inactive(logits, target, class_weights)
-            weight = to_device(class_weights, logits.device)[target.max(dim=1, keepdim=True).indices]
-            if term.annotated is not None:  # a label needs no gate, and names its class
-                merged_logits = torch.where(term.annotated, logits, merged_logits)
-                target = torch.where(term.annotated, term.target, target)
-                weight = weight.masked_fill(term.annotated, 1.0)
-            logits, confidence = merged_logits, weight * confidence
-            class_weights = torch.ones_like(class_weights, device=logits.device)  # each voxel has that of its class
-        else:
-            class_weights = to_device(class_weights, logits.device)
-        if contradicted is not None:
-            if term.annotated is not None:
-                contradicted = contradicted & ~term.annotated
-            confidence = confidence.masked_fill(contradicted, 0.0)
-        return GatedTarget(logits, target, confidence, class_weights)
+        gated = self._merged_and_weighed(logits, term.target, term.confidence, class_weights)
+        confidence = gated.confidence
+        if term.pseudo is not None:
+            confidence = confidence.masked_fill(self._contradicted(term.target, term.pseudo), 0.0)
+        if term.annotated is None:
+            return replace(gated, confidence=confidence)
+        return GatedTarget(  # a label needs no gate, and names its class
+            torch.where(term.annotated, logits, gated.logits),
+            torch.where(term.annotated, term.target, gated.target),
+            torch.where(term.annotated, term.confidence, confidence),
+            gated.class_weights,
+        )
+
+    def apply_to_pseudo_label(self, pseudo: PseudoLabel, logits: Tensor, class_weights: Tensor) -> GatedTarget:
+        """Return what the loss takes of a stored pseudo-label; a network changes faster than labels are made.
+
+        Args:
+            pseudo: The pseudo-label, after any mixing.
+            logits: The learner's logits on the same voxels, ``(B, K, *S)``.
+            class_weights: From :meth:`class_weights`, on the CPU.
+        """
+        return self._merged_and_weighed(logits, pseudo.target, pseudo.confidence, class_weights)
+
+    def _merged_and_weighed(
+        self, logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor
+    ) -> GatedTarget:
+        """Merge inactive classes into the background, and weigh all voxels by the least certain of the active ones.
+
+        One weight for all: a background that counts less than a class lets that class grow, since too many of its
+        voxels cost less than too few.
+        """
+        if self.labels.has_regions:  # each region has a background of its own
+            return GatedTarget(logits, target, confidence, to_device(class_weights, logits.device))
+        active = active_weights(class_weights, self.settings.active_from)
+        logits, target = merge_inactive(logits, target, active)
+        ones = torch.ones_like(class_weights, device=logits.device)  # the weight is in the confidence
+        return GatedTarget(logits, target, confidence * float(active[0]), ones)
 
     def _contradicted(self, target: Tensor, pseudo: PseudoLabel) -> Tensor:
         """Return where a confident pseudo-label has another class than the target, ``(B, 1, *S)``, bool."""

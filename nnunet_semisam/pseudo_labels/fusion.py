@@ -18,8 +18,8 @@ a spurious component (``connectivity.py``)    it becomes background, with confid
 With a second opinion (``second_opinion.py``), certainty is multiplied by how alike both opinions are in the voxel, and
 everything by the Dice of both for this class in this case. Then it is bounded by the class's area prior. A voxel of a
 class has that class's confidence; a voxel of the background is only as sure as the least sure of all channels, and so
-is every voxel of overlapping regions. How well the specialist knows a class changes faster than labels are made: that
-weight is added where they are used, in ``term.py``.
+is every voxel of overlapping regions. How well the specialist knows a class changes faster than labels are made: the
+class gate adds that weight where they are used.
 
 Shapes in this file: ``K`` output channels of the network, ``F`` foreground classes or regions, ``*S`` spatial axes.
 """

@@ -13,6 +13,7 @@ from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.parts.schedules import decay
 
 if TYPE_CHECKING:
+    from nnunet_semisam.gate.class_gate import GatedTarget
     from nnunet_semisam.pseudo_labels.settings import SAMSettings
 
 
@@ -39,33 +40,20 @@ class PseudoLabelTerm:
         """Return the weight of the term; 0 while no round is in use."""
         return self.weight_by_schedule(progress) if self.active else 0.0
 
-    def pseudo_label(self, label: Tensor, confidence: Tensor, class_weights: Tensor) -> PseudoLabel:
+    def pseudo_label(self, label: Tensor, confidence: Tensor) -> PseudoLabel:
         """Turn what the loader gives into a target.
 
         Args:
             label: ``(B, 1, *S)`` int16 with -1 where there is none, or ``(B, R, *S)`` bool for regions.
             confidence: ``(B, 1, *S)`` in [0, 1]; below ``confidence_threshold`` a voxel is ignored.
-            class_weights: Present weight of each output channel, ``(K,)``, on the device of the label.
-
-        Returns:
-            Target, and confidence times the present weight of the voxel's class: how good a network is changes faster
-            than labels are made. Overlapping regions share voxels, so there :meth:`loss` weighs channels.
         """
         confidence = confidence * (confidence >= self.settings.confidence_threshold)
         if self.labels.has_regions:
             return PseudoLabel(label.float(), confidence)
         one_hot = torch.zeros((label.shape[0], self.labels.heads, *label.shape[2:]), device=label.device)
-        index = label.clamp(min=0).long()
-        return PseudoLabel(one_hot.scatter_(1, index, 1.0), confidence * class_weights[index])
+        return PseudoLabel(one_hot.scatter_(1, label.clamp(min=0).long(), 1.0), confidence)
 
-    def loss(self, logits: Tensor, pseudo: PseudoLabel, class_weights: Tensor) -> Tensor:
-        """Return the raw loss, a scalar.
-
-        Args:
-            logits: The student's logits on the strong view, ``(B, K, *S)``.
-            pseudo: The pseudo-label of the same voxels.
-            class_weights: Present weight of each output channel, ``(K,)``.
-        """
-        weights = class_weights if self.labels.has_regions else torch.ones_like(class_weights)
+    def loss(self, gated: GatedTarget) -> Tensor:
+        """Return the raw loss, a scalar, of the student's logits on the strong view and the gated pseudo-label."""
         loss = UNLABELED_LOSSES.get(self.settings.loss)
-        return loss(logits, pseudo.target, pseudo.confidence, weights, self.labels)
+        return loss(gated.logits, gated.target, gated.confidence, gated.class_weights, self.labels)

@@ -20,7 +20,6 @@ from nnunet_semisam.methods.base import SSLMethod
 from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.parts.histograms import match_some_histograms
 from nnunet_semisam.methods.parts.networks import unwrap
-from nnunet_semisam.methods.parts.transfer import to_device
 from nnunet_semisam.training.optimisation import Optimisation
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
 
@@ -119,8 +118,7 @@ class SemiSupervisedStep:
         if term is not None and term.weight(progress) > 0:
             label = self._to_device(batch["pseudo_label"])
             confidence = self._to_device(batch["pseudo_confidence"])
-            weights = to_device(self.unlabeled_pass.gate.class_weights(), self.device)
-            pseudo = term.pseudo_label(label, confidence, weights)
+            pseudo = term.pseudo_label(label, confidence)
         return UnlabeledBatch(weak, strong, pseudo, strong2, num_random)
 
     def _to_device(self, values: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 from nnunet_semisam.methods.parts.mixing import CutMixSettings, cutmix_mask, labeled_mix_mask
 from nnunet_semisam.methods.parts.networks import finest
 from nnunet_semisam.methods.parts.schedules import rampup
-from nnunet_semisam.methods.parts.transfer import to_device
 from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.pseudo_labels.term import PseudoLabelTerm
 
@@ -246,7 +245,7 @@ class UnlabeledPass:
         return raw
 
     def _pseudo_label_loss(self, term: UnlabeledTerm, logits: Tensor, class_weights: Tensor, log: PassLog) -> Tensor:
-        raw = self.pseudo_labels.loss(logits, term.pseudo, to_device(class_weights, logits.device))
+        raw = self.pseudo_labels.loss(self.gate.apply_to_pseudo_label(term.pseudo, logits, class_weights))
         log.pseudo_label_loss.append(raw.detach())
         log.pseudo_label_confident.append((term.pseudo.confidence > 0).float().mean())
         return raw

@@ -9,6 +9,7 @@ from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import PseudoLabel, UnlabeledTerm
+from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
 
 WIDTH = GateSettings().width
 
@@ -244,13 +245,25 @@ def term_of(target: torch.Tensor, **more) -> UnlabeledTerm:
     return UnlabeledTerm(torch.zeros(1, 1, 1, target.shape[-1]), target, torch.ones(1, 1, 1, target.shape[-1]), **more)
 
 
-def test_confidence_is_weighed_by_the_class_of_the_target():
+def test_all_voxels_have_the_weight_of_the_least_certain_active_class():
     gate = gate_of(active_from=0.5)
     logits = torch.randn(1, 3, 1, 3)
     gated = gate.apply(term_of(one_hot([0, 1, 2])), logits, torch.tensor([0.0, 1.0, 0.6]))
-    assert gated.confidence.flatten().tolist() == pytest.approx([0.6, 1.0, 0.6])  # background: the least certain one's
+    assert gated.confidence.flatten().tolist() == pytest.approx([0.6, 0.6, 0.6])
     assert gated.class_weights.tolist() == [1.0, 1.0, 1.0]  # in the confidence by now, and not to be counted twice
     assert torch.equal(gated.logits, logits)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_a_class_does_not_grow_because_the_background_counts_less(loss):
+    """A student that knows nothing, and as many voxels of each class: nothing pulls to more of one of them."""
+    logits, weights = torch.zeros(1, 3, 1, 6).requires_grad_(), torch.tensor([0.0, 1.0, 0.6])
+    gated = gate_of().apply(term_of(one_hot([0, 1, 2, 0, 1, 2])), logits, weights)
+    UNLABELED_LOSSES.get(loss)(
+        gated.logits, gated.target, gated.confidence, gated.class_weights, Labels.of_classes(3)
+    ).backward()
+    assert logits.grad.abs().max() > 0.01
+    assert logits.grad.sum(dim=(0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 def test_inactive_class_is_merged_into_the_background():
@@ -298,6 +311,16 @@ def test_regions_are_weighed_one_by_one_and_not_merged():
     assert gated.logits is logits
     assert torch.equal(gated.class_weights, weights)
     assert gated.confidence.eq(1).all()
+
+
+def test_inactive_class_of_a_pseudo_label_is_merged_and_its_background_still_counts():
+    gate = gate_of(active_from=0.5)
+    logits = torch.log(torch.tensor([0.5, 0.3, 0.2])).view(1, 3, 1, 1).expand(1, 3, 1, 4)
+    pseudo = PseudoLabel(one_hot([0, 1, 2, 1]), torch.tensor([1.0, 0.9, 1.0, 0.0]).view(1, 1, 1, 4))
+    gated = gate.apply_to_pseudo_label(pseudo, logits, torch.tensor([0.0, 0.8, 0.1]))
+    assert gated.target.argmax(1).flatten().tolist() == [0, 1, 0, 1]
+    assert gated.confidence.flatten().tolist() == pytest.approx([0.8, 0.72, 0.8, 0.0])
+    torch.testing.assert_close(gated.logits.softmax(1)[0, :, 0, 0], torch.tensor([0.7, 0.3, 0.0]))
 
 
 # ------------------------------------------------------------------------------------------------------ state and log

@@ -183,8 +183,8 @@ def test_gradient_scaler_changes_nothing_but_the_range():
 class MeanOfLogits(StoredPseudoLabels):
     """A stand-in for the pseudo-label term: its loss is the mean of the logits inside the label."""
 
-    def loss(self, logits, pseudo, class_weights):
-        return (logits.mean(1, keepdim=True) * pseudo.target[:, 1:2]).mean()
+    def loss(self, gated):
+        return (gated.logits.mean(1, keepdim=True) * gated.target[:, 1:2]).mean()
 
 
 def with_pseudo_label(unlabeled: dict) -> dict:
