@@ -107,7 +107,7 @@ def _segment_anything(name: str, network: str, file: str, **more: Any) -> Family
             "prompt_encoder.mask_downscaling.0.weight": (4, 1, 2, 2),
             "mask_decoder.iou_token.weight": (1, 256),
         },
-        without=("Adapter", "w_a_", "w_b_", "lora_"),
+        without=("Adapter", "w_a_", "w_b_", "lora_", "hf_token"),
     )
     return Family(
         name=name,
@@ -117,6 +117,21 @@ def _segment_anything(name: str, network: str, file: str, **more: Any) -> Family
         lora_targets=("qkv",),
         layouts=(layout,),
         **{"preprocessing": SEGMENT_ANYTHING, **more},
+    )
+
+
+def _sam_hq(network: str) -> Family:
+    """Return the row of a SAM-HQ: ``vit_b``, ``vit_l`` or ``vit_h`` with a further token."""
+    plain = _segment_anything(f"sam_hq_{network}", network, f"sam_hq_{network}.pth")
+    (layout,) = plain.layouts
+    shapes = {**layout.shapes, "mask_decoder.hf_token.weight": (1, 256)}
+    without = tuple(part for part in layout.without if part != "hf_token")
+    return replace(
+        plain,
+        backend="nnunet_semisam.sam.sam_hq:load",
+        network=f"nnunet_semisam.sam.sam_hq:build_sam_hq_{network}",
+        page="https://huggingface.co/lkeab/hq-sam",
+        layouts=(Layout(shapes, without=without),),
     )
 
 
@@ -334,6 +349,7 @@ FAMILIES: dict[str, Family] = {
                 ),
             ),
         ),
+        *map(_sam_hq, SEGMENT_ANYTHING_WIDTHS),
         *map(_published_sam2, SAM2_FILES),
         _sam2(
             "medsam2",

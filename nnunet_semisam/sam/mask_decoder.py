@@ -34,12 +34,37 @@ def predict_masks(
     Source:
         ``segment_anything/modeling/mask_decoder.py``, ``MaskDecoder.predict_masks``; equal to it prompt by prompt.
     """
+    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    return masks_of_tokens(decoder, *attend(decoder, tokens, features, position, sparse, dense))
+
+
+def attend(
+    decoder: MaskDecoder, tokens: Tensor, features: Tensor, position: Tensor, sparse: Tensor, dense: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Let output tokens and prompts look at the image, and the image at them.
+
+    Args:
+        decoder: segment-anything's decoder.
+        tokens: ``(K, C)``: that of the estimated IoU, those of the masks, and any others.
+        features: Image embedding of each prompt, ``(M, C, h, w)``.
+        position: Positional encoding of the embedding's grid, ``(1, C, h, w)``.
+        sparse: Embedded points and boxes, ``(M, P, C)``.
+        dense: Embedded masks, ``(M, C, h, w)``.
+
+    Returns:
+        The tokens after it, ``(M, K + P, C)``, and the upscaled embedding, ``(M, C / 8, 4h, 4w)``.
+    """
     count = len(features)
-    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight]).expand(count, -1, -1)
     hidden, mixed = decoder.transformer(
-        features + dense, position.expand(count, -1, -1, -1), torch.cat([tokens, sparse], dim=1)
+        features + dense,
+        position.expand(count, -1, -1, -1),
+        torch.cat([tokens.expand(count, -1, -1), sparse], dim=1),
     )
-    upscaled = decoder.output_upscaling(mixed.transpose(1, 2).reshape(features.shape))
+    return hidden, decoder.output_upscaling(mixed.transpose(1, 2).reshape(features.shape))
+
+
+def masks_of_tokens(decoder: MaskDecoder, hidden: Tensor, upscaled: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mask logits ``(M, T, 4h, 4w)`` and estimated IoU ``(M, T)`` of what :func:`attend` returns."""
     weights = [mlp(hidden[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)]
     logits = torch.stack(weights, dim=1) @ upscaled.flatten(2)
     return logits.unflatten(2, upscaled.shape[2:]), decoder.iou_prediction_head(hidden[:, 0])

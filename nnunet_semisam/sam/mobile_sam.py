@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import re
 
-from segment_anything.modeling import MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import Sam
 from segment_anything.modeling.common import LayerNorm2d
 from torch import Tensor, nn
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam import BackendOptions
 from nnunet_semisam.sam.checkpoints import State
+from nnunet_semisam.sam.decoder_parts import build_decoder, build_prompt_encoder
 from nnunet_semisam.sam.families import Family
 from nnunet_semisam.sam.segment_anything import SegmentAnythingBackend, load_sam
 
@@ -114,18 +115,8 @@ def build_mobile_sam(
 
     For the arguments see :class:`TinyViTEncoder`; ``side`` is its ``img_size``.
     """
-    grid = side // reduction
-    prompt_encoder = PromptEncoder(
-        embed_dim=dim, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
-    )
-    mask_decoder = MaskDecoder(
-        transformer_dim=dim,
-        transformer=TwoWayTransformer(depth=2, embedding_dim=dim, num_heads=8, mlp_dim=2048),
-        num_multimask_outputs=3,
-        iou_head_depth=3,
-        iou_head_hidden_dim=256,
-    )
-    return Sam(TinyViTEncoder(side, reduction, widths, depths, heads, windows, dim), prompt_encoder, mask_decoder)
+    parts = build_prompt_encoder(side, side // reduction, dim), build_decoder(dim)
+    return Sam(TinyViTEncoder(side, reduction, widths, depths, heads, windows, dim), *parts)
 
 
 def build_lite_medsam() -> Sam:

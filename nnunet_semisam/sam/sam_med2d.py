@@ -11,11 +11,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from segment_anything.modeling import ImageEncoderViT, Sam
 from segment_anything.modeling.image_encoder import Block, window_partition, window_unpartition
 from torch import Tensor, nn
 
 from nnunet_semisam.sam import BackendOptions
+from nnunet_semisam.sam.decoder_parts import build_decoder, build_prompt_encoder
 from nnunet_semisam.sam.families import Family
 from nnunet_semisam.sam.segment_anything import SegmentAnythingBackend, load_sam
 
@@ -115,17 +116,7 @@ def build_sam_med2d(
         )
         for index in range(depth)
     )
-    prompt_encoder = PromptEncoder(
-        embed_dim=dim, image_embedding_size=(grid, grid), input_image_size=(side, side), mask_in_chans=16
-    )
-    mask_decoder = MaskDecoder(
-        transformer_dim=dim,
-        transformer=TwoWayTransformer(depth=2, embedding_dim=dim, num_heads=8, mlp_dim=2048),
-        num_multimask_outputs=3,
-        iou_head_depth=3,
-        iou_head_hidden_dim=256,
-    )
-    return Sam(encoder, prompt_encoder, mask_decoder)
+    return Sam(encoder, build_prompt_encoder(side, grid, dim), build_decoder(dim))
 
 
 def load(family: Family, options: BackendOptions) -> SegmentAnythingBackend:

@@ -74,7 +74,6 @@ class SegmentAnythingBackend(SliceBackend):
             return {FEATURES: self.sam.image_encoder(inputs).float()}
 
     def _decode_chunk(self, maps: dict[str, Tensor], prompts: PromptBatch, frame: Frame) -> tuple[Tensor, Tensor]:
-        features = maps[FEATURES]
         encoder = self.sam.prompt_encoder
         points = boxes = masks = None
         if prompts.points is not None:
@@ -84,12 +83,16 @@ class SegmentAnythingBackend(SliceBackend):
         if prompts.mask_logits is not None:
             masks = frame.masks_to_frame(prompts.mask_logits, encoder.mask_input_size[0])
         sparse, dense = encoder(points=points, boxes=boxes, masks=masks)
-        position = encoder.get_dense_pe()
         with self.autocast():
-            logits, quality = predict_masks(self.sam.mask_decoder, features, position, sparse, dense)
+            logits, quality = self._predict_masks(maps, sparse, dense)
         others = boxes is not None or masks is not None
-        ambiguous = single_points(prompts.point_labels, len(prompts), others, features.device) | self.best_candidate
+        ambiguous = single_points(prompts.point_labels, len(prompts), others, logits.device) | self.best_candidate
         return choose_masks(logits.float(), quality.float(), ambiguous)
+
+    def _predict_masks(self, maps: dict[str, Tensor], sparse: Tensor, dense: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and estimated IoU of all mask tokens for embedded prompts; see :func:`predict_masks`."""
+        position = self.sam.prompt_encoder.get_dense_pe()
+        return predict_masks(self.sam.mask_decoder, maps[FEATURES], position, sparse, dense)
 
     def covered(self, image_shape: tuple[int, ...]) -> tuple[float, ...]:
         """Return which share of the square input the image takes; see :meth:`SAMBackend.covered`."""
@@ -112,6 +115,7 @@ def load_sam(
     *,
     to_model: Callable[[State], State] | None = None,
     best_candidate: bool = False,
+    backend: type[SegmentAnythingBackend] = SegmentAnythingBackend,
 ) -> SegmentAnythingBackend:
     """Return a model of the class ``Sam`` with its weights.
 
@@ -120,6 +124,7 @@ def load_sam(
         options: How and where it runs.
         to_model: Turns the published state dict into one with the keys of the network, if they differ.
         best_candidate: See :class:`SegmentAnythingBackend`.
+        backend: The class of the backend.
 
     Raises:
         UserError: If the weights are missing, damaged or of another model.
@@ -127,7 +132,7 @@ def load_sam(
     path = find_weights(family.name, options.checkpoint)
     sam = named(family.network)()
     weights = load_weights(sam, path, family.name, to_model)
-    return SegmentAnythingBackend(
+    return backend(
         sam,
         options.device,
         family.preprocessing,

@@ -125,6 +125,12 @@ def build_small_sam_med2d() -> Sam:
     return build_sam_med2d(SIDE, width=32, depth=2, heads=2, global_blocks=(1,), dim=32)
 
 
+def build_small_sam_hq() -> Sam:
+    from nnunet_semisam.sam.sam_hq import build_sam_hq
+
+    return build_sam_hq(width=32, depth=2, heads=2, global_blocks=(0,), side=SIDE, dim=32)
+
+
 @dataclass(frozen=True)
 class SmallModel:
     """A backend to hold against the contract.
@@ -177,6 +183,7 @@ SMALL = {
         small("medsam", build_small_sam),
         small("vit_b_medical_imaging", build_small_sam),
         small("sam_med2d", build_small_sam_med2d, lambda: {"model": build_small_sam_med2d().state_dict(), "epoch": 1}),
+        small("sam_hq_vit_b", build_small_sam_hq),
         small("sam2.1_tiny", build_seeded_tiny_sam2, meta_checkpoint),
     )
 }
