@@ -31,8 +31,8 @@ class MeanTeacherSettings(TeacherSettings):
     second_opinion: bool = setting(
         True,
         """Whether the teacher predicts each patch mirrored, too: the target is the mean, and the squared Dice of both
-        predictions weighs a class in its patch. One forward pass of the teacher more. false is Mean Teacher as it was
-        published.""",
+        predictions, of the class on which they differ most, weighs the patch. One forward pass of the teacher more.
+        false is Mean Teacher as it was published.""",
         source="docs/results.md",
     )
 

@@ -2,8 +2,8 @@
 
 A network of few labels is as sure of its errors as of what is right: on ACDC with one labeled patient, the share of
 foreground voxels that are right hardly rises with their probability. What tells good patches from bad ones is whether
-the mirrored patch is predicted alike, class by class (docs/results.md, Reliability of confidence). So the Dice of both
-predictions weighs all voxels of a class in a patch.
+the mirrored patch is predicted alike, class by class (docs/results.md, A second opinion on the teacher's targets). So
+the Dice of both predictions weighs a patch.
 
 Shapes in this file: ``B`` batch, ``C`` image channels, ``K`` output channels of the network, ``F`` foreground classes
 or regions, ``*S`` spatial axes.
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from nnunet_semisam.labels import Labels
@@ -48,9 +47,9 @@ def dice_of_opinions(first: Tensor, second: Tensor, labels: Labels) -> Tensor:
 def confidence_of_opinions(first: Tensor, second: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
     """Return the mean of two predictions, ``(B, K, *S)``, and the confidence in it, ``(B, 1, *S)``, in [0, 1].
 
-    A voxel has the squared Dice of both predictions of its class in its patch: the square is near the true Dice
-    (docs/results.md). A background voxel has that of the class that is disputed most: what one prediction misses there,
-    the other may have seen. With regions every voxel has the lowest of all.
+    All voxels of a patch have the lowest squared Dice of its classes (or regions): the square is near the true Dice
+    (docs/results.md). One for all, since a class that counted more than the background around it would grow, and the
+    lowest, since what one prediction misses in the background the other may have seen.
 
     Args:
         first: Probabilities, ``(B, K, *S)``.
@@ -58,18 +57,14 @@ def confidence_of_opinions(first: Tensor, second: Tensor, labels: Labels) -> tup
         labels: What the channels mean.
 
     Example:
+        >>> import torch
         >>> labels = Labels.of_classes(2)
         >>> first = labels.hard(torch.tensor([[[0.0] * 5000 + [0.2] * 5000, [0.5] * 10000]]))
         >>> second = labels.hard(torch.tensor([[[0.9] * 7500 + [0.2] * 2500, [0.5] * 10000]]))
         >>> mean, confidence = confidence_of_opinions(first, second, labels)
-        >>> round(float(dice_of_opinions(first, second, labels)), 2), round(float(confidence[0, 0, -1]), 2)
+        >>> round(float(dice_of_opinions(first, second, labels)), 2), round(float(confidence[0, 0, 0]), 2)
         (0.4, 0.16)
     """
     mean = (first + second) / 2
-    expected = dice_of_opinions(first, second, labels).square()
-    lowest = expected.min(dim=1, keepdim=True).values  # (B, 1): of the background, and of regions
-    if labels.has_regions:
-        return mean, lowest.view(*lowest.shape, *[1] * (mean.ndim - 2)).expand(-1, -1, *mean.shape[2:])
-    of_class = torch.cat([lowest, expected], dim=1)  # (B, K)
-    winner = mean.max(dim=1, keepdim=True).indices
-    return mean, of_class.gather(1, winner.flatten(1)).view(winner.shape)
+    lowest = dice_of_opinions(first, second, labels).min(dim=1, keepdim=True).values.square()  # (B, 1)
+    return mean, lowest.view(*lowest.shape, *[1] * (mean.ndim - 2)).expand(-1, -1, *mean.shape[2:])
