@@ -12,8 +12,8 @@ RESULTS = (CHECKOUT / "docs" / "results.md").read_text(encoding="utf-8")
 PAGE = """
 ## Today's defaults, ACDC
 
-| plain nnU-Net | 20.0 | 1.0 | 2.0 | 3.0 | |
-| `nnUNetTrainerSemiSAM` | **30.5** | 1.0 | 2.0 | 3.0 | +10.5 [+1.0, +20.0], p 0.01; RV +1.0 |
+| 1 | plain nnU-Net (4) | 20.0 | 1.0 | 2.0 | 3.0 | | |
+| 1 | `nnUNetTrainerSemiSAM` (4) | **30.5** | 1.0 | 2.0 | 3.0 | +10.5 [+1.0, +20.0], p 0.01; RV +1.0 | 1,000 |
 
 **The published order**
 
@@ -40,7 +40,7 @@ def test_numbers_are_read_from_the_tables(tools):
 
 def test_a_changed_table_is_an_error_and_not_another_figure(tools):
     with pytest.raises(ValueError, match="has changed"):
-        tools["measured"](PAGE.replace("| plain nnU-Net | 20.0", "| stock | 20.0"))
+        tools["measured"](PAGE.replace("| 1 | plain nnU-Net", "| 1 | stock"))
     with pytest.raises(ValueError, match="no interval"):
         tools["measured"](PAGE.replace("-1.0 [-2.0, +0.5]", "-1.0"))
 

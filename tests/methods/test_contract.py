@@ -31,6 +31,7 @@ from tiny_students import (
 from torch import Tensor, nn
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.gate.class_gate import GatedTarget
 from nnunet_semisam.methods import METHODS, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
 from nnunet_semisam.training.optimisation import GRADIENT_CLIP_NORM, parameters_of
 
@@ -189,13 +190,13 @@ def test_pseudo_label_is_mixed_exactly_as_the_images(name, dims, cutmix, labeled
     labeled, _ = make_batches(dims, labeled=batch)
     labeled = replace(labeled, data=torch.full_like(labeled.data, -1.0))  # no unlabeled image has this value
     stored = StoredPseudoLabels(method.labels)
-    learned: list[PseudoLabel] = []
+    learned: list[GatedTarget] = []
     original = stored.loss
 
-    def loss(logits: Tensor, pseudo: PseudoLabel, class_weights: Tensor) -> Tensor:
-        learned.append(pseudo)
+    def loss(gated: GatedTarget) -> Tensor:
+        learned.append(gated)
         shown.append(student.seen[-1])
-        return original(logits, pseudo, class_weights)
+        return original(gated)
 
     shown: list[Tensor] = []
     stored.loss = loss
