@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).resolve().parent
 LABELS = one_case.labels()
+DEVELOPMENT, PUBLISHED = "development draws", "published order (earlier default)"
 SEEDS = (3, 5)  # of the labeled and the unlabeled heart
 TITLES = (
     "a few labeled cases\ntrain the network",
@@ -36,7 +37,6 @@ TITLES = (
 )
 ROW = re.compile(r"^\| (\d+) \| (.+?) \((\d)\) \| \**([\d.]+)\** \|.*\|(.*)\|[^|]*\|$")
 INTERVAL = re.compile(r"([+-][\d.]+) \[([+-][\d.]+), ([+-][\d.]+)\]")
-DEVELOPMENT = re.compile(r"^\| (plain nnU-Net|`nnUNetTrainerSemiSAM`) \| \**([\d.]+)\** \|.*\|(.*)\|$")
 
 
 # ---------------------------------------------------------------------------------------------- what the package does
@@ -127,16 +127,20 @@ def measured(text: str) -> list[Point]:
     """
     section = text.split("## Today's defaults, ACDC")[1].split("\n## ")[0]
     development, published = section.split("**The published order**")
-    rows = [match.groups() for match in map(DEVELOPMENT.match, development.splitlines()) if match]
-    if [name for name, *_ in rows] != ["plain nnU-Net", "`nnUNetTrainerSemiSAM`"]:
-        raise ValueError("docs/results.md: the table of the development draws has changed; adapt docs/draw_figures.py")
-    points = [Point("development draws", 1, float(rows[0][1]), float(rows[1][1]), _interval(rows[1][2]))]
+    return _points(DEVELOPMENT, development) + _points(PUBLISHED, published)
+
+
+def _points(draw: str, section: str) -> list[Point]:
     found: dict[tuple[int, str], tuple[float, str]] = {}
-    for match in filter(None, map(ROW.match, published.splitlines())):
+    for match in filter(None, map(ROW.match, section.splitlines())):
         found[int(match.group(1)), match.group(2).strip("`")] = float(match.group(4)), match.group(5)
+    points = []
     for labeled in sorted({key[0] for key in found}):
-        plain, (ours, against) = found[labeled, "plain nnU-Net"], found[labeled, "nnUNetTrainerSemiSAM"]
-        points.append(Point("published order", labeled, plain[0], ours, _interval(against)))
+        rows = [found.get((labeled, name)) for name in ("plain nnU-Net", "nnUNetTrainerSemiSAM")]
+        if None in rows:
+            raise ValueError(f"docs/results.md: the table of the {draw} has changed; adapt docs/draw_figures.py")
+        (plain, _), (ours, against) = rows
+        points.append(Point(draw, labeled, plain, ours, _interval(against)))
     return points
 
 
@@ -152,13 +156,13 @@ def draw_label_efficiency(path: Path, points: list[Point]) -> None:
     with figure_style():
         figure = new_figure(9.0, 3.2)
         left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
-        for column, (name, color) in enumerate((("plain nnU-Net", BASELINE), ("SemiSAM", OURS))):
-            series = [(p.labeled, (p.plain, p.semisam)[column]) for p in points if p.draw == "published order"]
-            left.plot(*zip(*series, strict=True), "o-", color=color, label=f"{name}, published order")
-            others = [(p.labeled, (p.plain, p.semisam)[column]) for p in points if p.draw != "published order"]
-            left.plot(
-                *zip(*others, strict=True), "s", color=color, fillstyle="none", label=f"{name}, development draws"
-            )
+        for draw, style, fill in ((DEVELOPMENT, "s", "full"), (PUBLISHED, "o--", "none")):
+            of_draw = [point for point in points if point.draw == draw]
+            labeled = [point.labeled for point in of_draw]
+            shown = draw.partition(" (")[0]
+            for name, field, color in (("SemiSAM", "semisam", OURS), ("plain nnU-Net", "plain", BASELINE)):
+                values = [getattr(point, field) for point in of_draw]
+                left.plot(labeled, values, style, color=color, fillstyle=fill, label=f"{name}, {shown}")
         left.set(
             xlabel="labeled patients", ylabel="Dice (%)", xticks=sorted({p.labeled for p in points}), ylim=(0, 100)
         )
@@ -177,9 +181,9 @@ def _draw_differences(ax: Axes, points: list[Point]) -> None:
         ax.plot([low, high], [y, y], color=OURS)
         ax.plot([middle], [y], "o", color=OURS)
         ax.annotate(f"{middle:+.1f}", (middle, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
-    ax.set_yticks(range(len(points)), [f"{p.labeled} labeled, {p.draw}" for p in points])
+    ax.set_yticks(range(len(points)), [f"{p.labeled} labeled,\n{p.draw}" for p in points])
     ax.set_ylim(-0.6, len(points) - 0.4)
-    ax.set_xlabel("Dice of SemiSAM minus plain nnU-Net, 95 % interval")
+    ax.set_xlabel("difference in Dice, 95 % interval")
     ax.set_title("What unlabeled cases gain")
     ax.grid(axis="y", visible=False)
 

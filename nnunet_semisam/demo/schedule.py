@@ -43,7 +43,7 @@ def continued_yaml(steps: int) -> str:
     dice = 0.5 if steps >= DEFAULT_STEPS else 0.0
     return start_yaml(continued_steps(steps)) + (
         "gate:\n"
-        f"  dice: {dice}  # the default, 0.8, takes longer than a demo; a shorter one does not wait at all\n"
+        f"  dice: {dice}  # the default, 0.7, takes longer than a demo; a shorter one does not wait at all\n"
         "sam:\n"
         "  refresh_epochs: 1\n"
         "  cases_per_refresh: 8\n"

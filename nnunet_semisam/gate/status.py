@@ -46,7 +46,7 @@ def class_statuses(gate: ClassGate) -> list[ClassStatus]:
         >>> label = torch.eye(3).view(1, 3, 3)  # (B, K, X): a voxel of each class
         >>> gate.labeled_dice.measure(label[:, [0, 1, 0]], label)  # the network misses class 2
         >>> [(one.name, one.active, one.reason) for one in class_statuses(gate)]
-        [('1', True, ''), ('2', False, 'Dice 0.00, needs 0.85')]
+        [('1', True, ''), ('2', False, 'Dice 0.00, needs 0.75')]
     """
     weights, dice = gate.class_weights(), gate.labeled_dice.dice()
     statuses = []

@@ -26,7 +26,7 @@ TERMS = {
 
 def gate_with(dice: list[float], start: str = "all") -> ClassGate:
     """Return a gate that measured these Dice of background, RV, MYO and LV."""
-    gate = ClassGate(GateSettings(start=start), HEART)
+    gate = ClassGate(GateSettings(dice=0.8, start=start), HEART)
     gate.labeled_dice.size = torch.full((4,), 2.0, dtype=torch.float64)
     gate.labeled_dice.overlap = torch.tensor(dice, dtype=torch.float64)
     gate.is_open()
