@@ -328,7 +328,7 @@ def test_workers_must_be_a_number(monkeypatch, value, level):
         ("num_epochs: 20", OK, "num_epochs=20"),
         ("", OK, "changes no default"),
         ("method: fixmatch\nfixmatch: {confidence: 0.9}", OK, "method='fixmatch', fixmatch.confidence=0.9"),
-        ("gate: {dice: 0.7}", OK, "yaml: gate.dice=0.7"),
+        ("gate: {dice: 0.6}", OK, "yaml: gate.dice=0.6"),
         ("num_epoch: 20", MISSING, "Did you mean 'num_epochs'"),
         ("- 20", MISSING, "got a list"),
         ("num_epochs: [", MISSING, "no valid yaml"),
