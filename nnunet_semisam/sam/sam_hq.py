@@ -18,7 +18,6 @@ from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.mask_decoder import MLP
 from torch import Tensor, nn
 
-from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam import BackendOptions
 from nnunet_semisam.sam.decoder_parts import build_decoder, build_prompt_encoder
 from nnunet_semisam.sam.families import Family
@@ -53,18 +52,20 @@ class HQMaskDecoder(MaskDecoder):
 
     def __init__(self, *, width: int, transformer_dim: int, **more: Any) -> None:
         super().__init__(transformer_dim=transformer_dim, **more)
-        half, small = transformer_dim // 4, transformer_dim // 8
+        quarter, eighth = transformer_dim // 4, transformer_dim // 8
         double = partial(nn.ConvTranspose2d, kernel_size=2, stride=2)
         same = partial(nn.Conv2d, kernel_size=3, padding=1)
         self.hf_token = nn.Embedding(1, transformer_dim)
-        self.hf_mlp = MLP(transformer_dim, transformer_dim, small, 3)
+        self.hf_mlp = MLP(transformer_dim, transformer_dim, eighth, 3)
         self.compress_vit_feat = nn.Sequential(
-            double(width, transformer_dim), LayerNorm2d(transformer_dim), nn.GELU(), double(transformer_dim, small)
+            double(width, transformer_dim), LayerNorm2d(transformer_dim), nn.GELU(), double(transformer_dim, eighth)
         )
         self.embedding_encoder = nn.Sequential(
-            double(transformer_dim, half), LayerNorm2d(half), nn.GELU(), double(half, small)
+            double(transformer_dim, quarter), LayerNorm2d(quarter), nn.GELU(), double(quarter, eighth)
         )
-        self.embedding_maskfeature = nn.Sequential(same(small, half), LayerNorm2d(half), nn.GELU(), same(half, small))
+        self.embedding_maskfeature = nn.Sequential(
+            same(eighth, quarter), LayerNorm2d(quarter), nn.GELU(), same(quarter, eighth)
+        )
 
     def details(self, embedding: Tensor, early: Tensor) -> Tensor:
         """Return the features of fine borders, ``(N, C / 8, 4h, 4w)``, of what :class:`HQEncoder` returns."""
@@ -92,10 +93,7 @@ class SAMHQBackend(SegmentAnythingBackend):
 
     def class_decoders(self, classes: int, count: int, train_encoder: bool) -> nn.Module:
         """Refuse: the details belong to a prompt's mask, not to a class."""
-        raise UserError(
-            "SAM-HQ has no mask decoders that could be trained to segment classes. Take one of the models of "
-            "segment-anything: nano, vit_b, vit_l or vit_h."
-        )
+        return super(SegmentAnythingBackend, self).class_decoders(classes, count, train_encoder)
 
 
 def build_sam_hq(

@@ -118,5 +118,5 @@ def test_the_logits_of_the_token_are_what_plain_numpy_says(backend: SAMHQBackend
 
 def test_it_is_not_trained_to_segment_classes(backend: SAMHQBackend) -> None:
     assert isinstance(backend, SegmentAnythingBackend)
-    with pytest.raises(UserError, match=r"SAM-HQ has no mask decoders.*nano, vit_b"):
+    with pytest.raises(UserError, match=r"SAMHQBackend has no mask decoders.*nano, vit_b"):
         backend.class_decoders(3, 2, train_encoder=False)
