@@ -190,7 +190,7 @@ class ClassGate:
         gated = self._merged_and_weighed(logits, term.target, term.confidence, class_weights)
         confidence = gated.confidence
         if term.pseudo is not None:
-            confidence = confidence.masked_fill(self._contradicted(term.target, term.pseudo), 0.0)
+            confidence = confidence.masked_fill(self._contradicted(term.target, term.pseudo, class_weights), 0.0)
         if term.annotated is None:
             return replace(gated, confidence=confidence)
         return GatedTarget(  # a label needs no gate, and names its class
@@ -225,12 +225,18 @@ class ClassGate:
         ones = torch.ones_like(class_weights, device=logits.device)  # the weight is in the confidence
         return GatedTarget(logits, target, confidence * float(active[0]), ones)
 
-    def _contradicted(self, target: Tensor, pseudo: PseudoLabel) -> Tensor:
-        """Return where a confident pseudo-label has another class than the target, ``(B, 1, *S)``, bool."""
+    def _contradicted(self, target: Tensor, pseudo: PseudoLabel, class_weights: Tensor) -> Tensor:
+        """Return where a confident pseudo-label has another class than the target, ``(B, 1, *S)``, bool.
+
+        Inactive classes are background on both sides, so they contradict neither it nor each other.
+        """
         if self.labels.has_regions:
             differs = (self.labels.hard(target) != pseudo.target).any(dim=1, keepdim=True)
         else:
-            differs = pseudo.target.gather(1, target.max(dim=1, keepdim=True).indices) == 0
+            active = active_weights(class_weights, self.settings.active_from) > 0
+            merged = to_device(torch.where(active, torch.arange(len(active)), 0), target.device)
+            own, theirs = (merged[probs.max(dim=1, keepdim=True).indices] for probs in (target, pseudo.target))
+            differs = own != theirs
         return differs & (pseudo.confidence > 0)
 
     # ------------------------------------------------------------------------------------------------ state and log

@@ -294,6 +294,13 @@ def test_target_that_a_confident_pseudo_label_contradicts_is_not_learned(has_reg
     assert gated.confidence.flatten().tolist() == [1.0, 1.0, 0.0, 1.0]
 
 
+def test_an_inactive_class_of_a_pseudo_label_contradicts_no_background():
+    pseudo = PseudoLabel(one_hot([2, 1, 0]), torch.ones(1, 1, 1, 3))
+    term, logits = term_of(one_hot([0, 2, 2]), pseudo=pseudo), torch.zeros(1, 3, 1, 3)
+    gated = gate_of().apply(term, logits, torch.tensor([0.0, 1.0, 0.1]))
+    assert gated.confidence.flatten().tolist() == [1.0, 0.0, 1.0]
+
+
 @pytest.mark.parametrize("has_regions", [False, True])
 def test_an_annotation_is_learned_whatever_the_pseudo_label_is(has_regions):
     gate = gate_of(has_regions=has_regions)
