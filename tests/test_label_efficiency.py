@@ -14,8 +14,11 @@ import torch
 import yaml
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists.base import CasePrediction
 from nnunet_semisam.jobs.base import Status
 from nnunet_semisam.jobs.processes import CommandFailedError
+from nnunet_semisam.labels import Labels
+from nnunet_semisam.pseudo_labels.round_log import ClassRecord
 from nnunet_semisam.runs.model_run import ModelRun
 from nnunet_semisam.self_training import tasks
 from nnunet_semisam.self_training.plan import FoldCases, SelfTraining
@@ -26,6 +29,7 @@ sys.path.append(str(CHECKOUT))  # at the end: an installed package comes before 
 
 from benchmarks.label_efficiency import analyse, paired, queue, trial  # noqa: E402
 from benchmarks.label_efficiency.arms import ARMS_FILE, Arm, choose_arms, read_arms  # noqa: E402
+from benchmarks.label_efficiency.decisions import Decision, rows  # noqa: E402
 from benchmarks.label_efficiency.draws import Draws, make_draws  # noqa: E402
 from benchmarks.label_efficiency.prepare import PREPARED_FILE, Prepare  # noqa: E402
 from benchmarks.label_efficiency.protocols import ACDC, FIELD, HIPPOCAMPUS, DataSet, Protocol  # noqa: E402
@@ -490,6 +494,43 @@ def test_the_table_says_what_is_worse_what_has_no_partner_and_where_choices_are_
     assert "cps: 1 trainings have no partner" in text
     assert "more than one commit" in text
     assert "standard deviation of 0.4" in text
+
+
+def decided(weight, *gains):
+    record = ClassRecord("1", "nano", weight, (0.0, 0.0), 0.8, 0.7, 0.9, 3, "", 1.0, 1.0)
+    return Decision(record, weight or 0.5, [0.5] * len(gains), [0.4] * len(gains), [0.5 + gain for gain in gains])
+
+
+@pytest.mark.parametrize(
+    ("weight", "gains", "right"),
+    [(0.5, (0.1, -0.02), True), (0.5, (0.01, -0.02), False), (0.0, (-0.1,), True), (0.0, (0.1,), False)],
+)
+def test_a_decision_is_right_where_it_follows_the_mean_gain_on_hidden_cases(weight, gains, right):
+    assert decided(weight, *gains).right is right
+
+
+def test_what_a_decision_does_is_the_dice_of_the_labels_that_it_makes():
+    """Four voxels, truth 1 1 0 0: the network finds the first, the generalist the second, both together the two."""
+    labels = Labels.of_classes(2)
+    own = np.array([[0.9, 0.3, 0.1, 0.1]], dtype=np.float32)
+    probs = np.array([[0.2, 0.9, 0.1, 0.1]], dtype=np.float32)
+    everywhere = np.ones((1, 4), dtype=bool)
+    prediction = CasePrediction(probs, np.ones_like(probs), everywhere, ~everywhere)
+    decision = decided(0.5)
+    decision.add(labels, np.concatenate([1 - own, own]), prediction, np.array([1, 1, 0, 0]))
+    decision.add(labels, np.concatenate([1 - own, own]), prediction, np.zeros(4, dtype=int))  # the class is not shown
+    assert decision.network == [2 / 3]
+    assert decision.generalist == [2 / 3]
+    assert decision.fused == [1.0]
+
+
+def test_the_table_of_decisions_has_a_row_for_each_and_names_of_classes():
+    header, _, *lines = rows([decided(0.5, 0.1, 0.3), decided(0.0, 0.1, 0.3)], {"1": "RV"})
+    assert len(header.split("|")) == len(lines[0].split("|"))
+    assert lines[0].startswith("| nano | RV | 0.800 | 0.900 | 0.5 | 0.500 |")
+    assert lines[0].endswith("| +0.200 ± 0.100 | 100% of 2 | right |")
+    assert "inactive (0.5 tried)" in lines[1]
+    assert lines[1].endswith("| wrong |")
 
 
 def test_a_line_that_a_killed_process_tore_is_left_out_and_written_again(task, tmp_path):
