@@ -276,7 +276,13 @@ def random_batches(trainer: nnUNetTrainer) -> tuple[dict, dict]:
     scales = trainer._get_deep_supervision_scales() or [[1.0] * (len(size) - 2)]
     levels = [tuple(round(s * f) for s, f in zip(manager.patch_size, scale, strict=True)) for scale in scales]
     target = [torch.nn.functional.interpolate(label.float(), level, mode="nearest").to(torch.int16) for level in levels]
-    unlabeled = {"weak": weak, "strong": strong, "pseudo_label": label, "pseudo_confidence": torch.rand(size)}
+    unlabeled = {
+        "weak": weak,
+        "strong": strong,
+        "pseudo_label": label,
+        "pseudo_confidence": torch.rand(size),
+        "pseudo_weight": torch.ones(size[0]),
+    }
     labeled = {"data": data, "target": target}
     if trainer.device.type == "cuda":  # as the loaders do for a GPU
         labeled, unlabeled = _pinned(labeled), _pinned(unlabeled)

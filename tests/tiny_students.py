@@ -187,7 +187,7 @@ class StoredPseudoLabels:
     def weight(self, progress: float) -> float:
         return self.constant
 
-    def pseudo_label(self, label: Tensor, confidence: Tensor) -> PseudoLabel:
+    def pseudo_label(self, label: Tensor, confidence: Tensor, weight: Tensor) -> PseudoLabel:
         if self.labels.has_regions:
             return PseudoLabel(label.float(), confidence)
         one_hot = torch.zeros((len(label), self.labels.heads, *label.shape[2:]))

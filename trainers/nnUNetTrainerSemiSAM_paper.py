@@ -25,7 +25,7 @@ class nnUNetTrainerSemiSAM_paper(SemiSupervisedTrainer):
             "labeled_mix_probability": 0.0,
             "second_opinion": False,
         },
-        gate={"dice": 0.0, "area_factor": 1e9},
+        gate={"dice": 0.0, "area_factor": 1e9, "agreement_memory": 0.0},
         sam={"loss": "mse", "weight": 0.05, "start": 0.0, "decay": 5.0, "confidence_threshold": 0.0},
         nano={"prompt": "points", "refinement": "none"},
         prompts={"positive_points": 10, "negative_points": 0},

@@ -26,6 +26,9 @@ class PseudoLabelRound(Protocol):
             UserError: If the stored pseudo-label is damaged, or of an image of another shape.
         """
 
+    def weight(self, case: str) -> float:
+        """Return the weight of a case's label in [0, 1]: a label that is old counts less, all voxels alike."""
+
     def foreground_locations(self, case: str) -> dict[int, np.ndarray]:
         """Return label -> confident voxels, ``(n, 4)``, int32: 0, z, y, x, as nnU-Net's ``class_locations``.
 

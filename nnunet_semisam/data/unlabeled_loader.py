@@ -35,9 +35,10 @@ class DamagedImageError(Exception):
 class UnlabeledLoader(nnUNetDataLoader):
     """Yields batches of unlabeled patches; there is no target to leak.
 
-    A batch has ``weak`` and ``strong`` (and ``strong2``), with pseudo-labels ``pseudo_label`` and
-    ``pseudo_confidence``, and ``keys``, the names of the cases. A pseudo-label that cannot be read is left out until
-    the next round; batches then have ``damaged``, case -> reason: the first batch of a loader reaches nobody.
+    A batch has ``weak`` and ``strong`` (and ``strong2``), with pseudo-labels ``pseudo_label``, ``pseudo_confidence``
+    and ``pseudo_weight`` (one for each patch), and ``keys``, the names of the cases. A pseudo-label that cannot be read
+    is left out until the next round; batches then have ``damaged``, case -> reason: the first batch of a loader reaches
+    nobody.
 
     A case whose file turns out to be damaged leaves the pool of this worker, and another one takes its place in the
     batch. The next batch names it under ``lost``: see :class:`~nnunet_semisam.data.augmenters.UnlabeledBatches`, which
@@ -135,12 +136,13 @@ class UnlabeledLoader(nnUNetDataLoader):
         label = confidence = None
         if self.source is not None:
             label, confidence = self._pseudo(case, box, shape, current)
-        return self.views(
+        sample = self.views(
             self._drop_slice_axis(cropped),
             self._drop_slice_axis(inside),
             self._drop_slice_axis(label),
             self._drop_slice_axis(confidence),
         )
+        return sample if self.source is None else sample | {"pseudo_weight": self._weight(case, current)}
 
     def _open(self, case: str) -> blosc2.NDArray:
         try:
@@ -196,6 +198,11 @@ class UnlabeledLoader(nnUNetDataLoader):
         if stored is None:
             return torch.full((1, *size), NO_LABEL, dtype=torch.int16), torch.zeros((1, *size))
         return torch.from_numpy(stored[0]), torch.from_numpy(stored[1].astype(np.float32)) / CONFIDENCE_LEVELS
+
+    def _weight(self, case: str, current: PseudoLabelRound | None) -> Tensor:
+        """Return the weight of a case's pseudo-label, a scalar in [0, 1]."""
+        weight = None if current is None else self._or_leave_out(case, lambda: current.weight(case))
+        return torch.tensor(1.0 if weight is None else weight)
 
     def _drop_slice_axis(self, x: Tensor | None) -> Tensor | None:
         return x[:, 0] if x is not None and self.patch_size_was_2d else x

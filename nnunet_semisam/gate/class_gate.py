@@ -34,7 +34,8 @@ class GatedTarget:
         logits: ``(B, K, *S)``; inactive classes merged into channel 0.
         target: ``(B, K, *S)``, in the same form.
         confidence: ``(B, 1, *S)``, in [0, 1], class weights included.
-        class_weights: ``(K,)``, in [0, 1]; of regions, which share voxels. Else 1: they are part of the confidence.
+        class_weights: ``(K,)``, in [0, 1]; of regions, which share voxels, and ``(B, K, *S)`` where some voxels are
+            annotated. Else 1: they are part of the confidence.
     """
 
     logits: Tensor
@@ -190,15 +191,34 @@ class ClassGate:
         gated = self._merged_and_weighed(logits, term.target, term.confidence, class_weights)
         confidence = gated.confidence
         if term.pseudo is not None:
-            confidence = confidence.masked_fill(self._contradicted(term.target, term.pseudo, class_weights), 0.0)
+            confidence = confidence.masked_fill(self._contradicted(gated.target, term.pseudo, class_weights), 0.0)
         if term.annotated is None:
             return replace(gated, confidence=confidence)
         return GatedTarget(  # a label needs no gate, and names its class
             torch.where(term.annotated, logits, gated.logits),
             torch.where(term.annotated, term.target, gated.target),
             torch.where(term.annotated, term.confidence, confidence),
-            gated.class_weights,
+            self._but_annotated(gated.class_weights, term.annotated),
         )
+
+    def weighed_by_opinions(self, term: UnlabeledTerm, class_weights: Tensor) -> UnlabeledTerm:
+        """Return the term with its opinions in the confidence of whole patches; call it before any mixing.
+
+        Inactive classes are background for the student, so that it does not matter how their opinions differ.
+
+        Args:
+            term: The term as the method yields it.
+            class_weights: From :meth:`class_weights`, on the CPU.
+        """
+        if term.opinions is None:
+            return term
+        active = (class_weights >= self.settings.active_from)[self.labels.first_foreground :]
+        channels = active.nonzero().flatten().tolist()
+        if not channels:
+            return replace(term, opinions=None)  # nothing is learned
+        lowest = term.opinions[:, channels].min(dim=1).values
+        lowest = lowest.view(-1, 1, *[1] * (term.confidence.ndim - 2))
+        return replace(term, confidence=term.confidence * lowest, opinions=None)
 
     def apply_to_pseudo_label(self, pseudo: PseudoLabel, logits: Tensor, class_weights: Tensor) -> GatedTarget:
         """Return what the loss takes of a stored pseudo-label; a network changes faster than labels are made.
@@ -225,19 +245,31 @@ class ClassGate:
         ones = torch.ones_like(class_weights, device=logits.device)  # the weight is in the confidence
         return GatedTarget(logits, target, confidence * float(active[0]), ones)
 
-    def _contradicted(self, target: Tensor, pseudo: PseudoLabel, class_weights: Tensor) -> Tensor:
+    def _but_annotated(self, class_weights: Tensor, annotated: Tensor) -> Tensor:
+        """Return weights that are 1 where a voxel is annotated, ``(B, K, *S)``; of classes they are 1 everywhere."""
+        if not self.labels.has_regions:
+            return class_weights
+        return torch.where(annotated, 1.0, class_weights.view(1, -1, *[1] * (annotated.ndim - 2)))
+
+    def _contradicted(self, merged: Tensor, pseudo: PseudoLabel, class_weights: Tensor) -> Tensor:
         """Return where a confident pseudo-label has another class than the target, ``(B, 1, *S)``, bool.
 
-        Inactive classes are background on both sides, so they contradict neither it nor each other.
+        Inactive classes are background on both sides, and regions without weight are not learned: they contradict
+        nothing.
+
+        Args:
+            merged: The target with inactive classes in channel 0, ``(B, K, *S)``.
+            pseudo: The pseudo-label of the same voxels.
+            class_weights: From :meth:`class_weights`, on the CPU.
         """
         if self.labels.has_regions:
-            differs = (self.labels.hard(target) != pseudo.target).any(dim=1, keepdim=True)
-        else:
-            active = active_weights(class_weights, self.settings.active_from) > 0
-            merged = to_device(torch.where(active, torch.arange(len(active)), 0), target.device)
-            own, theirs = (merged[probs.max(dim=1, keepdim=True).indices] for probs in (target, pseudo.target))
-            differs = own != theirs
-        return differs & (pseudo.confidence > 0)
+            learned = (class_weights > 0).nonzero().flatten().tolist()
+            differs = self.labels.hard(merged[:, learned]) != pseudo.target[:, learned]
+            return differs.any(dim=1, keepdim=True) & (pseudo.confidence > 0)
+        active = active_weights(class_weights, self.settings.active_from) > 0
+        names = to_device(torch.where(active, torch.arange(len(active)), 0), merged.device)
+        theirs = names[pseudo.target.max(dim=1, keepdim=True).indices]
+        return (merged.max(dim=1, keepdim=True).indices != theirs) & (pseudo.confidence > 0)
 
     # ------------------------------------------------------------------------------------------------ state and log
 

@@ -16,7 +16,8 @@ class RunningDice:
 
     Args:
         heads: ``K``, the number of output channels.
-        memory: Share of the old counts kept per measurement, in [0, 1): with 0.9 about ten measurements count.
+        memory: Share of the old counts kept per measurement whose reference shows the channel, in [0, 1): with 0.9
+            about ten of them count. A class that few batches show would else be judged by what they do not show.
     """
 
     def __init__(self, heads: int, memory: float) -> None:
@@ -36,10 +37,12 @@ class RunningDice:
         valid = torch.ones_like(reference[:, :1]) if valid is None else valid
         axes = [0, *range(2, prediction.ndim)]
         overlap = (prediction * reference * valid).sum(axes)
-        size = ((prediction + reference) * valid).sum(axes)
-        overlap, size = sum_over_ranks(torch.stack([overlap, size])).cpu().double()  # MPS has no float64
-        self.overlap = self.memory * self.overlap + overlap
-        self.size = self.memory * self.size + size
+        shown = (reference * valid).sum(axes)
+        size = shown + (prediction * valid).sum(axes)
+        overlap, size, shown = sum_over_ranks(torch.stack([overlap, size, shown])).cpu().double()  # MPS has no float64
+        kept = torch.where(shown > 0, self.memory, 1.0)
+        self.overlap = kept * self.overlap + overlap
+        self.size = kept * self.size + size
 
     @property
     def measured(self) -> bool:

@@ -55,12 +55,14 @@ class GateSettings(SettingsBlock):
         those that are. A class that the network never learns must not keep it from all others.""",
         low=1,
     )
-    memory: float = setting(0.9, "Share of the old Dice counts kept per measurement.", low=0, below=1)
+    memory: float = setting(
+        0.9, "Share of the old Dice counts of a class kept per measurement that shows it.", low=0, below=1
+    )
     agreement_memory: float = setting(
         0.98,
         """Share of the old level of agreement kept per measurement. A class on which student and target agree less than
         they used to loses weight in proportion: whatever the labeled patches say, something happens to it on unlabeled
-        ones. 1 keeps the first level for good.""",
+        ones. 1 keeps the first level for good, 0 switches this off.""",
         low=0,
         high=1,
         source="idea of the self and mutual consistency weights of SynFoC, https://arxiv.org/abs/2503.16997",

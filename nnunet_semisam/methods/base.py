@@ -149,6 +149,10 @@ class SSLMethod(ABC):
         """Return the network that the gate measures and that prompts generalists."""
         return student
 
+    def measured_networks(self, student: nn.Module) -> tuple[nn.Module, ...]:
+        """Return the networks that teach: where there are several, the gate goes by the worst."""
+        return (self.prompting_network(student),)
+
     def inference_network(self, student: nn.Module) -> nn.Module:
         """Return the network that is validated and shipped."""
         return self.prompting_network(student)

@@ -57,6 +57,10 @@ class CrossPseudoSupervision(SSLMethod):
         probs = self.predict(student, unlabeled.weak)
         yield UnlabeledTerm(unlabeled.strong, self.labels.hard(probs), self.confident(probs), learner=self.other)
 
+    def measured_networks(self, student: nn.Module) -> tuple[nn.Module, ...]:
+        """Return both: the second begins untrained, even where pretrained weights are loaded into the first."""
+        return student, self.other
+
     def optimizers(self) -> list[Optimizer]:
         """Return the optimiser of the second network."""
         return [self.optimizer]

@@ -50,7 +50,7 @@ class InterpolationConsistency(TeacherMethod):
         share = interpolation_shares(len(target), target.ndim, self.settings.alpha, target.device)
         confidence = self.voxel_confidence(target, unlabeled.weak)
         images, mixed, believed = (interpolate(values, share) for values in (unlabeled.weak, target, confidence))
-        yield UnlabeledTerm(images, mixed, believed, mixable=False)
+        yield UnlabeledTerm(images, mixed, believed, mixable=False, counted=target)
         if unlabeled.pseudo is not None:
             yield UnlabeledTerm(unlabeled.strong, target, torch.zeros_like(confidence), unlabeled.pseudo)
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from nnunet_semisam.methods.base import register_method
 from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
-from nnunet_semisam.methods.parts.mirrored_opinion import confidence_of_opinions, predict_twice
+from nnunet_semisam.methods.parts.mirrored_opinion import alikeness, predict_twice
 from nnunet_semisam.methods.teacher import TeacherMethod, TeacherSettings
 from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import setting
@@ -31,8 +31,8 @@ class MeanTeacherSettings(TeacherSettings):
     second_opinion: bool = setting(
         True,
         """Whether the teacher predicts each patch mirrored, too: the target is the mean, and the squared Dice of both
-        predictions, of the class on which they differ most, weighs the patch. One forward pass of the teacher more.
-        false is Mean Teacher as it was published.""",
+        predictions, of the active class on which they differ most, weighs the patch. One forward pass of the teacher
+        more. false is Mean Teacher as it was published.""",
         source="docs/results.md",
     )
 
@@ -49,7 +49,9 @@ class MeanTeacher(TeacherMethod):
         """Yield one term: the teacher's probabilities as the target."""
         predict = partial(self.predict, self.teacher.network)
         if self.settings.second_opinion:
-            target, alike = confidence_of_opinions(*predict_twice(predict, unlabeled.weak), self.labels)
+            first, second = predict_twice(predict, unlabeled.weak)
+            target, opinions = (first + second) / 2, alikeness(first, second, self.labels)
         else:
-            target, alike = predict(unlabeled.weak), 1.0
-        yield UnlabeledTerm(unlabeled.strong, target, alike * self.confident(target), unlabeled.pseudo)
+            target, opinions = predict(unlabeled.weak), None
+        confidence = self.confident(target)
+        yield UnlabeledTerm(unlabeled.strong, target, confidence, unlabeled.pseudo, opinions=opinions)

@@ -39,6 +39,10 @@ class UnlabeledTerm:
         loss: Name of the loss of this term; ``None``: that of the method's settings.
         companion: A further image of the same voxels that the learner looks at, ``(B, C, *S)``, mixed as ``images``
             are; ``None``: none.
+        counted: What is counted as the area of each class on unlabeled patches, ``(B, K, *S)``, where the target mixes
+            several patches; ``None``: the target.
+        opinions: How alike several opinions on the target are, for each patch and channel that is no background,
+            ``(B, F)``, in [0, 1]. All voxels of a patch are weighed by the lowest of its active classes.
     """
 
     images: Tensor
@@ -52,6 +56,13 @@ class UnlabeledTerm:
     mixable: bool = True
     loss: str | None = None
     companion: Tensor | None = None
+    counted: Tensor | None = None
+    opinions: Tensor | None = None
+
+    @property
+    def counted_target(self) -> Tensor:
+        """Return what is counted as the area of each class, ``(B, K, *S)``."""
+        return self.target if self.counted is None else self.counted
 
     def mixed(self, mask: Tensor) -> UnlabeledTerm:
         """Return the term with the boxes of ``mask`` ``(B, 1, *S)`` pasted from each image's neighbour in the batch."""

@@ -26,7 +26,7 @@ class Round:
         store: Where it lies.
         index: Its number.
         highest_label: Largest label that may be in it; ``None``: not known.
-        age_decay: Factor on the confidence of a label for each round since it was made, in (0, 1].
+        age_decay: Factor on the weight of a label for each round since it was made, in (0, 1].
     """
 
     store: PseudoLabelStore
@@ -57,14 +57,17 @@ class Round:
                 f"The pseudo-label of {case!r} in {folder} is damaged inside: it holds the label {highest}, and "
                 f"{self.highest_label} is the highest. {REMEDY}"
             )
-        return patches[0].astype(np.int16), self._aged(case, patches[1])
+        return patches[0].astype(np.int16), patches[1]
 
-    def _aged(self, case: str, confidence: np.ndarray) -> np.ndarray:
-        """Return the confidence of today: the network has changed since an older label was made."""
-        if self.age_decay == 1:
-            return confidence
-        age = max(0, self.index - self.store.made_in(case, self.index))
-        return np.round(confidence * self.age_decay**age).astype(np.uint8)
+    def weight(self, case: str) -> float:
+        """Return the weight of a case's label: the network has changed since an older one was made.
+
+        It is no factor on the confidence, which a threshold follows: foreground, of a lower confidence, would be
+        ignored long before the background, and the label would then teach background alone.
+        """
+        if self.age_decay == 1 or not self._has(case):
+            return 1.0
+        return self.age_decay ** max(0, self.index - self.store.made_in(case, self.index))
 
     def foreground_locations(self, case: str) -> dict[int, np.ndarray]:
         """Return confident voxels of each label, ``(n, 4)``; empty if the case has no pseudo-label yet."""

@@ -91,7 +91,7 @@ class SAMSettings(SettingsBlock):
     )
     age_decay: float = setting(
         0.97,
-        "Factor on the confidence of a pseudo-label for each round since it was made.",
+        "Factor on the weight of a pseudo-label for each round since it was made, all its voxels alike.",
         above=0,
         high=1,
     )

@@ -230,6 +230,11 @@ class PseudoLabelStore:
         partial.rename(target)
         return damaged
 
+    def clear(self) -> None:
+        """Remove all rounds: those of an earlier training, which may have had other cases and settings."""
+        for round_index in self.rounds():
+            self._remove(round_index)
+
     def prune(self, keep: set[int]) -> None:
         """Remove all rounds but those in ``keep`` (named by checkpoints) and the latest one."""
         for round_index in self.rounds():

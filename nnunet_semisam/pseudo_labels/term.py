@@ -40,14 +40,16 @@ class PseudoLabelTerm:
         """Return the weight of the term; 0 while no round is in use."""
         return self.weight_by_schedule(progress) if self.active else 0.0
 
-    def pseudo_label(self, label: Tensor, confidence: Tensor) -> PseudoLabel:
+    def pseudo_label(self, label: Tensor, confidence: Tensor, weight: Tensor) -> PseudoLabel:
         """Turn what the loader gives into a target.
 
         Args:
             label: ``(B, 1, *S)`` int16 with -1 where there is none, or ``(B, R, *S)`` bool for regions.
             confidence: ``(B, 1, *S)`` in [0, 1]; below ``confidence_threshold`` a voxel is ignored.
+            weight: Of each label, ``(B,)``, in [0, 1]: a factor on the confidence that the threshold does not see.
         """
         confidence = confidence * (confidence >= self.settings.confidence_threshold)
+        confidence = confidence * weight.view(-1, *[1] * (confidence.ndim - 1))
         if self.labels.has_regions:
             return PseudoLabel(label.float(), confidence)
         one_hot = torch.zeros((label.shape[0], self.labels.heads, *label.shape[2:]), device=label.device)

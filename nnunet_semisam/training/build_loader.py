@@ -107,14 +107,37 @@ def build_unlabeled_loader(
         plans.patch_size,
         manager,
         views,
-        0.0 if source is None else oversampled_share(context.settings),
+        0.0
+        if source is None
+        else oversampled_share(context.settings, plans.batch_size, context.rank, context.world_size),
         source,
     )
 
 
-def oversampled_share(settings: Settings) -> float:
-    """Return the share of the unlabeled patches, in [0, 1], that are centred on a pseudo-label's foreground."""
-    return settings.block("sam").oversample_foreground if settings.run.use_sam else 0.0
+def oversampled_share(settings: Settings, planned: int, rank: int = 0, world_size: int = 1) -> float:
+    """Return the share of this process's unlabeled patches, in [0, 1], that are centred on a pseudo-label's foreground.
+
+    As nnU-Net does with labeled patches, the last ones of the batch of all processes are: with one patch each, those of
+    the last processes.
+
+    Args:
+        settings: Of the training.
+        planned: Batch size of the plans, for all processes together.
+        rank: This process.
+        world_size: How many train together.
+    """
+    if not settings.run.use_sam:
+        return 0.0
+    wanted, share = settings.run.unlabeled_batch_size or planned, settings.block("sam").oversample_foreground
+    first = sum(patches_of_rank(wanted, earlier, world_size) for earlier in range(rank))
+    mine = patches_of_rank(wanted, rank, world_size)
+    random = min(max(round(wanted * (1 - share)) - first, 0), mine)
+    return 1 - random / mine if mine else 0.0
+
+
+def patches_of_rank(wanted: int, rank: int, world_size: int) -> int:
+    """Return how many patches of a batch one process takes: as nnU-Net, the first ones take what is left over."""
+    return wanted // world_size + (rank < wanted % world_size)
 
 
 def unlabeled_batch_size(context: TrainingContext) -> int:
@@ -130,4 +153,4 @@ def unlabeled_batch_size(context: TrainingContext) -> int:
         raise UserError(
             f"The setting unlabeled_batch_size must be at least the number of GPUs, {context.world_size}, got {wanted}."
         )
-    return wanted // context.world_size + (context.rank < wanted % context.world_size)
+    return patches_of_rank(wanted, context.rank, context.world_size)

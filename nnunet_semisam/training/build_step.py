@@ -16,7 +16,6 @@ from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.methods import METHODS, Host
 from nnunet_semisam.methods.parts.networks import unwrap
 from nnunet_semisam.settings import Settings
-from nnunet_semisam.training.build_loader import oversampled_share
 from nnunet_semisam.training.optimisation import Optimisation
 from nnunet_semisam.training.step import SemiSupervisedStep
 from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
@@ -33,6 +32,7 @@ class StudentParts:
         scaler: Gradient scaler; ``None`` where nnU-Net uses none (CPU).
         device: Where the network computes.
         random_share: Share of the labeled patches that are drawn at random and not for their foreground.
+        unlabeled_random_share: Share of the unlabeled ones.
     """
 
     network: nn.Module
@@ -41,6 +41,7 @@ class StudentParts:
     scaler: GradScaler | None
     device: torch.device
     random_share: float
+    unlabeled_random_share: float = 1.0
 
 
 def build_step(settings: Settings, host: Host, student: StudentParts) -> SemiSupervisedStep:
@@ -64,5 +65,5 @@ def build_step(settings: Settings, host: Host, student: StudentParts) -> SemiSup
         optimisation=Optimisation(student.optimizer, method.optimizers(), student.scaler),
         device=student.device,
         random_share=student.random_share,
-        unlabeled_random_share=1 - oversampled_share(settings),
+        unlabeled_random_share=student.unlabeled_random_share,
     )

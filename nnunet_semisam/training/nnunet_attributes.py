@@ -45,7 +45,7 @@ def training_context(trainer: nnUNetTrainer, settings: Settings, fold: Fold) -> 
         device=trainer.device,
         batch_size=trainer.batch_size,
         rank=trainer.local_rank,
-        world_size=torch.distributed.get_world_size() if trainer.is_ddp else 1,
+        world_size=world_size(trainer),
     )
 
 
@@ -67,3 +67,8 @@ def nnunet_checkpoint(trainer: nnUNetTrainer, deployed: nn.Module) -> dict[str, 
         "trainer_name": type(trainer).__name__,
         "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
     }
+
+
+def world_size(trainer: Any) -> int:
+    """Return how many processes train together; 1 without DDP."""
+    return torch.distributed.get_world_size() if trainer.is_ddp else 1

@@ -68,10 +68,10 @@ class SemiSupervisedStep:
         """
         unlabeled = None if unlabeled_batch is None else self._unlabeled(unlabeled_batch, progress)
         labeled = self._with_their_contrast(self._labeled(batch), unlabeled)
-        labeled = self.method.augment_labeled(labeled, progress)
+        drawn, labeled = labeled, self.method.augment_labeled(labeled, progress)
         self.optimisation.zero_grad()
         with self._without_synchronisation():
-            losses = self.unlabeled_pass.losses(self.network, labeled, unlabeled, progress)
+            losses = self.unlabeled_pass.losses(self.network, labeled, unlabeled, progress, drawn)
             while (loss := self._next(losses)) is not None:
                 self.optimisation.backward(loss)
         with self._autocast():
@@ -118,7 +118,7 @@ class SemiSupervisedStep:
         if term is not None and term.weight(progress) > 0:
             label = self._to_device(batch["pseudo_label"])
             confidence = self._to_device(batch["pseudo_confidence"])
-            pseudo = term.pseudo_label(label, confidence)
+            pseudo = term.pseudo_label(label, confidence, self._to_device(batch["pseudo_weight"]))
         return UnlabeledBatch(weak, strong, pseudo, strong2, num_random)
 
     def _to_device(self, values: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import METHODS, Host, SSLMethod
 from nnunet_semisam.methods.parts.networks import unwrap
 from nnunet_semisam.pseudo_labels import round_log
-from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
+from nnunet_semisam.pseudo_labels.session import STORE_FOLDER, PseudoLabelSession
+from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
 from nnunet_semisam.splits.folds import Fold
@@ -31,6 +32,7 @@ from nnunet_semisam.training.build_loader import (
     build_unlabeled_loader,
     cases_of_training,
     collect_unlabeled,
+    oversampled_share,
 )
 from nnunet_semisam.training.build_session import build_session
 from nnunet_semisam.training.build_step import StudentParts, build_step
@@ -38,7 +40,7 @@ from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.disk_errors import disk_errors_for_users
 from nnunet_semisam.training.epoch_lines import EpochTimes, semi_supervised_lines, time_line
-from nnunet_semisam.training.nnunet_attributes import data_context, nnunet_checkpoint, training_context
+from nnunet_semisam.training.nnunet_attributes import data_context, nnunet_checkpoint, training_context, world_size
 from nnunet_semisam.training.optimisation import optimizer_like
 from nnunet_semisam.training.partial_annotation import judge_annotation
 from nnunet_semisam.training.progress_picture import PictureSetup
@@ -128,9 +130,14 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             scaler=self.grad_scaler,
             device=self.device,
             random_share=1 - self.oversample_foreground_percent,
+            unlabeled_random_share=1 - self._oversampled_share(),
         )
         self.semi_supervised_step = build_step(self.settings, host, student)
         self.method, self.gate = self.semi_supervised_step.method, self.semi_supervised_step.unlabeled_pass.gate
+
+    def _oversampled_share(self) -> float:
+        planned = self.configuration_manager.batch_size
+        return oversampled_share(self.settings, planned, self.local_rank, world_size(self))
 
     def _build_network(self, deep_supervision: bool = False) -> nn.Module:
         """Return a fresh network of the plans, compiled in place if the student is."""
@@ -227,6 +234,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         checkpoints.remove_leftovers(Path(self.output_folder))
         if self.local_rank == 0 and not self._resumed:
             round_log.remove(Path(self.output_folder))
+            PseudoLabelStore(Path(self.output_folder) / STORE_FOLDER).clear()
         seed_everything(self.settings.run.seed, self.current_epoch, self.local_rank)
         super().on_train_start()
         if self.method is not None and not self._resumed:

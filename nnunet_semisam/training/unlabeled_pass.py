@@ -109,7 +109,12 @@ class UnlabeledPass:
         return self._weight(progress) > 0
 
     def losses(
-        self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, progress: float
+        self,
+        student: nn.Module,
+        labeled: LabeledBatch,
+        unlabeled: UnlabeledBatch | None,
+        progress: float,
+        drawn: LabeledBatch | None = None,
     ) -> Iterator[Tensor]:
         """Yield the weighted loss of each term, a scalar with a graph; none while there is nothing to learn.
 
@@ -121,11 +126,12 @@ class UnlabeledPass:
             labeled: The labeled batch of this step.
             unlabeled: The unlabeled batch of this step; ``None`` where :meth:`needs_unlabeled` said so.
             progress: Fraction of the training done, in [0, 1].
+            drawn: The labeled batch before the method changed it, which alone tells Dice and areas; ``None``: the same.
         """
         due = self.step % self.gate.settings.measure_every == 0
         self.step += 1
         if due:
-            self._measure(student, labeled)
+            self._measure(student, labeled if drawn is None else drawn)
         weight = self._weight(progress)
         active = unlabeled is not None and weight > 0
         pseudo_weight = self._pseudo_weight(progress)
@@ -135,10 +141,12 @@ class UnlabeledPass:
             terms = self.method.terms(student, labeled, unlabeled, progress)
             for index, term in enumerate(terms):
                 if index == 0:
-                    self.gate.count_target(term.target, unlabeled.num_random, term.annotated)
+                    self.gate.count_target(term.counted_target, unlabeled.num_random, term.annotated)
                 if not active and (term.pseudo is None or pseudo_weight == 0):
                     continue  # nothing is learned of this term now
-                loss = self._term_loss(self._mixed(term, labeled), student, weights, log, compare=due and index == 0)
+                class_weights = self.gate.class_weights()
+                term = self._mixed(self.gate.weighed_by_opinions(term, class_weights), labeled)
+                loss = self._term_loss(term, student, weights, class_weights, log, compare=due and index == 0)
                 if loss is not None:
                     yield loss
                 del loss  # the graph of this term ends before the next begins
@@ -168,7 +176,13 @@ class UnlabeledPass:
         return settings.weight * rampup(progress, start, settings.rampup, settings.ramp_exponent)
 
     def _term_loss(
-        self, term: UnlabeledTerm, student: nn.Module, weights: TermWeights, log: PassLog, compare: bool
+        self,
+        term: UnlabeledTerm,
+        student: nn.Module,
+        weights: TermWeights,
+        class_weights: Tensor,
+        log: PassLog,
+        compare: bool,
     ) -> Tensor | None:
         """Return the weighted loss of one term; ``None`` if nothing of it is learned.
 
@@ -176,10 +190,10 @@ class UnlabeledPass:
             term: What to learn, after any mixing.
             student: Learns if the term names no other learner.
             weights: Of this step.
+            class_weights: From the gate, ``(K,)``.
             log: Receives the numbers of the term.
             compare: Whether the learner is compared with the target, for the estimated Dice.
         """
-        class_weights = self.gate.class_weights()
         seen = (term.images,) if term.companion is None else (term.images, term.companion)
         output = (term.learner or student)(*seen)
         logits = finest(output)
@@ -216,8 +230,9 @@ class UnlabeledPass:
     @torch.no_grad()
     def _measure(self, student: nn.Module, labeled: LabeledBatch) -> None:
         one_hot, valid = labeled.one_hot(self.labels)
-        probs = self.method.predict(self.method.prompting_network(student), labeled.data)
-        self.gate.measure_labeled(self.labels.hard(probs), one_hot, valid, labeled.num_random)
+        networks = self.method.measured_networks(student)
+        found = [self.labels.hard(self.method.predict(network, labeled.data)) for network in networks]
+        self.gate.measure_labeled(worst_prediction(found, one_hot, valid), one_hot, valid, labeled.num_random)
 
     def _mixed(self, term: UnlabeledTerm, labeled: LabeledBatch) -> UnlabeledTerm:
         """Return the term after CutMix with its neighbours in the batch, and with boxes of labeled patches."""
@@ -275,6 +290,21 @@ class UnlabeledPass:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Restore the number of steps."""
         self.step = state["step"]
+
+
+def worst_prediction(predictions: Sequence[Tensor], reference: Tensor, valid: Tensor) -> Tensor:
+    """Return the prediction of a batch with the lowest Dice, ``(B, K, *S)``; no value of it is copied to the host.
+
+    Args:
+        predictions: Hard predictions, ``(B, K, *S)`` each.
+        reference: Labels in the same form.
+        valid: 0 on the ignore label, else 1, ``(B, 1, *S)``.
+    """
+    worst, *others = predictions
+    for other in others:
+        scores = [2 * (each * reference * valid).sum() / ((each + reference) * valid).sum() for each in (other, worst)]
+        worst = torch.where(scores[0] < scores[1], other, worst)
+    return worst
 
 
 def _total(values: list[Tensor]) -> Tensor | None:

@@ -301,6 +301,37 @@ def test_an_inactive_class_of_a_pseudo_label_contradicts_no_background():
     assert gated.confidence.flatten().tolist() == [1.0, 0.0, 1.0]
 
 
+def test_a_target_is_compared_with_a_pseudo_label_after_inactive_classes_became_background():
+    """Background and the inactive class together outweigh class 1: what is learned is background."""
+    target = torch.tensor([0.3, 0.4, 0.3]).view(1, 3, 1, 1).expand(1, 3, 1, 2)
+    pseudo = PseudoLabel(one_hot([0, 1]), torch.ones(1, 1, 1, 2))
+    gated = gate_of().apply(term_of(target, pseudo=pseudo), torch.zeros(1, 3, 1, 2), torch.tensor([0.0, 1.0, 0.1]))
+    assert gated.confidence.flatten().tolist() == [1.0, 0.0]
+
+
+def test_a_region_that_is_not_learned_contradicts_nothing():
+    pseudo = PseudoLabel(one_hot([1, 2]), torch.ones(1, 1, 1, 2))
+    term, logits = term_of(one_hot([1, 1]), pseudo=pseudo), torch.zeros(1, 3, 1, 2)
+    gate = gate_of(has_regions=True)
+    gated = gate.apply(term, logits, torch.tensor([1.0, 0.0, 0.0]))
+    assert gated.confidence.flatten().tolist() == [1.0, 1.0]
+    assert gate.apply(term, logits, torch.ones(3)).confidence.flatten().tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("loss", ["mse", "confidence_aware", "cross_entropy", "dice_ce"])
+def test_an_annotated_voxel_teaches_a_region_that_is_inactive_elsewhere(loss):
+    annotated = torch.tensor([True, False]).view(1, 1, 1, 2)
+    logits = torch.zeros(1, 3, 1, 2).requires_grad_()
+    gate = gate_of(has_regions=True)
+    gated = gate.apply(term_of(one_hot([1, 1]), annotated=annotated), logits, torch.tensor([1.0, 0.0, 1.0]))
+    UNLABELED_LOSSES.get(loss)(
+        gated.logits, gated.target, gated.confidence, gated.class_weights, Labels.of_regions(3)
+    ).backward()
+    here, elsewhere = logits.grad[0, 1, 0].tolist()
+    assert here < -1e-3
+    assert elsewhere == 0.0
+
+
 @pytest.mark.parametrize("has_regions", [False, True])
 def test_an_annotation_is_learned_whatever_the_pseudo_label_is(has_regions):
     gate = gate_of(has_regions=has_regions)

@@ -27,6 +27,19 @@ def test_dice_is_of_pooled_counts_that_fade():
     assert running.dice()[1].item() == pytest.approx(2 * MEMORY * 4 / (MEMORY * 8 + 2))
 
 
+def test_a_class_that_most_batches_lack_is_judged_by_those_that_show_it():
+    """Before, a perfect Dice became 0 when its counts had faded, and a few false voxels outweighed all right ones."""
+    running = RunningDice(3, MEMORY)
+    measure(running, [2, 2, 2, 2, 0], [2, 2, 2, 2, 0])
+    for _ in range(300):
+        measure(running, [0, 1], [0, 1])
+    assert running.dice()[2].item() == 1.0
+    measure(running, [2, 0], [0, 0])  # one false voxel: overlap 4, size 8 + 1
+    assert running.dice()[2].item() == pytest.approx(2 * 4 / 9)
+    measure(running, [2, 0], [2, 0])
+    assert running.dice()[2].item() == pytest.approx(2 * (MEMORY * 4 + 1) / (MEMORY * 9 + 2))
+
+
 def test_without_memory_only_the_last_measurement_counts():
     running = RunningDice(3, 0.0)
     measure(running, [1, 1], [1, 1])

@@ -260,6 +260,7 @@ class Run:
         label = torch.stack([target > 0 for target in unlabeled.weak.expand(-1, K, -1, -1)])
         unlabeled_batch["pseudo_label"] = label if self.has_regions else label[:, :1].to(torch.int16)
         unlabeled_batch["pseudo_confidence"] = unlabeled.weak.sigmoid()
+        unlabeled_batch["pseudo_weight"] = torch.ones(len(unlabeled.weak))
         return batch, unlabeled_batch
 
     def train(self, seeds: Iterable[int]) -> list[dict]:

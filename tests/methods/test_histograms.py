@@ -19,7 +19,7 @@ def test_the_histogram_becomes_that_of_the_reference_and_the_order_of_intensitie
 
 
 def test_each_channel_follows_its_own_reference():
-    image = torch.cat([ramp(0, 1), ramp(0, 1)])
+    image = torch.cat([ramp(1, 2), ramp(1, 2)])
     matched = match_histogram(image, torch.cat([ramp(2, 3), ramp(-8, -4)]))
     assert torch.allclose(matched, torch.cat([ramp(2, 3), ramp(-8, -4)]), atol=0.02)
 
@@ -41,3 +41,19 @@ def test_images_are_changed_with_the_probability_and_lie_between_themselves_and_
     assert (result >= images - 1e-5).all()
     assert (result <= references + 0.05).all()
     assert torch.equal(match_some_histograms(images, references, 0.0, generator), images)
+
+
+def test_voxels_outside_of_the_mask_stay_zero_and_count_in_no_histogram():
+    image, reference = ramp(1, 2), ramp(5, 9)
+    inside = torch.rand(image.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    matched = match_histogram(torch.where(inside, image, 0.0), torch.where(inside, reference, 0.0))
+    assert matched[~inside].eq(0).all()
+    assert torch.allclose(matched[inside], reference[inside], atol=0.2)
+    assert torch.equal(match_histogram(torch.zeros(1, 4, 4), reference), torch.zeros(1, 4, 4))
+
+
+def test_voxels_of_all_parts_of_a_large_patch_are_looked_at():
+    """Every 64th voxel of a patch of 128 x 128 x 128 is one of two of its planes."""
+    image = torch.linspace(1, 2, 128).expand(1, 128, 128, 128)
+    matched = match_histogram(image, 3 * image)
+    assert torch.allclose(matched, 3 * image, atol=0.05)

@@ -2,6 +2,8 @@ import pytest
 import torch
 from tiny_students import NOW, K, Pixelwise, build_host, labeled_stripes, labels_of, logits_of, stripes
 
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.methods import MeanTeacher, UnlabeledBatch
 from nnunet_semisam.methods.teacher import decay_of_length
 
@@ -42,7 +44,8 @@ def test_patches_that_the_teacher_predicts_otherwise_when_mirrored_teach_nothing
     background = torch.zeros(1, K, 40, 60)
     background[:, 0] = 10.0
     (term,) = method.terms(student, labeled_stripes(), UnlabeledBatch(background, background), NOW)
-    assert term.confidence.max() < 1e-4
+    gate = ClassGate(GateSettings(), labels)
+    assert gate.weighed_by_opinions(term, torch.ones(K)).confidence.max() < 1e-4
     alone = MeanTeacher(MeanTeacher.Settings(second_opinion=False), labels)
     alone.setup(student, build_host(labels, LeftIsForeground))
     (term,) = alone.terms(student, labeled_stripes(), UnlabeledBatch(background, background), NOW)

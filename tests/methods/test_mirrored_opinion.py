@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
+from nnunet_semisam.methods import UnlabeledTerm
 from nnunet_semisam.methods.parts.mirrored_opinion import (
     SMOOTHING,
-    confidence_of_opinions,
+    alikeness,
     dice_of_opinions,
     predict_twice,
 )
@@ -68,39 +71,55 @@ def test_a_few_voxels_in_one_of_two_predictions_are_no_dispute():
     assert many < 0.01
 
 
+def weighed(first, second, labels=CLASSES, weights=None):
+    """Return the confidence of every voxel after the gate, ``(B, 1, *S)``, where the method is sure of all."""
+    opinions = alikeness(first, second, labels)
+    ones = torch.ones_like(first[:, :1])
+    term = UnlabeledTerm(ones, (first + second) / 2, ones, opinions=opinions)
+    weights = torch.ones(labels.heads) if weights is None else torch.tensor(weights)
+    return ClassGate(GateSettings(), labels).weighed_by_opinions(term, weights).confidence
+
+
 def test_a_patch_with_a_class_that_one_view_misses_is_not_learned():
     label_map = square(1, slice(0, 40))
     both = label_map.copy()
     both[60:, 50:] = 2
-    mean, confidence = confidence_of_opinions(one_hot(both), one_hot(label_map), CLASSES)
-    assert mean[0, 2, 80, 80] == 0.5
-    assert confidence.max() < 1e-4
+    assert weighed(one_hot(both), one_hot(label_map)).max() < 1e-4
+
+
+def test_an_inactive_class_on_which_opinions_differ_is_no_reason_to_learn_less_of_the_others():
+    """The gate merges it into the background, where it does not matter what else it might be."""
+    label_map = square(1, slice(0, 40))
+    both = label_map.copy()
+    both[60:, 50:] = 2
+    found = weighed(one_hot(both), one_hot(label_map), weights=[1.0, 1.0, 0.1])
+    assert found.min() == found.max() == 1.0
 
 
 def test_confidence_is_the_lowest_squared_dice_of_the_classes():
     first, second = square(1, slice(0, 40)), square(1, slice(20, 60))
     first[:50, 50:] = second[10:60, 50:] = 2
     dice = dice_of_opinions(one_hot(first), one_hot(second), CLASSES)[0]
-    _, confidence = confidence_of_opinions(one_hot(first), one_hot(second), CLASSES)
+    confidence = weighed(one_hot(first), one_hot(second))
     assert dice[0] < dice[1] < 0.9
     assert confidence.shape == (1, 1, 100, 100)
     assert confidence.flatten().tolist() == pytest.approx([float(dice[0] ** 2)] * 10000)
 
 
 def test_no_class_counts_more_than_the_background_around_it():
-    """What was wrong before: a class on which both agree had weight 1, and all background that of the other class."""
+    """What was wrong before: a class on which both agreed had weight 1, and all background that of the other class."""
     first = square(1, slice(0, 40))
     first[60:, 50:] = 2
     second = first.copy()
     second[80:, 50:] = 0
-    _, confidence = confidence_of_opinions(one_hot(first), one_hot(second), CLASSES)
+    confidence = weighed(one_hot(first), one_hot(second))
     assert 0.1 < confidence.min() == confidence.max() < 0.9
 
 
 def test_the_dispute_of_one_patch_leaves_the_others_alone():
     first = torch.cat([one_hot(square(1, slice(0, 40))), one_hot(square(2, slice(0, 40)))])
     second = torch.cat([one_hot(square(0, slice(0, 40))), one_hot(square(2, slice(0, 40)))])
-    _, confidence = confidence_of_opinions(first, second, CLASSES)
+    confidence = weighed(first, second)
     assert confidence[0].max() < 1e-4
     assert confidence[1].min() == 1.0
 
@@ -114,9 +133,8 @@ def test_regions_have_the_lowest_confidence_of_all():
     second[:, 1] = 0.0
     second[:, 1, 10:30] = 0.9
     dice = dice_of_opinions(first, second, labels)[0]
-    mean, confidence = confidence_of_opinions(first, second, labels)
+    confidence = weighed(first, second, labels)
     assert dice[0] == 1.0
     assert dice[1].item() == pytest.approx((2 * 10 * 100 + 5) / (2 * 20 * 100 + 5))
-    assert mean[0, 1, 15, 0].item() == pytest.approx(0.9)
     assert confidence.shape == (1, 1, 100, 100)
     assert confidence.flatten().tolist() == pytest.approx([float(dice[1] ** 2)] * 10000)

@@ -77,6 +77,17 @@ class FakeStage:
         self.calibration = calibration
 
 
+def test_an_old_label_teaches_less_of_all_its_voxels_and_leaves_none_out():
+    """Foreground has a lower confidence: aged before the threshold, it was ignored long before the background."""
+    term = PseudoLabelTerm(Settings.of(use_sam=True).block("sam"), CLASSES)
+    label, confidence = (
+        torch.tensor([0, 1, 2, 0]).view(1, 1, 1, 4),
+        torch.tensor([0.8, 0.55, 0.4, 0.8]).view(1, 1, 1, 4),
+    )
+    pseudo = term.pseudo_label(label, confidence, torch.tensor([0.5]))
+    assert pseudo.confidence.flatten().tolist() == pytest.approx([0.4, 0.275, 0.0, 0.4])
+
+
 def context_in(folder: Path, log=lambda text: None, **settings) -> TrainingContext:
     blocks = {"use_sam": True, "num_epochs": 10, "sam": {"start": 0.0, "refresh_epochs": 1}, **settings}
     data = DataContext(folder, None, SimpleNamespace(patch_size=(8, 8)), "2d", {}, log)

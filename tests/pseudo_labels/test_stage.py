@@ -356,7 +356,7 @@ def test_the_estimated_dice_is_the_square_of_the_agreement_of_two_predictions(ma
     assert make_stage().pipeline.estimate_dice(list(CASES)) is None, "there is no second opinion"
 
 
-def test_older_labels_lose_confidence(make_stage, store):
+def test_older_labels_weigh_less_and_keep_their_confidence(make_stage, store):
     from nnunet_semisam.pseudo_labels.rounds import Round
 
     stage = make_stage()
@@ -365,6 +365,7 @@ def test_older_labels_lose_confidence(make_stage, store):
     stage.refresh(2, ["case_b"], epoch=2)
     box = [[0, size] for size in SHAPE]
     for case, age in (("case_a", 2), ("case_b", 0)):
-        stored = store.open(case)[1][:]
-        _, confidence = Round(store, 2, age_decay=0.9).crop(case, box, SHAPE)
-        assert np.array_equal(confidence, np.round(stored * 0.9**age).astype(np.uint8))
+        latest = Round(store, 2, age_decay=0.9)
+        assert np.array_equal(latest.crop(case, box, SHAPE)[1], store.open(case)[1][:])
+        assert latest.weight(case) == pytest.approx(0.9**age)
+    assert latest.weight("unknown") == 1.0

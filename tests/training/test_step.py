@@ -191,6 +191,7 @@ def with_pseudo_label(unlabeled: dict) -> dict:
     return unlabeled | {
         "pseudo_label": (unlabeled["weak"] > 0).to(torch.int16),
         "pseudo_confidence": torch.zeros_like(unlabeled["weak"]),  # contradicts no target
+        "pseudo_weight": torch.ones(len(unlabeled["weak"])),
     }
 
 

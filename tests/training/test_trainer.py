@@ -15,6 +15,7 @@ from tiny_students import LEARNING
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.build import backend_of_settings
+from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.sam.base import PromptBatch
 from nnunet_semisam.training.seeding import seed_everything
 
@@ -351,12 +352,16 @@ def test_a_new_training_forgets_the_rounds_of_an_earlier_one_in_its_folder(build
     records = Path(trainer.output_folder) / "semisam_rounds.jsonl"
     records.parent.mkdir(parents=True, exist_ok=True)
     records.write_text("{}\n")
+    store = PseudoLabelStore(records.with_name("semisam_store"))
+    store.begin(3)
+    store.commit(3, {})
     if resumed:
         trainer.initialize()
         trainer.save_checkpoint(str(records.with_name("checkpoint_latest.pth")))
         trainer.load_checkpoint(str(records.with_name("checkpoint_latest.pth")))
     trainer.on_train_start()
     assert records.exists() == resumed
+    assert store.rounds() == ([3] if resumed else [])  # their labels may be of other cases and settings
 
 
 def test_checkpoint_of_another_trainer_is_refused_on_resume(build_trainer, tmp_path):

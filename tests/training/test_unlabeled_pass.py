@@ -198,6 +198,46 @@ def test_prompting_network_is_measured_every_so_many_steps_and_no_more():
     assert len(calls) == 3
 
 
+def test_the_gate_measures_labeled_patches_as_they_were_drawn():
+    """Boxes that a method pastes are of other patches, whose foreground would count as if it had been drawn there."""
+
+    class Blanking(Scripted):
+        def augment_labeled(self, labeled, progress):
+            return replace(labeled, data=0 * labeled.data, levels=tuple(0 * level for level in labeled.levels))
+
+    driver = make_pass(Blanking(lambda unlabeled: iter(())))
+    labeled = labeled_stripes()
+    step = make_step(driver, Pixelwise(), loss=lambda output, target: output.mean())
+    step({"data": labeled.data, "target": labeled.target}, None, NOW)
+    assert driver.gate.labeled_dice.dice().tolist() == [1.0] * K
+
+
+def test_areas_of_a_mixed_target_are_those_of_the_patch_itself():
+    def one_term(unlabeled):
+        mixed = torch.zeros(2, K, 4, 6)
+        mixed[:, 2] = 1.0
+        yield replace(term_of(unlabeled), target=mixed, counted=logits_of(stripes()).softmax(1))
+
+    driver = make_pass(Scripted(one_term, cutmix_probability=0.0))
+    list(driver.losses(Pixelwise(), labeled_stripes(), same(stripes()), NOW))
+    torch.testing.assert_close(driver.gate.area.counts["unlabeled"].share(), torch.full((K,), 1 / K).double())
+
+
+def test_of_several_networks_that_teach_the_worst_is_measured():
+    class Two(Scripted):
+        other = Pixelwise()
+
+        def measured_networks(self, student):
+            return student, self.other
+
+    method = Two(lambda unlabeled: iter(()))
+    with torch.no_grad():
+        method.other.gain.fill_(-1.0)  # wrong everywhere
+    driver = make_pass(method)
+    list(driver.losses(Pixelwise(), labeled_stripes(), None, NOW))
+    assert driver.gate.labeled_dice.dice().max() < 0.5
+
+
 def test_closed_gate_leaves_unlabeled_patches_alone():
     method, student = make_method("mean_teacher")
     labeled, unlabeled = make_batches(with_pseudo=False)

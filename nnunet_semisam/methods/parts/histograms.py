@@ -11,6 +11,7 @@ from torch import Tensor
 
 QUANTILES = 65
 MOST_VOXELS = 2**15  # of a channel, whose quantiles stand for all: a thousandth of the range is no contrast
+STRIDE = 0.6180339887  # of the golden ratio: multiples of it visit all parts of a patch, whatever its shape
 
 
 def match_some_histograms(
@@ -45,7 +46,8 @@ def match_histogram(image: Tensor, reference: Tensor) -> Tensor:
         reference: ``(C, *T)``.
 
     Returns:
-        ``(C, *S)``. A channel that is constant in either stays as it is.
+        ``(C, *S)``. A channel that is constant in either stays as it is, and so do voxels of exactly 0: nnU-Net sets
+        what is outside the mask of an image (``use_mask_for_norm``) to 0.
 
     Source:
         Histogram specification, Gonzalez & Woods, Digital Image Processing, section 3.3.
@@ -54,14 +56,22 @@ def match_histogram(image: Tensor, reference: Tensor) -> Tensor:
     for c, (channel, wanted) in enumerate(zip(image, reference, strict=True)):
         there, here = _quantiles(wanted), _quantiles(channel)
         if here[0] < here[-1] and there[0] < there[-1]:
-            result[c] = _interpolate(channel, here, there)
+            result[c] = torch.where(channel == 0, channel, _interpolate(channel, here, there))
     return result
 
 
 def _quantiles(values: Tensor) -> Tensor:
-    """Return evenly spaced quantiles of at most :data:`MOST_VOXELS` voxels in a regular pattern, ascending."""
+    """Return evenly spaced quantiles of at most :data:`MOST_VOXELS` voxels in a fixed pattern, ascending.
+
+    Voxels of exactly 0 do not count; where there is nothing else, all quantiles are 0.
+    """
     flat = values.detach().flatten().float()
-    flat = flat[:: max(1, len(flat) // MOST_VOXELS)]
+    if len(flat) > MOST_VOXELS:
+        steps = torch.arange(MOST_VOXELS, device=flat.device, dtype=torch.float64)
+        flat = flat[((steps * STRIDE) % 1 * len(flat)).long()]
+    flat = flat[flat != 0]
+    if len(flat) == 0:
+        return torch.zeros(QUANTILES, device=values.device)
     return torch.quantile(flat, torch.linspace(0, 1, QUANTILES, device=flat.device))
 
 

@@ -31,7 +31,7 @@ class UnlabeledLoss(Protocol):
             logits: The student's logits, ``(B, K, *S)``.
             target: Probabilities in [0, 1] or one-hot, ``(B, K, *S)``. A constant: no gradient flows into it.
             confidence: Weight of each voxel in [0, 1], ``(B, 1, *S)``.
-            class_weights: Weight of each channel in [0, 1], ``(K,)``.
+            class_weights: Weight of each channel in [0, 1], ``(K,)``, or of each channel and voxel, ``(B, K, *S)``.
             labels: What the channels mean: classes (softmax) or overlapping regions (sigmoid).
 
         Returns:
@@ -53,8 +53,16 @@ def _check(logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Te
     wanted = (logits.shape[0], 1, *logits.shape[2:])
     if confidence.shape != wanted:
         raise ValueError(f"confidence must have shape {wanted}, got {tuple(confidence.shape)}.")
-    if class_weights.shape != logits.shape[1:2]:
-        raise ValueError(f"class_weights must have shape {tuple(logits.shape[1:2])}, got {tuple(class_weights.shape)}.")
+    if class_weights.shape not in (logits.shape[1:2], logits.shape):
+        raise ValueError(
+            f"class_weights must have shape {tuple(logits.shape[1:2])} or {tuple(logits.shape)}, got "
+            f"{tuple(class_weights.shape)}."
+        )
+
+
+def _by_voxel(class_weights: Tensor, ndim: int) -> Tensor:
+    """Return weights of channels, ``(K,)`` or ``(B, K, *S)``, in a form that multiplies the second."""
+    return class_weights if class_weights.ndim == ndim else class_weights.view(1, -1, *[1] * (ndim - 2))
 
 
 def _weighted_mean(error: Tensor, weight: Tensor) -> Tensor:
@@ -75,7 +83,7 @@ def squared_error(logits: Tensor, target: Tensor, confidence: Tensor, class_weig
     _check(logits, target, confidence, class_weights)
     error = (labels.probabilities(logits) - target.detach().float()).square()
     if labels.has_regions:
-        error = class_weights.view(1, -1, *[1] * (logits.ndim - 2)) * error
+        error = _by_voxel(class_weights, logits.ndim) * error
     return (confidence * error.mean(dim=1, keepdim=True)).mean()
 
 
@@ -95,7 +103,7 @@ def confidence_aware_error(
     _check(logits, target, confidence, class_weights)
     error = (labels.probabilities(logits) - target.detach().float()).square()
     if labels.has_regions:
-        error = class_weights.view(1, -1, *[1] * (logits.ndim - 2)) * error
+        error = _by_voxel(class_weights, logits.ndim) * error
     return (confidence * error.mean(dim=1, keepdim=True)).sum() / confidence.sum().clamp(min=EPSILON)
 
 
@@ -114,7 +122,7 @@ def soft_cross_entropy(
     logits, target = logits.float(), target.detach().float()
     if labels.has_regions:
         error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        weights = class_weights.view(1, -1, *[1] * (logits.ndim - 2))
+        weights = _by_voxel(class_weights, logits.ndim)
         return (confidence * (weights * error).mean(dim=1, keepdim=True)).mean()
     error = -(target * logits.log_softmax(dim=1)).sum(dim=1, keepdim=True)
     return (confidence * error).mean()
@@ -123,15 +131,20 @@ def soft_cross_entropy(
 def masked_dice(logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor, labels: Labels) -> Tensor:
     """One minus soft Dice over the batch, averaged over foreground channels; in [0, 1].
 
-    The weight of a channel is ``class_weights`` times the mean confidence of those voxels of the target with any. A
-    channel without such a voxel is left out. Confidence enters overlap and size once each, so that a perfect prediction
-    costs nothing however low the confidence is.
+    The weight of a channel is the mean, over those voxels of the target with any confidence, of confidence times
+    ``class_weights``. A channel without such a voxel is left out. Confidence enters overlap and size once each, so that
+    a perfect prediction costs nothing however low the confidence is.
     """
     probs, target = labels.probabilities(logits), target.detach().float()
+    believed, by_voxel = confidence > 0, class_weights.ndim == logits.ndim
+    if by_voxel:
+        confidence = confidence * class_weights
     axes = [0, *range(2, logits.ndim)]
     claimed = (target * confidence).sum(axes)
     overlap, size = (probs * target * confidence).sum(axes), (probs * confidence).sum(axes) + claimed
-    channel_weights = class_weights * claimed / (target * (confidence > 0)).sum(axes).clamp(min=EPSILON)
+    channel_weights = claimed / (target * believed).sum(axes).clamp(min=EPSILON)
+    if not by_voxel:
+        channel_weights = class_weights * channel_weights
     if not labels.has_regions:
         # as nnU-Net: no background in the Dice
         channel_weights = torch.cat([torch.zeros_like(channel_weights[:1]), channel_weights[1:]])

@@ -44,11 +44,11 @@ def dice_of_opinions(first: Tensor, second: Tensor, labels: Labels) -> Tensor:
     return (2 * (one * other).sum(dim=2) + smooth) / (one.sum(dim=2) + other.sum(dim=2) + smooth)
 
 
-def confidence_of_opinions(first: Tensor, second: Tensor, labels: Labels) -> tuple[Tensor, Tensor]:
-    """Return the mean of two predictions, ``(B, K, *S)``, and the confidence in it, ``(B, 1, *S)``, in [0, 1].
+def alikeness(first: Tensor, second: Tensor, labels: Labels) -> Tensor:
+    """Return how alike two predictions of each patch are, by channel, ``(B, F)``, in [0, 1]: the square of their Dice.
 
-    All voxels of a patch have the lowest squared Dice of its classes (or regions): the square is near the true Dice
-    (docs/results.md). One for all, since a class that counted more than the background around it would grow, and the
+    The square is near the true Dice (docs/results.md). The gate weighs all voxels of a patch by the lowest of its
+    active classes: one for all, since a class that counted more than the background around it would grow, and the
     lowest, since what one prediction misses in the background the other may have seen.
 
     Args:
@@ -61,10 +61,7 @@ def confidence_of_opinions(first: Tensor, second: Tensor, labels: Labels) -> tup
         >>> labels = Labels.of_classes(2)
         >>> first = labels.hard(torch.tensor([[[0.0] * 5000 + [0.2] * 5000, [0.5] * 10000]]))
         >>> second = labels.hard(torch.tensor([[[0.9] * 7500 + [0.2] * 2500, [0.5] * 10000]]))
-        >>> mean, confidence = confidence_of_opinions(first, second, labels)
-        >>> round(float(dice_of_opinions(first, second, labels)), 2), round(float(confidence[0, 0, 0]), 2)
+        >>> round(float(dice_of_opinions(first, second, labels)), 2), round(float(alikeness(first, second, labels)), 2)
         (0.4, 0.16)
     """
-    mean = (first + second) / 2
-    lowest = dice_of_opinions(first, second, labels).min(dim=1, keepdim=True).values.square()  # (B, 1)
-    return mean, lowest.view(*lowest.shape, *[1] * (mean.ndim - 2)).expand(-1, -1, *mean.shape[2:])
+    return dice_of_opinions(first, second, labels).square()
