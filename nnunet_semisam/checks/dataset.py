@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from nnunet_semisam.checks.plans import Plan
 from nnunet_semisam.checks.preprocessed import SUFFIX, problems_of_labeled, problems_of_unlabeled
 from nnunet_semisam.checks.stage import look_at_generalists, problems_of_geometry
 from nnunet_semisam.context import DataContext
+from nnunet_semisam.data.copies import find_copies
 from nnunet_semisam.data.datasets import CASCADE, PlannedDataset
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.errors import UserError, shown
@@ -169,8 +171,18 @@ class DatasetCheck:
         pool = collect_unlabeled(self._context(plan, notes.append), cases)
         self._pools[plan.name, fold] = pool
         yield from (note(subject, text) for text in notes)
+        yield from self._copies(plan, cases, pool, subject)
         good = f"{len(pool)} unlabeled cases, {self._depth}"
         yield from self._problems_or(subject, self._problems_of_unlabeled(plan, pool), good)
+
+    def _copies(self, plan: Plan, cases: Fold, pool: UnlabeledDataset, subject: str) -> Iterator[Finding]:
+        """Yield a finding for every unlabeled image that a validation case of the fold has, too."""
+        folder = self._folder(plan)
+        kept = {case: folder / f"{case}{SUFFIX}" for case in set(cases.val) - set(cases.train)}
+        found = find_copies(pool.files, {name: file for name, file in kept.items() if file.is_file()})
+        for case, other in itertools.islice(found, MOST_PROBLEMS):
+            text = f"the unlabeled case {case} has the voxels of {other}, on which this fold validates"
+            yield missing(subject, text, f"remove {case} from the unlabeled cases, or {other} from validation")
 
     def _problems_of_unlabeled(self, plan: Plan, pool: UnlabeledDataset) -> Iterator[str]:
         for path in pool.files.values():

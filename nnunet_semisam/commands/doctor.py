@@ -79,7 +79,11 @@ def check_dataset(name: str, args: argparse.Namespace) -> list[Finding]:
     trainer = "nnUNetTrainerSemiSAM" if args.trainer is None else args.trainer
     dataset = open_dataset(name, plans)
     check_trainers([trainer], "-tr")
-    settings = from_environment(trainer_class(trainer).settings)
+    own = trainer_class(trainer).settings
+    try:
+        settings = from_environment(own)
+    except UserError:  # said among the checks of the machine; the data are looked at with the trainer's own
+        settings = own
     check = DatasetCheck(dataset, plans, args.deep)
     configurations = [args.configuration] if args.configuration is not None else configurations_with_data(dataset)
     folds = [args.fold] if args.fold is not None else folds_of(dataset)

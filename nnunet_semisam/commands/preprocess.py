@@ -34,19 +34,23 @@ def preprocess_dataset(name: str, args: argparse.Namespace) -> int:
     from nnunet_semisam.data.datasets import open_dataset
 
     dataset = open_dataset(name, args.plans)  # before torch is imported: what is missing is said at once
+    from nnunet_semisam.data.copies import find_copies, images_in
     from nnunet_semisam.data.dataset_json import check_dataset_json
     from nnunet_semisam.data.geometry_of_images import write_geometry_of_labeled
     from nnunet_semisam.data.plans import checked_configuration
     from nnunet_semisam.data.preprocess_unlabeled import preprocess_configuration
+    from nnunet_semisam.data.unlabeled_dataset import unlabeled_folder
     from nnunet_semisam.io.locks import folder_lock
     from nnunet_semisam.splits.default_splits import ensure_splits
 
     plans_file = dataset.preprocessed / f"{args.plans}.json"
     check_dataset_json(dataset.dataset_json, dataset.preprocessed / "dataset.json")
     configurations = args.configurations or dataset.preprocessable_configurations()
+    identifiers = {}
     for configuration in configurations:
         dataset.check_configuration(configuration)
-        checked_configuration(dataset.plans, configuration, dataset.dataset_json, plans_file)
+        plans = checked_configuration(dataset.plans, configuration, dataset.dataset_json, plans_file)
+        identifiers[configuration] = plans.data_identifier
     with folder_lock(dataset.preprocessed, wait=True, name=LOCK):
         for message in ensure_splits(dataset.preprocessed, dataset.raw):
             print(message)
@@ -61,6 +65,13 @@ def preprocess_dataset(name: str, args: argparse.Namespace) -> int:
                 args.num_processes,
             )
             print(f"{configuration}: {ready} unlabeled cases ready, {len(left_out)} left out.")
+            folder = dataset.preprocessed / identifiers[configuration]
+            unlabeled = images_in(unlabeled_folder(dataset.preprocessed, identifiers[configuration]))
+            for case, other in find_copies(unlabeled, images_in(folder)):
+                print(
+                    f"WARNING: the unlabeled case {case} has the voxels of {other} in imagesTr. A fold that validates "
+                    f"on {other} would train on its image: remove {case} from imagesUl."
+                )
             problems += [problem for problem in left_out if problem not in problems]
     for problem in problems[:MOST_SHOWN]:
         print(f"left out: {problem}")

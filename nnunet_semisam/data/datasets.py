@@ -113,9 +113,10 @@ def open_dataset(
     plans_file, dataset_file = preprocessed / name / f"{plans_name}.json", preprocessed / name / "dataset.json"
     for file in (plans_file, dataset_file):
         if not os.path.lexists(file):
-            raise UserError(
-                f"There is no {file}. Plan the labeled cases first: nnUNetv2_plan_and_preprocess -d {int(name[7:10])}"
-            )
+            others = sorted(path.stem for path in plans_file.parent.glob("*Plans*.json"))
+            there = f"Plans that are there: {name_some(others)}. Name them with -p, or plan" if others else "Plan"
+            command = f"nnUNetv2_plan_and_preprocess -d {int(name[7:10])}"
+            raise UserError(f"There is no {file}. {there} the labeled cases first: {command}")
     plans = read_object(plans_file, "Plan the dataset again.")
     configurations = plans.get("configurations")
     if not isinstance(configurations, dict) or not configurations:

@@ -15,8 +15,9 @@ class GateSettings(SettingsBlock):
 
     dice: float = setting(
         0.7,
-        """Dice that the prompting network must reach on labeled training patches before a class is active. The weight
-        of the class rises linearly from 0 here to 1 at `dice + width`; 0 makes every class active at once.""",
+        """Dice of the prompting network on labeled training patches from which a class weighs anything. Its weight
+        rises linearly from 0 here to 1 at `dice + width`, and from `active_from` on it is active: by default at a Dice
+        of 0.75. 0 makes every class active at once.""",
         low=0,
         high=1,
         source="docs/results.md, When the gate opens: at 0.8 thin structures keep it shut for long",

@@ -7,9 +7,22 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 LOCK_FILE = ".lock"
 LOGGER = logging.getLogger(__name__)
+_HELD: set[IO[str]] = set()
+
+
+def _let_go_in_child() -> None:
+    """Close what a forked process got of its parent: a worker that outlives it would hold its locks."""
+    for file in _HELD:
+        file.close()
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 @contextlib.contextmanager
@@ -51,4 +64,8 @@ def folder_lock(folder: str | Path, *, wait: bool, name: str = LOCK_FILE) -> Ite
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             LOGGER.warning("%s cannot be locked (%s): run one command at a time on it.", folder, error)
-        yield True
+        _HELD.add(file)
+        try:
+            yield True
+        finally:
+            _HELD.discard(file)

@@ -191,6 +191,7 @@ class PseudoLabelSession:
 
     def _refresh(self, epoch: int) -> None:
         start = time.perf_counter()
+        self.context.log("SAM: a round of pseudo-labels begins; it may take minutes.")
         self._last_refresh = epoch
         round_index = self._next_round
         self._next_round += 1
@@ -207,6 +208,7 @@ class PseudoLabelSession:
         count = self.plan.cases_at_first if first else self.plan.cases_per_refresh
         cases = cases_for_round(list(self.pool.files), self._last_round, count)
         self._last_round |= dict.fromkeys(cases, round_index)
+        self.context.log(f"SAM: pseudo-labels of {len(cases)} of {len(self.pool.files)} unlabeled cases ...")
         context = self.context
         self.stage.refresh(
             round_index, cases, epoch, rank=context.rank, world_size=context.world_size, together=ranks.fail_together
@@ -225,6 +227,7 @@ class PseudoLabelSession:
                 self.stage.calibration_cases(self.labeled.cases), round_index // every, self.settings.calibration_cases
             )
             unlabeled = cases_for_round(list(self.pool.files), self._last_round, self.settings.calibration_cases)
+            self.context.log(f"SAM: calibration on {len(cases)} labeled and {len(unlabeled)} unlabeled cases ...")
             table = ranks.computed_on_rank_zero(
                 self.context.rank,
                 lambda: self._calibrate(round_index, epoch, cases, unlabeled),

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.generalists.base import Generalist
@@ -128,7 +129,8 @@ class PseudoLabelStage:
         together(_error_of(lambda: store.begin(round_index)) if rank == 0 else None)
         mine = shard(cases, rank, world_size)
         reasons: dict[str, str] = {}
-        for i in range(len(shard(cases, 0, world_size))):
+        turns = range(len(shard(cases, 0, world_size)))
+        for i in tqdm(turns, unit="case", desc="pseudo-labels", leave=False, disable=None if rank == 0 else True):
             error = None
             if i < len(mine):
                 error = _error_of(lambda: self.refresh_case(round_index, mine[i], epoch, previewed, reasons))  # noqa: B023

@@ -109,15 +109,25 @@ class Settings:
         """
         flat: dict[str, Any] = {}
         blocks = dict(self.blocks)
+        problems = []
         for name, value in overrides.items():
             if name in RunSettings.names():
                 flat[name] = value
             elif name in BLOCKS:
-                blocks[name] = self._replaced_block(name, value, source)
+                try:
+                    blocks[name] = self._replaced_block(name, value, source)
+                except UserError as error:
+                    problems.append(str(error))
             else:
-                raise UserError(f"Unknown setting {shown(name)} in {source}.{self._suggestion(printable(str(name)))}")
+                problems.append(f"Unknown setting {shown(name)} in {source}.{self._suggestion(printable(str(name)))}")
         try:
-            return Settings(self.run.replace(flat), blocks)
+            run = self.run.replace(flat)
+        except UserError as error:
+            problems.append(f"In {source}: {error}")
+        if problems:
+            raise UserError("\n".join(problems))
+        try:
+            return Settings(run, blocks)
         except UserError as error:
             raise UserError(f"In {source}: {error}") from None
 
@@ -132,13 +142,15 @@ class Settings:
                 f"({type(value).__name__})."
             )
         known = BLOCKS[name].cls.names()
-        for key in value:
-            if key not in known:
-                raise UserError(
-                    f"Unknown setting {shown(key)} in the block {name!r} of {source}."
-                    f"{_closest(printable(str(key)), known) or self._suggestion(printable(str(key)))} "
-                    f"The block has: {', '.join(known)}."
-                )
+        problems = [
+            f"Unknown setting {shown(key)} in the block {name!r} of {source}."
+            f"{_closest(printable(str(key)), known) or self._suggestion(printable(str(key)))} "
+            f"The block has: {', '.join(known)}."
+            for key in value
+            if key not in known
+        ]
+        if problems:
+            raise UserError("\n".join(problems))
         try:
             return self.block(name).replace(value)
         except UserError as error:

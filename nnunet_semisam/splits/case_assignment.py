@@ -244,7 +244,7 @@ def _positive(number: int, available: int) -> int:
         raise UserError(f"--labeled {number}: a number must be positive: between 1 and {available}. Give another.")
     if not 1 <= number <= available:
         raise UserError(
-            f"--labeled {number}: a number must be between 1 and {available}. Give a smaller or larger one, or names."
+            f"--labeled {number}: a number must be between 1 and {available}. Give another number, or names."
         )
     return number
 

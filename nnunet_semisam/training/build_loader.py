@@ -12,6 +12,7 @@ from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data.preprocessing_recipe import refuse_stale
 from nnunet_semisam.data.pseudo_label_source import PseudoLabelSource
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, cases_in, collect_pool, unlabeled_folder
+from nnunet_semisam.data.unlabeled_images import CHANNEL
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import UnlabeledViews
 from nnunet_semisam.errors import UserError
@@ -51,8 +52,9 @@ def _check_complete(data: DataContext) -> None:
         return
     preprocessed, ending = data.preprocessed_dataset, data.dataset_json["file_ending"]
     images = Path(str(nnUNet_raw)) / preprocessed.name / "imagesUl"
-    files = [file.name for file in images.glob(f"*{ending}") if not file.name.startswith(".")]
-    raw = {name.removesuffix(ending).rpartition("_")[0] for name in files}
+    names = (file.name for file in images.glob(f"*{ending}") if not file.name.startswith("."))
+    found = (CHANNEL.fullmatch(name.removesuffix(ending)) for name in names)
+    raw = {match["case"] for match in found if match is not None}
     missing = sorted(raw - set(cases_in(unlabeled_folder(preprocessed, data.data_identifier))))
     if missing and len(missing) == len(raw):
         raise UserError(

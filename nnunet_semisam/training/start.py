@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
-from nnunet_semisam.errors import UserError, name_some, shown
+from nnunet_semisam.errors import UserError, name_some, printable, shown
 from nnunet_semisam.generalists.build import check_generalists
+from nnunet_semisam.io.locks import folder_lock
+from nnunet_semisam.io.names import case_problem
 from nnunet_semisam.methods import SSLMethod
 from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
+
+LOCK_FILE = ".training.lock"
 
 
 def check_start(plans: Mapping[str, Any], configuration: str, device: torch.device) -> None:
@@ -26,7 +32,8 @@ def check_start(plans: Mapping[str, Any], configuration: str, device: torch.devi
         device: Where to train.
 
     Raises:
-        UserError: If the plans have no such configuration, a folder is not named, or there is no such device.
+        UserError: If the plans have no such configuration, it is not preprocessed, a folder is not named, or there is
+            no such device.
     """
     say_user_errors_in_a_line()
     known = plans.get("configurations")
@@ -36,8 +43,80 @@ def check_start(plans: Mapping[str, Any], configuration: str, device: torch.devi
     for name, folder in (("nnUNet_preprocessed", nnUNet_preprocessed), ("nnUNet_results", nnUNet_results)):
         if not folder.is_set():
             raise UserError(f"The environment variable {name} is not set. Say: export {name}=/path/to/a/folder")
+    _check_preprocessed(plans, configuration)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("This machine has no CUDA device that torch can use. Train with -device cpu, or elsewhere.")
+
+
+def _check_preprocessed(plans: Mapping[str, Any], configuration: str) -> None:
+    """Refuse a configuration without preprocessed cases, before nnU-Net makes a folder for its results."""
+    known = plans["configurations"]
+    content = known[configuration]
+    for _ in known:  # as often as one can inherit from another
+        if isinstance(content, Mapping) and "data_identifier" not in content:
+            content = known.get(content.get("inherits_from"))
+    identifier = content.get("data_identifier") if isinstance(content, Mapping) else None
+    dataset, name = plans.get("dataset_name"), plans.get("plans_name")
+    if not all(isinstance(each, str) and case_problem(each) is None for each in (identifier, dataset, name)):
+        return  # nnU-Net's own errors say it
+    folder = Path(str(nnUNet_preprocessed)) / dataset / identifier
+    if not folder.is_dir():
+        number = dataset[len("Dataset") :].partition("_")[0]
+        raise UserError(
+            f"{configuration} is not preprocessed: there is no {folder}. Run: nnUNetv2_preprocess -d {number} "
+            f"-plans_name {name} -c {configuration}"
+        )
+
+
+@contextlib.contextmanager
+def results_are_written() -> Iterator[None]:
+    """While nnU-Net makes the folder of a training, let a folder that cannot be written be an error for users.
+
+    Raises:
+        UserError: If it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The results of the training cannot be written to nnUNet_results, {nnUNet_results} "
+            f"({printable(str(error), 200)}). See that you may write there, or name another folder: export "
+            "nnUNet_results=/path/to/a/folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, rank: int) -> Iterator[None]:
+    """Keep a second training of the same fold out while this one runs; each would overwrite the other's checkpoints.
+
+    Args:
+        folder: Of the fold, in nnUNet_results.
+        rank: This process; one of a training holds the folder for all.
+
+    Raises:
+        UserError: If another training writes there.
+    """
+    if rank != 0:
+        yield
+        return
+    with folder_lock(folder, wait=False, name=LOCK_FILE) as ours:
+        if not ours:
+            raise UserError(
+                f"Another training writes to {folder}, and two would overwrite each other's checkpoints. Wait for it, "
+                "end it, or set nnUNet_results to another folder."
+            )
+        yield
+
+
+def begins_anew(folder: Path) -> str | None:
+    """Return what to say of a training that begins where another one has left checkpoints; ``None``: there are none."""
+    there = sorted(file.name for file in folder.glob("checkpoint_*.pth"))
+    if not there:
+        return None
+    return (
+        f"WARNING: This training begins from the start and will overwrite those of an earlier one in {folder}: "
+        f"{', '.join(there)}. To go on with that one, end this one now and start it with --c."
+    )
 
 
 def check_generalists_are_of_use(settings: Settings, method: type[SSLMethod], image_channels: int) -> None:
@@ -98,7 +177,7 @@ def refuse_changed_settings(conflict: Mapping[str, tuple[Any, Any]]) -> None:
 
 
 def say_user_errors_in_a_line() -> None:
-    """Let a :class:`UserError` that ends ``nnUNetv2_train`` be one line; all other errors keep their traceback."""
+    """Let a :class:`UserError`, or Ctrl-C, that ends ``nnUNetv2_train`` be one line; others keep their traceback."""
     if getattr(sys.excepthook, "says_user_errors", False):
         return
     before = sys.excepthook
@@ -106,6 +185,11 @@ def say_user_errors_in_a_line() -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, UserError):
             print(f"nnunet-semisam: {error}", file=sys.stderr)
+        elif isinstance(error, KeyboardInterrupt):
+            print(
+                "nnunet-semisam: interrupted. What the last checkpoint has is kept: the same command with --c goes on.",
+                file=sys.stderr,
+            )
         else:
             before(kind, error, trace)
 

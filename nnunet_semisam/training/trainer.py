@@ -71,7 +71,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     ) -> None:
         self._resumes = bool(plans.get("continue_training"))  # nnU-Net takes it out of the plans
         start.check_start(plans, configuration, device)
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        with start.results_are_written():
+            super().__init__(plans, configuration, fold, dataset_json, device)
         self._use_settings(settings_file.from_environment(type(self).settings))
         self.method: SSLMethod | None = None
         self.gate: ClassGate | None = None
@@ -82,7 +83,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self._conflict: dict[str, tuple[Any, Any]] = {}
         self._watch = StepWatch(self.print_to_log_file)
         self._rounds = checkpoints.RoundsInUse(self.print_to_log_file)
-        self._resumed = False
+        self._resumed = ""  # name of the checkpoint that the training goes on from
         self._resumed_pseudo_labels: dict[str, Any] | None = None
         self._step = 0
         self._cases: Fold | None = None
@@ -220,7 +221,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     def run_training(self) -> None:
         """Train as nnU-Net does; stop all workers on every way out."""
         try:
-            with disk_errors_for_users(self.output_folder):
+            with start.alone_in(Path(self.output_folder), self.local_rank), disk_errors_for_users(self.output_folder):
                 super().run_training()
         finally:
             for augmenter in (self.dataloader_unlabeled, self.dataloader_train, self.dataloader_val):
@@ -232,6 +233,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         checkpoints.remove_leftovers(Path(self.output_folder))
+        self._tell_where_it_begins()
         if self.local_rank == 0 and not self._resumed:
             round_log.remove(Path(self.output_folder))
             PseudoLabelStore(Path(self.output_folder) / STORE_FOLDER).clear()
@@ -244,6 +246,13 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.print_to_log_file(f"Settings that differ from the defaults (all: {path}):\n{changed}", add_timestamp=False)
         if self.local_rank == 0:
             write_text(path, settings_file.dump(self.settings))
+
+    def _tell_where_it_begins(self) -> None:
+        said = start.begins_anew(Path(self.output_folder))
+        if self._resumed:
+            said = f"Resumed from {self._resumed}: goes on with epoch {self.current_epoch} of {self.num_epochs}."
+        if said is not None:
+            self.print_to_log_file(said)
 
     def on_epoch_start(self) -> None:
         """Prompt generalists between epochs, never inside a step."""
@@ -387,7 +396,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if type(self.current_epoch) is not int or self.current_epoch < 0:
             raise ValueError(f"current_epoch is {self.current_epoch!r}")
         self.semisam_log.load_state_dict(entry["log"])
-        self._resumed = True
+        self._resumed = path.name
         self._resumed_pseudo_labels = entry["pseudo_labels"]  # not the entry: its weights would stay on the device
         if self.method is not None:
             method_state.restore_method(entry, self.semi_supervised_step)

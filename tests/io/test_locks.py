@@ -50,6 +50,32 @@ def test_a_lock_ends_with_its_process_however_that_ends(tmp_path, holder):
         assert mine
 
 
+def test_a_forked_worker_that_outlives_its_parent_holds_no_lock(tmp_path):
+    """Workers of a loader may live on for a while after a training was killed; it must be able to go on."""
+    code = """
+import os, sys, time
+from nnunet_semisam.io.locks import folder_lock
+with folder_lock(sys.argv[1], wait=False) as mine:
+    worker = os.fork()
+    if worker == 0:
+        time.sleep(60)
+        os._exit(0)
+    print(mine, worker, flush=True)
+    os._exit(0)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        mine, worker = process.stdout.readline().split()
+        process.wait()
+        try:
+            assert mine == "True"
+            with folder_lock(tmp_path, wait=False) as ours:
+                assert ours
+        finally:
+            os.kill(int(worker), signal.SIGKILL)
+
+
 def test_who_waits_says_so_and_gets_the_folder(tmp_path, holder, caplog):
     times = []
 

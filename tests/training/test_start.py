@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+import torch
+
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.training import start
 from nnunet_semisam.training.start import say_user_errors_in_a_line
+
+CPU = torch.device("cpu")
 
 
 def test_a_user_error_that_ends_a_training_is_one_line_and_others_keep_their_traceback(monkeypatch, capsys):
@@ -20,3 +26,58 @@ def test_a_user_error_that_ends_a_training_is_one_line_and_others_keep_their_tra
     bug = KeyError("a bug")
     sys.excepthook(KeyError, bug, None)
     assert others == [bug]
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "excepthook", lambda *error: pytest.fail("a traceback"))
+    say_user_errors_in_a_line()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    for name in ("nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def plans(**configurations):
+    return {"dataset_name": "Dataset027_ACDC", "plans_name": "nnUNetPlans", "configurations": configurations}
+
+
+@pytest.mark.parametrize(
+    "content", [{"data_identifier": "nnUNetPlans_2d"}, {"inherits_from": "base"}, {"inherits_from": "other"}]
+)
+def test_a_configuration_that_is_not_preprocessed_is_refused_before_there_is_a_folder(folders, content):
+    chain = {"base": {"data_identifier": "nnUNetPlans_2d"}, "other": {"inherits_from": "base"}}
+    wanted = plans(**chain, mine=content)
+    with pytest.raises(UserError, match=r"not preprocessed.* -d 027 -plans_name nnUNetPlans -c mine"):
+        start.check_start(wanted, "mine", CPU)
+    assert not list((folders / "nnUNet_results").iterdir())
+    (folders / "nnUNet_preprocessed" / "Dataset027_ACDC" / "nnUNetPlans_2d").mkdir(parents=True)
+    start.check_start(wanted, "mine", CPU)
+
+
+@pytest.mark.usefixtures("folders")
+def test_results_that_cannot_be_written_are_no_traceback():
+    with pytest.raises(UserError, match=r"to nnUNet_results.*read-only"), start.results_are_written():
+        raise PermissionError("read-only")
+
+
+def test_a_second_training_of_the_same_fold_is_refused_until_the_first_ends(tmp_path):
+    with start.alone_in(tmp_path, rank=0):
+        with pytest.raises(UserError, match="Another training writes"), start.alone_in(tmp_path, rank=0):
+            pass
+        with start.alone_in(tmp_path, rank=1):
+            pass  # another process of the first one
+    with start.alone_in(tmp_path, rank=0):
+        pass
+
+
+def test_who_begins_anew_over_checkpoints_is_told(tmp_path):
+    assert start.begins_anew(tmp_path) is None
+    (tmp_path / "checkpoint_latest.pth").touch()
+    assert "checkpoint_latest.pth" in start.begins_anew(tmp_path)
+    assert "--c" in start.begins_anew(tmp_path)
