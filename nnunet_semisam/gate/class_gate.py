@@ -216,7 +216,7 @@ class ClassGate:
         channels = active.nonzero().flatten().tolist()
         if not channels:
             return replace(term, opinions=None)  # nothing is learned
-        lowest = term.opinions[:, channels].min(dim=1).values
+        lowest = _channels(term.opinions, channels).amin(dim=1)
         lowest = lowest.view(-1, 1, *[1] * (term.confidence.ndim - 2))
         return replace(term, confidence=term.confidence * lowest, opinions=None)
 
@@ -264,7 +264,9 @@ class ClassGate:
         """
         if self.labels.has_regions:
             learned = (class_weights > 0).nonzero().flatten().tolist()
-            differs = self.labels.hard(merged[:, learned]) != pseudo.target[:, learned]
+            if not learned:
+                return torch.zeros_like(pseudo.confidence, dtype=torch.bool)
+            differs = _channels(self.labels.hard(merged), learned) != _channels(pseudo.target, learned)
             return differs.any(dim=1, keepdim=True) & (pseudo.confidence > 0)
         active = active_weights(class_weights, self.settings.active_from) > 0
         names = to_device(torch.where(active, torch.arange(len(active)), 0), merged.device)
@@ -301,6 +303,12 @@ class ClassGate:
 
     def _parts(self) -> dict[str, RunningDice | AreaPrior]:
         return {"labeled_dice": self.labeled_dice, "agreement": self.agreement, "area": self.area}
+
+
+def _channels(values: Tensor, channels: list[int]) -> Tensor:
+    """Return some channels of ``(B, K, ...)``; an index would be copied to the device, which waits for it."""
+    parts = values.unbind(dim=1)
+    return torch.stack([parts[k] for k in channels], dim=1)
 
 
 def _random_patches(num_random: int) -> slice:

@@ -191,7 +191,6 @@ class PseudoLabelSession:
 
     def _refresh(self, epoch: int) -> None:
         start = time.perf_counter()
-        self.context.log("SAM: a round of pseudo-labels begins; it may take minutes.")
         self._last_refresh = epoch
         round_index = self._next_round
         self._next_round += 1
