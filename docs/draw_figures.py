@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).resolve().parent
 LABELS = one_case.labels()
-DEVELOPMENT, PUBLISHED = "development draws", "published order (earlier default)"
+DEVELOPMENT, PUBLISHED = "development draws", "published order"
 SEEDS = (3, 5)  # of the labeled and the unlabeled heart
 TITLES = (
     "a few labeled cases\ntrain the network",
