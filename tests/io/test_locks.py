@@ -55,11 +55,14 @@ def test_a_forked_worker_that_outlives_its_parent_holds_no_lock(tmp_path):
     code = """
 import os, sys, time
 from nnunet_semisam.io.locks import folder_lock
+ready, tell = os.pipe()
 with folder_lock(sys.argv[1], wait=False) as mine:
     worker = os.fork()
     if worker == 0:
+        os.write(tell, b"1")
         time.sleep(60)
         os._exit(0)
+    os.read(ready, 1)
     print(mine, worker, flush=True)
     os._exit(0)
 """
