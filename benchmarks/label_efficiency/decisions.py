@@ -11,9 +11,7 @@ Shapes in this file: ``F`` foreground classes, ``K`` output channels of the netw
 
 from __future__ import annotations
 
-import argparse
 import sys
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy as np
 from nnunet_semisam.generalists.base import CasePrediction
 from nnunet_semisam.generalists.temperature import tempered
 from nnunet_semisam.generalists.weights import GeneralistWeights
+from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.case_outcome import dice
 from nnunet_semisam.pseudo_labels.fusion import fused_probs
@@ -148,14 +147,12 @@ def measure(fold: Path, checkpoint: str, settings: dict, cases: int) -> Comparis
 
     model = ModelStage(fold, checkpoint, settings)
     stage, labels = model.session.stage, model.labels
-    pool = sorted(model.pool.files, key=lambda case: zlib.crc32(case.encode()))[:cases]
-    estimated = stage.pipeline.estimate_dice(pool[: stage.sam.calibration_cases])
+    pool = model.some_cases(cases)
+    few = pool[: stage.sam.calibration_cases]
+    estimated = stage.pipeline.estimate_dice(few)
     if estimated is None:
         raise SystemExit("The network finds no class in unlabeled cases: its Dice cannot be estimated.")
-    labeled = stage.calibration_cases(model.session.labeled.cases)
-    table = stage.calibrate(0, model.epoch, labeled, model.session.labeled.load_label, estimated)
-    print(table.log_text(), file=sys.stderr)
-    stage.use_calibration(table)
+    table = model.calibrate(few)
     largest = stage.settings.block("calibration").weights[-1]
     decisions = [Decision(record, record.weight or largest) for record in table.classes]
     whole: dict[str, list[float]] = {"network": [], "fused": []}
@@ -184,21 +181,13 @@ def measure(fold: Path, checkpoint: str, settings: dict, cases: int) -> Comparis
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print a table for each settings file."""
-    from nnunet_semisam.io.json_files import write_json
-    from nnunet_semisam.io.yaml_files import read_mapping
+    from benchmarks.label_efficiency.stage_of_model import fold_parser, named_settings
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fold", type=Path, help="a fold's folder in nnUNet_results")
-    parser.add_argument("--checkpoint", default="checkpoint_final.pth", help="its name, or a path")
-    parser.add_argument("--settings", type=Path, nargs="*", default=[], help="settings files, a table for each")
-    parser.add_argument("--cases", type=int, default=20, help="unlabeled cases")
+    parser = fold_parser(__doc__, cases=20)
     parser.add_argument("--json", type=Path, help="also write all values to this file")
     args = parser.parse_args(argv)
-    chosen = {file.stem: dict(read_mapping(file, "Write a settings file.")) for file in args.settings} or {
-        "default": {}
-    }
     content = {}
-    for name, settings in chosen.items():
+    for name, settings in named_settings(args.settings).items():
         found = measure(args.fold, args.checkpoint, settings, args.cases)
         print(f"### {name}\n")
         print("\n".join(rows(found.decisions, found.names)))

@@ -8,9 +8,7 @@ nnU-Net's three variables set; ``FOLD`` is a folder ``fold_N`` in ``nnUNet_resul
 
 from __future__ import annotations
 
-import argparse
 import sys
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -174,10 +172,8 @@ def measure(fold: Path, checkpoint: str, settings: dict, cases: int) -> Reliabil
 
     model = ModelStage(fold, checkpoint, settings)
     stage = model.session.stage
-    pool = sorted(model.pool.files, key=lambda case: zlib.crc32(case.encode()))[:cases]
-    table = model.session._calibrate(0, model.epoch, model.session.labeled.cases, pool[:2])
-    stage.use_calibration(table)
-    print(table.log_text(), file=sys.stderr)
+    pool = model.some_cases(cases)
+    model.calibrate(pool[:2])
     found = Reliability(model.labels.names, stage.sam.confidence_threshold)
     for case in pool:
         made = stage.pipeline.pseudo_label(case)
@@ -189,20 +185,13 @@ def measure(fold: Path, checkpoint: str, settings: dict, cases: int) -> Reliabil
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print tables, and draw."""
-    from nnunet_semisam.io.yaml_files import read_mapping
+    from benchmarks.label_efficiency.stage_of_model import fold_parser, named_settings
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("fold", type=Path, help="a fold's folder in nnUNet_results")
-    parser.add_argument("--checkpoint", default="checkpoint_final.pth", help="its name, or a path")
-    parser.add_argument("--settings", type=Path, nargs="*", default=[], help="settings files; a line of each is drawn")
-    parser.add_argument("--cases", type=int, default=10, help="unlabeled cases")
-    parser.add_argument("--out", type=Path, help="the picture to write")
+    parser = fold_parser(__doc__, cases=10)
+    parser.add_argument("--out", type=Path, help="the picture to write, a line for each settings file")
     args = parser.parse_args(argv)
-    chosen = {file.stem: dict(read_mapping(file, "Write a settings file.")) for file in args.settings} or {
-        "default": {}
-    }
     found = {}
-    for name, settings in chosen.items():
+    for name, settings in named_settings(args.settings).items():
         found[name] = measure(args.fold, args.checkpoint, settings, args.cases)
         print(f"### {name}\n")
         print("\n".join(report(found[name])), flush=True)

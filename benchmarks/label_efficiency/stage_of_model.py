@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,9 @@ from nnunetv2.utilities.file_path_utilities import parse_dataset_trainer_plans_c
 
 from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.io.json_files import read_object
+from nnunet_semisam.io.yaml_files import read_mapping
 from nnunet_semisam.methods.parts.networks import unwrap
+from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.pseudo_labels.session import PseudoLabelSession
 from nnunet_semisam.settings import Settings
 from nnunet_semisam.training import checkpoint as checkpoints
@@ -64,7 +69,33 @@ class ModelStage:
         """What the network's output channels mean."""
         return self.context.labels
 
+    def some_cases(self, count: int) -> list[str]:
+        """Return that many cases of the pool, the same ones each time."""
+        return sorted(self.pool.files, key=lambda case: zlib.crc32(case.encode()))[:count]
+
+    def calibrate(self, unlabeled: Sequence[str]) -> CalibrationTable:
+        """Calibrate on all labeled cases as a training does, and use it; ``unlabeled`` tell the Dice to expect."""
+        table = self.session._calibrate(0, self.epoch, self.session.labeled.cases, list(unlabeled))
+        self.session.stage.use_calibration(table)
+        print(table.log_text(), file=sys.stderr)
+        return table
+
     def hidden_label(self, case: str) -> np.ndarray:
         """Return the hidden label map of an unlabeled case, ``(Z, Y, X)``, int16."""
         dataset = self.trainer.dataset_class(self.trainer.preprocessed_dataset_folder, [case])
         return np.maximum(dataset.load_case(case)[1][0], 0).astype(np.int16)
+
+
+def fold_parser(about: str, cases: int) -> argparse.ArgumentParser:
+    """Return what studies of a trained model have in common: the fold, its checkpoint, settings, number of cases."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fold", type=Path, help="a fold's folder in nnUNet_results")
+    parser.add_argument("--checkpoint", default="checkpoint_final.pth", help="its name, or a path")
+    parser.add_argument("--settings", type=Path, nargs="*", default=[], help="settings files, a result for each")
+    parser.add_argument("--cases", type=int, default=cases, help="unlabeled cases (default: %(default)s)")
+    return parser
+
+
+def named_settings(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Return the content of settings files by their names; without any, the defaults."""
+    return {file.stem: dict(read_mapping(file, "Write a settings file.")) for file in files} or {"default": {}}

@@ -7,23 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_semisam.data.unlabeled_dataset import SUFFIX, cases_in
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.array_files import UNREADABLE, open_array
 
 REMEDY = "Preprocess it again."
-SUFFIX = ".b2nd"
-SEGMENTATION = "_seg"  # of nnU-Net's files: never opened here
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """Return case -> preprocessed image of a folder of nnU-Net's, without segmentations; empty if there is none."""
-    files = sorted(folder.glob(f"*{SUFFIX}"))
-    names = {file.name.removesuffix(SUFFIX): file for file in files}
-    return {
-        name: file
-        for name, file in names.items()
-        if not (name.endswith(SEGMENTATION) and name.removesuffix(SEGMENTATION) in names)
-    }
+    """Return case -> preprocessed image of a folder, without segmentations; empty if there is none."""
+    return {case: folder / f"{case}{SUFFIX}" for case in cases_in(folder)}
 
 
 def find_copies(unlabeled: Mapping[str, Path], labeled: Mapping[str, Path]) -> Iterator[tuple[str, str]]:

@@ -15,12 +15,22 @@ DISK_ERRORS = {
 }
 
 
+GO_ON = (
+    "The checkpoints and pseudo-labels that were there are whole: see to the disk, and go on with the same command and "
+    "--c"
+)
+OTHER_RESULTS = (
+    "See that you may write there, or name another folder for results: export nnUNet_results=/path/to/a/folder"
+)
+
+
 @contextlib.contextmanager
-def disk_errors_for_users(folder: str) -> Iterator[None]:
-    """While a training runs, let an error of the disk say what to do; all other errors stay as they are.
+def disk_errors_for_users(folder: str, remedy: str = GO_ON) -> Iterator[None]:
+    """While a training begins or runs, let an error of the disk say what to do; all other errors stay as they are.
 
     Args:
         folder: The output folder, named where the error names no file.
+        remedy: What to do.
 
     Raises:
         UserError: If the disk is full, read-only, closed to this user, or fails.
@@ -31,7 +41,5 @@ def disk_errors_for_users(folder: str) -> Iterator[None]:
         if error.errno not in DISK_ERRORS:
             raise
         raise UserError(
-            f"The training stopped: {error.filename or folder} cannot be read or written ({error.strerror}). The "
-            "checkpoints and pseudo-labels that were there are whole: see to the disk, and go on with the same command "
-            "and --c"
+            f"The training stopped: {error.filename or folder} cannot be read or written ({error.strerror}). {remedy}"
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 
-from nnunet_semisam.errors import UserError, name_some, printable, shown
+from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.generalists.build import check_generalists
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.names import case_problem
@@ -69,23 +69,6 @@ def _check_preprocessed(plans: Mapping[str, Any], configuration: str) -> None:
 
 
 @contextlib.contextmanager
-def results_are_written() -> Iterator[None]:
-    """While nnU-Net makes the folder of a training, let a folder that cannot be written be an error for users.
-
-    Raises:
-        UserError: If it cannot.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"The results of the training cannot be written to nnUNet_results, {nnUNet_results} "
-            f"({printable(str(error), 200)}). See that you may write there, or name another folder: export "
-            "nnUNet_results=/path/to/a/folder"
-        ) from error
-
-
-@contextlib.contextmanager
 def alone_in(folder: Path, rank: int) -> Iterator[None]:
     """Keep a second training of the same fold out while this one runs; each would overwrite the other's checkpoints.
 
@@ -108,8 +91,17 @@ def alone_in(folder: Path, rank: int) -> Iterator[None]:
         yield
 
 
-def begins_anew(folder: Path) -> str | None:
-    """Return what to say of a training that begins where another one has left checkpoints; ``None``: there are none."""
+def where_it_begins(folder: Path, resumed: str, epoch: int, epochs: int) -> str | None:
+    """Return what to say of where a training begins; ``None`` if it is the first one in its folder.
+
+    Args:
+        folder: Of the fold, in nnUNet_results.
+        resumed: Name of the checkpoint that it goes on from; empty: it begins from the start.
+        epoch: The first one.
+        epochs: Of the whole training.
+    """
+    if resumed:
+        return f"Resumed from {resumed}: goes on with epoch {epoch} of {epochs}."
     there = sorted(file.name for file in folder.glob("checkpoint_*.pth"))
     if not there:
         return None

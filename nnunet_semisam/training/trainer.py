@@ -38,7 +38,7 @@ from nnunet_semisam.training.build_session import build_session
 from nnunet_semisam.training.build_step import StudentParts, build_step
 from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
 from nnunet_semisam.training.deployment import DeployedWeights
-from nnunet_semisam.training.disk_errors import disk_errors_for_users
+from nnunet_semisam.training.disk_errors import OTHER_RESULTS, disk_errors_for_users
 from nnunet_semisam.training.epoch_lines import EpochTimes, semi_supervised_lines, time_line
 from nnunet_semisam.training.nnunet_attributes import data_context, nnunet_checkpoint, training_context, world_size
 from nnunet_semisam.training.optimisation import optimizer_like
@@ -71,7 +71,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     ) -> None:
         self._resumes = bool(plans.get("continue_training"))  # nnU-Net takes it out of the plans
         start.check_start(plans, configuration, device)
-        with start.results_are_written():
+        with disk_errors_for_users("nnUNet_results", OTHER_RESULTS):
             super().__init__(plans, configuration, fold, dataset_json, device)
         self._use_settings(settings_file.from_environment(type(self).settings))
         self.method: SSLMethod | None = None
@@ -124,6 +124,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             image_channels=self.num_input_channels,
             spatial_dims=len(self.configuration_manager.patch_size),
         )
+        planned = self.configuration_manager.batch_size
+        oversampled = oversampled_share(self.settings, planned, self.local_rank, world_size(self))
         student = StudentParts(
             network=self.network,
             loss=self.loss,
@@ -131,14 +133,10 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             scaler=self.grad_scaler,
             device=self.device,
             random_share=1 - self.oversample_foreground_percent,
-            unlabeled_random_share=1 - self._oversampled_share(),
+            unlabeled_random_share=1 - oversampled,
         )
         self.semi_supervised_step = build_step(self.settings, host, student)
         self.method, self.gate = self.semi_supervised_step.method, self.semi_supervised_step.unlabeled_pass.gate
-
-    def _oversampled_share(self) -> float:
-        planned = self.configuration_manager.batch_size
-        return oversampled_share(self.settings, planned, self.local_rank, world_size(self))
 
     def _build_network(self, deep_supervision: bool = False) -> nn.Module:
         """Return a fresh network of the plans, compiled in place if the student is."""
@@ -233,7 +231,9 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if not self.was_initialized:
             self.initialize()
         checkpoints.remove_leftovers(Path(self.output_folder))
-        self._tell_where_it_begins()
+        said = start.where_it_begins(Path(self.output_folder), self._resumed, self.current_epoch, self.num_epochs)
+        if said is not None:
+            self.print_to_log_file(said)
         if self.local_rank == 0 and not self._resumed:
             round_log.remove(Path(self.output_folder))
             PseudoLabelStore(Path(self.output_folder) / STORE_FOLDER).clear()
@@ -246,13 +246,6 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.print_to_log_file(f"Settings that differ from the defaults (all: {path}):\n{changed}", add_timestamp=False)
         if self.local_rank == 0:
             write_text(path, settings_file.dump(self.settings))
-
-    def _tell_where_it_begins(self) -> None:
-        said = start.begins_anew(Path(self.output_folder))
-        if self._resumed:
-            said = f"Resumed from {self._resumed}: goes on with epoch {self.current_epoch} of {self.num_epochs}."
-        if said is not None:
-            self.print_to_log_file(said)
 
     def on_epoch_start(self) -> None:
         """Prompt generalists between epochs, never inside a step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.training import start
+from nnunet_semisam.training.disk_errors import OTHER_RESULTS, disk_errors_for_users
 from nnunet_semisam.training.start import say_user_errors_in_a_line
 
 CPU = torch.device("cpu")
@@ -60,10 +62,12 @@ def test_a_configuration_that_is_not_preprocessed_is_refused_before_there_is_a_f
     start.check_start(wanted, "mine", CPU)
 
 
-@pytest.mark.usefixtures("folders")
 def test_results_that_cannot_be_written_are_no_traceback():
-    with pytest.raises(UserError, match=r"to nnUNet_results.*read-only"), start.results_are_written():
-        raise PermissionError("read-only")
+    with (
+        pytest.raises(UserError, match=r"/results cannot be .*export nnUNet_results"),
+        disk_errors_for_users("nnUNet_results", OTHER_RESULTS),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", "/results")
 
 
 def test_a_second_training_of_the_same_fold_is_refused_until_the_first_ends(tmp_path):
@@ -76,8 +80,10 @@ def test_a_second_training_of_the_same_fold_is_refused_until_the_first_ends(tmp_
         pass
 
 
-def test_who_begins_anew_over_checkpoints_is_told(tmp_path):
-    assert start.begins_anew(tmp_path) is None
+def test_a_training_says_where_it_begins(tmp_path):
+    assert start.where_it_begins(tmp_path, "", 0, 20) is None
     (tmp_path / "checkpoint_latest.pth").touch()
-    assert "checkpoint_latest.pth" in start.begins_anew(tmp_path)
-    assert "--c" in start.begins_anew(tmp_path)
+    said = start.where_it_begins(tmp_path, "", 0, 20)
+    assert "checkpoint_latest.pth" in said
+    assert "--c" in said
+    assert "epoch 3 of 20" in start.where_it_begins(tmp_path, "checkpoint_latest.pth", 3, 20)
