@@ -29,6 +29,7 @@ from nnunet_semisam.runs.model_run import ModelRun
 from nnunet_semisam.self_training.plan import SelfTraining, begin, equal_parts, load_plan, make_plan
 from nnunet_semisam.self_training.rounds import final_models, models_of
 from nnunet_semisam.self_training.tasks import attempts_of, work_through
+from nnunet_semisam.training.cpu_speed import has_bfloat16_instructions
 
 SECONDS_PER_HOUR = 3600
 SELF_TRAINING = "self_training"  # folder of all trainings of a self-training
@@ -137,7 +138,7 @@ class Trial(Task):
             "num_val_iterations_per_epoch": 2,
             "save_every": 1,
             "seed": self.seed,
-            "cpu_bfloat16": True,  # as all figures of docs/results.md; a third faster
+            "cpu_bfloat16": has_bfloat16_instructions(),
         }
         of_protocol = {} if self.arm == START_ARM else self.protocol.settings
         return {**length, **of_protocol, **self.arm.settings}

@@ -32,7 +32,8 @@ class RunSettings(SettingsBlock):
     )
     cpu_bfloat16: bool = setting(
         False,
-        """Whether network and SAM compute in bfloat16 on a CPU, which is faster where it has instructions for it.""",
+        """Whether network and SAM compute in bfloat16 on a CPU: faster where it has instructions for it (AVX-512 BF16,
+        AMX), many times slower elsewhere.""",
     )
     unlabeled_batch_size: int | None = setting(
         None, "Unlabeled patches in a step; null takes the batch size of the plans.", low=1

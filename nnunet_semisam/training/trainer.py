@@ -36,7 +36,7 @@ from nnunet_semisam.training.build_loader import (
 )
 from nnunet_semisam.training.build_session import build_session
 from nnunet_semisam.training.build_step import StudentParts, build_step
-from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
+from nnunet_semisam.training.cpu_speed import speed_up_on_cpu, warning_of_bfloat16
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.disk_errors import OTHER_RESULTS, disk_errors_for_users
 from nnunet_semisam.training.epoch_lines import EpochTimes, semi_supervised_lines, time_line
@@ -108,8 +108,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             start.refuse_cascade(type(self).__name__, self.configuration_name)
         seed_everything(self.settings.run.seed, rank=self.local_rank)
         super().initialize()
-        if self._computes_in_bfloat16:
-            use_bfloat16_on_cpu(self.network)
+        self._speed_up(self.network)
         if self._method_class.uses_unlabeled:
             self._build_method()
 
@@ -149,13 +148,12 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         ).to(self.device)
         if self._do_i_compile():
             network.compile()
-        if self._computes_in_bfloat16:
-            use_bfloat16_on_cpu(network)
+        self._speed_up(network)
         return network
 
-    @property
-    def _computes_in_bfloat16(self) -> bool:
-        return self.settings.run.cpu_bfloat16 and self.device.type == "cpu"
+    def _speed_up(self, network: nn.Module) -> None:
+        if self.device.type == "cpu":
+            speed_up_on_cpu(network, self.settings.run.cpu_bfloat16)
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
         """Return nnU-Net's augmentation; reproducible if the run is seeded."""
@@ -232,8 +230,9 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             self.initialize()
         checkpoints.remove_leftovers(Path(self.output_folder))
         said = start.where_it_begins(Path(self.output_folder), self._resumed, self.current_epoch, self.num_epochs)
-        if said is not None:
-            self.print_to_log_file(said)
+        slow = warning_of_bfloat16() if self.settings.run.cpu_bfloat16 and self.device.type == "cpu" else None
+        for line in filter(None, (said, slow)):
+            self.print_to_log_file(line)
         if self.local_rank == 0 and not self._resumed:
             round_log.remove(Path(self.output_folder))
             PseudoLabelStore(Path(self.output_folder) / STORE_FOLDER).clear()

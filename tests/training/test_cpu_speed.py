@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nnunet_semisam.methods.parts.ema import MovingAverage
-from nnunet_semisam.training.cpu_speed import use_bfloat16_on_cpu
+from nnunet_semisam.training.cpu_speed import speed_up_on_cpu, warning_of_bfloat16
 
 
 class Net(nn.Module):
@@ -26,7 +26,7 @@ def test_outputs_are_float32_and_nearly_the_same(conv, deep):
     network = Net(conv, deep)
     x = torch.randn(2, 1, *([8] * (2 if conv is nn.Conv2d else 3)))
     exact = network(x)
-    use_bfloat16_on_cpu(network)
+    speed_up_on_cpu(network, bfloat16=True)
     fast = network(x)
     for a, b in zip(*([o] if not deep else o for o in (exact, fast)), strict=True):
         assert b.dtype == torch.float32
@@ -34,10 +34,32 @@ def test_outputs_are_float32_and_nearly_the_same(conv, deep):
         torch.testing.assert_close(a, b, atol=0.05, rtol=0.05)
 
 
+@pytest.mark.parametrize("conv", [nn.Conv2d, nn.Conv3d])
+def test_without_bfloat16_only_the_layout_of_3d_tensors_changes(conv):
+    torch.manual_seed(0)
+    network = Net(conv, deep=False)
+    is_3d = conv is nn.Conv3d
+    x = torch.randn(2, 2, *([8] * (3 if is_3d else 2)))[:, :1]
+    before = network(x)
+    seen = []
+    network.fine.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    speed_up_on_cpu(network, bfloat16=False)
+    torch.testing.assert_close(network(x), before)
+    assert network.fine.weight.is_contiguous(memory_format=torch.channels_last_3d) or not is_3d
+    assert seen[0].is_contiguous(memory_format=torch.channels_last_3d) if is_3d else seen[0] is x
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_cpu_without_instructions_is_told_to_leave_bfloat16_out(has, monkeypatch):
+    monkeypatch.setattr("nnunet_semisam.training.cpu_speed.has_bfloat16_instructions", lambda: has)
+    said = warning_of_bfloat16()
+    assert said is None if has else "Set cpu_bfloat16: false" in said
+
+
 def test_parameters_gradients_and_state_stay_float32():
     network = Net(nn.Conv2d, deep=False)
     names = list(network.state_dict())
-    use_bfloat16_on_cpu(network)
+    speed_up_on_cpu(network, bfloat16=True)
     network(torch.randn(1, 1, 8, 8)).square().mean().backward()
     assert list(network.state_dict()) == names
     assert all(p.dtype == torch.float32 for p in network.parameters())
@@ -48,8 +70,8 @@ def test_parameters_gradients_and_state_stay_float32():
 def test_teacher_can_follow_a_student_in_bfloat16():
     student, teacher = Net(nn.Conv2d, deep=False), Net(nn.Conv2d, deep=False)
     plain = copy.deepcopy(teacher)
-    use_bfloat16_on_cpu(student)
-    use_bfloat16_on_cpu(teacher)
+    speed_up_on_cpu(student, bfloat16=True)
+    speed_up_on_cpu(teacher, bfloat16=True)
     average = MovingAverage(teacher, 0.5)
     average.copy_from(student)
     plain.load_state_dict(student.state_dict())
