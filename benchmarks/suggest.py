@@ -5,7 +5,7 @@ own way: it suggests cases, they get their labels, a new model is trained from s
 the same for all: they are neither labeled nor suggested, and nothing is chosen by them. Every step that is finished
 is kept: the same command goes on where it was stopped.
 
-    python benchmarks/suggest.py -d 4 -c 3d_fullres --budgets 2 4 8 --seeds 0 1 2 3 --judged 40 -o simulation
+    python -m benchmarks.suggest -d 4 -c 3d_fullres --budgets 2 4 8 --seeds 0 1 2 3 --judged 40 -o simulation
 """
 
 from __future__ import annotations
@@ -13,153 +13,26 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks._stages import REMEDY, Stage, Study, settings_of_length
 from nnunet_semisam.annotation.color_tables import label_names
 from nnunet_semisam.annotation.suggest import Options, Suggester, rank
 from nnunet_semisam.annotation.suggestions import RULES, Request
 from nnunet_semisam.annotation.trained_model import ModelPlace
-from nnunet_semisam.benchmark.metrics import score_case
-from nnunet_semisam.data.datasets import PlannedDataset, open_dataset
+from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import new_folder, write_symlink
 from nnunet_semisam.io.csv_files import table_text, write_table
 from nnunet_semisam.io.json_files import read_object, write_json
-from nnunet_semisam.runs.model_run import ModelRun
-from nnunet_semisam.splits.default_splits import SPLITS_FILE
-from nnunet_semisam.splits.folds import write_splits
+from nnunet_semisam.jobs.nnunet_command import device_here
 
 CONTROL = "random"
-REMEDY = "Remove the folder and run the same command again."
 COLUMNS = ["seed", "rule", "budget", "dice", "chosen"]
-THREADS = {"OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"}
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is simulated.
-
-    Attributes:
-        dataset: A planned and preprocessed dataset whose cases have labels.
-        configuration: For example ``3d_fullres``.
-        plans: Plans identifier.
-        trainer: Class name.
-        settings: Of every training but its seed.
-        budgets: Numbers of labels, ascending; the first are drawn at random.
-        judged: Cases that judge.
-        candidates: All others.
-        device: For nnU-Net's ``-device``.
-        out: Folder of all stages.
-    """
-
-    dataset: PlannedDataset
-    configuration: str
-    plans: str
-    trainer: str
-    settings: Mapping[str, Any]
-    budgets: Sequence[int]
-    judged: Sequence[str]
-    candidates: Sequence[str]
-    device: str
-    out: Path
-
-    def first_labels(self, seed: int) -> list[str]:
-        """Return the cases that every rule begins with."""
-        order = np.random.default_rng(seed).permutation(len(self.candidates))
-        return sorted(self.candidates[index] for index in order[: self.budgets[0]])
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training of the simulation.
-
-    Attributes:
-        study: The simulation.
-        seed: Of the first labels, of the training, and of the rule's noise.
-        rule: Who chose the labels; empty for the first stage, which all rules share.
-        labeled: Cases with labels.
-    """
-
-    study: Study
-    seed: int
-    rule: str
-    labeled: Sequence[str]
-
-    @property
-    def folder(self) -> Path:
-        """Return the folder of the stage."""
-        return self.study.out / f"seed_{self.seed}" / f"{self.rule or 'start'}_{len(self.labeled)}"
-
-    @property
-    def model(self) -> ModelRun:
-        """Return the model of the stage."""
-        study = self.study
-        place = {
-            "nnUNet_raw": str(study.dataset.raw.parent),
-            "nnUNet_preprocessed": str(self.folder / "preprocessed"),
-        }
-        return ModelRun(
-            self.folder,
-            study.dataset.raw.name,
-            study.trainer,
-            study.plans,
-            study.configuration,
-            0,
-            study.device,
-            environment=place,
-        )
-
-    def work(self) -> float:
-        """Train, predict the judged cases, and return their mean Dice; what is done is not repeated."""
-        result = self.folder / "result.json"
-        if result.is_file():
-            return float(read_object(result, REMEDY)["dice"])
-        self._write_data()
-        if not self.model.is_trained():
-            self.model.train({**self.study.settings, "seed": self.seed}, THREADS)
-        predictions = self.folder / "predictions"
-        if not predictions.is_dir():
-            self.model.predict(self._judged_images(), predictions, THREADS, ["-npp", "1", "-nps", "1"])
-        dice = self._judge(predictions)
-        write_json(result, {"dice": dice, "labeled": list(self.labeled)})
-        return dice
-
-    def _write_data(self) -> None:
-        """Make a preprocessed folder of links, whose only own file is a fold with these labels."""
-        own = self.folder / "preprocessed" / self.study.dataset.raw.name
-        if own.is_dir():
-            return
-        with new_folder(own) as folder:
-            for entry in self.study.dataset.preprocessed.iterdir():
-                if entry.name != SPLITS_FILE:
-                    write_symlink(folder / entry.name, entry.resolve())
-            rest = [case for case in self.study.candidates if case not in self.labeled]
-            fold = {"train": list(self.labeled), "val": [self.study.judged[0]], "unlabeled": rest}
-            write_splits(folder / SPLITS_FILE, [fold])
-
-    def _judged_images(self) -> Path:
-        images = image_files(self.study.dataset.raw, self.study.dataset.dataset_json)["Tr"]
-        target = self.study.out / "judged"
-        if not target.is_dir():
-            with new_folder(target) as folder:
-                for case in self.study.judged:
-                    for file in images[case]:
-                        write_symlink(folder / Path(file).name, Path(file).resolve())
-        return target
-
-    def _judge(self, predictions: Path) -> float:
-        dataset_json = self.study.dataset.dataset_json
-        labels, ending = label_files(self.study.dataset.raw, dataset_json), dataset_json["file_ending"]
-        found = []
-        for case in self.study.judged:
-            scores = score_case(predictions / f"{case}{ending}", labels[case], dataset_json)
-            found += [each.scored for each in scores if each.metric == "dice" and each.scored is not None]
-        return float(np.mean(found))
 
 
 def suggest(stage: Stage, rule: str, count: int) -> list[str]:
@@ -183,23 +56,27 @@ def suggest(stage: Stage, rule: str, count: int) -> list[str]:
     return chosen
 
 
-def simulate(study: Study, rules: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
+def simulate(study: Study, budgets: Sequence[int], rules: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Carry out all stages and return a row for each rule, seed and budget."""
     rows = []
     for seed in seeds:
-        start = Stage(study, seed, "", study.first_labels(seed))
-        first = start.work()
+        start = Stage(study, seed, "", study.draw(seed, budgets[0]))
+        first = _mean(start.work())
         for rule in rules:
             stage, dice, new = start, first, start.labeled
             rows.append(_row(stage, rule, dice, new))
-            for before, after in zip(study.budgets, study.budgets[1:], strict=False):
+            for before, after in pairwise(budgets):
                 new = suggest(stage, rule, after - before)
                 stage = Stage(study, seed, rule, sorted([*stage.labeled, *new]))
-                dice = stage.work()
+                dice = _mean(stage.work())
                 rows.append(_row(stage, rule, dice, new))
                 write_table(study.out / "results.csv", COLUMNS, rows)
     write_table(study.out / "results.csv", COLUMNS, rows)
     return rows
+
+
+def _mean(dice: Mapping[str, float]) -> float:
+    return float(np.mean(list(dice.values())))
 
 
 def _row(stage: Stage, rule: str, dice: float, new: Sequence[str]) -> dict[str, Any]:
@@ -264,21 +141,12 @@ def study_of(args: argparse.Namespace) -> Study:
     if len(cases) < args.judged + args.budgets[-1]:
         raise UserError(f"{dataset.raw} has {len(cases)} labels, too few for {args.judged} judged and {args.budgets}.")
     order = [cases[index] for index in np.random.default_rng(2023).permutation(len(cases))]
-    settings = {
-        "num_epochs": args.epochs,
-        "num_iterations_per_epoch": args.iterations,
-        "num_val_iterations_per_epoch": 1,
-        "save_every": 10,
-    }
-    from nnunet_semisam.jobs.nnunet_command import device_here
-
     return Study(
         dataset,
         args.configuration,
         args.plans,
         args.trainer,
-        settings,
-        args.budgets,
+        settings_of_length(args.epochs, args.iterations),
         sorted(order[: args.judged]),
         sorted(order[args.judged :]),
         device_here(args.device, {}),
@@ -292,7 +160,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         study = study_of(args)
         rules = list(dict.fromkeys([CONTROL, *args.rules]))
-        rows = simulate(study, rules, args.seeds)
+        rows = simulate(study, args.budgets, rules, args.seeds)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
