@@ -284,7 +284,19 @@ def check_settings() -> list[Finding]:
         fix = "fix the file, or unset the variable; docs/settings.md lists the settings"
         return [missing(name, problem, fix)]
     changed = ", ".join(f"{setting}={chosen!r}" for setting, chosen in _changes(settings).items())
-    return [ok(name, f"{value}: {changed or 'changes no default'}")]
+    findings = [ok(name, f"{value}: {changed or 'changes no default'}")]
+    return [*findings, *_check_bfloat16(settings)]
+
+
+def _check_bfloat16(settings: Settings) -> list[Finding]:
+    import torch
+
+    from nnunet_semisam.training.cpu_speed import warning_of_bfloat16
+
+    if not settings.run.cpu_bfloat16 or torch.cuda.is_available():
+        return []
+    slow = warning_of_bfloat16()
+    return [] if slow is None else [note("cpu_bfloat16", slow)]
 
 
 def _why_no_file(path: Path) -> str | None:

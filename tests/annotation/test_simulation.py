@@ -1,14 +1,15 @@
-"""``benchmarks/suggest.py`` with trainings of two steps, in this process."""
+"""``benchmarks/suggest.py`` and ``partial.py`` with trainings of two steps, in this process."""
 
 import csv
 import importlib
-import importlib.util
 import json
+import math
 import os
 import sys
 from pathlib import Path
 
 import pytest
+import SimpleITK
 import tiny_nnunet
 import torch
 
@@ -17,16 +18,19 @@ from nnunet_semisam.annotation.trained_model import ModelPlace
 from nnunet_semisam.jobs.processes import CommandFailedError
 from nnunet_semisam.runs import model_run
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "suggest.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
 def simulation(monkeypatch):
-    spec = importlib.util.spec_from_file_location("benchmark_suggest", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.suggest")
+
+
+@pytest.fixture
+def partial(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("benchmarks.partial")
 
 
 def predict_here(results, arguments):
@@ -119,3 +123,51 @@ def test_budgets_that_do_not_rise_and_too_few_cases_are_refused(simulation, tiny
     assert "must rise" in capsys.readouterr().err
     assert simulation.main([*words, "--budgets", "1", "5"]) == 2
     assert "too few" in capsys.readouterr().err
+
+
+def test_the_same_cases_judge_whole_cases_and_slices_of_more(partial, commands, tiny_dataset, tmp_path, capsys):
+    calls, dies = commands
+    words = ["-d", "901", "--sparse-dataset", "901", "-c", "2d", "-o", str(tmp_path), "--whole", "1", "--sparse", "3"]
+    words += ["--seeds", "5", "--epochs", "1", "--iterations", "2", "-device", "cpu"]
+    dies.add("predict")
+    with pytest.raises(CommandFailedError):
+        partial.main(words)
+    assert partial.main(words) == 0
+    assert calls == ["train", "predict", "predict", "train", "predict"]
+    results = [
+        json.loads((tmp_path / name / "seed_5" / f"{name}_{count}" / "result.json").read_text())
+        for name, count in (("whole", 1), ("sparse", 3))
+    ]
+    judged = tiny_nnunet.SPLITS[0]["val"]
+    assert set(results[0]["labeled"]) < set(results[1]["labeled"]) <= set(tiny_nnunet.LABELED) - set(judged)
+    for result in results:
+        assert list(result["dice"]) == judged
+    assert "whole -> sparse: " in capsys.readouterr().out
+
+
+def test_the_comparison_is_paired_by_seed_and_case(partial):
+    whole = {0: {"a": 0.5, "b": 0.6}, 1: {"a": 0.7, "b": 0.4}}
+    sparse = {0: {"a": 0.6, "b": 0.6}, 1: {"a": 0.8, "b": 0.6}}
+    line = partial.compare_stages(whole, sparse)
+    assert line.startswith("55.0 -> 65.0, +10.0 [")  # differences 10, 0, 10 and 20
+    assert "p 0.500 over cases" in line  # two of one sign: 2 / 2^2
+
+
+def test_only_voxels_with_a_label_are_counted(partial, tiny_dataset):
+    dataset = partial.open_dataset("901", "nnUNetPlans")
+    whole = partial.Study(dataset, "2d", "nnUNetPlans", "", {}, [], [], "cpu", tiny_dataset)
+    size = math.prod(tiny_nnunet.SHAPE)
+    assert partial.annotated_voxels(whole, ["case0", "case1"]) == 2 * size
+    label = next(dataset.raw.glob("labelsTr/case0*"))
+    image = SimpleITK.ReadImage(str(label))
+    array = SimpleITK.GetArrayFromImage(image)
+    array[1:] = 3
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(array), str(label))
+    dataset.dataset_json["labels"]["ignore"] = 3
+    assert partial.annotated_voxels(whole, ["case0", "case1"]) == size + size // tiny_nnunet.SHAPE[0]
+
+
+def test_numbers_that_do_not_fit_are_refused(partial, tiny_dataset, tmp_path, capsys):
+    words = ["-d", "901", "--sparse-dataset", "901", "-c", "2d", "-o", str(tmp_path)]
+    assert partial.main([*words, "--whole", "3", "--sparse", "2"]) == 2
+    assert "up to the 5 cases that do not judge" in capsys.readouterr().err

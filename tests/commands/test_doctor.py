@@ -342,6 +342,15 @@ def test_settings_file_is_read_as_the_trainer_will(tmp_path, monkeypatch, text, 
     assert words in finding.found
 
 
+@pytest.mark.parametrize(("has", "gpu", "told"), [(False, False, True), (True, False, False), (False, True, False)])
+def test_bfloat16_is_noted_where_the_cpu_would_have_to_emulate_it(tmp_path, monkeypatch, has, gpu, told):
+    (tmp_path / "settings.yaml").write_text("cpu_bfloat16: true")
+    monkeypatch.setenv("nnUNet_semisam_config", str(tmp_path / "settings.yaml"))
+    monkeypatch.setattr("nnunet_semisam.training.cpu_speed.has_bfloat16_instructions", lambda: has)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: gpu)
+    assert levels(_checks.check_settings()).get("cpu_bfloat16") == (NOTE if told else None)
+
+
 def test_report_counts_and_puts_the_remedy_below():
     report = doctor.report([Finding(OK, "a", "there"), Finding(MISSING, "bb", "gone", "buy one")])
     assert report.splitlines()[:3] == ["[  ok   ] a   there", "[missing] bb  gone", " " * 14 + "-> buy one"]
