@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 NEARLY_ALL = 0.98  # of the annotated voxels: resampling blurs the borders of slices
@@ -34,22 +32,32 @@ def slice_positions(annotated: np.ndarray) -> np.ndarray | None:
     return best
 
 
-def spread(cases: Iterable[np.ndarray]) -> float:
-    """Return the standard deviation of the positions of the annotated slices of all partly annotated cases together.
+class Spread:
+    """How the annotated slices of all partly annotated cases together are spread over the volumes; give it each case.
 
-    Args:
-        cases: Which voxels have a label, ``(Z, Y, X)``, bool, per case.
-
-    Returns:
-        In [0, 0.5]: 0.29 for slices that are spread evenly, 0 for one slice at the same place in each case, and for
-        cases that are not annotated in slices. 0.5 if all cases are annotated throughout.
+    Example:
+        >>> label = np.zeros((4, 2, 2), dtype=bool)
+        >>> label[[0, 3]] = True
+        >>> spread = Spread()
+        >>> spread.add(label)
+        >>> spread.value()
+        0.375
     """
-    positions = []
-    for annotated in cases:
-        if annotated.all() or not annotated.any():
-            continue
-        found = slice_positions(annotated)
-        if found is None:
+
+    def __init__(self) -> None:
+        self._positions: list[np.ndarray | None] = []
+
+    def add(self, annotated: np.ndarray) -> None:
+        """Add a case: which voxels have a label, ``(Z, Y, X)``, bool."""
+        if annotated.any() and not annotated.all():
+            self._positions.append(slice_positions(annotated))
+
+    def value(self) -> float:
+        """Return the standard deviation of the positions of the annotated slices, in [0, 0.5].
+
+        It is 0.29 for slices that are spread evenly, 0 for one slice at the same place in each case, and for cases that
+        are not annotated in slices. 0.5 if all cases are annotated throughout.
+        """
+        if any(each is None for each in self._positions):
             return 0.0
-        positions.append(found)
-    return float(np.concatenate(positions).std()) if positions else 0.5
+        return float(np.concatenate(self._positions).std()) if self._positions else 0.5

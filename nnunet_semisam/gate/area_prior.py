@@ -45,11 +45,17 @@ class PatchShares:
         self.voxels, self.valid = torch.zeros(self.heads, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
         self.products = torch.zeros(2 * self.heads + 1, dtype=torch.float64)
 
-    def count(self, voxels: Tensor, valid: Tensor) -> None:
-        """Add a batch: voxels of each channel in each patch, ``(B, K)``, and annotated voxels, ``(B,)``."""
+    def count(self, voxels: Tensor, valid: Tensor, of_all_ranks: bool = False) -> None:
+        """Add patches.
+
+        Args:
+            voxels: Voxels of each channel in each patch, ``(B, K)``.
+            valid: Voxels that count in each patch, ``(B,)``.
+            of_all_ranks: Whether all processes hold the same patches; else those of all are added.
+        """
         valid = valid[:, None]
         each = torch.cat([voxels, valid, voxels * voxels, voxels * valid, valid * valid], dim=1).sum(dim=0)
-        sums = sum_over_ranks(each).cpu().double()  # MPS has no float64
+        sums = (each if of_all_ranks else sum_over_ranks(each)).cpu().double()  # MPS has no float64
         self.voxels = self.memory * self.voxels + sums[: self.heads]
         self.valid = self.memory * self.valid + sums[self.heads : self.heads + 1]
         self.products = self.memory**2 * self.products + sums[self.heads + 1 :]
@@ -86,12 +92,14 @@ class AreaPrior:
         fair: Whether annotated voxels show each class as often as it occurs, as evenly spread slices do. Of scribbles
             or of middle slices they do not: then a class takes at least what is annotated as it, and at most that and
             all that is not annotated.
+        labels_are_known: Whether labels were counted at the start, so that labeled patches are not; see
+            :meth:`take_labels`.
     """
 
     def __init__(self, labels: Labels, factor: float, memory: float) -> None:
         self.labels, self.factor = labels, factor
         self.left_out: frozenset[int] = frozenset()
-        self.fair = True
+        self.fair, self.labels_are_known = True, False
         self.counts = {LABELED: PatchShares(labels.heads, 1.0), UNLABELED: PatchShares(labels.heads, memory)}
 
     @torch.no_grad()
@@ -101,15 +109,36 @@ class AreaPrior:
         Args:
             name: ``labeled`` labels or ``unlabeled`` targets.
             one_hot: Classes or regions, ``(B, K, *S)``.
-            valid: 0 on the ignore label, else 1, ``(B, 1, *S)``; ``None`` counts every voxel. Shares are shares of
-                what was annotated, or sparse annotation would make every class look small; if that is not
-                :attr:`fair`, those of labels are shares of all voxels.
+            valid: 1 on voxels that count, else 0, ``(B, 1, *S)``; ``None`` counts every voxel.
         """
+        if name == LABELED and self.labels_are_known:
+            return
         valid = torch.ones_like(one_hot[:, :1]) if valid is None else valid
-        if name == LABELED and not self.fair:
-            one_hot, valid = one_hot * valid, torch.ones_like(valid)
         voxels = (one_hot * valid).flatten(2).float().sum(dim=2)
         self.counts[name].count(voxels, valid.flatten(1).float().sum(dim=1))
+
+    def take_labels(self, classes: Tensor, annotated: Tensor, inside: Tensor, size: int) -> None:
+        """Count the labels of cases that are annotated in part once and for all, in place of labeled patches.
+
+        nnU-Net centres the patches of such cases on annotated voxels, so that they lie elsewhere than unlabeled ones,
+        and what they show beyond the border of an image counts as annotated background. Here windows of the labels that
+        were drawn like unlabeled patches are counted, the same ones in all processes.
+
+        Args:
+            classes: Annotated voxels of each channel in each window, ``(N, K)``; nothing of what is outside.
+            annotated: Annotated voxels of each window, ``(N,)``.
+            inside: Voxels of each window that lie in the image, ``(N,)``.
+            size: Voxels of a window. What is outside of the image is background, as it is in unlabeled patches.
+        """
+        if self.fair:  # what is not annotated is like what is
+            shown = annotated > 0
+            classes, annotated, inside = classes[shown], annotated[shown], inside[shown]
+            classes = classes * (inside / annotated)[:, None]
+        if not self.labels.has_regions:
+            classes = torch.cat([classes[:, :1] + (size - inside)[:, None], classes[:, 1:]], dim=1)
+        self.counts[LABELED] = PatchShares(self.labels.heads, 1.0)
+        self.counts[LABELED].count(classes, torch.full_like(inside, size), of_all_ranks=True)
+        self.labels_are_known = True
 
     def shares(self, name: str) -> Tensor:
         """Return the share of voxels per channel, ``(K,)``, in [0, 1]; 0 before the first batch."""

@@ -204,7 +204,8 @@ class ClassGate:
     def weighed_by_opinions(self, term: UnlabeledTerm, class_weights: Tensor) -> UnlabeledTerm:
         """Return the term with its opinions in the confidence of whole patches; call it before any mixing.
 
-        Inactive classes are background for the student, so that it does not matter how their opinions differ.
+        Inactive classes are background for the student, so that it does not matter how their opinions differ. Regions
+        are not merged: those with any weight are learned, and count.
 
         Args:
             term: The term as the method yields it.
@@ -212,7 +213,8 @@ class ClassGate:
         """
         if term.opinions is None:
             return term
-        active = (class_weights >= self.settings.active_from)[self.labels.first_foreground :]
+        learned = class_weights > 0 if self.labels.has_regions else class_weights >= self.settings.active_from
+        active = learned[self.labels.first_foreground :]
         channels = active.nonzero().flatten().tolist()
         if not channels:
             return replace(term, opinions=None)  # nothing is learned

@@ -34,8 +34,12 @@ class AdversarialSettings(MethodSettings):
 class DeepAdversarialNetwork(SSLMethod):
     """Segmentations of unlabeled patches shall look, to a discriminator, like those of labeled ones.
 
-    The discriminator sees segmentation and image and learns in every step. Costs two forward passes of the student for
-    it, and one forward pass for the gate with a forward and backward pass of the adversarial loss.
+    The discriminator sees segmentation and image and learns in every step. Both sides are patches with intensity
+    augmentation that were drawn at random: of patches centred on foreground it would learn that much foreground is a
+    sign of a label.
+
+    Costs two forward passes of the student for the discriminator, one for the gate, and a forward and backward pass of
+    the adversarial loss.
     """
 
     Settings = AdversarialSettings
@@ -50,9 +54,8 @@ class DeepAdversarialNetwork(SSLMethod):
         self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch | None, progress: float
     ) -> Tensor:
         """Return the discriminator's loss: labeled patches are 1, unlabeled ones 0."""
-        logits = [
-            self.discriminator(self.predict(student, images), images) for images in (labeled.data, unlabeled.weak)
-        ]
+        drawn = (labeled.data[: max(1, labeled.num_random)], unlabeled.strong[: _num_random(unlabeled)])
+        logits = [self.discriminator(self.predict(student, images), images) for images in drawn]
         sides = zip(logits, (torch.ones_like, torch.zeros_like), strict=True)
         return sum(F.binary_cross_entropy_with_logits(logit, side(logit)) for logit, side in sides) / 2
 
@@ -60,7 +63,7 @@ class DeepAdversarialNetwork(SSLMethod):
         self, student: nn.Module, labeled: LabeledBatch, unlabeled: UnlabeledBatch, progress: float
     ) -> Iterator[UnlabeledTerm]:
         """Yield one term: the adversarial loss; the target only shows the gate what the student predicts."""
-        images, target = unlabeled.weak, self.predict(student, unlabeled.weak)
+        images, target = unlabeled.strong, self.predict(student, unlabeled.weak)
         nothing = torch.zeros_like(target[:, :1])
         yield UnlabeledTerm(
             images, target, nothing, unlabeled.pseudo, extra=lambda output: self._deceive(output, images), mixable=False
@@ -80,3 +83,8 @@ class DeepAdversarialNetwork(SSLMethod):
     def state_parts(self) -> dict[str, Any]:
         """Return the discriminator."""
         return {"discriminator": self.discriminator}
+
+
+def _num_random(unlabeled: UnlabeledBatch) -> int:
+    """Return how many patches, the first of the batch, were drawn at random; at least one."""
+    return len(unlabeled.strong) if unlabeled.num_random is None else max(1, unlabeled.num_random)

@@ -45,8 +45,9 @@ class UncertaintyAwareMeanTeacherSettings(TeacherSettings):
 class UncertaintyAwareMeanTeacher(TeacherMethod):
     """Mean Teacher in those voxels where the mean of noisy teacher passes is certain.
 
-    Costs ``passes`` + 1 forward passes of the teacher per step. Deviation: nnU-Net's networks have no dropout, so that
-    the passes differ by the noise of the images alone.
+    Costs ``passes`` + 1 forward passes of the teacher per step. Deviations: nnU-Net's networks have no dropout, so that
+    the passes differ by the noise of the images alone; and the error is averaged over all voxels, not over the certain
+    ones, so that few certain voxels do not pull harder.
     """
 
     Settings = UncertaintyAwareMeanTeacherSettings

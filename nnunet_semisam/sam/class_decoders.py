@@ -62,6 +62,8 @@ class ClassDecoders(nn.Module):
         self.decoders = nn.ModuleList(copy.deepcopy(backend.sam.mask_decoder) for _ in range(count))
         width = self.prompt_encoder.embed_dim
         self.tokens = nn.Parameter(TOKEN_SCALE * torch.randn(count, classes, width, device=backend.device))
+        for part in (self.prompt_encoder, self.decoders):
+            part.requires_grad_(True)  # those of an adapted SAM come frozen
         self.image_encoder.requires_grad_(train_encoder)
 
     def encode(self, images: Tensor) -> Tensor:

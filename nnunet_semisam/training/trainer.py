@@ -183,7 +183,9 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             return super().get_dataloaders()
         labeled = self.dataset_class(self.preprocessed_dataset_folder, self.fold_cases().train)
         leave_out_unseen_classes(labeled, self.fold, self.label_manager, self.gate, self.print_to_log_file)
-        judge_annotation(labeled, self.label_manager, self.gate, self.print_to_log_file)
+        patch_size = self.configuration_manager.patch_size
+        sizes = (self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[2], patch_size)
+        judge_annotation(labeled, self.label_manager, self.gate, sizes, self.print_to_log_file)
         training, validation, self.dataloader_unlabeled = augmenters.start_both(
             super().get_dataloaders,
             self._build_unlabeled_loader(),

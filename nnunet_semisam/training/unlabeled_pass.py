@@ -293,17 +293,25 @@ class UnlabeledPass:
 
 
 def worst_prediction(predictions: Sequence[Tensor], reference: Tensor, valid: Tensor) -> Tensor:
-    """Return the prediction of a batch with the lowest Dice, ``(B, K, *S)``; no value of it is copied to the host.
+    """Return, for each channel, the prediction of a batch with the lowest Dice, ``(B, K, *S)``.
+
+    A network that lacks a class may be the better one in all others. No value is copied to the host.
 
     Args:
         predictions: Hard predictions, ``(B, K, *S)`` each.
         reference: Labels in the same form.
         valid: 0 on the ignore label, else 1, ``(B, 1, *S)``.
     """
+    axes = [0, *range(2, reference.ndim)]
+
+    def dice(prediction: Tensor) -> Tensor:
+        overlap = 2 * (prediction * reference * valid).sum(axes, keepdim=True)
+        size = ((prediction + reference) * valid).sum(axes, keepdim=True)
+        return torch.where(size > 0, overlap / size.clamp(min=1), 1.0)
+
     worst, *others = predictions
     for other in others:
-        scores = [2 * (each * reference * valid).sum() / ((each + reference) * valid).sum() for each in (other, worst)]
-        worst = torch.where(scores[0] < scores[1], other, worst)
+        worst = torch.where(dice(other) < dice(worst), other, worst)
     return worst
 
 

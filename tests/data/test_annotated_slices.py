@@ -3,9 +3,16 @@
 import numpy as np
 import pytest
 
-from nnunet_semisam.data.annotated_slices import slice_positions, spread
+from nnunet_semisam.data.annotated_slices import Spread, slice_positions
 
 SHAPE = (20, 10, 12)
+
+
+def spread(cases):
+    found = Spread()
+    for annotated in cases:
+        found.add(annotated)
+    return found.value()
 
 
 def slices(*chosen, axis=0):

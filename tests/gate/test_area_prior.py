@@ -22,6 +22,12 @@ def prior(labeled: list[int], unlabeled: list[int], factor: float = 2.0) -> Area
     return area
 
 
+def take(area: AreaPrior, labels: torch.Tensor, valid: torch.Tensor) -> None:
+    """Give the prior labels of windows that lie in the image, ``(B, K, *S)``, of which ``valid`` is annotated."""
+    classes, annotated = (labels * valid).flatten(2).sum(2).double(), valid.flatten(1).sum(1).double()
+    area.take_labels(classes, annotated, torch.full_like(annotated, valid[0].numel()), valid[0].numel())
+
+
 def test_shares_by_hand():
     area = prior([6, 3, 1], [50, 25, 25])
     assert area.shares("labeled").tolist() == pytest.approx([0.6, 0.3, 0.1])
@@ -130,7 +136,7 @@ def test_shares_are_of_annotated_voxels():
     valid[..., :10] = 1.0
     label = torch.zeros(2, 2, 1, 100)
     label[:, 0, 0, :6], label[:, 1, 0, 6:10] = 1.0, 1.0
-    area.count("labeled", label * valid, valid)
+    take(area, label, valid)
     area.count("unlabeled", one_hot([60, 40]))
     assert area.shares("labeled").tolist() == pytest.approx([0.6, 0.4])
     assert area.class_weights().tolist() == pytest.approx([1.0, 1.0])
@@ -146,7 +152,7 @@ def test_scribbles_bound_the_shares_instead_of_telling_them():
     for fair in (True, False):
         area = AreaPrior(Labels.of_classes(2), 2.0, MEMORY)
         area.fair = fair
-        area.count("labeled", scribbles, valid)
+        take(area, scribbles, valid)
         area.count("unlabeled", one_hot([90, 10]))
         weights[fair] = area.class_weights().tolist()
     assert weights[True][1] < 0.5  # the harm: "a class that takes half of the image has shrunk to a tenth"
@@ -160,7 +166,7 @@ def test_with_scribbles_a_class_that_vanished_still_loses_its_weight():
     valid[..., 50:] = 0.0
     label = torch.zeros(2, 2, 1, 100)
     label[:, 1, 0, :20], label[:, 0, 0, 20:] = 1.0, 1.0
-    area.count("labeled", label * valid, valid)
+    take(area, label, valid)
     assert area.shares("labeled").tolist() == pytest.approx([0.3, 0.2])  # of all voxels, 50 of 100 annotated
     area.count("unlabeled", one_hot([100, 0]))
     assert area.class_weights()[1].item() < 0.1
@@ -171,14 +177,27 @@ def test_with_scribbles_what_was_not_annotated_may_be_of_any_class():
     area.fair = False
     valid = torch.ones(2, 1, 1, 100)
     valid[..., :60] = 0.0
-    area.count("labeled", one_hot([90, 10]) * valid, valid)  # class 1 takes 10 to 70 voxels
+    take(area, one_hot([90, 10]), valid)  # class 1 takes 10 to 70 voxels
     area.count("unlabeled", one_hot([30, 70]))
     assert area.class_weights()[1].item() == pytest.approx(1.0)
     other = AreaPrior(Labels.of_classes(2), 1.0, MEMORY)
     other.fair = False
-    other.count("labeled", one_hot([90, 10]) * valid, valid)
+    take(other, one_hot([90, 10]), valid)
     other.count("unlabeled", one_hot([0, 100]))
     assert other.class_weights()[1].item() == pytest.approx(0.7)
+
+
+def test_what_is_outside_of_the_image_is_background_and_labeled_patches_no_longer_count():
+    area = AreaPrior(Labels.of_classes(2), 2.0, MEMORY)
+    classes = torch.tensor([[6.0, 4.0], [0.0, 0.0], [10.0, 0.0]]).double()  # 10 of 50 voxels annotated, none, 10 of 100
+    annotated, inside = torch.tensor([10.0, 0.0, 10.0]).double(), torch.tensor([50.0, 100.0, 100.0]).double()
+    area.take_labels(classes, annotated, inside, 100)
+    assert area.shares("labeled").tolist() == pytest.approx([0.9, 0.1])  # 20 of 100 + 0 of 100; no labels tell nothing
+    area.count("labeled", one_hot([0, 100]))
+    assert area.shares("labeled").tolist() == pytest.approx([0.9, 0.1])
+    regions = AreaPrior(Labels.of_regions(2), 2.0, MEMORY)
+    regions.take_labels(classes, annotated, inside, 100)
+    assert regions.shares("labeled").tolist() == pytest.approx([0.65, 0.1])
 
 
 def test_state_is_restored(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny_students import NOW, SPATIAL, K, loader_batches, make_batches, make_method, make_pass, make_step
+from tiny_students import NOW, SPATIAL, K, loader_batches, make_batches, make_method, make_pass, make_step, tiny_sam
 
 from nnunet_semisam.methods.parts.cross_prompts import central_and_random_points
 from nnunet_semisam.methods.parts.slices import SliceNetwork, slices_of
@@ -104,3 +104,12 @@ def test_the_encoder_may_stay_as_it_is():
     method, _ = make_method("cpc_sam", train_encoder=False)
     assert not any(p.requires_grad for p in method.sam.decoders.image_encoder.parameters())
     assert len(method.optimizer.param_groups[0]["params"]) > 0
+
+
+@pytest.mark.parametrize("train_encoder", [True, False])
+def test_the_parts_of_an_adapted_sam_which_come_frozen_learn(train_encoder):
+    backend = tiny_sam("nano")
+    backend.sam.requires_grad_(False)
+    decoders = backend.class_decoders(K - 1, 2, train_encoder)
+    still = {name.split(".")[0] for name, parameter in decoders.named_parameters() if not parameter.requires_grad}
+    assert still == (set() if train_encoder else {"image_encoder"})

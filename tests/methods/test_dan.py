@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,9 +42,22 @@ def test_discriminator_tells_patches_apart_after_some_steps():
     torch.manual_seed(0)
     method, student = make_method("dan", weight=0.0, discriminator_lr=0.01)
     labeled, unlabeled = make_batches()
-    shifted = type(unlabeled)(unlabeled.weak + 4, unlabeled.strong, None, unlabeled.strong2)
+    shifted = type(unlabeled)(unlabeled.weak, unlabeled.strong + 4, None, unlabeled.strong2)
     step = make_step(make_pass(method), student)
     before = method.owned_loss(student, labeled, shifted, NOW).item()
     for _ in range(30):
         step(*loader_batches(labeled, shifted), NOW)
     assert method.owned_loss(student, labeled, shifted, NOW).item() < 0.5 * before
+
+
+def test_both_sides_are_random_patches_and_the_student_is_compared_in_another_view():
+    method, student = make_method("dan")
+    labeled, unlabeled = make_batches(with_pseudo=False)
+    seen = []
+    method.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    method.owned_loss(student, replace(labeled, num_random=1), replace(unlabeled, num_random=1), NOW)
+    assert torch.equal(seen[0], labeled.data[:1])
+    assert torch.equal(seen[1], unlabeled.strong[:1])
+    (term,) = method.terms(student, labeled, unlabeled, NOW)
+    assert term.images is unlabeled.strong
+    torch.testing.assert_close(term.target, method.predict(student, unlabeled.weak))

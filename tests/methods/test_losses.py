@@ -79,7 +79,7 @@ def test_gradient_leads_towards_the_target(name, spatial, labels):
     assert loss(logits, hard, confidence, torch.ones(K), labels) < first
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "confidence_aware"])  # knows ratios alone
+@pytest.mark.parametrize("name", LOSSES)
 def test_half_the_confidence_everywhere_is_half_the_loss_and_half_the_gradient(name, spatial, labels):
     logits, target, confidence, class_weights = random_case(spatial, labels)
     loss = UNLABELED_LOSSES.get(name)
@@ -202,15 +202,20 @@ def test_perfect_prediction_costs_nothing_however_low_the_confidence_is(labels):
         assert loss.item() == pytest.approx(0.0, abs=1e-4), name
 
 
-def test_confidence_aware_error_is_the_mean_weighed_by_confidence():
+def test_confidence_aware_error_is_the_mean_weighed_by_confidence_times_the_largest():
     logits = torch.zeros(1, K, 1, 2)
     target = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]).view(1, K, 1, 2)
     target[:, :, :, 1] = 1 / 3  # the second voxel is predicted as it should be
     loss = UNLABELED_LOSSES.get("confidence_aware")
     error = ((1 - 1 / 3) ** 2 + 2 * (1 / 3) ** 2) / 3
-    for confidence, expected in (([0.6, 0.2], 0.75 * error), ([0.06, 0.02], 0.75 * error), ([0.5, 0.0], error)):
+    for confidence, expected in (
+        ([1.0, 1 / 3], 0.75),
+        ([0.6, 0.2], 0.6 * 0.75),
+        ([0.06, 0.02], 0.06 * 0.75),
+        ([0.5, 0], 0.5),
+    ):
         weights = torch.tensor(confidence).view(1, 1, 1, 2)
-        assert loss(logits, target, weights, torch.ones(K), CLASSES).item() == pytest.approx(expected)
+        assert loss(logits, target, weights, torch.ones(K), CLASSES).item() == pytest.approx(expected * error)
 
 
 def test_losses_of_pseudo_labels_are_registered():

@@ -96,6 +96,15 @@ def test_an_inactive_class_on_which_opinions_differ_is_no_reason_to_learn_less_o
     assert found.min() == found.max() == 1.0
 
 
+def test_a_region_of_low_weight_is_learned_and_its_opinions_count():
+    label_map = square(1, slice(0, 40))
+    first = torch.cat([one_hot(label_map)[:, 1:2], one_hot(square(2, slice(60, 90)))[:, 2:3]], dim=1)
+    second = torch.cat([first[:, :1], torch.zeros_like(first[:, 1:])], dim=1)
+    regions = Labels.of_regions(2)
+    assert weighed(first, second, regions, [1.0, 0.4]).max() < 1e-4
+    assert weighed(first, second, regions, [1.0, 0.0]).min() == 1.0
+
+
 def test_confidence_is_the_lowest_squared_dice_of_the_classes():
     first, second = square(1, slice(0, 40)), square(1, slice(20, 60))
     first[:50, 50:] = second[10:60, 50:] = 2

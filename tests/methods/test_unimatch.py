@@ -46,6 +46,8 @@ def test_what_one_view_keeps_the_other_drops():
         whole = one.flatten(1).eq(1).all(dim=1)
         assert whole.float().mean() == pytest.approx(0.5, abs=0.05)
         assert set(one[~whole].unique().tolist()) == {0.0, 2.0}
+    kept = [one.flatten(1).eq(1).all(dim=1) for one in first]
+    assert torch.equal(*kept)  # the same images at all stages
     (untouched,) = ComplementaryDropout(0.0).first(features[:1])
     assert torch.equal(untouched, features[0])
 

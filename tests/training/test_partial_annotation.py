@@ -10,8 +10,10 @@ import blosc2
 import numpy as np
 import pytest
 import tiny_nnunet
+import torch
 from hidden_labels import overwrite
 
+from nnunet_semisam.data.random_windows import random_windows
 from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
@@ -34,9 +36,12 @@ class Cases:
 
 def judged(*labels, has_ignore_label=True):
     gate, told = ClassGate(GateSettings(), Labels.of_classes(3)), []
-    manager = SimpleNamespace(has_ignore_label=has_ignore_label, ignore_label=IGNORE)
-    judge_annotation(Cases(*labels), manager, gate, told.append)
+    judge_annotation(Cases(*labels), manager(has_ignore_label), gate, ([6, 8, 8], [4, 6, 6]), told.append)
     return gate.area.fair, told
+
+
+def manager(has_ignore_label=True):
+    return SimpleNamespace(has_ignore_label=has_ignore_label, ignore_label=IGNORE, all_labels=[0, 1, 2])
 
 
 def sparse(*kept):
@@ -58,6 +63,37 @@ def test_evenly_spread_slices_tell_shares_and_middle_slices_or_scribbles_only_bo
 
 def test_without_an_ignore_label_nothing_is_read():
     assert judged(None, has_ignore_label=False) == (True, [])
+
+
+def ellipsoid(shape, every):
+    """A label of class 1 in the middle, of which every ``every``-th slice is annotated."""
+    axes = np.ogrid[tuple(slice(-1, 1, size * 1j) for size in shape)]
+    whole = (sum((axis / radius) ** 2 for axis, radius in zip(axes, (0.7, 0.5, 0.6), strict=True)) < 1).astype(np.int8)
+    label = np.full_like(whole, IGNORE)
+    label[every // 2 :: every] = whole[every // 2 :: every]
+    return whole, label
+
+
+@pytest.mark.parametrize("every", [1, 5, 10])
+@pytest.mark.parametrize(("shape", "patch"), [((36, 50, 35), (40, 56, 40)), ((120, 120, 120), (64, 64, 64))])
+def test_a_perfect_teacher_of_sparse_volumes_keeps_its_weight(shape, patch, every):
+    """What was wrong: nnU-Net's patches of such cases lie elsewhere than unlabeled ones, and padding was annotated."""
+    whole, label = ellipsoid(shape, every)
+    sizes = ([size + 20 for size in patch], list(patch))
+    gate = ClassGate(GateSettings(), Labels.of_classes(3))
+    before = np.random.get_state()[1].copy()
+    judge_annotation(Cases(label), manager(), gate, sizes, lambda line: None)
+    assert np.array_equal(np.random.get_state()[1], before)
+    for window in random_windows(Cases(whole), manager(), shape, sizes, 60):  # a target that equals the truth
+        target = torch.zeros(1, 3, *patch)
+        inside = torch.from_numpy(whole[window]).long()
+        corner = tuple(slice(0, size) for size in inside.shape)
+        target[(0, slice(None), *corner)] = torch.nn.functional.one_hot(inside, 3).movedim(-1, 0).float()
+        target[0, 0] += 1 - target[0].sum(0)
+        gate.count_target(target, None)
+    shares = gate.area.shares("labeled")[1] / gate.area.shares("unlabeled")[1]
+    assert shares == pytest.approx(1.0, abs=0.15)
+    assert gate.area.class_weights()[1] == 1.0
 
 
 @pytest.fixture

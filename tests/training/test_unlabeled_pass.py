@@ -29,7 +29,7 @@ from torch import nn
 
 from nnunet_semisam.methods import MeanTeacher, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
 from nnunet_semisam.methods.settings import MethodSettings
-from nnunet_semisam.training.unlabeled_pass import UnlabeledPass
+from nnunet_semisam.training.unlabeled_pass import UnlabeledPass, worst_prediction
 
 
 def pixelwise(has_regions: bool = False, gate: dict | None = None, **settings) -> tuple[UnlabeledPass, Pixelwise]:
@@ -236,6 +236,22 @@ def test_of_several_networks_that_teach_the_worst_is_measured():
     driver = make_pass(method)
     list(driver.losses(Pixelwise(), labeled_stripes(), None, NOW))
     assert driver.gate.labeled_dice.dice().max() < 0.5
+
+
+def test_a_network_that_lacks_a_class_is_the_worst_in_it_however_good_elsewhere():
+    reference = torch.zeros(1, 3, 100, 100)
+    reference[:, 0], reference[:, 0, :40], reference[:, 1, :40] = 1, 0, 1
+    reference[:, 1, :10, :10], reference[:, 2, :10, :10] = 0, 1
+    thick, without = reference.clone(), reference.clone()
+    thick[:, 0, 40:45], thick[:, 1, 40:45] = 0, 1
+    without[:, 2], without[:, 0, :10, :10] = 0, 1
+    valid = torch.ones(1, 1, 100, 100)
+    for networks in ((thick, without), (without, thick)):
+        found = worst_prediction(networks, reference, valid)
+        assert found[:, 2].sum() == 0
+        assert torch.equal(found[:, 1], thick[:, 1])
+    nothing = torch.zeros_like(reference)  # of regions: an image without any
+    assert torch.equal(worst_prediction((nothing, thick), nothing, valid), thick)
 
 
 def test_closed_gate_leaves_unlabeled_patches_alone():

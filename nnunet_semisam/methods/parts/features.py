@@ -56,7 +56,7 @@ def channel_dropout(features: Features, probability: float) -> Features:
 class ComplementaryDropout:
     """Channel dropout of two views: what one keeps, the other drops. Make one for each step.
 
-    Some images keep all channels in both views.
+    Some images keep all channels in both views, at all stages.
 
     Args:
         probability: Of an image being changed, in [0, 1].
@@ -71,7 +71,8 @@ class ComplementaryDropout:
 
     def first(self, features: Features) -> Features:
         """Return the features of the first view, of which about half of the channels are dropped."""
-        self._masks = [self._draw(each) for each in features]
+        changed = torch.rand(len(features[0]), device=features[0].device) < self.probability
+        self._masks = [self._draw(each, changed) for each in features]
         return [each * mask for each, mask in zip(features, self._masks, strict=True)]
 
     def second(self, features: Features) -> Features:
@@ -84,7 +85,8 @@ class ComplementaryDropout:
             raise RuntimeError("The second view was asked for before the first one.")
         return [each * (2 - mask) for each, mask in zip(features, self._masks, strict=True)]
 
-    def _draw(self, features: Tensor) -> Tensor:
+    @staticmethod
+    def _draw(features: Tensor, changed: Tensor) -> Tensor:
         """Return 0 or 2 for channels of images that are changed, 1 for all of the others, ``(B, channels, 1, ...)``."""
-        changed = torch.rand(len(features), *[1] * (features.ndim - 1), device=features.device) < self.probability
+        changed = changed.view(-1, *[1] * (features.ndim - 1))
         return torch.where(changed, 2.0 * channel_mask(features, 0.5), 1.0)

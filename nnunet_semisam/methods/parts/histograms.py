@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nnunet_semisam.methods.parts.transfer import to_device
+
 QUANTILES = 65
 MOST_VOXELS = 2**15  # of a channel, whose quantiles stand for all: a thousandth of the range is no contrast
 STRIDE = 0.6180339887  # of the golden ratio: multiples of it visit all parts of a patch, whatever its shape
@@ -67,8 +69,8 @@ def _quantiles(values: Tensor) -> Tensor:
     """
     flat = values.detach().flatten().float()
     if len(flat) > MOST_VOXELS:
-        steps = torch.arange(MOST_VOXELS, device=flat.device, dtype=torch.float64)
-        flat = flat[((steps * STRIDE) % 1 * len(flat)).long()]
+        steps = torch.arange(MOST_VOXELS, dtype=torch.float64)  # on the CPU: MPS has no float64
+        flat = flat[to_device(((steps * STRIDE) % 1 * len(flat)).long(), flat.device)]
     flat = flat[flat != 0]
     if len(flat) == 0:
         return torch.zeros(QUANTILES, device=values.device)

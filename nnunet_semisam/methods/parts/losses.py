@@ -91,20 +91,23 @@ def squared_error(logits: Tensor, target: Tensor, confidence: Tensor, class_weig
 def confidence_aware_error(
     logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor, labels: Labels
 ) -> Tensor:
-    """Squared error between probabilities, averaged over voxels by their confidence; in [0, 1].
+    """Squared error between probabilities, averaged over voxels by their confidence, times the largest one; in [0, 1].
 
-    Unlike ``mse``, few sure voxels weigh together as much as many: only the ratio of confidences counts.
+    Unlike ``mse``, few sure voxels weigh together as much as many: the ratio of confidences counts. The largest of them
+    weighs all, so that what makes every voxel less certain (a class of low weight, an old pseudo-label) makes the loss
+    smaller.
 
     Source:
         The confidence-aware regularisation of SemiSAM+, https://arxiv.org/abs/2502.20749: error times certainty over
         certainty. Its published code has no gradient, since both sides are detached; and it adds the mean uncertainty,
-        which is a constant here.
+        which is a constant here. The largest confidence as a factor is ours.
     """
     _check(logits, target, confidence, class_weights)
     error = (labels.probabilities(logits) - target.detach().float()).square()
     if labels.has_regions:
         error = _by_voxel(class_weights, logits.ndim) * error
-    return (confidence * error.mean(dim=1, keepdim=True)).sum() / confidence.sum().clamp(min=EPSILON)
+    mean = (confidence * error.mean(dim=1, keepdim=True)).sum() / confidence.sum().clamp(min=EPSILON)
+    return confidence.max() * mean
 
 
 @UNLABELED_LOSSES.register("cross_entropy")
