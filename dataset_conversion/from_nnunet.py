@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -92,7 +93,7 @@ class NNUNetConverter(DatasetConverter):
             if not dataset.findings:
                 raise
             raise UserError(
-                f"{error} Files have faults, too, maybe for this reason: {dataset.findings[0].text}"
+                f"{error} Files have faults, too, maybe for this reason: {dataset.findings[0].with_remedy}"
             ) from error
         notes = [*dataset.notes, *assignment.notes]
         if left_out:
@@ -100,7 +101,7 @@ class NNUNetConverter(DatasetConverter):
         cases = make_cases(dataset, assignment, groups, group_of, notes)
         splits, budgets = make_folds(assignment, groups.__getitem__)
         held_out = [case for group in assignment.test for case in groups[group]]
-        findings = [finding.text for finding in dataset.findings]
+        findings = [finding.with_remedy for finding in dataset.findings]
         findings += shared_patients(dataset, assignment, group_of)
         return Conversion(
             name=name,
@@ -168,7 +169,7 @@ def shared_patients(dataset: RawDataset, assignment: CaseAssignment, group_of: C
     return [
         f"{dataset.folder / 'imagesTs'}: {len(shared)} test cases are of patients that also train or validate: "
         f"{', '.join(shared)}. Say with --group how cases belong together, or go on without them: --leave-out "
-        f"{' '.join(shared)}"
+        f"{shlex.join(shared)}"
     ]
 
 

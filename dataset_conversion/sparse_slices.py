@@ -69,7 +69,7 @@ class SparseConverter(NNUNetConverter):
         if value > MOST_LABEL:
             raise UserError(f"The labels of {full.source} leave no number for the label {IGNORE!r}. Take fewer labels.")
         trained = {case for split in full.splits for part in ("train", "unlabeled") for case in split.get(part, ())}
-        slices = Slices(args.every, args.slice_seed, value)
+        slices = Slices(args.every, args.slice_seed, value, frozenset(full.label_values))
         cases = [
             _sparse(case, slices) if case.part == "Tr" and case.identifier in trained else case for case in full.cases
         ]
@@ -96,11 +96,13 @@ class Slices:
         every: Every so-many-th one.
         seed: Chooses, with the name of a case, the first one.
         ignore: What the other voxels become.
+        allowed: The values that a label may have.
     """
 
     every: int
     seed: int
     ignore: int
+    allowed: frozenset[int]
 
     def kept(self, case: str, count: int) -> range:
         """Return the numbers of the slices that keep their label, at least one.
@@ -110,22 +112,35 @@ class Slices:
             count: How many slices it has.
 
         Example:
-            >>> list(Slices(every=5, seed=0, ignore=3).kept("patient001_frame01", 12))
+            >>> slices = Slices(every=5, seed=0, ignore=3, allowed=frozenset({0, 1, 2}))
+            >>> list(slices.kept("patient001_frame01", 12))
             [3, 8]
         """
         start = zlib.crc32(f"{self.seed} {case}".encode()) % min(self.every, count)
         return range(start, count, self.every)
 
-    def applied(self, case: str, label: sitk.Image) -> sitk.Image:
+    def applied(self, case: str, path: Path, label: sitk.Image) -> sitk.Image:
         """Return a label of which only some slices are left.
 
+        Args:
+            case: Name of the case.
+            path: The file, for voxels that ITK changes when it reads them.
+            label: What was read of it.
+
         Raises:
-            ValueError: If it has one slice only.
+            ValueError: If it has one slice only, or other values than a label may have: they would be rounded.
         """
         import numpy as np
         import SimpleITK as sitk  # noqa: N813
 
+        from nnunet_semisam.data.stored_voxels import voxels_as_stored
+
         voxels = sitk.GetArrayFromImage(label)
+        values = np.unique(voxels_as_stored(path, voxels) if voxels.dtype.kind == "f" else voxels)
+        unexpected = [f"{value:.9g}" for value in values if value not in self.allowed]
+        if unexpected:
+            allowed = ", ".join(map(str, sorted(self.allowed)))
+            raise ValueError(f"it has label values {', '.join(unexpected[:10])}, and allowed are {allowed}")
         axis = int(np.argmax(label.GetSpacing()[::-1]))  # the first of several
         count = voxels.shape[axis]
         if count < 2:
@@ -143,7 +158,7 @@ def _sparse(case: Case, slices: Slices) -> Case:
     whole = case.label
     label = replace(
         whole,
-        load=lambda path: slices.applied(case.identifier, whole.read()),
+        load=lambda path: slices.applied(case.identifier, path, whole.read()),
         rewrite=True,
     )
     return replace(case, label=label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,11 @@ class Finding(NamedTuple):
 
     case: str
     text: str
+
+    @property
+    def with_remedy(self) -> str:
+        """Return the text for converters that can leave cases out."""
+        return f"{self.text}, or go on without the case: --leave-out {shlex.quote(self.case)}"
 
 
 @dataclass
@@ -157,8 +163,8 @@ class RawDataset:
                 owners.linked.append(f"{case} and {other}")
 
     def find(self, case: str, text: str) -> None:
-        """Add a finding; the way to go on without the case is added to the text."""
-        self.findings.append(Finding(case, f"{text}, or go on without the case: --leave-out {case}"))
+        """Add a finding."""
+        self.findings.append(Finding(case, text))
 
     def note_unlisted(self, part: str, listed: Collection[Path]) -> None:
         """Add a note about images that lie there and that the list of ``dataset.json`` does not name."""

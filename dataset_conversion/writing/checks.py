@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -94,7 +95,7 @@ def check_conversion(conversion: Conversion, workers: int, faults: Faults) -> In
         notes += review.notes
     remedy = ""
     if conversion.can_leave_out and faulty:
-        remedy = f" Or leave cases out: --leave-out {' '.join(dict.fromkeys(faulty))}"
+        remedy = f" Or leave cases out: --leave-out {shlex.join(dict.fromkeys(faulty))}"
     raise_findings(findings, conversion.source, remedy)
     return Inspection(facts, notes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 
 from nnunet_semisam.errors import name_some
@@ -34,7 +35,7 @@ def review_duplicates(conversion: Conversion, facts: Mapping[str, Facts]) -> Rev
         same = seen.setdefault(content, [])
         leaking = [each for each in same if _leaks(conversion, each, case)]
         if leaking:
-            remedy = f", or --leave-out {case.identifier}" if conversion.can_leave_out else ""
+            remedy = f", or --leave-out {shlex.quote(case.identifier)}" if conversion.can_leave_out else ""
             findings.append(
                 f"{case.images[0].path}: shows the same voxels as {leaking[0].images[0].path}, and one of them would "
                 f"be trained on while the other is kept for validation or testing. Remove one of the two{remedy}."

@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from nnunet_semisam.annotation.color_tables import itksnap_table, label_names, slicer_table
-from nnunet_semisam.annotation.export_record import CaseRecord, ExportRecord, read_export, write_export
+from nnunet_semisam.annotation.export_record import CaseRecord, ExportRecord, read_case, read_export, write_export
 from nnunet_semisam.annotation.pool import Pool
 from nnunet_semisam.annotation.raw_space import (
     NIFTI,
@@ -36,9 +36,11 @@ from nnunet_semisam.annotation.raw_space import (
     write_like,
 )
 from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, TrainedModel
+from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import remove_temporaries, replaced_file, write_text
+from nnunet_semisam.io.atomic import remove_temporaries, write_text
 from nnunet_semisam.io.hashes import sha256_of
+from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.pseudo_labels.session import STORE_FOLDER
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 
@@ -117,16 +119,17 @@ def export_pseudo_labels(
         val=pool.fold.val,
         labels={str(value): name for value, name in names.items()},
     )
-    _begin(output, record, names)
     having = None if store is None else set(store.cases())
     without = [] if having is None else [case for case in pool.images if case not in having]
     cases = [case for case in pool.images if case not in without]
-    there = [case for case in cases if CaseRecord.file(output, case).is_file()]
-    todo = [case for case in cases if case not in there]
-    for case in tqdm(todo, desc="exporting", unit="case", leave=False, disable=not sys.stderr.isatty()):
-        read = model.read(pool.images[case])
-        label, confidence = _predicted(model, read) if store is None else _stored(model, read, store, case)
-        _write_case(output, case, pool.images[case], label, confidence)
+    with folder_lock(output, wait=True):
+        _begin(output, record, names)
+        there = [case for case in cases if _is_there(output, case, pool.images[case])]
+        todo = [case for case in cases if case not in there]
+        for case in tqdm(todo, desc="exporting", unit="case", leave=False, disable=not sys.stderr.isatty()):
+            read = model.read(pool.images[case])
+            label, confidence = _predicted(model, read) if store is None else _stored(model, read, store, case)
+            _write_case(output, case, pool.images[case], label, confidence)
     return Exported(where, todo, there, without)
 
 
@@ -140,10 +143,26 @@ def _begin(output: Path, record: ExportRecord, names: Mapping[int, str]) -> None
         )
     for folder in ("images", "labels", "confidence", "records", REVIEWED):
         (output / folder).mkdir(parents=True, exist_ok=True)
+        remove_temporaries(output / folder)
     write_text(output / "labels.ctbl", slicer_table(names))
     write_text(output / "labels_itksnap.txt", itksnap_table(names))
     if there is None:
         write_export(output, record)
+
+
+def _is_there(output: Path, case: str, images: Sequence[str]) -> bool:
+    """Return whether a case was exported, from these images; refuse to write over what was corrected in place."""
+    if not CaseRecord.file(output, case).is_file():
+        return False
+    record = read_case(output, case)
+    if record.images == [sha256_of(Path(image)) for image in images]:
+        return True
+    label = output / "labels" / f"{case}{NIFTI}"
+    if label.is_file() and sha256_of(label) != record.label:
+        raise UserError(
+            f"The image of {case} changed since the export, and so did {label}. Move that file away, then export again."
+        )
+    return False
 
 
 def _predicted(model: TrainedModel, case: RawCase) -> tuple[np.ndarray, np.ndarray]:
@@ -165,8 +184,6 @@ def _stored(model: TrainedModel, case: RawCase, store: PseudoLabelStore, name: s
 
 
 def _write_case(output: Path, case: str, images: Sequence[str], label: np.ndarray, confidence: np.ndarray) -> None:
-    for folder in ("images", "labels", "confidence"):
-        remove_temporaries(output / folder, f"{case}*")
     for channel, image in enumerate(images):
         _write_image(Path(image), output / "images" / f"{case}_{channel:04d}{NIFTI}")
     kind = np.uint8 if label.max(initial=0) < 255 else np.int16
@@ -180,7 +197,7 @@ def _write_case(output: Path, case: str, images: Sequence[str], label: np.ndarra
 
 def _write_image(image: Path, target: Path) -> None:
     """Copy a NIfTI file, byte for byte; turn other formats into NIfTI."""
-    with replaced_file(target) as temporary:
+    with written_image(target) as temporary:
         if image.name.endswith(NIFTI):
             shutil.copyfile(image, temporary)
         else:

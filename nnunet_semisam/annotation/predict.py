@@ -14,15 +14,34 @@ from nnunet_semisam.annotation.raw_space import NIFTI, check_viewable, segmentat
 from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, TrainedModel
 from nnunet_semisam.annotation.uncertainty import Uncertainty, combine
 from nnunet_semisam.data.raw_files import images_in
+from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.io.atomic import remove_temporaries, replaced_file
+from nnunet_semisam.io.atomic import remove_temporaries
 from nnunet_semisam.io.csv_files import write_table
+from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.names import check_case_name
-from nnunet_semisam.io.typed_records import read_record
+from nnunet_semisam.io.typed_records import RecordError, read_record
 
 FOLDER, TABLE = "uncertainty", "uncertainty.csv"
+PREDICTED_FILE = "predicted.json"  # what the segmentations are of; the last file that is written of a case
 REMEDY = "Delete it and predict again."
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a segmentation is of.
+
+    Attributes:
+        model: SHA-256 of the checkpoints.
+        mirroring: Whether it was predicted with mirroring.
+        images: SHA-256 of each image file.
+    """
+
+    model: str
+    mirroring: bool
+    images: list[str]
 
 
 @dataclass(frozen=True)
@@ -49,7 +68,7 @@ class CaseUncertainty:
 def predict_folder(
     place: ModelPlace, images: Path, output: Path, device: str, mirroring: bool = True, uncertainty: bool = True
 ) -> list[CaseUncertainty]:
-    """Segment all images of a folder; what an earlier run has finished is left as it is.
+    """Segment all images of a folder; what an earlier run has finished of the same images is left as it is.
 
     The segmentations are those of ``nnUNetv2_predict``. With ``uncertainty`` there are maps and a table below
     ``uncertainty/``: entropy and disagreement over all networks (folds, student and teacher, further networks of an
@@ -67,7 +86,8 @@ def predict_folder(
         The records of all cases, sorted by name; none without ``uncertainty``.
 
     Raises:
-        UserError: If there are no images, one cannot be read, or ``output`` holds what another model predicted.
+        UserError: If there are no images, one cannot be read or a segmentation not be written, or ``output`` holds what
+            another model predicted, or this one with or without mirroring.
     """
     model = TrainedModel(place, device, mirroring)
     if uncertainty:
@@ -75,25 +95,58 @@ def predict_folder(
     ending, digest = model.dataset_json["file_ending"], place.sha256()
     cases = _cases_in(images, ending, len(model.dataset_json["channel_names"]))
     (output / FOLDER).mkdir(parents=True, exist_ok=True) if uncertainty else output.mkdir(parents=True, exist_ok=True)
-    records = {case: read_case_record(output, case, digest) for case in cases} if uncertainty else {}
-    for case in tqdm(cases, desc="predicting", unit="case", leave=False, disable=not sys.stderr.isatty()):
-        target = output / f"{case}{ending}"
-        if target.is_file() and (records.get(case) or not uncertainty):
-            continue
-        remove_temporaries(output, f"{case}*")
-        read = model.read(cases[case])
-        label = segmentation(model, read, model.logits(read))
+    with folder_lock(output, wait=True):
+        remove_temporaries(output)
+        known = read_predicted(output)
+        records = {case: read_case_record(output, case, digest) for case in cases} if uncertainty else {}
+        for case in tqdm(cases, desc="predicting", unit="case", leave=False, disable=not sys.stderr.isatty()):
+            target = output / f"{case}{ending}"
+            now = Predicted(digest, mirroring, [sha256_of(Path(image)) for image in cases[case]])
+            if _is_done(known.get(case), now, target) and (records.get(case) or not uncertainty):
+                continue
+            read = model.read(cases[case])
+            label = segmentation(model, read, model.logits(read))
+            if uncertainty:
+                maps = combine((probs for _, probs in model.views(read)), model.labels)
+                records[case] = _write_maps(model, read, cases[case][0], output, case, digest, label, maps)
+                write_json(record_file(output, case), asdict(records[case]))
+            with written_image(target, with_others=True) as temporary:
+                model.plans.image_reader_writer_class().write_seg(label, str(temporary), read.properties)
+            known[case] = now
+            write_json(output / PREDICTED_FILE, {name: asdict(each) for name, each in sorted(known.items())})
+        found = [records[case] for case in sorted(records)]
         if uncertainty:
-            maps = combine((probs for _, probs in model.views(read)), model.labels)
-            records[case] = _write_maps(model, read, cases[case][0], output, case, digest, label, maps)
-        with replaced_file(target) as temporary:
-            model.plans.image_reader_writer_class().write_seg(label, str(temporary), read.properties)
-        if uncertainty:  # last: it says that all the others are there
-            write_json(record_file(output, case), asdict(records[case]))
-    found = [records[case] for case in sorted(records)]
-    if uncertainty:
-        write_table(output / FOLDER / TABLE, list(CaseUncertainty.__annotations__), [asdict(each) for each in found])
+            rows = [asdict(each) for each in found]
+            write_table(output / FOLDER / TABLE, list(CaseUncertainty.__annotations__), rows)
     return found
+
+
+def read_predicted(output: Path) -> dict[str, Predicted]:
+    """Return case -> what its segmentation is of; empty where nothing was predicted.
+
+    Raises:
+        UserError: If the file is damaged.
+    """
+    file = output / PREDICTED_FILE
+    if not file.is_file():
+        return {}
+    try:
+        return {
+            case: read_record(Predicted, each, f"{file}: {case}:") for case, each in read_object(file, REMEDY).items()
+        }
+    except RecordError as error:
+        raise UserError(f"{error} {REMEDY}") from error
+
+
+def _is_done(known: Predicted | None, now: Predicted, target: Path) -> bool:
+    if known is None or not target.is_file():
+        return False
+    if (known.model, known.mirroring) != (now.model, now.mirroring):
+        raise UserError(
+            f"{target.parent} holds predictions of another model, or of the same one with or without mirroring "
+            f"({target.name}). Choose another folder with -o."
+        )
+    return known.images == now.images
 
 
 def _write_maps(

@@ -12,8 +12,8 @@ import torch
 from nnunet_semisam.annotation.trained_model import RawCase, TrainedModel
 from nnunet_semisam.data.back_to_raw import back_to_raw
 from nnunet_semisam.data.image_headers import reason
+from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import replaced_file
 
 NIFTI = ".nii.gz"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")  # by SimpleITK, with their place in the patient
@@ -85,7 +85,7 @@ def write_like(values: np.ndarray, reference: str | Path, target: Path) -> None:
         target: File to write; it appears whole or not at all.
 
     Raises:
-        UserError: If the reference cannot be read, or has other voxels.
+        UserError: If the reference cannot be read, or has other voxels; if not all of the map could be written.
     """
     image = read_image(reference)
     if image.GetSize()[::-1] != values.shape:
@@ -93,5 +93,5 @@ def write_like(values: np.ndarray, reference: str | Path, target: Path) -> None:
     result = sitk.GetImageFromArray(np.ascontiguousarray(values))
     result.CopyInformation(image)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_file(target) as temporary:
+    with written_image(target) as temporary:
         sitk.WriteImage(result, str(temporary), useCompression=True)

@@ -26,7 +26,9 @@ from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, Trained
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.atomic import remove_temporaries
 from nnunet_semisam.io.csv_files import write_table
+from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.typed_records import RecordError, read_record
 
 TABLE, PAGE = "suggestions.csv", "suggestions.html"
@@ -43,12 +45,14 @@ class CaseNote:
         model: SHA-256 of the checkpoints.
         sam: Name of the SAM that was asked, or empty.
         mirroring: Whether mirrored images were looked at.
+        images: SHA-256 of each image file.
         evidence: What was found out.
     """
 
     model: str
     sam: str
     mirroring: bool
+    images: list[str]
     evidence: CaseEvidence
 
 
@@ -96,11 +100,13 @@ class Suggester:
         Raises:
             UserError: If an image cannot be read, or ``output`` holds what another model or SAM said.
         """
-        found = {case: self._known(case) for case in self.images}
-        todo = [case for case, evidence in found.items() if evidence is None]
-        second = ask_sam(self.options.sam, self.model, self.options.device) if todo and self.options.sam else None
-        for case in tqdm(todo, desc="looking", unit="case", leave=False, disable=not sys.stderr.isatty()):
-            found[case] = self._look_at(case, second)
+        with folder_lock(self.output, wait=True):
+            remove_temporaries(self.output / MAPS)
+            found = {case: self._known(case) for case in self.images}
+            todo = [case for case, evidence in found.items() if evidence is None]
+            second = ask_sam(self.options.sam, self.model, self.options.device) if todo and self.options.sam else None
+            for case in tqdm(todo, desc="looking", unit="case", leave=False, disable=not sys.stderr.isatty()):
+                found[case] = self._look_at(case, second)
         return [found[case] for case in self.images]
 
     def labeled_features(self, labeled: Mapping[str, Sequence[str]]) -> list[list[float]]:
@@ -132,14 +138,21 @@ class Suggester:
             raise UserError(
                 f"{self.output} holds what another model or SAM said of {case}. Choose another folder with -o."
             )
+        maps = (map_file(self.output, case, kind) for kind in (*KINDS, "prediction"))
+        if note.images != self._image_hashes(case) or not all(file.is_file() for file in maps):
+            return None  # it is looked at again
         return note.evidence
 
+    def _image_hashes(self, case: str) -> list[str]:
+        return [sha256_of(Path(file)) for file in self.images[case]]
+
     def _look_at(self, case: str, second: SecondOpinion | None) -> CaseEvidence:
-        remove_temporaries(self.output / MAPS, f"{case}*")
         read = self.model.read(self.images[case])
         looked = look_at(case, read, self.model, second)
         self._write_maps(case, read, looked)
-        note = CaseNote(self.digest, self.options.sam, self.options.mirroring, looked.evidence)
+        note = CaseNote(
+            self.digest, self.options.sam, self.options.mirroring, self._image_hashes(case), looked.evidence
+        )
         write_json(self.output / CASES / f"{case}.json", asdict(note))  # last: the maps are there
         return looked.evidence
 

@@ -15,6 +15,7 @@ from nnunet_semisam.benchmark.records import CaseSet, HeldOutSet, UnlabeledImage
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import Files, image_files, label_files
 from nnunet_semisam.data.stored_voxels import refuse_cut_off_quickly
+from nnunet_semisam.data.tif_spacing import spacing_file
 from nnunet_semisam.errors import UserError, name_some, printable, shown
 from nnunet_semisam.io.atomic import write_symlink
 from nnunet_semisam.io.hashes import sha256_of, sha256_of_json, sha256_of_text
@@ -201,6 +202,9 @@ def gather(study: Study, dataset: PlannedDataset, fold: int) -> HeldOut:
     for case in cases:
         for channel, source in enumerate(images[case]):  # a list in dataset.json may call its files anything
             _link(Path(source), folder / "images" / f"{case}_{channel:04d}{ending}")
+        spacing = spacing_file(Path(images[case][0]))
+        if spacing is not None:
+            _link(spacing, folder / "images" / f"{case}.json")
         _link(labels[case], folder / "labels" / f"{case}{ending}")
     return HeldOut(folder, cases)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 
 from nnunet_semisam.commands import _options
 from nnunet_semisam.commands._model_options import folder_of
@@ -42,6 +43,6 @@ def run(args: argparse.Namespace) -> None:
     home = f"$nnUNet_results/{model.parent.name}/{STOCK_TRAINER}__{args.plans}__{args.configuration}"
     print(
         f"Wrote {args.out} with fold(s) {', '.join(folds)}; the weights load into stock nnU-Net's network.\n"
-        f"Predict:  nnUNetv2_predict_from_modelfolder -i IMAGES -o SEGMENTATIONS -m {args.out} -f {' '.join(folds)}"
-        f"\nor move it to {home} and use nnUNetv2_predict -tr {STOCK_TRAINER}."
+        f"Predict:  nnUNetv2_predict_from_modelfolder -i IMAGES -o SEGMENTATIONS -m {shlex.quote(str(args.out))} "
+        f"-f {' '.join(folds)}\nor move it to {home} and use nnUNetv2_predict -tr {STOCK_TRAINER}."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from nnunet_semisam.commands import _options
@@ -62,7 +63,7 @@ def _export(args: argparse.Namespace) -> None:
     print(
         f"3D Slicer: load images/ and labels/ and the colours of labels.ctbl; ITK-SNAP: labels_itksnap.txt.\n"
         f"Save what you corrected to {args.out / REVIEWED} under the same name, then:\n"
-        f"  nnunet-semisam pseudo-labels import -i {args.out} -d NEW_ID"
+        f"  nnunet-semisam pseudo-labels import -i {shlex.quote(str(args.out))} -d NEW_ID"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
     folds = " ".join(map(str, plan.folds))
     print(f"Models: {model.model_folder}")
     print(
-        f"Predict: nnUNet_results={model.results} nnUNetv2_predict -d {plan.dataset} -c {plan.configuration} "
-        f"-tr {plan.final_trainer} -p {plan.plans} -f {folds} -i IMAGES -o SEGMENTATIONS"
+        f"Predict: nnUNet_results={shlex.quote(str(model.results))} nnUNetv2_predict -d {plan.dataset} "
+        f"-c {plan.configuration} -tr {plan.final_trainer} -p {plan.plans} -f {folds} -i IMAGES -o SEGMENTATIONS"
     )
     return 0
 

@@ -15,8 +15,9 @@ from typing import Any
 from nnunet_semisam.data.dataset_json import ignore_label
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.raw_files import image_files
+from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import remove_temporaries, replaced_file
+from nnunet_semisam.io.atomic import remove_temporaries
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.self_training.pseudo_label import certainty, mean_confidence, with_ignore, with_sam
@@ -79,7 +80,7 @@ def _label_case(
         threshold = sam.use.confidence_threshold
         label = with_sam(label, found.label_map, opinion, sam.active, teacher.labels, threshold, ignore)
     target = place.label_file(case, dataset_json["file_ending"])
-    with replaced_file(target) as temporary:
+    with written_image(target) as temporary:
         teacher.predictor.plans_manager.image_reader_writer_class().write_seg(label, str(temporary), found.properties)
     record = PseudoLabel(
         case=case,

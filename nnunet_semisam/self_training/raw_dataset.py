@@ -17,6 +17,7 @@ import numpy as np
 from nnunet_semisam.data.dataset_json import IGNORE, ignore_label
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import LIST, image_files, label_files
+from nnunet_semisam.data.tif_spacing import spacing_file
 from nnunet_semisam.io.atomic import write_symlink
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.self_training.plan import FoldCases
@@ -66,6 +67,9 @@ def write_raw(
     for case in (*cases.with_labels, *pseudo_labels):
         for channel, image in enumerate(known[case]):
             write_symlink(folder / "imagesTr" / f"{case}_{channel:04d}{ending}", Path(image).resolve())
+        spacing = spacing_file(Path(known[case][0]))
+        for name in ("imagesTr", "labelsTr") if spacing is not None else ():  # a label lies as its image does
+            write_symlink(folder / name / f"{case}.json", spacing.resolve())
     for case in cases.with_labels:
         shutil.copyfile(labels[case], folder / "labelsTr" / f"{case}{ending}")
     for case, label in pseudo_labels.items():

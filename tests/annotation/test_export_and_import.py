@@ -113,7 +113,7 @@ def test_what_is_wrong_with_reviewed_labels_is_told_at_once_and_nothing_is_writt
         (out / "reviewed" / name).write_bytes(b"no label")
     assert bring_back(out) == 2
     message = capsys.readouterr().err
-    assert "4 of 4 files" in message
+    assert "4 files are wrong" in message
     assert "free0.nii.gz has the values 7; allowed are 0 (background), 1 (shell), 2 (core), 3 (ignore)" in message
     assert "free1.nii.gz: its origin is [0.0, 0.0, 0.0]" in message
     assert "case0.nii.gz is no corrected label" in message
@@ -153,3 +153,75 @@ def test_the_last_round_of_the_training_is_exported_as_it_was_used(model_folder,
     np.testing.assert_allclose(voxels(tmp_path / "out" / "confidence" / "free0.nii.gz"), confidence, atol=0.003)
     assert export(tmp_path / "out") == 2
     assert "from another dataset, model or round" in capsys.readouterr().err
+
+
+def review(out, case, change=lambda label: label):
+    label = out / "labels" / f"{case}.nii.gz"
+    save(change(voxels(label)), label, out / "reviewed" / f"{case}.nii.gz")
+
+
+def test_corrections_saved_in_place_are_not_lost(model_folder, raw, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert export(out, "--cases", "free0", "free1") == 0
+    review(out, "free0")
+    label, record = out / "labels" / "free1.nii.gz", out / "records" / "free1.json"
+    save(1 - np.minimum(voxels(label), 1), label, label)
+    assert bring_back(out) == 2
+    message = capsys.readouterr().err
+    assert f"{label} was changed" in message
+    assert f"delete {record}" in message
+    label.rename(out / "reviewed" / label.name)  # what the message says
+    record.unlink()
+    assert export(out, "--cases", "free0", "free1") == 0
+    assert bring_back(out) == 0
+
+
+def test_a_changed_image_is_exported_again(model_folder, raw, tmp_path, capsys):
+    out, image = tmp_path / "out", raw / "imagesUl" / "free0_0000.nii.gz"
+    assert export(out, "--cases", "free0") == 0
+    review(out, "free0")
+    save(voxels(image) + 1, image, image)
+    assert bring_back(out) == 2
+    assert export(out, "--cases", "free0") == 0
+    assert "1 pseudo-labels written" in capsys.readouterr().out
+    assert bring_back(out) == 0
+    save(voxels(image) + 1, image, image)
+    save(1 - np.minimum(voxels(out / "labels" / "free0.nii.gz"), 1), image, out / "labels" / "free0.nii.gz")
+    assert export(out, "--cases", "free0") == 2
+    assert "Move that file away" in capsys.readouterr().err
+
+
+def test_labels_that_mean_something_else_by_now_are_refused(model_folder, raw, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    assert export(out, "--cases", "free0") == 0
+    review(out, "free0", lambda label: np.where(np.arange(label.shape[0])[:, None, None] == 4, label, 3))
+    content = json.loads((raw / "dataset.json").read_text())
+    (raw / "dataset.json").write_text(json.dumps(content | {"labels": {**content["labels"], "tumor": 3}}))
+    assert bring_back(out) == 2
+    message = capsys.readouterr().err
+    assert "has other labels than at the export" in message
+    assert "3 tumor" in message
+    (raw / "dataset.json").write_text(json.dumps(content))
+    monkeypatch.chdir(raw.parents[1] / "preprocessed")  # another folder of the dataset's name
+    assert bring_back(out) == 0
+
+
+def test_patients_that_test_do_not_train_and_empty_labels_are_told(model_folder, raw, tmp_path, capsys):
+    (raw / "imagesTs").mkdir(exist_ok=True)
+    for old, new in (("imagesUl/free0", "imagesUl/free_frame01"), ("imagesUl/free1", "imagesUl/free_frame02")):
+        (raw / f"{old}_0000.nii.gz").rename(raw / f"{new}_0000.nii.gz")
+    out = tmp_path / "out"
+    assert export(out) == 0
+    review(out, HIDDEN[0], np.zeros_like)
+    (raw / "imagesUl" / "free_frame02_0000.nii.gz").rename(raw / "imagesTs" / "free_frame02_0000.nii.gz")
+    assert bring_back(out) == 0
+    said = capsys.readouterr().out
+    assert f"1 of them have no foreground left, and say that there is none: {HIDDEN[0]}" in said
+    assert "left out of imagesUl, their patients validate or test: free_frame01" in said
+    review(out, "free_frame01")
+    assert bring_back(out, "903") == 2
+    assert "free_frame01: other cases of these patients" in capsys.readouterr().err
+    (out / "reviewed" / "free_frame01.nii.gz").unlink()
+    review(out, HIDDEN[0], lambda label: np.full_like(label, 3))
+    assert bring_back(out, "903") == 2
+    assert "has no voxel but 'ignore'" in capsys.readouterr().err

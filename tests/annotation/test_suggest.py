@@ -67,6 +67,19 @@ def test_ranking_table_page_and_maps(model_folder, raw, tmp_path, capsys):
     assert "holds what another model or SAM said" in capsys.readouterr().err
 
 
+def test_a_replaced_image_and_a_lost_map_are_looked_at_again(model_folder, raw, tmp_path):
+    """What was wrong: outlines of the old image on the new one, or a traceback where it has fewer slices."""
+    out, image = tmp_path / "out", raw / "imagesUl" / "free0_0000.nii.gz"
+    assert suggest(out, "--rule", "entropy") == 0
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(image))[:, :, :5], str(image))
+    (out / "maps" / "free1_entropy.nii.gz").unlink()
+    times = {file.name: file.stat().st_mtime_ns for file in (out / "cases").iterdir()}
+    assert suggest(out, "--rule", "entropy", "-n", str(len(POOL))) == 0
+    changed = {file.name for file in (out / "cases").iterdir() if file.stat().st_mtime_ns != times[file.name]}
+    assert changed == {"free0.json", "free1.json"}
+    assert SimpleITK.ReadImage(str(out / "maps" / "free0_entropy.nii.gz")).GetSize()[2] == 5
+
+
 def test_hidden_labels_have_no_influence(model_folder, raw, tiny_dataset, tmp_path):
     assert suggest(tmp_path / "before", "--rule", "diversity", "--disable-tta") == 0
     fill_hidden_labels_with_noise(tiny_dataset)

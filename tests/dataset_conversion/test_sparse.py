@@ -1,7 +1,9 @@
 """``convert sparse``: every k-th slice of the labels that are trained on, the rest ignored."""
 
 import json
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -75,7 +77,7 @@ def test_dataset_json_and_manifest_say_what_was_done(convert):
 
 
 def test_first_slices_differ_between_cases_so_that_all_parts_are_shown_alike():
-    slices = Slices(every=5, seed=0, ignore=3)
+    slices = Slices(5, 0, 3, frozenset({0, 1, 2}))
     shown = np.zeros(20)
     for case in range(400):
         shown[list(slices.kept(f"case{case}", 20))] += 1
@@ -84,10 +86,23 @@ def test_first_slices_differ_between_cases_so_that_all_parts_are_shown_alike():
 
 
 def test_few_slices_leave_one_and_a_single_slice_is_refused(convert_with, tmp_path):
-    slices = Slices(every=5, seed=0, ignore=3)
+    slices = Slices(5, 0, 3, frozenset({0, 1, 2}))
     assert {len(slices.kept(f"case{case}", 3)) for case in range(50)} == {1}
     with pytest.raises(ValueError, match="one slice along its axis"):
-        slices.applied("a", sitk.GetImageFromArray(np.zeros((1, 4, 4), np.uint8)))
+        slices.applied("a", Path("a.nrrd"), sitk.GetImageFromArray(np.zeros((1, 4, 4), np.uint8)))
+
+
+@pytest.mark.parametrize(("value", "kind"), [(0.999, np.float32), (np.nan, np.float32), (257, np.int16)])
+def test_values_that_would_be_rounded_are_refused(convert, data, value, kind):
+    """What was wrong: they were cast before anyone looked, and a label of 0.999 became background."""
+    file = next(iter(sorted((data / "labelsTr").iterdir())))
+    image = read(file)
+    voxels = sitk.GetArrayFromImage(image).astype(kind)
+    voxels[voxels == 1] = value
+    nifti = nibabel.load(file)
+    nibabel.save(nibabel.Nifti1Image(voxels.T, nifti.affine), file)
+    with pytest.raises(UserError, match=r"it has label values .*, and allowed are 0, 1, 2"):
+        convert("--every", "2", "--labeled", "all", "--val", "0")
 
 
 def test_an_ignore_label_of_the_source_stays(convert, data):

@@ -1,5 +1,7 @@
 """Labels and qualities by hand calculation."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from nnunet_semisam.self_training.pseudo_label import (
     with_ignore,
     with_sam,
 )
-from nnunet_semisam.self_training.raw_dataset import dataset_json_with_ignore, voxels_per_label
+from nnunet_semisam.self_training.raw_dataset import dataset_json_with_ignore, voxels_per_label, write_raw
 
 CLASSES, REGIONS = Labels.of_classes(3), Labels.of_regions(2)
 
@@ -121,3 +123,24 @@ def test_a_list_of_files_in_dataset_json_does_not_come_along():
 
 def test_voxels_are_counted_by_label():
     assert voxels_per_label(volume(0, 0, 2, 3), 3) == {"0": 2, "2": 1, "ignore": 1}
+
+
+def test_the_spacing_of_tif_volumes_goes_into_the_raw_data_of_a_round(tmp_path):
+    """What was wrong: nnU-Net found no spacing in the rounds, took 1 mm, and resampled to it."""
+    from nnunetv2.imageio.tif_reader_writer import Tiff3DIO
+
+    source, folder = tmp_path / "Dataset001_Tif", tmp_path / "Dataset002_Round"
+    for part, name in (("imagesTr", "a_0000"), ("labelsTr", "a"), ("imagesUl", "u_0000")):
+        (source / part).mkdir(parents=True)
+        properties = {"spacing": (5, 0.7, 0.7)}
+        Tiff3DIO().write_seg(np.ones((2, 3, 4), np.uint8), str(source / part / f"{name}.tif"), properties)
+        spacing = source / part / f"{name}.json"
+        spacing.rename(spacing.with_name(f"{name[0]}.json"))
+    Tiff3DIO().write_seg(np.ones((2, 3, 4), np.uint8), str(tmp_path / "u.tif"), {"spacing": (1, 1, 1)})
+    content = {"file_ending": ".tif", "labels": {"background": 0, "a": 1}, "channel_names": {"0": "CT"}}
+    dataset = SimpleNamespace(raw=source, dataset_json=content)
+    write_raw(folder, dataset, SimpleNamespace(with_labels=["a"]), {"u": tmp_path / "u.tif"})
+    for case in ("a", "u"):
+        image = folder / "imagesTr" / f"{case}_0000.tif"
+        assert Tiff3DIO().read_images([str(image)])[1]["spacing"] == [5, 0.7, 0.7]
+        assert Tiff3DIO().read_seg(str(folder / "labelsTr" / f"{case}.tif"))[1]["spacing"] == [5, 0.7, 0.7]
