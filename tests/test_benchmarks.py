@@ -87,8 +87,10 @@ def test_stage_prints_its_share_and_finds_all_embeddings_the_second_time(run, tm
 
 def test_growth_measures_a_pool_and_says_which_figure_grows_faster_than_it_may(run):
     found = json.loads(run("growth", "--device", "cpu", "--repeats", "1", "--of", "5").splitlines()[-1])
-    assert all(value > 0 for value in found.values())
     growth = sys.modules["benchmark_growth"]
+    assert found.keys() == growth.EXPECTED.keys()
+    # resident memory may shrink meanwhile: kernels take back pages that nobody looked at
+    assert all(value > 0 for name, value in found.items() if not name.startswith("memory"))
     figures = dict.fromkeys(growth.EXPECTED, 1.0)
     text = growth.report({10: figures, 100: figures | {"batch, ms": 2.0, "resume, s": 9.0}})
     missed = [line.split(" | ")[0] for line in text.splitlines() if "MISSED" in line]
