@@ -14,6 +14,7 @@ from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.io.atomic import new_folder, write_symlink
 from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.runs.model_run import ModelRun
 from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.folds import write_splits
@@ -135,7 +136,9 @@ class Stage:
     def _judged_images(self) -> Path:
         images = image_files(self.study.dataset.raw, self.study.dataset.dataset_json)["Tr"]
         target = self.study.out / "judged"
-        if not target.is_dir():
+        with folder_lock(self.study.out, wait=True):  # commands with other seeds share the folder
+            if target.is_dir():
+                return target
             with new_folder(target) as folder:
                 for case in self.study.judged:
                     for file in images[case]:
