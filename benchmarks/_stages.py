@@ -20,7 +20,7 @@ from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.folds import write_splits
 
 REMEDY = "Remove the folder and run the same command again."
-THREADS = {"OMP_NUM_THREADS": "1", "nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"}
+THREADS = {"OMP_NUM_THREADS": "1", "nnUNet_semisam_threads": "1", "nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"}
 
 
 def settings_of_length(epochs: int, iterations: int) -> dict[str, int]:

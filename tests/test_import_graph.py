@@ -20,7 +20,7 @@ PACKAGES = {
 # From low to high. A module may import modules of its own floor and of those below. What is named here stands for
 # itself and all that is in it; where two entries fit, the longer one counts.
 FLOORS = (
-    ("errors", "registry", "io", "trainers_folder", "labels", "ranks", "figures"),
+    ("errors", "registry", "io", "trainers_folder", "labels", "ranks", "threads", "figures"),
     ("settings",),
     ("context",),
     ("methods", "gate"),

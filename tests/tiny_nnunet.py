@@ -146,6 +146,7 @@ def environment(root: Path) -> dict[str, str]:
     folders = {f"nnUNet_{name}": str(root / name) for name in ("raw", "preprocessed", "results")}
     return folders | {
         "nnUNet_n_proc_DA": "0",
+        "nnUNet_semisam_threads": "1",  # tests run side by side
         "nnUNet_def_n_proc": "1",
         "nnUNet_extTrainer": str(Path(__file__).parents[1] / "trainers"),
     }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.jobs.parent import end_with_parent
-from nnunet_semisam.jobs.threads import limit_threads
+from nnunet_semisam.threads import limit_threads
 
 if TYPE_CHECKING:
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer

@@ -94,8 +94,8 @@ def _check_accelerator() -> Finding:
     if torch.backends.mps.is_available():
         return note("device", "Apple GPU, no CUDA", "add -device mps to nnUNetv2_train")
     fix = (
-        "add -device cpu to nnUNetv2_train and nnUNetv2_predict; export OMP_WAIT_POLICY=PASSIVE if other programs "
-        "use the cores, too; nnU-Net's own plans are sized for a GPU"
+        "add -device cpu to nnUNetv2_train and nnUNetv2_predict; export nnUNet_semisam_threads=1 (or more) if "
+        "other trainings use the cores, too; nnU-Net's own plans are sized for a GPU"
     )
     return note("device", f"{os.cpu_count()} CPU cores, no CUDA", fix)
 

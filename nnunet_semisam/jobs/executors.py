@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 from nnunet_semisam.jobs import processes
 from nnunet_semisam.jobs.base import Status, Task
-from nnunet_semisam.jobs.threads import shared_cores
+from nnunet_semisam.threads import shared_cores
 
 Report = Callable[[str, Status], None]
 """Told of every task that has ended: its name, its status."""

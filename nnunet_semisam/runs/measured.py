@@ -20,9 +20,9 @@ from pathlib import Path
 
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.jobs.parent import end_with_parent
-from nnunet_semisam.jobs.threads import limit_threads
 from nnunet_semisam.runs.attempts import Attempt, Software
 from nnunet_semisam.runs.versions import environment_settings, sam_fingerprints, versions
+from nnunet_semisam.threads import limit_threads
 
 WRITE_SECONDS = 10.0
 

@@ -36,7 +36,7 @@ from nnunet_semisam.training.build_loader import (
 )
 from nnunet_semisam.training.build_session import build_session
 from nnunet_semisam.training.build_step import StudentParts, build_step
-from nnunet_semisam.training.cpu_speed import speed_up_on_cpu, warning_of_bfloat16
+from nnunet_semisam.training.cpu_speed import speed_up_on_cpu, take_asked_threads, warning_of_bfloat16
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.disk_errors import OTHER_RESULTS, disk_errors_for_users
 from nnunet_semisam.training.epoch_lines import EpochTimes, semi_supervised_lines, time_line
@@ -71,6 +71,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     ) -> None:
         self._resumes = bool(plans.get("continue_training"))  # nnU-Net takes it out of the plans
         start.check_start(plans, configuration, device)
+        if device.type == "cpu":
+            take_asked_threads()
         with disk_errors_for_users("nnUNet_results", OTHER_RESULTS):
             super().__init__(plans, configuration, fold, dataset_json, device)
         self._use_settings(settings_file.from_environment(type(self).settings))

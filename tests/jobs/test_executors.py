@@ -9,7 +9,8 @@ import time
 
 from little_tasks import Note
 
-from nnunet_semisam.jobs import executors, processes, threads
+from nnunet_semisam import threads as cores
+from nnunet_semisam.jobs import executors, processes
 
 
 def test_serial_keeps_the_order(tmp_path, report, told):
@@ -32,27 +33,20 @@ def test_local_shares_gpus_out_and_runs_side_by_side(tmp_path, report, told):
 
 def test_processes_share_the_cores(monkeypatch):
     """Each takes processes for augmentation; on a CPU threads, too."""
-    augmenters = threads.AUGMENTERS
-    for name in (threads.THREADS, augmenters):
+    augmenters = cores.AUGMENTERS
+    for name in (cores.THREADS, augmenters):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert executors._places(3, []) == [{threads.THREADS: "2", augmenters: "2"}] * 3
+    assert executors._places(3, []) == [{cores.THREADS: "2", augmenters: "2"}] * 3
     assert executors._places(1, []) == [{}]
     assert executors._places(1, ["3"]) == [{"CUDA_VISIBLE_DEVICES": "3"}]
     assert executors._places(3, ["0", "1"])[2] == {"CUDA_VISIBLE_DEVICES": "0", augmenters: "2"}
-    monkeypatch.setenv(threads.THREADS, "1")  # the user's own wish
+    monkeypatch.setenv(cores.THREADS, "1")  # the user's own wish
     monkeypatch.setenv(augmenters, "4")
     assert executors._places(3, []) == [{}] * 3
     monkeypatch.delenv(augmenters)
     monkeypatch.setattr(os, "cpu_count", lambda: 96)
     assert executors._places(4, list("0123"))[3] == {"CUDA_VISIBLE_DEVICES": "3", augmenters: "12"}
-
-
-def test_threads_reach_nnunet():
-    code = "from nnunet_semisam.jobs import threads as t; t.limit_threads(); import multiprocessing as p; "
-    code += "print(p.cpu_count())"
-    environment = os.environ | {threads.THREADS: "7", "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).strip() == "7"
 
 
 def test_no_command_begins_once_all_were_ended(tmp_path, monkeypatch):

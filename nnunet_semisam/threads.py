@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 
+from nnunet_semisam.errors import UserError, shown
+
 THREADS = "nnUNet_semisam_threads"
 AUGMENTERS = "nnUNet_n_proc_DA"  # nnU-Net's own variable
 MOST_AUGMENTERS = 12  # nnU-Net's own default
@@ -29,11 +31,28 @@ def shared_cores(workers: int, with_gpu: bool) -> dict[str, str]:
     return {name: value for name, value in share.items() if name not in os.environ}
 
 
+def asked_threads() -> int | None:
+    """Return how many threads the user lets a training on a CPU take; ``None`` if nothing is said.
+
+    Not ``OMP_NUM_THREADS``: users set that to 1 for nnU-Net's workers, and nnU-Net trains on a CPU with all cores in
+    spite of it.
+
+    Raises:
+        UserError: If the variable is not a whole number above 0.
+    """
+    value = os.environ.get(THREADS)
+    if not value:
+        return None
+    if not value.isdecimal() or int(value) < 1:
+        raise UserError(f"The environment variable {THREADS} is {shown(value)}. Allowed: a whole number, 1 or more.")
+    return int(value)
+
+
 def limit_threads() -> None:
     """Let nnU-Net take as many threads on a CPU as the environment says: by itself it takes one per core.
 
     Where several trainings share the cores, or one shares them with other programs, that makes all of them slow.
     """
-    limit = os.environ.get(THREADS)
+    limit = asked_threads()
     if limit:
-        multiprocessing.cpu_count = lambda: int(limit)
+        multiprocessing.cpu_count = lambda: limit
