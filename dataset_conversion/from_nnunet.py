@@ -189,7 +189,8 @@ def make_cases(
         group_of: Returns the group of a case.
         notes: What is left out is added here.
     """
-    kept = {*assignment.val, *assignment.test, *(group_of(name) for name in dataset.test)}
+    validating = assignment.val or assignment.with_labels  # without chosen patients each labeled one validates once
+    kept = {*validating, *assignment.test, *(group_of(name) for name in dataset.test)}
     leaking = [name for name in dataset.unlabeled if group_of(name) in kept]
     if dataset.bare:
         notes.append(

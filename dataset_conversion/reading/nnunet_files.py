@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.data.channel_files import files_can_be_all
 from nnunet_semisam.data.dataset_json import channel_names, file_ending
 from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.io.json_files import read_object
@@ -197,7 +198,7 @@ def _beside(dataset: RawDataset) -> list[Path]:
 def _check_count(dataset: RawDataset, case: str, images: Sequence[Path], reader: FileReader) -> bool:
     """Compare the number of files with that of channels; what one file holds is seen when it is read."""
     expected = len(dataset.channel_names)
-    if len(images) == expected or (reader.many_channels and len(images) < expected):
+    if files_can_be_all(len(images), expected, reader.kind):
         return True
     names = ", ".join(image.name for image in images)
     dataset.find(

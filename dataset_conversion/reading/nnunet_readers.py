@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_semisam.data.channel_files import holds_many_channels
 from nnunet_semisam.errors import UserError, shown
 
 from .case import Source
@@ -39,7 +40,7 @@ class FileReader:
     @property
     def many_channels(self) -> bool:
         """Whether one file may hold several channels, as photos do."""
-        return self.kind.__name__ not in (*BY_SIMPLEITK, *BY_NIBABEL, TIFF)
+        return holds_many_channels(self.kind)
 
     @property
     def spacing_beside(self) -> bool:

@@ -13,6 +13,8 @@ from tqdm import tqdm
 from nnunet_semisam.annotation.raw_space import NIFTI, check_viewable, segmentation, to_raw, write_like
 from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, TrainedModel
 from nnunet_semisam.annotation.uncertainty import Uncertainty, combine
+from nnunet_semisam.data.channel_files import files_can_be_all
+from nnunet_semisam.data.dataset_json import channel_names
 from nnunet_semisam.data.raw_files import images_in
 from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError, name_some
@@ -93,7 +95,7 @@ def predict_folder(
     if uncertainty:
         check_viewable(model)
     ending, digest = model.dataset_json["file_ending"], place.sha256()
-    cases = _cases_in(images, ending, len(model.dataset_json["channel_names"]))
+    cases = _cases_in(images, ending, model)
     (output / FOLDER).mkdir(parents=True, exist_ok=True) if uncertainty else output.mkdir(parents=True, exist_ok=True)
     with folder_lock(output, wait=True):
         remove_temporaries(output)
@@ -187,7 +189,7 @@ def read_case_record(output: Path, case: str, digest: str) -> CaseUncertainty | 
     return record
 
 
-def _cases_in(folder: Path, ending: str, channels: int) -> Mapping[str, Sequence[str]]:
+def _cases_in(folder: Path, ending: str, model: TrainedModel) -> Mapping[str, Sequence[str]]:
     """Return case -> its images.
 
     Raises:
@@ -198,7 +200,8 @@ def _cases_in(folder: Path, ending: str, channels: int) -> Mapping[str, Sequence
         raise UserError(f"-i {folder} holds no image named CASE_0000{ending}. Name a folder as for nnUNetv2_predict.")
     for case in cases:
         check_case_name(case, str(folder))
-    wrong = [case for case, files in cases.items() if len(files) != channels]
+    channels, reader = len(channel_names(model.dataset_json)), model.plans.image_reader_writer_class
+    wrong = [case for case, files in cases.items() if not files_can_be_all(len(files), channels, reader)]
     if wrong:
         raise UserError(
             f"The model was trained with {channels} channels, and {len(wrong)} cases of {folder} have more or fewer "

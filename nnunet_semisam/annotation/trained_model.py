@@ -22,6 +22,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
+from nnunet_semisam.data.dataset_json import channel_names
 from nnunet_semisam.data.image_headers import reason
 from nnunet_semisam.data.stored_voxels import refuse_cut_off
 from nnunet_semisam.errors import UserError, name_some
@@ -133,6 +134,12 @@ class TrainedModel:
             )
         except Exception as error:  # every reader raises its own kinds
             raise UserError(f"{', '.join(images)} cannot be read: {reason(error)}. Fix or remove it.") from error
+        channels = len(channel_names(self.dataset_json))
+        if len(data) != channels:
+            raise UserError(
+                f"{', '.join(images)} hold {len(data)} channels, and the model was trained with {channels}. "
+                "Add or remove channels."
+            )
         return RawCase(torch.from_numpy(np.ascontiguousarray(data)), properties)
 
     def logits(self, case: RawCase) -> Tensor:

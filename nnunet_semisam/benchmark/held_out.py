@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,12 @@ from tqdm import tqdm
 
 from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.benchmark.records import CaseSet, HeldOutSet, UnlabeledImages
+from nnunet_semisam.data.channel_files import holds_many_channels
+from nnunet_semisam.data.dataset_json import channel_names
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import Files, image_files, label_files
 from nnunet_semisam.data.stored_voxels import refuse_cut_off_quickly
-from nnunet_semisam.data.tif_spacing import spacing_file
+from nnunet_semisam.data.tif_spacing import spacing_file, spacing_file_of_label
 from nnunet_semisam.errors import UserError, name_some, printable, shown
 from nnunet_semisam.io.atomic import write_symlink
 from nnunet_semisam.io.hashes import sha256_of, sha256_of_json, sha256_of_text
@@ -125,12 +127,14 @@ def pin(study: Study, dataset: PlannedDataset) -> Study:
         cases = tqdm(
             held_out_cases(study, dataset, fold), desc="held-out cases", unit="case", leave=False, disable=None
         )
-        pinned[name] = HeldOutSet({case: _digest_of_files([*images[case], labels[case]]) for case in cases})
+        pinned[name] = HeldOutSet({case: _digest(images[case], labels[case]) for case in cases})
     return replace(study, held_out=pinned, unlabeled=UnlabeledImages(len(names), sha256_of_json(names)))
 
 
-def _digest_of_files(paths: Iterable[str | Path]) -> str:
-    paths = [Path(path) for path in paths]
+def _digest(images: Sequence[str | Path], label: Path) -> str:
+    """Return the digest of what is predicted on and judged by; the spacing of tif volumes stands beside them."""
+    spacings = (spacing_file(Path(images[0])), spacing_file_of_label(label))
+    paths = [*map(Path, images), label, *(path for path in spacings if path is not None)]
     for path in paths:
         check_regular_file(path, FIX_CASE)
     return sha256_of_text("".join(sha256_of(path) for path in paths))
@@ -148,14 +152,15 @@ def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
     reader = reader_of_plans(dataset.plans)
     names, ignore = label_values(dataset.dataset_json)
     allowed = {0, *(value for values in names.values() for value in values), *([] if ignore is None else [ignore])}
-    channels = len(dataset.dataset_json["channel_names"])
+    channels = len(channel_names(dataset.dataset_json))
     problems = []
     for case in sorted({case for fold in study.folds for case in held_out_cases(study, dataset, fold)}):
         try:
-            if len(images[case]) != channels:
-                raise UserError(
-                    f"{images[case][0]}: the case has {len(images[case])} of {channels} channels. {FIX_CASE}"
-                )
+            found = len(images[case])
+            if holds_many_channels(reader) and found < channels:
+                found = _channels_in(images[case], reader)
+            if found != channels:
+                raise UserError(f"{images[case][0]}: the case has {found} of {channels} channels. {FIX_CASE}")
             shape = geometry_of_files(images[case], reader).shape
             label = _read_label(labels[case], reader)
             if label.shape != shape:
@@ -167,6 +172,15 @@ def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
         except UserError as error:
             problems.append(str(error))
     return problems
+
+
+def _channels_in(files: Sequence[str | Path], reader: type[BaseReaderWriter]) -> int:
+    """Return how many channels the files of a case hold together."""
+    try:
+        return len(reader().read_images([str(file) for file in files])[0])
+    except Exception as error:  # every reader raises its own kinds
+        reason = printable(" ".join(str(error).split()), 300)
+        raise UserError(f"{files[0]} cannot be read ({reason}). {FIX_CASE}") from error
 
 
 def _read_label(path: Path, reader: type[BaseReaderWriter]) -> np.ndarray:
@@ -205,6 +219,9 @@ def gather(study: Study, dataset: PlannedDataset, fold: int) -> HeldOut:
         spacing = spacing_file(Path(images[case][0]))
         if spacing is not None:
             _link(spacing, folder / "images" / f"{case}.json")
+        spacing = spacing_file_of_label(labels[case]) or spacing  # a label lies as its image does
+        if spacing is not None:
+            _link(spacing, folder / "labels" / f"{case}.json")
         _link(labels[case], folder / "labels" / f"{case}{ending}")
     return HeldOut(folder, cases)
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from nnunet_semisam.benchmark import held_out
 from nnunet_semisam.benchmark.metrics import MEAN, label_values
 from nnunet_semisam.benchmark.plan import Study
 from nnunet_semisam.benchmark.records import Run
-from nnunet_semisam.benchmark.trainers import settings_of_trainer
+from nnunet_semisam.benchmark.runs import PerformRun
+from nnunet_semisam.benchmark.trainers import recipe_of, settings_of_trainer
 from nnunet_semisam.checks.dataset import DatasetCheck
 from nnunet_semisam.checks.findings import Finding, Level, looked_at, missing
 from nnunet_semisam.checks.places import check_room
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.self_training.preflight import check_labels
 
 MOST_SHOWN = 20
 
@@ -39,6 +42,9 @@ def check_runs(study: Study, dataset: PlannedDataset, runs: Sequence[Run], deep:
     for run in runs:
         for finding in check.training(settings[run.trainer], run.configuration, run.fold):
             findings.setdefault(finding, run.name)
+        if recipe_of(run.trainer).rounds:
+            for finding in looked_at("self-training", partial(_check_self_training, PerformRun(study, run), check)):
+                findings.setdefault(finding, run.name)
     if runs:
         for finding in looked_at("room", lambda: check_room(study.folder, check.weights, len(runs))):
             findings.setdefault(finding, runs[0].name)
@@ -50,6 +56,10 @@ def check_runs(study: Study, dataset: PlannedDataset, runs: Sequence[Run], deep:
         raise UserError(_refusal(problems))
     notes = [f"{one.found}: {one.fix}" if one.fix else one.found for one in findings if one.level == Level.NOTE]
     return list(dict.fromkeys(notes))
+
+
+def _check_self_training(run: PerformRun, check: DatasetCheck) -> list[Finding]:
+    return check_labels(run.plan_self_training(), check)
 
 
 def _check_held_out(study: Study, dataset: PlannedDataset) -> list[Finding]:

@@ -151,8 +151,12 @@ class PerformRun(Task):
         except RecordError as error:
             raise UserError(f"{self.scores_file} cannot be read: {error} {REMEDY}") from error
 
-    def _self_train(self, variables: Mapping[str, str]) -> None:
-        """Carry out all trainings of a self-training; together they have the epochs of the settings."""
+    def plan_self_training(self) -> SelfTraining:
+        """Return the self-training that this run is; together its trainings have the epochs of the settings.
+
+        Raises:
+            UserError: If the fold cannot be used for it.
+        """
         study, run = self.study, self.run
         settings = settings_of(study, run)
         options = {
@@ -165,7 +169,10 @@ class PerformRun(Task):
             "epochs": equal_parts(settings["num_epochs"], self.recipe.trainings),
             "device": study.device,
         }
-        plan = make_plan(open_dataset(study.dataset, study.plans), study.plans, [run.fold], options)
+        return make_plan(open_dataset(study.dataset, study.plans), study.plans, [run.fold], options)
+
+    def _self_train(self, variables: Mapping[str, str]) -> None:
+        plan = self.plan_self_training()
         begin(plan)
         work_through(plan, variables)
 

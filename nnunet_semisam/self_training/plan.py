@@ -159,6 +159,11 @@ def _cases(dataset: PlannedDataset, fold: int, configuration: str, minimum: int)
 
     dataset.check_configuration(configuration)
     manager = PlansManager(dataset.plans).get_configuration(configuration)
+    if manager.previous_stage_name is not None:
+        raise UserError(
+            f"{configuration} needs the predictions of {manager.previous_stage_name}, made for labeled cases "
+            "only. Choose a configuration without a previous stage."
+        )
     folder = dataset.preprocessed / manager.data_identifier
     found = cases_of_fold(dataset.preprocessed, folder, fold, manager, print)
     extra = cases_in(unlabeled_folder(dataset.preprocessed, manager.data_identifier))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nnunet_semisam.checks.dataset import DatasetCheck
-from nnunet_semisam.checks.findings import Level, looked_at
+from nnunet_semisam.checks.findings import Finding, Level, looked_at
 from nnunet_semisam.checks.places import check_room
 from nnunet_semisam.checks.trainers import settings_of_trainer
 from nnunet_semisam.data.datasets import PlannedDataset
@@ -35,12 +35,7 @@ def check(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
     settings = settings_of_trainer(plan.trainer, plan.settings, SOURCE)
     look = DatasetCheck(dataset, plan.plans, fetch=True)
     findings = [one for fold in plan.folds for one in look.training(settings, plan.configuration, fold)]
-    if plan.sam:
-        asked = settings_of_labels(plan)
-        for cases in plan.folds.values():
-            withheld = {*cases.val, *cases.hidden} - {*cases.labeled}
-            refuse_leaking_adapters(asked, plan.dataset, sorted(withheld))
-        findings += [one for fold in plan.folds for one in look.pseudo_labels(asked, plan.configuration, fold)]
+    findings += check_labels(plan, look)
     trainings = len(plan.folds) * (plan.rounds + 1)
     findings += looked_at("room", lambda: check_room(plan.folder, look.weights, trainings))
     problems = [one.found for one in findings if one.level == Level.MISSING]
@@ -50,6 +45,21 @@ def check(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
+def check_labels(plan: SelfTraining, look: DatasetCheck) -> list[Finding]:
+    """Check what asks SAMs for the labels of the pool, if any are asked.
+
+    Raises:
+        UserError: If the calibration cannot work, or an adapter has learned from cases whose labels the fold hides.
+    """
+    if not plan.sam:
+        return []
+    asked = settings_of_labels(plan)
+    for cases in plan.folds.values():
+        withheld = {*cases.val, *cases.hidden} - {*cases.labeled}
+        refuse_leaking_adapters(asked, plan.dataset, sorted(withheld))
+    return [one for fold in plan.folds for one in look.pseudo_labels(asked, plan.configuration, fold)]
+
+
 def settings_of_labels(plan: SelfTraining) -> Settings:
     """Return the settings with which SAMs are asked for labels: those of the first training, in all rounds.
 
@@ -57,9 +67,18 @@ def settings_of_labels(plan: SelfTraining) -> Settings:
         UserError: If they leave out what the calibration needs.
     """
     settings = settings_of_trainer(plan.trainer, plan.settings, SOURCE).replace({"use_sam": True}, "--sam")
+    refuse_without_mirrors(settings)
+    return settings
+
+
+def refuse_without_mirrors(settings: Settings) -> None:
+    """Refuse settings of SAMs that leave out what the calibration of a round needs.
+
+    Raises:
+        UserError: If mirrored images are not predicted.
+    """
     if not settings.block("sam").mirror:
         raise UserError(
             "sam: {mirror: false} leaves out the prediction of mirrored images, with which the calibration estimates "
             "how good the teacher is on unseen cases. Remove it, or label without SAMs: --no-sam."
         )
-    return settings

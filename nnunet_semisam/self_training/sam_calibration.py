@@ -24,6 +24,7 @@ from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.self_training.calibration_record import CALIBRATION_FILE, RoundCalibration, read_calibration
 from nnunet_semisam.self_training.plan import SOURCE
+from nnunet_semisam.self_training.preflight import refuse_without_mirrors
 from nnunet_semisam.self_training.rounds import RoundOfFold, read_place
 from nnunet_semisam.self_training.teacher import Teacher
 from nnunet_semisam.settings import Settings
@@ -96,6 +97,7 @@ def calibrate_round(place: RoundOfFold, device: str) -> RoundCalibration:
         UserError: If a SAM cannot be loaded, or a case cannot be read.
     """
     settings, data = sam_settings(place), original_fold(place)
+    refuse_without_mirrors(settings)  # else the estimate would look as if the teacher had found nothing
     model = as_trained(place, Teacher(place.before().model, device, place.plan.mirroring))
     measured = None
     try:

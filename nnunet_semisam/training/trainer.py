@@ -11,6 +11,7 @@ from torch import nn
 
 from nnunet_semisam import __version__
 from nnunet_semisam.data import augmenters
+from nnunet_semisam.data.dataset_json import channel_names
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import switch_off_benchmarks
 from nnunet_semisam.gate.class_gate import ClassGate
@@ -93,7 +94,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     def _use_settings(self, settings: Settings) -> None:
         """Take over the settings that are nnU-Net's own attributes."""
         self._method_class = METHODS.get(settings.run.method)
-        channels = len(self.dataset_json["channel_names"])
+        channels = len(channel_names(self.dataset_json))
         start.check_generalists_are_of_use(settings, self._method_class, channels)
         self.settings = settings
         self.num_epochs = settings.run.num_epochs

@@ -238,6 +238,25 @@ def test_stage_that_would_fail_when_its_first_round_begins(study, tmp_path, line
         preflight.check_runs(made, open_dataset("3", "nnUNetPlans"), made.runs())
 
 
+def test_a_row_of_self_training_whose_sams_could_not_be_calibrated_stops_the_benchmark(study, tmp_path):
+    (tmp_path / "s.yaml").write_text("num_epochs: 4\nsam: {mirror: false}\n")
+    made = study("--settings", str(tmp_path / "s.yaml"), trainers=["SelfTraining1_nnUNetTrainerSemiSAM"])
+    with pytest.raises(UserError, match=r"SelfTraining1.*could not start.*leaves out the prediction of mirrored"):
+        preflight.check_runs(made, open_dataset("3", "nnUNetPlans"), made.runs())
+
+
+def test_a_row_of_self_training_without_a_pool_stops_the_benchmark(study, preprocessed, tmp_path):
+    (tmp_path / "s.yaml").write_text("num_epochs: 4\n")
+    made = study("--settings", str(tmp_path / "s.yaml"), trainers=["SelfTraining1_nnUNetTrainerSupervised"])
+    assert preflight.check_runs(made, open_dataset("3", "nnUNetPlans"), made.runs()) == []
+    shutil.rmtree(preprocessed / UNLABELED)
+    splits = preprocessed / "splits_final.json"
+    folds = [{**fold, "unlabeled": []} for fold in json.loads(splits.read_text())]
+    splits.write_text(json.dumps(folds))
+    with pytest.raises(UserError, match=r"SelfTraining1.*nothing to train itself on"):
+        preflight.check_runs(made, open_dataset("3", "nnUNetPlans"), made.runs())
+
+
 def test_damaged_geometry_stops_only_trainers_that_read_it(study, preprocessed):
     (preprocessed / "semisam_geometry").mkdir()
     (preprocessed / "semisam_geometry" / "p0_frame01.json").write_text("{")

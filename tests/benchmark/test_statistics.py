@@ -1,5 +1,6 @@
 """Intervals and tests against numpy, scipy and hand calculation."""
 
+import itertools
 import math
 
 import numpy as np
@@ -87,3 +88,45 @@ def test_runs_are_averaged_case_by_case():
 
 def test_same_data_give_the_same_interval():
     assert statistics.mean_interval(drawn(3), GROUPS) == statistics.mean_interval(drawn(3), GROUPS)
+
+
+def brute_force(differences):
+    """Pratt's two-sided p by its definition: every sign of every difference that is not 0."""
+    differences = np.asarray(differences, float)
+    ranks = stats.rankdata(np.abs(differences))[differences != 0]
+    signs = np.array(list(itertools.product([0, 1], repeat=len(ranks))))
+    sums, found = signs @ ranks, (ranks * (differences[differences != 0] > 0)).sum()
+    return min(1.0, 2 * min((sums >= found - 1e-9).mean(), (sums <= found + 1e-9).mean()))
+
+
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [0.0] * 20 + [0.1, 0.2, 0.3, 0.4],
+        [0.0] * 9 + [0.1, 0.2, 0.3, 0.4, 0.5],
+        [0.1] * 6 + [-0.1] * 2 + [0.3, -0.4, 0.0],
+        [0.1, -0.2, 0.3, -0.4],
+        [0.5, -0.5],
+    ],
+)
+def test_p_is_exact_with_ties_and_zeros(differences):
+    assert statistics.signed_rank_p(np.array(differences)) == pytest.approx(brute_force(differences), abs=1e-12)
+
+
+@pytest.mark.parametrize("zeros", [0, 10, 30])
+@pytest.mark.parametrize("agreeing", [4, 5])
+def test_patients_that_do_not_differ_are_no_evidence(zeros, agreeing):
+    """Five who agree have p = 2 / 2**5, however many others a class was missed in by both."""
+    values = dict(enumerate([0.0] * zeros + [0.1 * (i + 1) for i in range(agreeing)]))
+    values = {str(case): value for case, value in values.items()}
+    found = statistics.compare(values, dict.fromkeys(values, 0.0), {case: case for case in values})
+    assert found.p == pytest.approx(2.0 ** (1 - agreeing))
+
+
+def test_p_of_many_differences_is_that_of_the_normal_distribution():
+    differences = np.random.default_rng(0).normal(0.05, 1, statistics.MOST_EXACT + 1)
+    found = statistics.signed_rank_p(differences)
+    assert found == pytest.approx(stats.wilcoxon(differences).pvalue)
+    assert statistics.signed_rank_p(differences[:-1]) == pytest.approx(
+        stats.wilcoxon(differences[:-1]).pvalue, abs=0.005
+    )

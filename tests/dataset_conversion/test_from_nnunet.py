@@ -300,3 +300,11 @@ def test_file_runs_as_a_script_from_a_checkout(data, raw, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert (raw / "Dataset510_Heart" / "dataset.json").is_file()
+
+
+def test_without_chosen_patients_no_frame_of_one_that_validates_is_unlabeled(convert, data):
+    """In a cross-validation each labeled patient validates once, so the pool of that fold must not show it."""
+    add_images(data, "Ul", "p01_frame09")
+    result = convert("--labeled", "p01", "p02", "--val", "0")
+    assert any("left out of imagesUl" in note and "p01_frame09" in note for note in result.notes)
+    assert not list(result.folder.rglob("p01_frame09*"))

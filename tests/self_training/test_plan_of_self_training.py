@@ -127,3 +127,13 @@ def test_the_fold_must_exist(tiny_dataset):
 
 def test_what_is_not_begun_is_nothing(tmp_path):
     assert load_plan(tmp_path) is None
+
+
+def test_a_cascade_is_refused_before_anything_is_trained(make, tiny_dataset):
+    """Of cases without labels there is no prediction of the previous stage."""
+    file = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / f"{tiny_nnunet.PLANS}.json"
+    plans = json.loads(file.read_text())
+    plans["configurations"]["2d"]["previous_stage"] = "3d_fullres"
+    file.write_text(json.dumps(plans))
+    with pytest.raises(UserError, match="needs the predictions of 3d_fullres"):
+        make()
