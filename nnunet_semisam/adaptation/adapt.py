@@ -106,7 +106,10 @@ def labeled_images(data: FoldData, model: str, backend: SAMBackend, settings: Se
     found = [_images_of(data, case, view, block.channel) for case in data.labeled.cases]
     found = [with_classes(case, data.labels, smallest) for case in found]
     if not any(len(case) for case in found):
-        raise UserError(f"No labeled case of fold {data.name} shows a class in {smallest} voxels of an image.")
+        raise UserError(
+            f"No labeled case of fold {data.name} shows a class in {smallest} voxels of an image, "
+            "annotated to its edge: an object that touches voxels of the ignore label is no example."
+        )
     return [case for case in found if len(case)]
 
 
@@ -121,6 +124,7 @@ def _images_of(data: FoldData, case: str, view: View, channel: int) -> LabeledIm
         data.labeled.group_of(case),
         np.ascontiguousarray(shown, dtype=np.float32),
         np.ascontiguousarray(view.images(label[None], grid)[:, 0]),
+        np.arange(len(shown)),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_semisam.commands import _options, _sam_adapt, _sam_calibrate
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "List, download, pretrain, adapt, calibrate and evaluate the SAM models."
 EXAMPLE = "nnunet-semisam sam evaluate --data 27 --model nano"
+EMPTY = "Not evaluated, because no slice shows a class that is annotated to its edge"
 MODELS = tuple(FAMILIES)
 PUBLISHED = tuple(name for name, family in FAMILIES.items() if name != AUTO and not family.packaged)
 
@@ -216,9 +217,10 @@ def run_evaluate(args: argparse.Namespace) -> int:
     folder = find_dataset(args.data)
     names = class_names(folder)
     left_out: dict[str, UserError] = {}
+    without: list[str] = []
     options = BackendOptions(_device(args.device), args.checkpoint)
     backend = build_adapted(args.model, options, args.adapter)
-    learned = _learned_cases(args.adapter, folder.name)
+    learned = _learned_cases(args.adapter, folder.resolve().name)
     if backend.spatial_dims != 2:
         raise UserError(
             f"{args.model} sees volumes, and `sam evaluate` measures models that see slices. What it is worth in a "
@@ -231,13 +233,20 @@ def run_evaluate(args: argparse.Namespace) -> int:
         if args.channel >= images.shape[1]:
             raise UserError(f"--channel {args.channel}: {case.name} has channels 0 to {images.shape[1] - 1}.")
         chosen = images[:, args.channel : args.channel + 1]
-        volumes[case.name] = evaluate_volume(backend, chosen, labels, names, args.seed)
+        scores = evaluate_volume(backend, chosen, labels, names, args.seed)
+        if scores:
+            volumes[case.name] = scores
+        else:
+            without.append(case.name)
     if not volumes:
-        raise UserError(f"None of the cases of {folder} can be read. {next(iter(left_out.values()), '')}")
+        reason = next(iter(left_out.values()), f"{EMPTY}: {name_some(without, 5)}.")
+        raise UserError(f"None of the cases of {folder} can be evaluated. {reason}")
     print(f"{args.model}, {folder.name}, {len(volumes)} cases, mean Dice over cases; prompts from the ground truth\n")
     print(as_text(summarise(volumes.values(), names)))
     if args.csv is not None:
         _write_csv(args.csv, volumes, names)
+    if without:
+        print(f"{EMPTY}: {name_some(without)}", file=sys.stderr)
     for name, error in left_out.items():
         print(f"left out: {name}: {error}", file=sys.stderr)
     return 1 if left_out else 0

@@ -9,7 +9,7 @@ they are settings here.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -43,14 +43,14 @@ class Chains(ComponentFilter):
         if all(component.image == 0 for component in components):
             return components
         kept: dict[int, Component] = {}
-        for chain in self._chains(components):
+        links = self._links(components)
+        for chain in self._chains(components, links):
             if len({components[index].image for index in chain}) >= length:
-                kept |= {index: self._smoothed(components, index, chain) for index in chain}
+                kept |= {index: self._smoothed(components, index, links[index]) for index in chain}
         return [kept[index] for index in sorted(kept)]
 
-    def _chains(self, components: Sequence[Component]) -> list[list[int]]:
+    def _chains(self, components: Sequence[Component], links: Mapping[int, Sequence[int]]) -> list[list[int]]:
         """Return the indices of the components of each chain, collected depth-first."""
-        neighbours = self._links(components)
         chains, seen = [], set()
         for start in range(len(components)):
             chain, waiting = [], [start]
@@ -59,7 +59,7 @@ class Chains(ComponentFilter):
                 if index not in seen:
                     seen.add(index)
                     chain.append(index)
-                    waiting += neighbours[index]
+                    waiting += links[index]
             if chain:
                 chains.append(chain)
         return chains
@@ -86,12 +86,24 @@ class Chains(ComponentFilter):
         diameter = 2 * np.sqrt(max(first.voxels, second.voxels) / np.pi)
         return float(np.linalg.norm(centre(first) - centre(second))) <= self.settings.chain_shift * diameter
 
-    def _smoothed(self, components: Sequence[Component], index: int, chain: Sequence[int]) -> Component:
-        """Return a component with the mean box of its chain within the window around it, rounded outwards."""
+    def _smoothed(self, components: Sequence[Component], index: int, linked: Sequence[int]) -> Component:
+        """Return a component with the mean box of what it continues within the window around it, rounded outwards.
+
+        Where a structure forks, the other branch is of the same chain and no continuation of this one: each slice
+        counts with one box, around all components of it that this one is linked to.
+        """
         component, reach = components[index], self.settings.chain_window // 2
-        near = [components[i].box for i in chain if abs(components[i].image - component.image) <= reach]
-        mean = np.mean(near, axis=0)
+        boxes = {component.image: component.box}
+        for other in (components[i] for i in linked):
+            if abs(other.image - component.image) <= reach:
+                boxes[other.image] = _around(boxes.get(other.image, other.box), other.box)
+        mean = np.mean(list(boxes.values()), axis=0)
         return replace(component, box=np.stack([np.floor(mean[:, 0]), np.ceil(mean[:, 1])], axis=1).astype(int))
+
+
+def _around(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the box ``(D, 2)`` around two boxes."""
+    return np.stack([np.minimum(first[:, 0], second[:, 0]), np.maximum(first[:, 1], second[:, 1])], axis=1)
 
 
 def overlap(first: Component, second: Component) -> int:

@@ -43,6 +43,17 @@ class CalibrationTable:
         """Return whether any generalist helps in any class."""
         return any(weights.active for weights in self.weights)
 
+    def with_unseen_of(self, before: CalibrationTable | None) -> CalibrationTable:
+        """Return the table with what was measured before of classes that none of its cases shows.
+
+        Each calibration looks at a few labeled cases: that they lack a class says nothing of it.
+        """
+        if before is None:
+            return self
+        known = {(entry.generalist, entry.name): entry for entry in before.classes if entry.cases}
+        classes = (entry if entry.cases else known.get((entry.generalist, entry.name), entry) for entry in self.classes)
+        return dataclasses.replace(self, classes=tuple(classes))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, ready for json and checkpoints."""
         return dataclasses.asdict(self)

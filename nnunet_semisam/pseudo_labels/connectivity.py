@@ -68,6 +68,13 @@ class ConnectivityPrior:
     settings: ConnectivitySettings = field(default_factory=ConnectivitySettings)
 
     @classmethod
+    def without_cases(cls, labels: Labels, settings: ConnectivitySettings) -> ConnectivityPrior | None:
+        """Return what is expected where no case is annotated throughout: what the settings say, and else nothing."""
+        if settings.expected != "always" or labels.has_regions:
+            return None
+        return cls(False, (True,) * labels.channels, True, settings)
+
+    @classmethod
     def from_cases(
         cls,
         label_maps: Iterable[np.ndarray],

@@ -58,7 +58,7 @@ class LabeledCases:
         area_bounds = [(float(low), float(high)) for low, high in zip(lowest, highest, strict=True)]
         whole = [case for case in self.cases if not self._ignored(self.load_label(case)).any()]
         if not whole:
-            return CasePriors(area_bounds)
+            return CasePriors(area_bounds, ConnectivityPrior.without_cases(self.labels, connectivity))
         label_maps = (self.load_label(case) for case in whole)
         patients = len({self.group_of(case) for case in whole})
         return CasePriors(area_bounds, ConnectivityPrior.from_cases(label_maps, self.labels, patients, connectivity))

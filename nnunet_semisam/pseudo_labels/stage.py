@@ -259,6 +259,7 @@ class PseudoLabelStage:
             )
         names = tuple(member.name for member in members)
         classes = tuple(entry for calibration in calibrations for entry in calibration.classes())
+        classes = CalibrationTable(names, classes).with_unseen_of(self.calibration).classes
         if settings.strategies == BEST:
             classes = best_strategies(classes, {member.name: member.model or member.name for member in members})
         table = CalibrationTable(names, classes)

@@ -195,6 +195,17 @@ def slice_axis(spacing_mm: tuple[float, ...]) -> int:
     return int(np.argmax(spacing_mm))
 
 
+def touches_unknown(objects: NDArray[np.bool_], unknown: NDArray[np.bool_]) -> bool:
+    """Return whether an object touches voxels that nobody annotated, diagonally, too.
+
+    Args:
+        objects: Voxels of any class, of one image; where ``unknown`` is True they do not count.
+        unknown: Voxels that nobody annotated, of the same shape.
+    """
+    everywhere = ndimage.generate_binary_structure(objects.ndim, objects.ndim)
+    return bool((ndimage.binary_dilation(objects & ~unknown, everywhere) & unknown).any())
+
+
 def to_slices(case: LabeledCase, axis: int | None = None) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
     """Return images ``(N, C, H, W)`` and labels ``(N, H, W)`` of the slices of a case.
 
@@ -209,8 +220,5 @@ def to_slices(case: LabeledCase, axis: int | None = None) -> tuple[NDArray[np.fl
     images, labels = np.moveaxis(case.image, axis + 1, 0), np.moveaxis(case.label, axis, 0)
     if case.ignore is None:
         return images, labels
-    unknown = labels == case.ignore
-    in_plane = ndimage.generate_binary_structure(2, 2)[None]
-    touched = ndimage.binary_dilation((labels > 0) & ~unknown, in_plane) & unknown
-    whole = ~touched.any(axis=(1, 2))
+    whole = np.array([not touches_unknown(label > 0, label == case.ignore) for label in labels], dtype=bool)
     return images[whole], labels[whole]

@@ -98,7 +98,12 @@ def interior(masks: Tensor, depth: float) -> Tensor:
 
 
 def random_points(
-    masks: Tensor, boxes: Tensor, count: tuple[int, int], generator: Generator, depth: float = 4.0
+    masks: Tensor,
+    boxes: Tensor,
+    count: tuple[int, int],
+    generator: Generator,
+    depth: float = 4.0,
+    known: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw points inside masks and, as background, near them: in holes, too.
 
@@ -108,12 +113,14 @@ def random_points(
         count: Number of foreground and of background points; the first is always a foreground point.
         generator: Source of randomness.
         depth: See :func:`interior`.
+        known: Voxels whose label is known, ``(M, H, W)``, bool: no background point is set elsewhere; ``None``: all.
 
     Returns:
         Voxel indices ``(M, P, 2)`` and labels ``(M, P)``; background points that fit nowhere are padding.
     """
     inside, found_inside = pick_voxels(interior(masks, depth), count[0], generator)
-    near, found_near = pick_voxels(background_weights(masks, boxes), count[1], generator)
+    beside = background_weights(masks, boxes)
+    near, found_near = pick_voxels(beside if known is None else beside * known, count[1], generator)
     foreground = torch.where(found_inside, FOREGROUND, PADDING)[:, None].expand(-1, count[0])
     background = torch.where(found_near, BACKGROUND, PADDING)[:, None].expand(-1, count[1])
     return torch.cat([inside, near], dim=1), torch.cat([foreground, background], dim=1)

@@ -16,6 +16,7 @@ import torch
 from nnunet_semisam import cli
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.tensor_files import read_tensors
+from nnunet_semisam.sam import build_backend
 from nnunet_semisam.sam.evaluate import BLANK, CONTROLS, KINDS
 from nnunet_semisam.sam.families import AUTO, FAMILIES
 from nnunet_semisam.sam.labeled_cases import LabeledCase, to_slices
@@ -274,3 +275,39 @@ def test_a_model_that_sees_volumes_is_not_measured_on_slices(
     )
     assert run("evaluate", "--data", str(dataset), "--model", "sam_med3d", "--device", "cpu") == 2
     assert "sam_med3d sees volumes" in capsys.readouterr().err
+
+
+def test_evaluate_says_so_where_nothing_can_be_judged(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (dataset / "labelsTr").iterdir():
+        image = sitk.ReadImage(str(path))
+        scribble = np.full((3, 40, 48), 3, np.uint8)
+        scribble[:, 18, 18:24] = 1
+        written = sitk.GetImageFromArray(scribble)
+        written.CopyInformation(image)
+        sitk.WriteImage(written, str(path))
+    assert evaluate(dataset) == 2
+    assert "no slice shows a class that is annotated to its edge: case0, case1" in capsys.readouterr().err
+
+
+def test_a_case_without_a_class_is_named_and_is_no_failure(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = dataset / "labelsTr" / "case1.nii.gz"
+    sitk.WriteImage(sitk.ReadImage(str(path)) * 0, str(path))
+    assert evaluate(dataset) == 0
+    told = capsys.readouterr()
+    assert "1 cases, mean Dice" in told.out
+    assert "annotated to its edge: case1" in told.err
+
+
+def test_cases_that_an_adapter_learned_from_are_left_out_of_the_current_folder_too(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = SimpleNamespace(dataset=dataset.name, cases=("case0",))
+    adapter = SimpleNamespace(record=record)
+    monkeypatch.setattr("nnunet_semisam.sam.adapters.adapter_file.read_adapter", lambda path: adapter)
+    build = lambda model, options, adapter: build_backend(model, options)  # noqa: E731
+    monkeypatch.setattr("nnunet_semisam.sam.adapters.build.build_adapted", build)
+    monkeypatch.chdir(dataset)
+    assert evaluate(Path(), "--adapter", "a.safetensors") == 0
+    told = capsys.readouterr().out
+    assert "learned from them: case0" in told
+    assert "1 cases, mean Dice" in told

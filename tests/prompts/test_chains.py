@@ -93,3 +93,17 @@ def test_filters_are_found_by_name():
     assert FILTERS.get("chains") is Chains
     found = components_of((0, 2, 10, 10, 8))
     assert FILTERS.get("all")()(found) == found
+
+
+def test_where_a_structure_forks_each_branch_keeps_its_own_box():
+    """The mean of both branches is a box between them that holds neither."""
+    bar = [(0, z, 20, column, 12) for z in (0, 1) for column in (6, 16, 26, 36)]  # touching squares: one bar
+    left, right = ([(0, z, 20, column, 12) for z in range(2, 7)] for column in (6, 36))
+    found = components_of(*bar, *left, *right)
+    smoothed = Chains(PromptSettings(chain_overlap=0.2, chain_shift=2.0))(found)
+    assert len(smoothed) == len(found) == 12
+    for component in smoothed:
+        middle = centre(component)
+        assert ((component.box[:, 0] <= middle) & (middle < component.box[:, 1])).all(), component.box
+    last = [component.box[1].tolist() for component in smoothed if component.image == 6]
+    assert sorted(last) == [[6, 18], [36, 48]]

@@ -271,3 +271,21 @@ def test_the_log_names_classes_as_the_dataset_does():
 
     assert cells({"1": "RV", "2": "LV"}) == [("RV", "0.5"), ("LV", "inactive")]
     assert cells(None) == [("1", "0.5"), ("2", "inactive")]
+
+
+def test_a_class_that_no_case_of_a_calibration_shows_keeps_what_was_measured_before():
+    """A few cases are looked at each time: that they lack a class is no evidence against a generalist."""
+
+    def table(*cases):
+        weights = [0.5 if count else 0.0 for count in cases]
+        entries = [
+            ClassRecord(str(f), "nano", weight, (0.5, 0.5), 0.7, 0.8, 0.8, count, f"of {count}", 1.0, 1.0)
+            for f, (weight, count) in enumerate(zip(weights, cases, strict=True))
+        ]
+        return CalibrationTable(("nano",), tuple(entries))
+
+    before, now = table(4, 4), table(6, 0)
+    merged = now.with_unseen_of(before)
+    assert merged.classes == (now.classes[0], before.classes[1])
+    assert now.with_unseen_of(None) is now
+    assert table(0, 0).with_unseen_of(table(0, 0)).weights[0].active is False

@@ -55,3 +55,16 @@ def test_volumes_of_one_patient_are_one_patient():
     cases = LabeledCases(Dataset(*[LABEL] * 4), classes(), group_of=lambda case: "patient_1")
     assert not cases.priors(ConnectivitySettings()).connectivity.certain
     assert priors_of(*[LABEL] * 4).connectivity.certain, "four cases of four patients"
+
+
+@pytest.mark.parametrize(("expected", "found"), [("auto", False), ("always", True), ("never", False)])
+def test_who_knows_better_is_heard_where_no_case_is_annotated_throughout(expected, found):
+    sparse = LABEL.copy()
+    sparse[3:] = 2
+    cases = LabeledCases(Dataset(sparse), classes())
+    prior = cases.priors(ConnectivitySettings(expected=expected)).connectivity
+    assert (prior is not None) == found
+    if prior is not None:
+        assert prior.classes == (True,)
+        assert prior.certain
+        assert not prior.whole

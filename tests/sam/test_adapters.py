@@ -28,7 +28,7 @@ from nnunet_semisam.sam.adapters.loss import adaptation_loss, iou, overlaps
 from nnunet_semisam.sam.adapters.parts import LearningParts, PartsRecord, choose_parts
 from nnunet_semisam.sam.adapters.settings import AdaptationSettings
 from nnunet_semisam.sam.adapters.training import Adaptation
-from nnunet_semisam.sam.base import MaskPrediction
+from nnunet_semisam.sam.base import BACKGROUND, MaskPrediction
 from nnunet_semisam.sam.preprocessing import NANO, SEGMENT_ANYTHING
 from nnunet_semisam.sam.segment_anything import SegmentAnythingBackend
 
@@ -59,7 +59,7 @@ def case_of(name: str, group: str | None = None, slices: int = 4, shape: tuple[i
     distance = np.hypot(rows - 12, columns - 14 - rng.uniform(0, 4, (slices, 1, 1)))
     labels = ((distance < 9).astype(np.int16) + (distance < 5)).astype(np.int16)
     images = (labels + rng.normal(0, 0.2, labels.shape))[:, None].astype(np.float32)
-    return LabeledImages(name, group or name, images, labels)
+    return LabeledImages(name, group or name, images, labels, np.arange(slices))
 
 
 CASES = [case_of("a"), case_of("b"), case_of("c")]
@@ -163,6 +163,51 @@ def test_of_a_single_patient_neighbouring_slices_are_held_out():
     assert (len(learned), len(judged), words) == (7, 3, "3 of 10 slices of the only labeled patient")
     places = [next(i for i in range(10) if np.array_equal(case.images[i], image)) for image in judged.images]
     assert places == list(range(places[0], places[0] + 3))
+
+
+def test_slices_of_a_single_patient_are_held_out_of_all_its_cases():
+    """Two times of one heart: a slice that judges must not be learned from its twin."""
+    early, late = case_of("only_1", "only", slices=10), case_of("only_2", "only", slices=8)
+    for seed in range(6):
+        learned, judged, _ = examples.split_holdout([early, late], AdaptationSettings(seed=seed, holdout=0.3))
+        seen = {int(position) for case in learned for position in case.positions}
+        held = {int(position) for case in judged for position in case.positions}
+        assert seen.isdisjoint(held)
+        assert seen | held == set(range(10))
+
+
+@pytest.mark.parametrize("holdout", [0.5, 0.75, 0.99])
+@pytest.mark.parametrize("patients", [1, 2, 3])
+def test_something_is_left_to_learn_from(holdout, patients):
+    cases = [case_of(name, slices=3) for name in "abc"[:patients]]
+    learned, judged, _ = examples.split_holdout(cases, AdaptationSettings(holdout=holdout))
+    assert sum(map(len, learned)) > 0
+    assert sum(map(len, judged)) > 0
+
+
+def test_scribbles_are_no_examples():
+    """The box of a scribble is not that of its object, and points beside it lie inside the object."""
+    whole, scribble, apart = case_of("a", slices=3), case_of("a", slices=3), case_of("a", slices=3)
+    scribble.labels[:] = np.where(np.indices((24, 32))[0] == 12, scribble.labels, 3)
+    apart.labels[:, :, 30:] = 3  # nobody looked there; no object touches it
+    assert len(examples.with_classes(whole, LABELS, 4)) == 3
+    assert len(examples.with_classes(scribble, LABELS, 4)) == 0
+    assert len(examples.with_classes(apart, LABELS, 4)) == 3
+
+
+def test_no_background_point_lies_where_nobody_annotated():
+    case = case_of("a")
+    case.labels[:, :, 26:] = 3
+    settings = AdaptationSettings(mirror=0.0, background_points=20)
+    generator = torch.Generator().manual_seed(0)
+    beside = 0
+    for step in range(20):
+        objects = examples.draw([case], LABELS, settings, step)
+        prompts = examples.simulated_prompts(objects, "points", settings, generator)
+        background = prompts.point_labels == BACKGROUND
+        beside += int(background.sum())
+        assert bool((prompts.points[..., 1][background] < 26).all())
+    assert beside > 50
 
 
 def test_a_single_image_cannot_be_adapted_to():

@@ -53,6 +53,15 @@ def test_pool_is_imagesul_and_the_hidden_cases_of_the_fold(build_trainer):
     assert loader.indices == sorted(tiny_nnunet.UNLABELED + tiny_nnunet.SPLITS[0]["unlabeled"])
 
 
+def test_datasets_that_call_their_channels_modality_are_trained_on(build_trainer, tiny_dataset):
+    """nnU-Net 2.8.1 does; older datasets are like that."""
+    file = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "dataset.json"
+    content = json.loads(file.read_text())
+    content["modality"] = content.pop("channel_names")
+    file.write_text(json.dumps(content))
+    assert build_trainer().settings.run.method
+
+
 def test_supervised_is_bit_equal_to_nnunet(build_trainer):
     class SeededStock(nnUNetTrainer):
         """Stock nnU-Net of the same length; only what a seed cannot reproduce is switched off."""

@@ -20,6 +20,7 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.sam.adapters.settings import AdaptationSettings
 from nnunet_semisam.sam.base import PromptBatch
+from nnunet_semisam.sam.labeled_cases import touches_unknown
 from nnunet_semisam.sam.simulate_prompts import KINDS, degraded_logits, jittered_boxes, random_points, tight_boxes
 
 HOLDOUT_SEED = 987_654
@@ -34,19 +35,21 @@ class LabeledImages:
         group: Its patient.
         images: ``(N, 1, *S)``, float32, as nnU-Net normalised them.
         labels: Label maps, ``(N, *S)``, int16; numbers above all classes are the ignore label.
+        positions: Which image of the case each one is, ``(N,)``, int64.
     """
 
     case: str
     group: str
     images: np.ndarray
     labels: np.ndarray
+    positions: np.ndarray
 
     def __len__(self) -> int:
         return len(self.images)
 
     def select(self, index: slice | np.ndarray) -> LabeledImages:
         """Return some of the images."""
-        return replace(self, images=self.images[index], labels=self.labels[index])
+        return replace(self, images=self.images[index], labels=self.labels[index], positions=self.positions[index])
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,16 @@ class Objects:
 
 
 def with_classes(case: LabeledImages, labels: Labels, smallest: int) -> LabeledImages:
-    """Return the images of a case that show at least one object of ``smallest`` voxels."""
-    found = [any(mask.sum() >= smallest for _, mask in _classes(label, labels)) for label in case.labels]
+    """Return the images of a case that show at least one object of ``smallest`` voxels, each annotated to its edge.
+
+    Where an object touches voxels that nobody annotated, what is known of it, a scribble for example, would be taken
+    for all of it, and its box and points would lie wrong.
+    """
+    found = [
+        any(mask.sum() >= smallest for _, mask in _classes(label, labels))
+        and not touches_unknown(label > 0, label > max(labels.foreground_labels))
+        for label in case.labels
+    ]
     return case.select(np.flatnonzero(found))
 
 
@@ -95,38 +106,39 @@ def split_holdout(
 ) -> tuple[list[LabeledImages], list[LabeledImages], str]:
     """Return what is learned from, what judges the steps, and the latter in words.
 
-    Patients are held out as a whole. Of a single patient, neighbouring slices are held out: they are alike, and one of
-    two neighbours that is learned from would tell of the other.
+    Patients are held out as a whole. Of a single patient, neighbouring slices are held out, the same of all its cases:
+    they are alike, and one of two neighbours that is learned from would tell of the other.
 
     Raises:
-        UserError: If there is but one image.
+        UserError: If only one slice, the same of each case, shows a class.
     """
     groups = sorted({case.group for case in cases})
     if len(groups) > 1:
         order = np.random.default_rng(settings.seed).permutation(len(groups))
-        held = {groups[i] for i in order[: max(1, round(settings.holdout * len(groups)))]}
+        held = {groups[i] for i in order[: _held_out_of(len(groups), settings)]}
         learned = [case for case in cases if case.group not in held]
         judged = [case for case in cases if case.group in held]
         names = ", ".join(case.case for case in judged)
         return learned, judged, f"{len(held)} of {len(groups)} patients ({names})"
-    learned, judged = [], []
-    for case in cases:
-        count = max(1, round(settings.holdout * len(case)))
-        if len(case) < 2:
-            learned.append(case)
-            continue
-        first = int(np.random.default_rng(settings.seed).integers(0, len(case) - count + 1))
-        inside = np.zeros(len(case), dtype=bool)
-        inside[first : first + count] = True
-        learned.append(case.select(np.flatnonzero(~inside)))
-        judged.append(case.select(np.flatnonzero(inside)))
-    if not judged:
+    positions = np.unique(np.concatenate([case.positions for case in cases]))  # cases of a patient may be two times
+    if len(positions) < 2:
         raise UserError(
             "The labeled cases of the fold show their classes in a single image: one is needed to learn from, another "
             "one to judge what was learned. Label another case, or another slice."
         )
+    count = _held_out_of(len(positions), settings)
+    first = int(np.random.default_rng(settings.seed).integers(0, len(positions) - count + 1))
+    held = positions[first : first + count]
+    parts = [(case, np.isin(case.positions, held)) for case in cases]
+    learned = [case.select(np.flatnonzero(~inside)) for case, inside in parts if not inside.all()]
+    judged = [case.select(np.flatnonzero(inside)) for case, inside in parts if inside.any()]
     held_out = sum(len(case) for case in judged)
     return learned, judged, f"{held_out} of {held_out + sum(map(len, learned))} slices of the only labeled patient"
+
+
+def _held_out_of(count: int, settings: AdaptationSettings) -> int:
+    """Return how many of ``count`` patients or slices are held out: at least one, and one is left to learn from."""
+    return min(count - 1, max(1, round(settings.holdout * count)))
 
 
 def draw(cases: Sequence[LabeledImages], labels: Labels, settings: AdaptationSettings, step: int) -> Objects:
@@ -220,7 +232,7 @@ def simulated_prompts(objects: Objects, kind: str, settings: AdaptationSettings,
     boxes = jittered_boxes(tight, shape, settings.box_jitter, generator)
     inside = int(torch.randint(1, settings.foreground_points + 1, (), generator=generator))
     beside = int(torch.randint(0, settings.background_points + 1, (), generator=generator))
-    points, point_labels = random_points(masks, tight, (inside, beside), generator)
+    points, point_labels = random_points(masks, tight, (inside, beside), generator, known=objects.valid)
     severity = settings.mask_errors * torch.rand(len(masks), generator=generator)
     kinds = kind.split("+")
     return PromptBatch(
