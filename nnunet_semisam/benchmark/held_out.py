@@ -146,7 +146,7 @@ def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
     Every image has all channels and can be read; its label has its shape, and no value that is unknown.
     """
     from nnunet_semisam.benchmark.metrics import label_values
-    from nnunet_semisam.data.geometry_of_images import geometry_of_files, reader_of_plans
+    from nnunet_semisam.data.geometry_of_images import reader_of_plans
 
     images, labels = _files(study, dataset)
     reader = reader_of_plans(dataset.plans)
@@ -156,12 +156,9 @@ def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
     problems = []
     for case in sorted({case for fold in study.folds for case in held_out_cases(study, dataset, fold)}):
         try:
-            found = len(images[case])
-            if holds_many_channels(reader) and found < channels:
-                found = _channels_in(images[case], reader)
+            found, shape = _channels_and_shape(images[case], reader)
             if found != channels:
                 raise UserError(f"{images[case][0]}: the case has {found} of {channels} channels. {FIX_CASE}")
-            shape = geometry_of_files(images[case], reader).shape
             label = _read_label(labels[case], reader)
             if label.shape != shape:
                 raise UserError(f"{labels[case]} has the shape {label.shape}, its image {shape}. {FIX_CASE}")
@@ -174,13 +171,18 @@ def check_readable(study: Study, dataset: PlannedDataset) -> list[str]:
     return problems
 
 
-def _channels_in(files: Sequence[str | Path], reader: type[BaseReaderWriter]) -> int:
-    """Return how many channels the files of a case hold together."""
+def _channels_and_shape(files: Sequence[str | Path], reader: type[BaseReaderWriter]) -> tuple[int, tuple[int, ...]]:
+    """Return how many channels the files of a case hold together, and their shape ``(Z, Y, X)``."""
+    from nnunet_semisam.data.geometry_of_images import geometry_of_files
+
+    if not holds_many_channels(reader):
+        return len(files), geometry_of_files(files, reader).shape
     try:
-        return len(reader().read_images([str(file) for file in files])[0])
+        data = reader().read_images([str(file) for file in files])[0]
     except Exception as error:  # every reader raises its own kinds
         reason = printable(" ".join(str(error).split()), 300)
         raise UserError(f"{files[0]} cannot be read ({reason}). {FIX_CASE}") from error
+    return len(data), data.shape[1:]
 
 
 def _read_label(path: Path, reader: type[BaseReaderWriter]) -> np.ndarray:

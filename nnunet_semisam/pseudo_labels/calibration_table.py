@@ -10,6 +10,7 @@ from typing import Any
 from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.pseudo_labels.round_log import ClassRecord, record_from_json
 
+EARLIER = "measured by an earlier calibration: "  # the cases of this one do not show the class
 COLUMNS = ("generalist", "class", "cases", "specialist", "SAM", "fused", "weight", "temperature", "helps in")
 
 
@@ -50,7 +51,13 @@ class CalibrationTable:
         """
         if before is None:
             return self
-        known = {(entry.generalist, entry.name): entry for entry in before.classes if entry.cases}
+        known = {
+            (entry.generalist, entry.name): dataclasses.replace(
+                entry, reason=EARLIER + entry.reason.removeprefix(EARLIER)
+            )
+            for entry in before.classes
+            if entry.cases
+        }
         classes = (entry if entry.cases else known.get((entry.generalist, entry.name), entry) for entry in self.classes)
         return dataclasses.replace(self, classes=tuple(classes))
 

@@ -80,5 +80,5 @@ def refuse_without_mirrors(settings: Settings) -> None:
     if not settings.block("sam").mirror:
         raise UserError(
             "sam: {mirror: false} leaves out the prediction of mirrored images, with which the calibration estimates "
-            "how good the teacher is on unseen cases. Remove it, or label without SAMs: --no-sam."
+            "how good the teacher is on unseen cases. Remove it, or label without SAMs: `self-train --no-sam`."
         )

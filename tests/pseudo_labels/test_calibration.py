@@ -286,6 +286,8 @@ def test_a_class_that_no_case_of_a_calibration_shows_keeps_what_was_measured_bef
 
     before, now = table(4, 4), table(6, 0)
     merged = now.with_unseen_of(before)
-    assert merged.classes == (now.classes[0], before.classes[1])
+    earlier = dataclasses.replace(before.classes[1], reason="measured by an earlier calibration: of 4")
+    assert merged.classes == (now.classes[0], earlier)
+    assert now.with_unseen_of(merged) == merged  # said once
     assert now.with_unseen_of(None) is now
     assert table(0, 0).with_unseen_of(table(0, 0)).weights[0].active is False
