@@ -10,6 +10,7 @@ from torch import nn
 
 from nnunet_semisam.methods.base import register_method
 from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
+from nnunet_semisam.methods.parts.features import ChangedFeatures, channel_dropout
 from nnunet_semisam.methods.parts.mirrored_opinion import alikeness, predict_twice
 from nnunet_semisam.methods.teacher import TeacherMethod, TeacherSettings
 from nnunet_semisam.methods.terms import UnlabeledTerm
@@ -35,6 +36,14 @@ class MeanTeacherSettings(TeacherSettings):
         more. false is Mean Teacher as it was published.""",
         source="docs/results.md",
     )
+    feature_dropout: float = setting(
+        0.0,
+        """Share of the feature channels that the student lacks between encoder and decoder on strong views, in the same
+        forward pass. 0 is Mean Teacher as it was published.""",
+        low=0,
+        below=1,
+        source="idea and 0.5: UniMatch, Yang et al. 2023, section 3.3, where it is a pass of its own on the weak view",
+    )
 
 
 @register_method("mean_teacher")
@@ -53,5 +62,6 @@ class MeanTeacher(TeacherMethod):
             target, opinions = (first + second) / 2, alikeness(first, second, self.labels)
         else:
             target, opinions = predict(unlabeled.weak), None
-        confidence = self.confident(target)
-        yield UnlabeledTerm(unlabeled.strong, target, confidence, unlabeled.pseudo, opinions=opinions)
+        confidence, dropout = self.confident(target), self.settings.feature_dropout
+        learner = ChangedFeatures(student, partial(channel_dropout, probability=dropout)) if dropout > 0 else None
+        yield UnlabeledTerm(unlabeled.strong, target, confidence, unlabeled.pseudo, learner=learner, opinions=opinions)

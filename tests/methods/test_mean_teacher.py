@@ -1,10 +1,22 @@
 import pytest
 import torch
-from tiny_students import NOW, K, Pixelwise, build_host, labeled_stripes, labels_of, logits_of, stripes
+from tiny_students import (
+    NOW,
+    K,
+    Pixelwise,
+    build_host,
+    labeled_stripes,
+    labels_of,
+    logits_of,
+    make_batches,
+    make_method,
+    stripes,
+)
 
 from nnunet_semisam.gate.class_gate import ClassGate
 from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.methods import MeanTeacher, UnlabeledBatch
+from nnunet_semisam.methods.parts.networks import finest
 from nnunet_semisam.methods.teacher import decay_of_length
 
 
@@ -25,6 +37,22 @@ def test_target_is_what_the_teacher_predicts_on_the_weak_view():
     assert term.images is strong
     torch.testing.assert_close(term.target, weak.softmax(1))
     assert term.learner is None
+
+
+def test_feature_dropout_changes_what_the_student_sees_and_not_the_target():
+    labeled, unlabeled = make_batches()
+    plain, student = make_method("mean_teacher")
+    dropping, _ = make_method("mean_teacher", feature_dropout=0.5)
+    dropping.teacher.network.load_state_dict(plain.teacher.network.state_dict())
+    (before,) = plain.terms(student, labeled, unlabeled, NOW)
+    (after,) = dropping.terms(student, labeled, unlabeled, NOW)
+    torch.testing.assert_close(after.target, before.target)
+    assert after.images is unlabeled.strong
+    seen = finest(student(after.images))
+    learned = finest(after.learner(after.images))
+    assert learned.requires_grad
+    assert not torch.allclose(learned, seen)
+    assert not torch.allclose(finest(after.learner(after.images)), learned)  # other channels each time
 
 
 class LeftIsForeground(torch.nn.Module):
