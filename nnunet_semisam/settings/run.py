@@ -23,6 +23,7 @@ class RunSettings(SettingsBlock):
     initial_lr: float = setting(
         1e-2, "Learning rate at the start of nnU-Net's polynomial decay.", above=0, source=NNUNET
     )
+    weight_decay: float = setting(3e-5, "Weight decay of nnU-Net's optimiser.", low=0, source=NNUNET)
     save_every: int = setting(50, "Epochs between two writes of `checkpoint_latest.pth`.", low=1, source=NNUNET)
     seed: int | None = setting(
         None,

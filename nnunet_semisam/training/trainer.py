@@ -101,6 +101,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = settings.run.num_iterations_per_epoch
         self.num_val_iterations_per_epoch = settings.run.num_val_iterations_per_epoch
         self.initial_lr = settings.run.initial_lr
+        self.weight_decay = settings.run.weight_decay
         self.save_every = settings.run.save_every
 
     # ------------------------------------------------------------------------------------------- building the parts

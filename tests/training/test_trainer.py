@@ -142,6 +142,13 @@ def test_resume_restores_networks_and_optimisers_of_the_method_gate_and_driver(b
     assert resumed.gate.log() == first.gate.log()
 
 
+def test_learning_rate_and_weight_decay_of_the_settings_are_nnunets_optimisers(build_trainer):
+    trainer = build_trainer(method="supervised", initial_lr=0.005, weight_decay=0.003)
+    trainer.initialize()
+    (group,) = trainer.optimizer.param_groups
+    assert (group["lr"], group["weight_decay"]) == (0.005, 0.003)
+
+
 def test_optimisers_of_the_method_follow_nnunets_learning_rate(build_trainer):
     trainer = build_trainer(method="cps", num_epochs=4)
     trainer.initialize()
