@@ -85,6 +85,15 @@ class UnlabeledLoader(nnUNetDataLoader):
         self._locations: dict[str, dict[int, np.ndarray]] = {}  # of that round
         self._damaged: dict[str, str] = {}  # of that round
 
+    def set_thread_id(self, thread_id: int) -> None:
+        """Begin in a background worker: with random numbers of torch of its own.
+
+        Workers are forked, and batchgenerators gives each another seed of numpy alone: all would flip, and change the
+        intensities of, their first patches alike, their second ones alike, and so on.
+        """
+        super().set_thread_id(thread_id)
+        torch.manual_seed(int(np.random.randint(2**31)))
+
     def get_indices(self) -> list[str]:
         """Return the cases of a batch, drawn as the superclass does, but in a time that no pool makes longer."""
         return [self.indices[i] for i in np.random.randint(0, len(self.indices), size=self.batch_size)]

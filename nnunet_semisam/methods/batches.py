@@ -26,6 +26,14 @@ class PseudoLabel:
     target: Tensor
     confidence: Tensor
 
+    def contradicts(self, hard: Tensor) -> Tensor:
+        """Return where a voxel with any confidence has another label than a hard target has, ``(B, 1, *S)``, bool.
+
+        Args:
+            hard: 0 or 1, ``(B, K, *S)``.
+        """
+        return (hard != self.target).any(dim=1, keepdim=True) & (self.confidence > 0)
+
 
 @dataclass(frozen=True)
 class UnlabeledBatch:

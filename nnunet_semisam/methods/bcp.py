@@ -11,6 +11,7 @@ from nnunet_semisam.methods.base import register_method
 from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.parts.deep_supervision import nearest
 from nnunet_semisam.methods.parts.mixing import box_mask, mix
+from nnunet_semisam.methods.settings import UnmixedSettings
 from nnunet_semisam.methods.teacher import TeacherMethod, TeacherSettings
 from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import setting
@@ -19,7 +20,7 @@ PHASES = "Bai et al. 2023, section 4.1, ACDC: 10,000 steps of pre-training and 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class BidirectionalCopyPasteSettings(TeacherSettings):
+class BidirectionalCopyPasteSettings(UnmixedSettings, TeacherSettings):
     """The settings of Bidirectional Copy-Paste."""
 
     start: float = setting(
@@ -80,4 +81,4 @@ class BidirectionalCopyPaste(TeacherMethod):
         annotated = labeled.partners(len(target), self.labels)
         box = box_mask(target.shape, target.device, self.settings.box_side)
         yield term.with_labeled(*annotated, box)
-        yield replace(term, pseudo=None).with_labeled(*annotated, ~box)
+        yield replace(term, learn_pseudo=False).with_labeled(*annotated, ~box)

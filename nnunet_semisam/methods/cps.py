@@ -55,7 +55,14 @@ class CrossPseudoSupervision(SSLMethod):
         probs = self.predict(self.other, unlabeled.weak)
         yield UnlabeledTerm(unlabeled.strong, self.labels.hard(probs), self.confident(probs), unlabeled.pseudo)
         probs = self.predict(student, unlabeled.weak)
-        yield UnlabeledTerm(unlabeled.strong, self.labels.hard(probs), self.confident(probs), learner=self.other)
+        yield UnlabeledTerm(
+            unlabeled.strong,
+            self.labels.hard(probs),
+            self.confident(probs),
+            unlabeled.pseudo,
+            learner=self.other,
+            learn_pseudo=False,
+        )
 
     def measured_networks(self, student: nn.Module) -> tuple[nn.Module, ...]:
         """Return both: the second begins untrained, even where pretrained weights are loaded into the first."""

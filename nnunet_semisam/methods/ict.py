@@ -22,6 +22,16 @@ class InterpolationConsistencySettings(TeacherSettings):
 
     loss: str = setting("mse", "Name of the loss on unlabeled images.", source="Verma et al. 2019, equation 2")
     weight: float = setting(0.1, "Final weight of the unlabeled terms.", low=0, source="SSL4MIS: consistency 0.1")
+    cutmix_probability: float = setting(
+        0.5,
+        "Probability that the strong views which learn stored pseudo-labels are mixed by CutMix; others are not.",
+        low=0,
+        high=1,
+        source="UniMatch, https://arxiv.org/abs/2208.09910",
+    )
+    labeled_mix_probability: float = setting(
+        0.0, "Probability of a box of a labeled patch in each of these views.", low=0, high=1
+    )
     alpha: float = setting(
         0.2,
         "Both parameters of the Beta distribution that shares are drawn from; the smaller, the nearer to 0 or 1.",
@@ -49,10 +59,12 @@ class InterpolationConsistency(TeacherMethod):
         target = self.predict(self.teacher.network, unlabeled.weak)
         share = interpolation_shares(len(target), target.ndim, self.settings.alpha, target.device)
         confidence = self.voxel_confidence(target, unlabeled.weak)
+        if unlabeled.pseudo is not None:  # a voxel of a mixed image has two labels: what is contradicted goes before
+            confidence = confidence.masked_fill(unlabeled.pseudo.contradicts(self.labels.hard(target)), 0.0)
         images, mixed, believed = (interpolate(values, share) for values in (unlabeled.weak, target, confidence))
         yield UnlabeledTerm(images, mixed, believed, mixable=False, counted=target)
         if unlabeled.pseudo is not None:
-            yield UnlabeledTerm(unlabeled.strong, target, torch.zeros_like(confidence), unlabeled.pseudo)
+            yield UnlabeledTerm(unlabeled.strong, target, torch.zeros_like(confidence), unlabeled.pseudo, weight=0.0)
 
     def voxel_confidence(self, target: Tensor, images: Tensor) -> Tensor:
         """Return how far each voxel of a target ``(B, K, *S)`` is believed, ``(B, 1, *S)``, in [0, 1]."""

@@ -58,7 +58,8 @@ class MethodSettings(SettingsBlock):
         0.0,
         """Probability, for each labeled patch, that its intensities are moved towards the histogram of an unlabeled
         patch of the step, by a share drawn between 0 and 1: labels stay right, and the few labeled cases take on the
-        contrasts of the many unlabeled ones.""",
+        contrasts of the many unlabeled ones. Noise and contrast changes come first, so that where a patch reaches
+        beyond its image, the padding counts as anatomy.""",
         low=0,
         high=1,
         source="idea of Fourier domain adaptation, Yang & Soatto, CVPR 2020, https://arxiv.org/abs/2004.05498",
@@ -72,3 +73,13 @@ class MethodSettings(SettingsBlock):
                 "The settings start and rampup are fractions of the training and must add up to at most 1, got "
                 f"{self.start:g} and {self.rampup:g}: the ramp would not end before the training does."
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnmixedSettings(MethodSettings):
+    """What a method has whose images the driver does not mix: BCP mixes them itself, DAN looks at whole ones."""
+
+    cutmix_probability: float = setting(
+        0.0, "Always 0: this method mixes images in its own way, or not.", low=0, high=0
+    )
+    labeled_mix_probability: float = setting(0.0, "Always 0, as `cutmix_probability`.", low=0, high=0)

@@ -96,12 +96,19 @@ class SSS(TeacherMethod):
         probs = self.predict(self.teacher.network, unlabeled.weak)
         target, confidence = self.labels.hard(probs), self.confident(probs)
         drop = ComplementaryDropout(settings.dropout)
-        views = [(unlabeled.strong, drop.first, unlabeled.pseudo), (unlabeled.strong2, drop.second, None)]
+        views = [(unlabeled.strong, drop.first, True), (unlabeled.strong2, drop.second, False)]
         weight = settings.strong_weight * (1 if settings.second_view else 2)
-        for images, dropout, pseudo in views if settings.second_view else views[:1]:
+        for images, dropout, first in views if settings.second_view else views[:1]:
             learner = EnhancedStudent(student, self.enhancement, dropout)
             yield UnlabeledTerm(
-                images, target, confidence, pseudo, learner=learner, weight=weight, companion=unlabeled.weak
+                images,
+                target,
+                confidence,
+                unlabeled.pseudo,
+                learner=learner,
+                weight=weight,
+                companion=unlabeled.weak,
+                learn_pseudo=first,
             )
 
     def optimizers(self) -> list[Optimizer]:

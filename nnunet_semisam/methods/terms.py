@@ -27,7 +27,9 @@ class UnlabeledTerm:
         images: What the learner sees, ``(B, C, *S)``.
         target: Probabilities or one-hot, ``(B, K, *S)``. A constant: no gradient flows into it.
         confidence: ``(B, 1, *S)``, in [0, 1]; the gate multiplies its class weights.
-        pseudo: The stored pseudo-label of the same voxels. At most one term of a step carries it.
+        pseudo: The stored pseudo-label of the same voxels: where it is confident and contradicts the target, the target
+            is not learned.
+        learn_pseudo: Whether the pseudo-label is learned, too; by one term of a step at most.
         annotated: ``(B, 1, *S)``, bool: voxels whose target is an annotation, which needs no gate (mixing of labeled
             and unlabeled images); ``None``: none.
         learner: Who learns: a callable from images (and ``companion``, if there is one) to logits; ``None``: the
@@ -58,6 +60,12 @@ class UnlabeledTerm:
     companion: Tensor | None = None
     counted: Tensor | None = None
     opinions: Tensor | None = None
+    learn_pseudo: bool = True
+
+    @property
+    def learned_pseudo(self) -> PseudoLabel | None:
+        """Return the stored pseudo-label that this term learns; ``None`` if there is none."""
+        return self.pseudo if self.learn_pseudo else None
 
     @property
     def counted_target(self) -> Tensor:

@@ -48,13 +48,13 @@ class UniMatch(FixMatch):
         settings = self.settings
         (strong,) = super().terms(student, labeled, unlabeled, progress)
         yield replace(strong, weight=settings.strong_weight)
-        yield replace(strong, weight=settings.strong_weight, images=unlabeled.strong2, pseudo=None)
+        yield replace(strong, weight=settings.strong_weight, images=unlabeled.strong2, learn_pseudo=False)
         perturbed = ChangedFeatures(student, lambda features: channel_dropout(features, settings.dropout))
         yield replace(
             strong,
             weight=settings.feature_weight,
             images=unlabeled.weak,
-            pseudo=None,
+            learn_pseudo=False,
             learner=perturbed,
             mixable=False,
         )

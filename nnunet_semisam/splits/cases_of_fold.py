@@ -130,13 +130,16 @@ def raw_of(preprocessed_dataset: Path) -> Path:
 
 
 def _refuse_leaking_plans(configuration: ConfigurationManager, hidden: list[str]) -> None:
-    if was_planned_without(configuration.configuration, hidden):
-        return
     schemes = configuration.normalization_schemes
-    if LEAKING_NORMALIZATION in schemes or any(configuration.use_mask_for_norm):
+    if any(configuration.use_mask_for_norm):  # whatever the plans have seen: foreground of each case joins its own mask
+        raise UserError(
+            "This fold hides labels ('unlabeled' in splits_final.json), but their images were preprocessed with them: "
+            f"where use_mask_for_norm is true (it is {configuration.use_mask_for_norm}), nnU-Net normalises what is "
+            "not 0 or has a label. Move the unlabeled cases to imagesUl, without labels, and plan again."
+        )
+    if LEAKING_NORMALIZATION in schemes and not was_planned_without(configuration.configuration, hidden):
         raise UserError(
             "This fold hides labels ('unlabeled' in splits_final.json), but the plans were made with them: "
-            f"normalization {', '.join(schemes)} with use_mask_for_norm {configuration.use_mask_for_norm} takes its "
-            "numbers from all labels in labelsTr. Move the unlabeled cases to imagesUl and plan again, or plan without "
-            "their labels: nnunet-semisam split --replan."
+            f"normalization {', '.join(schemes)} takes its numbers from all labels in labelsTr. Move the unlabeled "
+            "cases to imagesUl and plan again, or plan without their labels: nnunet-semisam split --replan."
         )

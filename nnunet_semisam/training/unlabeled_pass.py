@@ -142,11 +142,12 @@ class UnlabeledPass:
             for index, term in enumerate(terms):
                 if index == 0:
                     self.gate.count_target(term.counted_target, unlabeled.num_random, term.annotated)
-                if not active and (term.pseudo is None or pseudo_weight == 0):
-                    continue  # nothing is learned of this term now
+                compare = due and index == 0
+                if not (self._learns(term, weights) or (active and compare)):
+                    continue
                 class_weights = self.gate.class_weights()
                 term = self._mixed(self.gate.weighed_by_opinions(term, class_weights), labeled)
-                loss = self._term_loss(term, student, weights, class_weights, log, compare=due and index == 0)
+                loss = self._term_loss(term, student, weights, class_weights, log, compare)
                 if loss is not None:
                     yield loss
                 del loss  # the graph of this term ends before the next begins
@@ -162,6 +163,12 @@ class UnlabeledPass:
         log, weight, pseudo_weight = self._last
         values, others = log.to_numbers(also)
         return self._numbers(values, weight, pseudo_weight), others
+
+    @staticmethod
+    def _learns(term: UnlabeledTerm, weights: TermWeights) -> bool:
+        """Return whether anything of a term is learned now."""
+        own = weights.unlabeled > 0 and (term.weight > 0 or term.extra is not None)
+        return own or (weights.pseudo_label > 0 and term.learned_pseudo is not None)
 
     def _pseudo_weight(self, progress: float) -> float:
         return 0.0 if self.pseudo_labels is None else self.pseudo_labels.weight(progress)
@@ -215,9 +222,9 @@ class UnlabeledPass:
         """Yield the weight of each level that is learned, and its loss; the log tells of the finest."""
         for level, (share, logits) in enumerate(self._levels(output)):
             here, note = term.at_shape(logits.shape[2:]), log if level == 0 else PassLog()
-            if weights.unlabeled > 0:
+            if weights.unlabeled > 0 and here.weight > 0:
                 yield share, weights.unlabeled * self._unlabeled_loss(here, logits, class_weights, note)
-            if here.pseudo is not None and weights.pseudo_label > 0:
+            if here.learned_pseudo is not None and weights.pseudo_label > 0:
                 yield share, weights.pseudo_label * self._pseudo_label_loss(here, logits, class_weights, note)
 
     def _levels(self, output: Tensor | list[Tensor]) -> list[tuple[float, Tensor]]:

@@ -169,6 +169,27 @@ def test_pool_of_damaged_files_ends_the_training_with_an_error(dataset, workers,
     assert "Traceback" not in capfd.readouterr().err
 
 
+class DrawingLoader(UnlabeledLoader):
+    """Says in each batch which worker made it, and what torch would draw next."""
+
+    def generate_train_batch(self) -> dict:
+        return super().generate_train_batch() | {"worker": self.thread_id, "drawn": torch.rand(1).item()}
+
+
+def test_workers_draw_other_transforms_than_one_another(dataset):
+    plain = make_loader(dataset)
+    loader = DrawingLoader(dataset, 4, INITIAL[2], PATCH[2], LABELS, plain.views)
+    augmenter = start_augmenter(loader, 2, pin_memory=False)
+    drawn: dict[int, list[float]] = {0: [], 1: []}
+    try:
+        while min(map(len, drawn.values())) < 4:
+            batch = next(augmenter)
+            drawn[batch["worker"]].append(batch["drawn"])
+    finally:
+        finish(augmenter)
+    assert not set(drawn[0]) & set(drawn[1])
+
+
 def test_undamaged_pool_is_drawn_as_nnunet_draws(dataset):
     loader = make_loader(dataset, batch=6)
     np.random.seed(3)

@@ -83,7 +83,8 @@ def test_pseudo_label_keeps_its_voxels_only():
     unlabeled = UnlabeledBatch(logits_of(TWOS), logits_of(TWOS), pseudo)
     first, second = terms_of(method, student, labeled, unlabeled)
     assert torch.equal(first.pseudo.confidence, torch.where(BOX, 0.0, 0.8).expand(2, 1, 4, 6))
-    assert second.pseudo is None
+    assert second.learned_pseudo is None
+    assert torch.equal(second.pseudo.confidence, torch.where(BOX, 0.8, 0.0).expand(2, 1, 4, 6))
 
 
 def test_labeled_patches_are_used_in_turn_where_there_are_fewer():

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.class_gate import GatedTarget
 from nnunet_semisam.methods import METHODS, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
+from nnunet_semisam.methods.settings import UnmixedSettings
 from nnunet_semisam.training.optimisation import GRADIENT_CLIP_NORM, parameters_of
 
 LOSSES = ["mse", "cross_entropy", "dice_ce"]
@@ -67,6 +68,13 @@ def dims(request) -> int:
 @pytest.fixture(params=[False, True], ids=["classes", "regions"])
 def has_regions(request) -> bool:
     return request.param
+
+
+def mixing_of(name: str, cutmix: float, labeled_mix: float) -> dict[str, float]:
+    """Return settings of the driver's mixing; a method that it leaves alone takes no other."""
+    if issubclass(METHODS.get(name).Settings, UnmixedSettings) and (cutmix or labeled_mix):
+        pytest.skip("mixes images in its own way")
+    return {"cutmix_probability": cutmix, "labeled_mix_probability": labeled_mix}
 
 
 def networks_of(method: SSLMethod, student: nn.Module) -> list[nn.Module]:
@@ -127,7 +135,7 @@ def test_terms_are_constants_of_the_right_form(name, dims, has_regions):
 
 @pytest.mark.parametrize(("cutmix", "labeled_mix"), [(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)])
 def test_each_learner_gets_its_gradient_through_the_images_alone(name, dims, has_regions, cutmix, labeled_mix):
-    mixing = {"cutmix_probability": cutmix, "labeled_mix_probability": labeled_mix}
+    mixing = mixing_of(name, cutmix, labeled_mix)
     method, student = make_method(name, dims, has_regions, **mixing)
     labeled, unlabeled = make_batches(dims, has_regions, with_pseudo=False)
     terms = spy_on_terms(method)
@@ -163,23 +171,51 @@ def test_learners_are_the_student_or_trained_by_the_method(name):
             assert learner is student or {id(p) for p in learner.parameters()} <= trained_by_itself(method)
 
 
+def test_settings_of_the_driver_that_a_method_ignores_are_refused(name):
+    method, student = make_method(name)
+    ignored = not any(term.mixable for term in method.terms(student, *make_batches(), NOW))
+    assert ignored == issubclass(method.Settings, UnmixedSettings)
+    for setting in ("cutmix_probability", "labeled_mix_probability"):
+        if ignored:
+            with pytest.raises(UserError, match=setting):
+                method.Settings(**{setting: 0.5})
+
+
 # ------------------------------------------------------------------------------------------------------- pseudo-labels
 
 
-def test_at_most_one_term_carries_the_pseudo_label(name, has_regions):
+def test_one_term_learns_the_pseudo_label(name, has_regions):
     method, student = make_method(name, has_regions=has_regions)
     labeled, unlabeled = make_batches(2, has_regions)
     terms = list(method.terms(student, labeled, unlabeled, NOW))
-    carriers = [term for term in terms if term.pseudo is not None]
-    assert len(carriers) == 1
-    assert student in learners_of(carriers[0], student)  # which generalists are prompted for
+    (carrier,) = [term for term in terms if term.learned_pseudo is not None]
+    assert student in learners_of(carrier, student)  # which generalists are prompted for
     without = method.terms(student, labeled, replace(unlabeled, pseudo=None), NOW)
     assert all(term.pseudo is None for term in without)
 
 
+def test_no_term_learns_a_target_that_the_pseudo_label_contradicts(name, has_regions):
+    """A pseudo-label that is sure of another class everywhere; only voxels of pasted labels are still learned."""
+    method, student = make_method(name, has_regions=has_regions)
+    labeled, unlabeled = make_batches(2, has_regions, with_pseudo=False)
+    gate, sure = make_pass(method).gate, torch.ones_like(unlabeled.weak[:, :1])
+
+    def terms(batch: UnlabeledBatch) -> list[UnlabeledTerm]:
+        torch.manual_seed(0)  # boxes and shares of images
+        return list(method.terms(student, labeled, batch, NOW))
+
+    for index, before in enumerate(terms(unlabeled)):
+        target = method.labels.hard(before.counted_target)
+        opposite = 1 - target if has_regions else target.roll(1, dims=1)
+        term = terms(replace(unlabeled, pseudo=PseudoLabel(opposite, sure)))[index]
+        learned = gate.apply(term, torch.zeros_like(target), torch.ones(K)).confidence
+        annotated = torch.zeros_like(sure, dtype=torch.bool) if term.annotated is None else term.annotated
+        assert learned[~annotated].abs().max() == 0, index
+
+
 @pytest.mark.parametrize(("cutmix", "labeled_mix"), [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
 def test_pseudo_label_is_mixed_exactly_as_the_images(name, dims, cutmix, labeled_mix):
-    mixing = {"cutmix_probability": cutmix, "labeled_mix_probability": labeled_mix}
+    mixing = mixing_of(name, cutmix, labeled_mix)
     method, student = make_method(name, dims, **mixing)
     batch = 4
     constants = torch.arange(batch, dtype=torch.float32).view(-1, *[1] * (dims + 1)).expand(batch, 1, *SPATIAL[dims])

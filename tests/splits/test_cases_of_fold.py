@@ -84,10 +84,18 @@ def test_raw_folder_has_the_datasets_name(preprocessed, tmp_path):
     assert raw_of(preprocessed) == tmp_path / "raw" / "Dataset001_X"
 
 
-@pytest.mark.parametrize("configuration", [plans("CTNormalization"), plans("ZScoreNormalization", masked=True)])
-def test_hidden_labels_are_refused_where_the_plans_have_seen_them(preprocessed, configuration):
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        plans("CTNormalization"),
+        plans("ZScoreNormalization", masked=True),
+        # Plans owe nothing to hidden labels, but each case was masked with its own.
+        plans("ZScoreNormalization", masked=True, semisam_planned_on=["a", "b"]),
+    ],
+)
+def test_hidden_labels_are_refused_where_plans_or_images_have_seen_them(preprocessed, configuration):
     write(preprocessed, HIDING)
-    with pytest.raises(UserError, match=r"hides labels.*Move the unlabeled cases to imagesUl and plan again"):
+    with pytest.raises(UserError, match=r"hides labels.*Move the unlabeled cases to imagesUl.* plan again"):
         read(preprocessed, configuration=configuration)
     write(preprocessed, [{"train": ["a"], "val": ["b"], "unlabeled": []}])
     assert read(preprocessed, configuration=configuration).unlabeled == []
