@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar
 
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.registry import Registry
 
 from .reading.case import Conversion
@@ -72,6 +73,8 @@ class DatasetConverter(ABC):
         Raises:
             UserError: If options, data or target do not fit; nothing is written then.
         """
+        if args.num_processes < 1:
+            raise UserError(f"-np must be at least 1, got {args.num_processes}.")
         return write_dataset(self.plan(args), args.dataset_id, args.num_processes)
 
 

@@ -53,6 +53,7 @@ PLACES = {
     errno.EPERM: RIGHTS,
     errno.EROFS: RIGHTS,
     errno.ENOTDIR: "Name a folder.",
+    errno.EEXIST: "Name a folder, or a name that is not taken.",
     errno.EISDIR: "Name a file.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.ELOOP: "Remove the link that leads back to itself.",

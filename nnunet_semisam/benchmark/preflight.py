@@ -21,7 +21,9 @@ from nnunet_semisam.self_training.preflight import check_labels
 MOST_SHOWN = 20
 
 
-def check_runs(study: Study, dataset: PlannedDataset, runs: Sequence[Run], deep: bool = False) -> list[str]:
+def check_runs(
+    study: Study, dataset: PlannedDataset, runs: Sequence[Run], deep: bool = False, fetch: bool = True
+) -> list[str]:
     """Check all that could stop a run that is not done, with the code that the training itself uses.
 
     Args:
@@ -29,6 +31,7 @@ def check_runs(study: Study, dataset: PlannedDataset, runs: Sequence[Run], deep:
         dataset: Its dataset.
         runs: What is to be carried out.
         deep: Whether every preprocessed voxel is read.
+        fetch: Whether published weights of SAMs may be downloaded.
 
     Returns:
         Notes, each once.
@@ -37,7 +40,7 @@ def check_runs(study: Study, dataset: PlannedDataset, runs: Sequence[Run], deep:
         UserError: If a run could not start, or would stop; all that was found is named.
     """
     settings = {trainer: settings_of_trainer(trainer, study.settings) for trainer in {run.trainer for run in runs}}
-    check = DatasetCheck(dataset, study.plans, deep, fetch=True)
+    check = DatasetCheck(dataset, study.plans, deep, fetch=fetch)
     findings: dict[Finding, str] = {}
     for run in runs:
         for finding in check.training(settings[run.trainer], run.configuration, run.fold):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,22 @@ def prepare(args: argparse.Namespace) -> PlannedDataset:
     for message in ensure_splits(dataset.preprocessed, dataset.raw):
         print(message)
     return dataset
+
+
+def would_start(check: Callable[[], Sequence[str]]) -> int:
+    """Print what a start would say, after a dry run; the exit status is 1 if it would be refused.
+
+    Args:
+        check: Returns notes, and raises UserError where a start would.
+    """
+    try:
+        notes = check()
+    except UserError as error:
+        print(f"It would not start. {error}")
+        return 1
+    for each in notes:
+        print(f"note: {each}")
+    return 0
 
 
 def check_options(args: argparse.Namespace) -> None:

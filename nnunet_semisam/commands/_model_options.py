@@ -49,7 +49,19 @@ def folder_of(args: argparse.Namespace) -> Path:
     from nnunet_semisam.data.datasets import environment_folder, find_dataset_name
 
     results = environment_folder("nnUNet_results")
-    return results / find_dataset_name(results, args.dataset) / f"{args.trainer}__{args.plans}__{args.configuration}"
+    name = find_dataset_name(results, args.dataset, what="trained model of dataset")
+    return results / name / f"{args.trainer}__{args.plans}__{args.configuration}"
+
+
+def target_of(args: argparse.Namespace) -> Path:
+    """Return the folder that ``-o`` names.
+
+    Raises:
+        UserError: If there can be no such folder, or it cannot be written to.
+    """
+    from nnunet_semisam.checks.places import check_target
+
+    return check_target(args.out, "-o")
 
 
 def device_of(args: argparse.Namespace) -> str:

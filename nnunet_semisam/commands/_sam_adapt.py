@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from nnunet_semisam.commands import _options
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam.families import FAMILIES
 
 if TYPE_CHECKING:
@@ -48,11 +49,16 @@ def run(args: argparse.Namespace, device: Callable[[str | None], Any]) -> int:
     import nnunet_semisam.training.trainer  # noqa: F401  registers every block of settings
     from nnunet_semisam.adaptation.adapt import adapt, default_folder
     from nnunet_semisam.adaptation.fold_data import open_fold
+    from nnunet_semisam.checks.places import check_target
     from nnunet_semisam.settings import Settings
     from nnunet_semisam.settings.file import from_environment
 
+    if args.out is not None:
+        args.out = check_target(args.out, "-o")
     settings = from_environment(Settings())
     if args.steps is not None:
+        if args.steps < 1:
+            raise UserError(f"--steps must be at least 1, got {args.steps}.")
         settings = settings.replace({"adaptation": {"steps": args.steps}}, "--steps")
     data = open_fold(args.dataset, args.plans, args.configuration, args.fold)
     folder = default_folder(data, args.model) if args.out is None else args.out

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         show(study)
         print("\n".join(estimate(study, dataset)))
-        return 0
+        return _executors.would_start(lambda: what_would_stop(study, dataset, args))
     study = held_out.pin(study, dataset)
     together = plan.refuse_other_study(study)  # with the runs that were begun before
     to_do = [run for run in together.runs() if not PerformRun(together, run).finished()]
@@ -89,6 +89,20 @@ def run(args: argparse.Namespace) -> int:
     print("\n".join([*table(results), *map(why_unfinished, unfinished)]))
     print(f"{study.folder / 'results.csv'} and results.json hold every number.")
     return 1 if unfinished else 0
+
+
+def what_would_stop(study: Study, dataset: PlannedDataset, args: argparse.Namespace) -> list[str]:
+    """Return notes of the checks that a start makes; nothing is written or fetched.
+
+    Raises:
+        UserError: If a run could not start.
+    """
+    from nnunet_semisam.benchmark import held_out, preflight
+
+    for fold in study.folds:
+        held_out.held_out_cases(study, dataset, fold)
+    _executors.check_device(args.device, args.executor, args.gpus)
+    return preflight.check_runs(study, dataset, study.runs(), args.deep, fetch=False)
 
 
 def check_options(args: argparse.Namespace) -> None:

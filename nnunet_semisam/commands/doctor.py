@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
-from nnunet_semisam.checks.findings import Finding, Level, looked_at
+from nnunet_semisam.checks.findings import Finding, Level, looked_at, note
 from nnunet_semisam.commands import _options
 from nnunet_semisam.commands._checks import CHECKS
 from nnunet_semisam.errors import UserError
@@ -82,12 +82,14 @@ def check_dataset(name: str, args: argparse.Namespace) -> list[Finding]:
     own = trainer_class(trainer).settings
     try:
         settings = from_environment(own)
-    except UserError:  # said among the checks of the machine; the data are looked at with the trainer's own
-        settings = own
+    except UserError:  # what is wrong with the file is said among the checks of the machine
+        settings, told = own, [note("settings", f"of the file are not looked at: below, those of {trainer}")]
+    else:
+        told = []
     check = DatasetCheck(dataset, plans, args.deep)
     configurations = [args.configuration] if args.configuration is not None else configurations_with_data(dataset)
     folds = [args.fold] if args.fold is not None else folds_of(dataset)
-    return [
+    return told + [
         finding
         for configuration in configurations
         for fold in folds

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from nnunet_semisam.commands import _options
-from nnunet_semisam.commands._model_options import add_model_options, device_of, model_of
+from nnunet_semisam.commands._model_options import add_model_options, device_of, model_of, target_of
 from nnunet_semisam.commands.export import fold
+from nnunet_semisam.errors import UserError
 
 HELP = "Predict as nnUNetv2_predict does, with maps of the uncertainty."
 EXAMPLE = "nnunet-semisam predict -i IMAGES -o SEGMENTATIONS -d 27 -c 3d_fullres --uncertainty"
@@ -28,6 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Predict, and say where what lies."""
+    args.out = target_of(args)
+    if args.out == args.input.resolve():
+        raise UserError(
+            f"-i and -o are the same folder, {args.out}: segmentations would lie among images. Name another -o."
+        )
     place = model_of(args, tuple(args.folds))
     from nnunet_semisam.annotation.predict import FOLDER, TABLE, predict_folder
 

@@ -136,8 +136,15 @@ def run_download(args: argparse.Namespace) -> None:
     Raises:
         UserError: If they cannot be fetched: no folder, no network, or no published hash.
     """
-    from nnunet_semisam.sam.checkpoints import find_weights
+    from nnunet_semisam.sam.checkpoints import FOLDER_VARIABLE, find_weights
+    from nnunet_semisam.sam.families import family
 
+    row = family(args.model)
+    if row.url is not None and not row.packaged and not os.environ.get(FOLDER_VARIABLE):
+        raise UserError(
+            f"{FOLDER_VARIABLE} is not set, so there is no place for the weights of {args.model}. Set it, and run this "
+            f"again: export {FOLDER_VARIABLE}=/path/to/a/folder"
+        )
     print(f"{args.model}: {find_weights(args.model, None)}")
 
 

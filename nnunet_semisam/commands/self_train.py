@@ -79,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         show(plan, args)
         print("\n".join(estimate(plan, dataset)))
-        return 0
+        _executors.check_device(args.device, args.executor, args.gpus)
+        return _executors.would_start(lambda: preflight.check(plan, dataset, fetch=False))
     _executors.check_device(args.device, args.executor, args.gpus)
     for line in preflight.check(plan, dataset):
         print(f"note: {line}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nnunet_semisam.commands import _options
-from nnunet_semisam.commands._model_options import add_model_options, device_of, model_of
+from nnunet_semisam.commands._model_options import add_model_options, device_of, model_of, target_of
 from nnunet_semisam.commands.export import fold
 from nnunet_semisam.errors import UserError
 
@@ -49,7 +49,11 @@ def run(args: argparse.Namespace) -> None:
     if not 0 <= args.class_share <= 1:
         raise UserError(f"--class-share must be 0 to 1, got {args.class_share:g}.")
     from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.sam.families import family
 
+    args.out = target_of(args)
+    if args.sam is not None:
+        family(args.sam)
     dataset = open_dataset(args.dataset, args.plans)  # before torch is imported: what is missing is said at once
     place = model_of(args, (args.fold,))
     from nnunet_semisam.annotation.color_tables import label_names

@@ -61,8 +61,13 @@ def environment_folder(variable: str) -> Path:
     return Path(value)
 
 
-def find_dataset_name(folder: Path, dataset: str) -> str:
+def find_dataset_name(folder: Path, dataset: str, what: str = "dataset") -> str:
     """Return the folder name of a dataset given as id (``27``) or name (``Dataset027_ACDC``).
+
+    Args:
+        folder: Where to look.
+        dataset: Its id or name.
+        what: What of a dataset is looked for there, for the error.
 
     Raises:
         UserError: If there is none, or more than one with that id.
@@ -80,7 +85,7 @@ def find_dataset_name(folder: Path, dataset: str) -> str:
             "move one of them elsewhere, or give it another number."
         )
     if not names:
-        raise UserError(f"There is no dataset {dataset} in {folder}. {_datasets_in(folder)}")
+        raise UserError(f"There is no {what} {dataset} in {folder}. {_datasets_in(folder)}")
     return names[0]
 
 

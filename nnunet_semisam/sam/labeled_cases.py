@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_semisam.errors import UserError, printable, shown
+from nnunet_semisam.errors import UserError, name_some, printable, shown
 from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.io.names import check_case_name, check_text_name
 from nnunet_semisam.io.regular_files import check_regular_file
@@ -62,9 +62,11 @@ def find_dataset(dataset: str) -> Path:
         number = f"Dataset{int(dataset):03d}_*" if dataset.isdigit() else dataset
         matches = sorted(Path(raw).glob(number)) if raw and dataset and not folder.is_absolute() else []
         if len(matches) != 1:
+            there = sorted(path.name for path in Path(raw).glob("Dataset*")) if raw else []
+            found = f"There are: {name_some(there)}." if there else "There is no data set."
             raise UserError(
-                f"{dataset!r} is neither a folder with a dataset.json nor one data set in nnUNet_raw ({raw}); found "
-                f"{[m.name for m in matches]}. Give the raw folder of a labeled nnU-Net data set, its name or number."
+                f"{shown(dataset)} is neither a folder with a dataset.json nor one data set in nnUNet_raw ({raw}). "
+                f"{found} Give the raw folder of a labeled nnU-Net data set, its name or number."
             )
         folder = matches[0]
     if not (folder / "dataset.json").is_file() or not (folder / "labelsTr").is_dir():

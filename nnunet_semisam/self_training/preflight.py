@@ -16,8 +16,13 @@ from nnunet_semisam.settings import Settings
 MOST_SHOWN = 20
 
 
-def check(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
+def check(plan: SelfTraining, dataset: PlannedDataset, fetch: bool = True) -> list[str]:
     """Check all that could stop the first trainings, with the code that a training itself uses.
+
+    Args:
+        plan: What is to be done.
+        dataset: Its dataset.
+        fetch: Whether published weights of SAMs may be downloaded.
 
     Returns:
         Notes, each once.
@@ -33,7 +38,7 @@ def check(plan: SelfTraining, dataset: PlannedDataset) -> list[str]:
             "Use nnUNetTrainerSupervised, or select a smaller share."
         )
     settings = settings_of_trainer(plan.trainer, plan.settings, SOURCE)
-    look = DatasetCheck(dataset, plan.plans, fetch=True)
+    look = DatasetCheck(dataset, plan.plans, fetch=fetch)
     findings = [one for fold in plan.folds for one in look.training(settings, plan.configuration, fold)]
     findings += check_labels(plan, look)
     trainings = len(plan.folds) * (plan.rounds + 1)

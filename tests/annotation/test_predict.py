@@ -136,5 +136,10 @@ def test_what_is_wrong_is_said_at_once(model_folder, images, tmp_path, capsys):
     assert "There is no checkpoint" in capsys.readouterr().err
     assert predict(images, tmp_path / "out", "-chk", "../other.pth") == 2
     assert "not a path" in capsys.readouterr().err
+    assert predict(images, images) == 2
+    assert "-i and -o are the same folder" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert predict(images, tmp_path / "file") == 2
+    assert "is no folder. Choose another -o" in capsys.readouterr().err
     assert json.loads((model_folder / "dataset.json").read_text())["labels"]
     assert MODEL in str(model_folder)

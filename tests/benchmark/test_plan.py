@@ -190,6 +190,20 @@ def test_dry_run_writes_nothing(raw, tmp_path, capsys):
     assert "nnUNetTrainerMeanTeacher__2d__fold_1__seed_0 (3 labeled): new" in text
 
 
+def test_dry_run_says_what_a_start_would_refuse(raw, tmp_path, capsys):
+    from nnunet_semisam import cli
+
+    for label in (raw / "labelsTs").iterdir():
+        label.unlink()
+    words = ["benchmark", "-d", "3", "-c", "2d", "--trainers", OURS, "-o", str(tmp_path / "out"), "--dry-run"]
+    assert cli.main([*words, "--device", "cpu"]) == 1
+    text = capsys.readouterr().out
+    assert "4 runs in" in text
+    assert "It would not start. " in text
+    assert "no test case with a label" in text
+    assert not (tmp_path / "out").exists()
+
+
 def test_folds_that_a_converter_left_beside_the_images_are_found(raw, tmp_path, capsys):
     """Converted with several budgets and planned by nnU-Net, nothing else: no imagesUl, so no preprocess command."""
     from nnunet_semisam import cli

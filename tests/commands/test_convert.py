@@ -87,6 +87,11 @@ def test_missing_nnunet_raw_says_what_to_export(run, database, monkeypatch):
         run("acdc", "-i", str(database), "--labeled", "1")
 
 
+def test_no_processes_at_all_are_refused(run, database):
+    with pytest.raises(UserError, match="-np must be at least 1, got 0"):
+        run("acdc", "-i", str(database), "--labeled", "1", "-np", "0")
+
+
 def test_unknown_data_set_lists_the_known_ones(run, capsys):
     with pytest.raises(SystemExit):
         run("acds", "-i", ".", "--labeled", "1")

@@ -91,6 +91,16 @@ def test_weights_without_a_published_hash_are_not_fetched_but_their_page_is_name
     assert "no SHA-256" in told
 
 
+def test_download_says_that_there_is_no_place_for_weights(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("nnUNet_sam", raising=False)
+    assert run("download", "vit_b") == 2
+    told = capsys.readouterr().err
+    assert "nnUNet_sam is not set" in told
+    assert "export nnUNet_sam=" in told
+
+
 def test_evaluate_reports_every_kind_beside_the_controls(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

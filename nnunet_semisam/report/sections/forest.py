@@ -62,4 +62,6 @@ def headline(benchmark: Benchmark) -> str:
         "too few", "with too few"
     )
     meaning = " Open: no difference can be claimed." if counts["open"] else ""
+    if total > 1:
+        meaning += " p is not corrected for their number here; under trainer against trainer it is, and claims less."
     return f"Of {count(total, 'comparison')} with nnU-Net: {parts}.{meaning}"

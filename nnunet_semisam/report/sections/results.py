@@ -22,9 +22,7 @@ GLOSSARY = (
     "patients, two-sided, not corrected. Green and red: the interval of the difference leaves 0 out, and p is below "
     f"{ALPHA}, which takes {FEWEST_GROUPS} patients. Pairs: runs with the same fold and seed; differences rest on them."
 )
-CHART_NOTE = (
-    "Bars: 95 % bootstrap intervals over patients. Open dots: single runs where there are several; publications."
-)
+CHART_NOTE = "Bars: 95 % bootstrap intervals over patients. Open dots: single runs where there are several"
 
 
 def results_section(benchmark: Benchmark, anchors: Anchors, cautions: Sequence[str]) -> str:
@@ -35,12 +33,13 @@ def results_section(benchmark: Benchmark, anchors: Anchors, cautions: Sequence[s
         f'<div class="findings"><h3>What was found</h3>{verdicts}{forest_section(benchmark)}{bullet_list(found)}</div>',
         f'<div class="cautions"><h3>Before you believe it</h3>{bullet_list(cautions)}</div>',
     ]
+    published = bool(anchors and anchors.results)
     for configuration in benchmark.study.configurations:
         chart = efficiency_chart(benchmark, configuration, anchors=anchors)
         parts.append(f'<div class="wide"><h3>Label efficiency, {escape(configuration)}</h3>{chart}</div>')
         parts.append(_charts_per_label(benchmark, configuration))
     parts += [
-        paragraph(CHART_NOTE, "dim"),
+        paragraph(f"{CHART_NOTE}; in a colour of their own, publications." if published else f"{CHART_NOTE}.", "dim"),
         "<h3>Per class</h3>",
         paragraph(GLOSSARY, "dim"),
         class_table(benchmark),
