@@ -289,7 +289,7 @@ def test_every_command_has_one_thread_and_judging_is_without_mirroring(task, com
     assert predict[predict.index("-chk") + 1] == "checkpoint_final.pth"
 
 
-def test_only_the_first_start_of_a_training_loads_the_common_start(task, commands, tmp_path):
+def test_a_training_begins_with_all_weights_of_the_common_start(task, commands, tmp_path):
     memorised = replace(task, protocol=replace(PROTOCOL, start_steps=500))
     commands.die = {}
     memorised.start()()
@@ -297,11 +297,11 @@ def test_only_the_first_start_of_a_training_loads_the_common_start(task, command
     assert memorised() == Status.STARTED
     assert memorised() == Status.DONE
     _, first, second = commands.arguments_of("train")
-    checkpoint = first[first.index("-pretrained_weights") + 1]
+    assert "--c" not in first
+    assert "--c" in second  # a resumed training leaves its initial weights alone
+    checkpoint = yaml.safe_load((memorised.folder / "settings.yaml").read_text())["initial_weights"]
     assert Path(checkpoint).is_file()
     assert str(memorised.start().folder) in checkpoint
-    assert "-pretrained_weights" not in second
-    assert "--c" in second
 
 
 @pytest.fixture

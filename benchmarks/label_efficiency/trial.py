@@ -163,8 +163,8 @@ class Trial(Task):
         if self.arm.self_training is not None:
             self._self_train(variables)
         elif not self.model.is_trained():
-            more = [] if start is None else ["-pretrained_weights", str(start.model.checkpoint)]
-            self.model.train(self.settings(), variables, more)
+            begins = {} if start is None else {"initial_weights": str(start.model.checkpoint)}
+            self.model.train({**self.settings(), **begins}, variables)
         if not self.predictions.is_dir():
             self._predict(variables)
         self._judge()

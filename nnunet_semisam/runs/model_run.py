@@ -122,7 +122,6 @@ class ModelRun:
         self,
         wanted: Mapping[str, Any],
         variables: Mapping[str, str],
-        more: Sequence[str] = (),
         about: Mapping[str, Any] | None = None,
     ) -> None:
         """Train, or go on where a training was killed, and write down that it is finished.
@@ -130,7 +129,6 @@ class ModelRun:
         Args:
             wanted: Settings of the training; one that was begun keeps those that it began with.
             variables: Environment variables on top of those of this process.
-            more: Arguments of the first start only, such as ``-pretrained_weights FILE``.
             about: What else is written to ``trained.json``.
 
         Raises:
@@ -140,7 +138,7 @@ class ModelRun:
         settings = self._begin(wanted)
         arguments = [self.dataset, self.configuration, str(self.fold), *self._model()]
         arguments += ["-device", device_here(self.device, variables)]
-        self.command(TRAIN, [*arguments, *(resume_option(self.training_folder) or more)], variables)
+        self.command(TRAIN, [*arguments, *resume_option(self.training_folder)], variables)
         write_json(self.trained_file, {**(about or {}), "settings": settings})
 
     def _begin(self, wanted: Mapping[str, Any]) -> dict[str, Any]:

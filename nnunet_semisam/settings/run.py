@@ -24,6 +24,12 @@ class RunSettings(SettingsBlock):
         1e-2, "Learning rate at the start of nnU-Net's polynomial decay.", above=0, source=NNUNET
     )
     weight_decay: float = setting(3e-5, "Weight decay of nnU-Net's optimiser.", low=0, source=NNUNET)
+    initial_weights: str | None = setting(
+        None,
+        """Checkpoint of nnU-Net, of the same configuration, plans and labels, whose weights the training begins with,
+        those of the segmentation layers included: nnU-Net's own `-pretrained_weights` leaves these out. They reach the
+        teacher, too. null begins untrained.""",
+    )
     save_every: int = setting(50, "Epochs between two writes of `checkpoint_latest.pth`.", low=1, source=NNUNET)
     seed: int | None = setting(
         None,

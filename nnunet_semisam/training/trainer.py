@@ -41,6 +41,7 @@ from nnunet_semisam.training.cpu_speed import speed_up_on_cpu, take_asked_thread
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.disk_errors import OTHER_RESULTS, disk_errors_for_users
 from nnunet_semisam.training.epoch_lines import EpochTimes, semi_supervised_lines, time_line
+from nnunet_semisam.training.initial_weights import load_initial_weights
 from nnunet_semisam.training.nnunet_attributes import data_context, nnunet_checkpoint, training_context, world_size
 from nnunet_semisam.training.optimisation import optimizer_like
 from nnunet_semisam.training.partial_annotation import judge_annotation
@@ -243,6 +244,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             round_log.remove(Path(self.output_folder))
             PseudoLabelStore(Path(self.output_folder) / STORE_FOLDER).clear()
         seed_everything(self.settings.run.seed, self.current_epoch, self.local_rank)
+        if self.settings.run.initial_weights is not None and not self._resumed:
+            load_initial_weights(unwrap(self.network), self.settings.run.initial_weights)
         super().on_train_start()
         if self.method is not None and not self._resumed:
             self.method.on_train_start(unwrap(self.network))

@@ -282,6 +282,34 @@ def test_pretrained_weights_reach_the_teacher(build_trainer, tmp_path):
     assert_equal_weights(weights(trainer), trainer.method.teacher.network.state_dict())
 
 
+def test_initial_weights_are_all_of_them_and_reach_the_teacher(build_trainer, tmp_path):
+    donor = build_trainer(method="supervised", seed=9)
+    donor.initialize()
+    donor.save_checkpoint(str(tmp_path / "donor.pth"))
+    trainer = build_trainer(method="mean_teacher", initial_weights=str(tmp_path / "donor.pth"))
+    trainer.initialize()
+    trainer.on_train_start()
+    assert_equal_weights(weights(trainer), weights(donor))  # nnU-Net's own option leaves seg_layers out
+    assert_equal_weights(trainer.method.teacher.network.state_dict(), weights(donor))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "which is no file"),
+        ({"epoch": 3}, "holds no network_weights"),
+        ({"network_weights": {"a": torch.zeros(1)}}, "is of another network"),
+    ],
+)
+def test_initial_weights_that_do_not_fit_are_refused(build_trainer, tmp_path, content, told):
+    if content is not None:
+        torch.save(content, tmp_path / "w.pth")
+    trainer = build_trainer(method="supervised", initial_weights=str(tmp_path / "w.pth"))
+    trainer.initialize()
+    with pytest.raises(UserError, match=told):
+        trainer.on_train_start()
+
+
 def test_workers_are_stopped_when_a_step_fails(build_trainer, monkeypatch):
     monkeypatch.setenv("nnUNet_n_proc_DA", "2")
     trainer = build_trainer(method="mean_teacher")
@@ -386,7 +414,7 @@ def test_checkpoint_of_another_trainer_is_refused_on_resume(build_trainer, tmp_p
     path = tmp_path / "checkpoint.pth"
     trainer.save_checkpoint(str(path))
     torch.save(torch.load(path, weights_only=False) | {"trainer_name": "nnUNetTrainerCPS"}, path)
-    with pytest.raises(UserError, match=r"by nnUNetTrainerCPS. Use it with -pretrained_weights"):
+    with pytest.raises(UserError, match=r"by nnUNetTrainerCPS. To begin with its weights, .* initial_weights"):
         build_trainer(method="supervised").load_checkpoint(str(path))
 
 
