@@ -98,11 +98,13 @@ def what_would_stop(study: Study, dataset: PlannedDataset, args: argparse.Namesp
         UserError: If a run could not start.
     """
     from nnunet_semisam.benchmark import held_out, preflight
+    from nnunet_semisam.benchmark.runs import PerformRun
 
     for fold in study.folds:
         held_out.held_out_cases(study, dataset, fold)
     _executors.check_device(args.device, args.executor, args.gpus)
-    return preflight.check_runs(study, dataset, study.runs(), args.deep, fetch=False)
+    to_do = [run for run in study.runs() if not PerformRun(study, run).finished()]
+    return preflight.check_runs(study, dataset, to_do, args.deep, fetch=False)
 
 
 def check_options(args: argparse.Namespace) -> None:

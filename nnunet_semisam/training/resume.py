@@ -71,8 +71,8 @@ def read_entry(path: Path, device: torch.device, trainer: str) -> dict[str, Any]
     entry, writer = content.get(checkpoints.ENTRY), content.get("trainer_name")
     if entry is None or writer != trainer:
         raise UserError(
-            f"{path} was not written by {trainer} but by {printable(str(writer))}. To begin with its weights, name it in "
-            "the setting initial_weights, or with nnU-Net's -pretrained_weights (all but the segmentation layers)."
+            f"{path} was not written by {trainer} but by {printable(str(writer))}. To begin with its weights, name it "
+            "in the setting initial_weights, or with nnU-Net's -pretrained_weights (all but the segmentation layers)."
         )
     checkpoints.check_whole(path)
     return entry
