@@ -287,7 +287,7 @@ def test_command_takes_the_named_checkpoint_and_says_how_to_predict(model, tmp_p
 
 def test_command_reports_mistakes_without_a_traceback(results, tmp_path, capsys):
     assert cli.main(["export", "-d", "4", "-c", "2d", "-o", str(tmp_path / "out")]) == 2
-    assert "There is no dataset 4 in" in capsys.readouterr().err
+    assert "There is no trained model of dataset 4 in" in capsys.readouterr().err
     arguments = ["-d", "999", "-c", "2d", "-o", str(tmp_path / "out"), "--checkpoint", "fold_0/checkpoint_final.pth"]
     assert cli.main(["export", *arguments]) == 2
     assert "not a path" in capsys.readouterr().err
