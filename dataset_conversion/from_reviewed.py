@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_semisam.annotation.color_tables import label_names
-from nnunet_semisam.annotation.export_record import CaseRecord, ExportRecord, read_case, read_export
+from nnunet_semisam.annotation.export_record import ExportRecord, exported_cases, read_case, read_export
 from nnunet_semisam.data.dataset_json import IGNORE, ignore_label
 from nnunet_semisam.data.datasets import environment_folder
 from nnunet_semisam.errors import MOST_CHARACTERS, UserError, name_some, printable
@@ -162,15 +162,20 @@ def _reviewed_labels(export: Path, record: ExportRecord, dataset: RawDataset) ->
     if not files:
         raise UserError(f"{folder} is empty. Save corrected labels there, as CASE{NIFTI}, and import again.")
     images = {**dataset.unlabeled, **dataset.train}
-    exported = {file.name.removesuffix(NIFTI) for file in (export / "labels").glob(f"*{NIFTI}")}
+    exported = exported_cases(export)
     found, faults = {}, _saved_in_place(export, exported)
     for file in files:
         case = file.name.removesuffix(NIFTI)
         try:
             if not file.name.endswith(NIFTI) or case not in exported:
                 raise UserError(
-                    f"{file} is no corrected label: its name must be one of those in {export / 'labels'} "
+                    f"{file} is no corrected label: its name must be that of an exported case "
                     f"({name_some(sorted(exported), 5)} and {NIFTI}). Rename or remove it."
+                )
+            if not (export / "labels" / file.name).is_file():
+                raise UserError(
+                    f"{export / 'labels' / file.name}, the pseudo-label of {file}, is gone: nobody could say what was "
+                    "corrected. Run the export again, which writes it anew and keeps the corrected label."
                 )
             if case not in images or case in {*record.train, *record.val}:
                 raise UserError(f"{file}: {dataset.folder} has no unlabeled case of that name. Remove the file.")
@@ -188,10 +193,10 @@ def _saved_in_place(export: Path, exported: Collection[str]) -> list[str]:
     faults = []
     for case in sorted(exported):
         file = export / "labels" / f"{case}{NIFTI}"
-        if CaseRecord.file(export, case).is_file() and sha256_of(file) != read_case(export, case).label:
+        if file.is_file() and sha256_of(file) != read_case(export, case).label:
             faults.append(
-                f"{file} was changed. Corrected labels go to {export / REVIEWED}: move it there, delete "
-                f"{CaseRecord.file(export, case)}, and run the export again, which writes the pseudo-label anew."
+                f"{file} was changed. Corrected labels go to {export / REVIEWED}: move it there, and run the export "
+                "again, which writes the pseudo-label anew."
             )
     return faults
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from multiprocessing.context import SpawnContext
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,23 @@ import torch
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+class ThreadsForPools(SpawnContext):
+    """In place of nnU-Net's pools for each fingerprint, preprocessing, validation, evaluation: seconds of imports each.
+
+    Its real processes work in the tests that call commands in a process of their own.
+    """
+
+    def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None):
+        return ThreadPool(processes, initializer, initargs)
+
+
+def pytest_configure() -> None:
+    # before a test module imports nnU-Net, which takes `Pool` by name
+    original, threads = multiprocessing.get_context, ThreadsForPools()
+    multiprocessing.get_context = lambda method=None: threads if method == "spawn" else original(method)
+    multiprocessing.Pool = threads.Pool
 
 
 @pytest.fixture
@@ -76,12 +96,19 @@ def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 
     It takes flat settings, and blocks as dictionaries, on top of :func:`tiny_nnunet.always_active`.
     """
-    # nnU-Net's own picture takes a second per epoch, most of a tiny epoch
+    # nnU-Net's picture takes a second per epoch, most of a tiny epoch; so does ours
     monkeypatch.setattr("nnunetv2.training.logging.nnunet_logger.LocalLogger.plot_progress_png", lambda *args: None)
 
     def build(
-        configuration: str = "2d", fold: int | str = 0, resume: bool = False, base: type | None = None, **settings: Any
+        configuration: str = "2d",
+        fold: int | str = 0,
+        resume: bool = False,
+        base: type | None = None,
+        picture: bool = False,
+        **settings: Any,
     ) -> Any:
+        if not picture:
+            monkeypatch.setattr("nnunet_semisam.training.training_log.write_progress_picture", lambda *args: None)
         from nnunet_semisam.settings import Settings
         from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 

@@ -31,6 +31,7 @@ SHORT = {"num_epochs": 2, "num_iterations_per_epoch": 2, "num_val_iterations_per
 # An untrained network knows no class and takes any area: what would rightly hold unlabeled terms back is off.
 ALWAYS_ACTIVE = {"gate": {"dice": 0.0, "area_factor": 1e9}}
 AT_ONCE = {"start": 0.0}  # of the method's own block
+NO_PICTURES = {"preview_cases": 0}  # they take longer than the training
 
 
 def always_active(method: str = "mean_teacher", **settings: Any) -> dict[str, Any]:
@@ -43,6 +44,8 @@ def always_active(method: str = "mean_teacher", **settings: Any) -> dict[str, An
     defaults: dict[str, Any] = {**SHORT, **ALWAYS_ACTIVE}
     if method != "supervised":
         defaults[method] = AT_ONCE
+    if settings.get("use_sam"):
+        defaults["sam"] = NO_PICTURES
     return merged(defaults, {"method": method, **settings})
 
 
@@ -95,11 +98,20 @@ def id_of(dataset: str) -> int:
     return int(dataset.removeprefix("Dataset")[:3])
 
 
+def extract_fingerprint(dataset: str = DATASET, overwrite: bool = True) -> None:
+    """Do what nnU-Net's ``extract_fingerprints`` does, with fewer samples of the few voxels that there are."""
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+
+    extractor = DatasetFingerprintExtractor(id_of(dataset), num_processes=1)
+    extractor.num_foreground_voxels_for_intensitystats = 10_000  # of 100 million: seconds of sorting
+    extractor.run(overwrite_existing=overwrite)
+
+
 def plan(preprocessed: Path, dataset: str = DATASET, patch: tuple[int, int, int] = (8, 32, 32)) -> None:
     """Plan with nnU-Net, then make the networks small: four levels, four to eight features, a small patch."""
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments
 
-    extract_fingerprints([id_of(dataset)], num_processes=1, check_dataset_integrity=False, clean=True, verbose=False)
+    extract_fingerprint(dataset)
     plan_experiments([id_of(dataset)])
     file = preprocessed / dataset / f"{PLANS}.json"
     plans = json.loads(file.read_text())

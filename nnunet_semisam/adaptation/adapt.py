@@ -15,6 +15,7 @@ from nnunet_semisam.adaptation.fold_data import FoldData, results_of
 from nnunet_semisam.data.geometry import known_spacing
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.build import backend_of_settings
+from nnunet_semisam.generalists.settings import THREE_AXES
 from nnunet_semisam.generalists.views import CaseGrid, View, choose_view, require_spacing
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.sam.adapters.adapter_file import AdapterRecord, write_adapter
@@ -78,7 +79,7 @@ def adapt(
         if file.exists():
             raise UserError(f"{file} is there already. Delete it to adapt again, or give another --out.")
         backend = backend_of_settings(model, settings, device)
-        cases = labeled_images(data, model, backend, settings)
+        cases = labeled_images(data, model, backend, settings, log)
         log(f"{sum(map(len, cases))} images of {len(cases)} labeled cases show a class.")
         run = Adaptation(backend, cases, data.labels, settings.block("adaptation"), folder / CHECKPOINT, log)
         log(f"Hold-out: {run.held_out}. Learning: {sum(p.numel() for p in run.parts.parameters())} parameters.")
@@ -89,8 +90,13 @@ def adapt(
     return Outcome(file if adapted.steps else None, adapted)
 
 
-def labeled_images(data: FoldData, model: str, backend: SAMBackend, settings: Settings) -> list[LabeledImages]:
+def labeled_images(
+    data: FoldData, model: str, backend: SAMBackend, settings: Settings, log: Callable[[str], Any]
+) -> list[LabeledImages]:
     """Return the images of all labeled cases of a fold that show a class, as the model's view makes them.
+
+    Of the view along three axes that is one axis: a hold-out of some slices of the only patient would be seen along the
+    others.
 
     Raises:
         UserError: If a case is damaged, has no such channel, or no image shows a class.
@@ -101,7 +107,11 @@ def labeled_images(data: FoldData, model: str, backend: SAMBackend, settings: Se
             f"The setting {model}: {{channel: {block.channel}}} names a channel that the images lack: they have "
             f"{data.plan.channels}, counted from 0."
         )
-    view = choose_view(block.view, block.axis, backend.spatial_dims, spacing)
+    chosen = block.view
+    if chosen == THREE_AXES:
+        chosen = "slices"
+        log(f"The view {THREE_AXES} of {model}: the slices along one axis are learned from, as with the view slices.")
+    view = choose_view(chosen, block.axis, backend.spatial_dims, spacing)
     smallest = settings.block("adaptation").smallest
     found = [_images_of(data, case, view, block.channel) for case in data.labeled.cases]
     found = [with_classes(case, data.labels, smallest) for case in found]

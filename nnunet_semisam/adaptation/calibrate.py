@@ -27,6 +27,7 @@ from nnunet_semisam.io.tensor_files import check_finite
 from nnunet_semisam.io.yaml_files import read_mapping
 from nnunet_semisam.pseudo_labels.build_stage import build_stage
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
+from nnunet_semisam.pseudo_labels.selection import cases_for_round
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
@@ -176,7 +177,7 @@ def calibrate(
 
     stage = stage_of_fold(data, model, settings, device, load_image, log, geometry_of)
     if pool is not None:
-        some = sorted(pool.files)[: settings.block("sam").calibration_cases]
+        some = cases_for_round(list(pool.files), {}, settings.block("sam").calibration_cases)
         estimated_dice = stage.pipeline.estimate_dice(tqdm(some, unit="case", desc="unlabeled", disable=None))
         if estimated_dice is None:
             raise UnknownDiceError(

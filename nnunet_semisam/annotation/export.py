@@ -29,6 +29,7 @@ from nnunet_semisam.annotation.export_record import CaseRecord, ExportRecord, re
 from nnunet_semisam.annotation.pool import Pool
 from nnunet_semisam.annotation.raw_space import (
     NIFTI,
+    check_axes,
     check_viewable,
     read_image,
     segmentation,
@@ -45,6 +46,7 @@ from nnunet_semisam.pseudo_labels.session import STORE_FOLDER
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 
 MODEL, ROUNDS = "model", "rounds"
+WITHOUT_MIRRORING = "model, without mirroring"
 REVIEWED = "reviewed"
 LEVELS = 255  # of confidences in a stored round
 
@@ -105,9 +107,10 @@ def export_pseudo_labels(
         raise UserError(
             f"{place.folder} has no finished round of pseudo-labels in one fold. Export with --source model."
         )
-    where = MODEL if store is None else f"round {store.latest_round()}"
+    where = f"round {store.latest_round()}" if store is not None else MODEL if mirroring else WITHOUT_MIRRORING
     model = TrainedModel(place, device, mirroring)
     check_viewable(model)
+    check_axes(files[0] for files in pool.images.values())
     names = label_names(model.dataset_json)
     record = ExportRecord(
         dataset=dataset,
@@ -139,7 +142,7 @@ def _begin(output: Path, record: ExportRecord, names: Mapping[int, str]) -> None
     if there is not None and there != record:
         raise UserError(
             f"{output} holds pseudo-labels of {there.dataset}, fold {there.fold}, {there.model} ({there.source}) from "
-            "another dataset, model or round. Choose another folder with -o."
+            f"another dataset, model or round than now ({record.source}). Choose another folder with -o."
         )
     for folder in ("images", "labels", "confidence", "records", REVIEWED):
         (output / folder).mkdir(parents=True, exist_ok=True)
@@ -156,7 +159,9 @@ def _is_there(output: Path, case: str, images: Sequence[str]) -> bool:
         return False
     record = read_case(output, case)
     if record.images == [sha256_of(Path(image)) for image in images]:
-        return True
+        channels = [output / "images" / f"{case}_{channel:04d}{NIFTI}" for channel in range(len(images))]
+        maps = [output / kind / f"{case}{NIFTI}" for kind in ("labels", "confidence")]
+        return all(file.is_file() for file in (*channels, *maps))  # one may have been moved to reviewed/
     label = output / "labels" / f"{case}{NIFTI}"
     if label.is_file() and sha256_of(label) != record.label:
         raise UserError(

@@ -21,7 +21,7 @@ class ExportRecord:
         fold: Fold whose unlabeled cases they are of.
         model: Folder name of the model.
         checkpoints: SHA-256 of the checkpoints.
-        source: ``model``, or the round of the pseudo-label stage.
+        source: ``model``, with or without mirroring, or the round of the pseudo-label stage.
         train: Labeled training cases of the fold.
         val: Validation cases of the fold.
         labels: Label value -> name.
@@ -71,6 +71,11 @@ class CaseRecord:
     def write(self, folder: Path) -> None:
         """Write the record into an export."""
         write_json(self.file(folder, self.case), asdict(self))
+
+
+def exported_cases(folder: Path) -> set[str]:
+    """Return the cases of an export, whose records say what was written."""
+    return {file.stem for file in (folder / "records").glob("*.json") if not file.name.startswith(".")}
 
 
 def write_export(folder: Path, record: ExportRecord) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_semisam.annotation.raw_space import NIFTI, check_viewable, segmentation, to_raw, write_like
+from nnunet_semisam.annotation.raw_space import NIFTI, check_axes, check_viewable, segmentation, to_raw, write_like
 from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, TrainedModel
 from nnunet_semisam.annotation.uncertainty import Uncertainty, combine
 from nnunet_semisam.data.channel_files import files_can_be_all
@@ -96,6 +96,8 @@ def predict_folder(
         check_viewable(model)
     ending, digest = model.dataset_json["file_ending"], place.sha256()
     cases = _cases_in(images, ending, model)
+    if uncertainty:
+        check_axes(files[0] for files in cases.values())
     (output / FOLDER).mkdir(parents=True, exist_ok=True) if uncertainty else output.mkdir(parents=True, exist_ok=True)
     with folder_lock(output, wait=True):
         remove_temporaries(output)

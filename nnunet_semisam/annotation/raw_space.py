@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,29 @@ def check_viewable(model: TrainedModel) -> None:
         )
 
 
+def check_axes(images: Iterable[str | Path]) -> None:
+    """Refuse images with other than three axes by their headers, before hours of prediction.
+
+    Raises:
+        UserError: If there is one; an image without a readable header is left to who reads it.
+    """
+    for path in images:
+        header = sitk.ImageFileReader()
+        header.SetFileName(str(path))
+        try:
+            header.ReadImageInformation()
+        except RuntimeError:
+            continue
+        _refuse_other_axes(path, header.GetDimension())
+
+
+def _refuse_other_axes(path: str | Path, axes: int) -> None:
+    if axes != 3:
+        raise UserError(
+            f"{path} has {axes} axes and must have 3: maps are written on its voxels. Save a slice as a volume of one."
+        )
+
+
 def read_image(path: str | Path) -> Any:
     """Return a SimpleITK image with three axes.
 
@@ -71,8 +95,7 @@ def read_image(path: str | Path) -> Any:
         image = sitk.ReadImage(str(path))
     except Exception as error:  # ITK raises RuntimeError with a text of many lines
         raise UserError(f"{path} cannot be read: {reason(error)}. Fix or remove it.") from error
-    if image.GetDimension() != 3:
-        raise UserError(f"{path} has {image.GetDimension()} axes and must have 3. Export one volume per file.")
+    _refuse_other_axes(path, image.GetDimension())
     return image
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_semisam.annotation.evidence import Looked, SecondOpinion, ask_sam, features_of, look_at
-from nnunet_semisam.annotation.raw_space import NIFTI, check_viewable, segmentation, to_raw, write_like
+from nnunet_semisam.annotation.raw_space import NIFTI, check_axes, check_viewable, segmentation, to_raw, write_like
 from nnunet_semisam.annotation.suggestions import RULES, CaseEvidence, Request, Suggestion
 from nnunet_semisam.annotation.suggestions.base import check_count
 from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, TrainedModel
@@ -91,6 +91,7 @@ class Suggester:
         self.digest = place.sha256()
         self.model = TrainedModel(place, options.device, options.mirroring)
         check_viewable(self.model)
+        check_axes(files[0] for files in images.values())
         for folder in (MAPS, CASES):
             (output / folder).mkdir(parents=True, exist_ok=True)
 

@@ -11,7 +11,12 @@ from nnunet_semisam.checks.plans import Plan
 from nnunet_semisam.data.geometry import geometry_file, read_geometry
 from nnunet_semisam.data.raw_files import image_files
 from nnunet_semisam.errors import UserError, name_some
-from nnunet_semisam.generalists.build import backend_of_settings, build_generalist, check_generalists, embedding_cache
+from nnunet_semisam.generalists.build import (
+    backend_of_settings,
+    build_generalist,
+    check_generalist_settings,
+    embedding_cache,
+)
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist
 from nnunet_semisam.generalists.settings import check_generalist
 from nnunet_semisam.generalists.video_sam import VideoSAMSettings, load_video_sam
@@ -43,6 +48,7 @@ def look_at_generalists(settings: Settings, plan: Plan, preprocessed: Path, fetc
     for name in models:
         try:
             check_generalist(name)
+            check_generalist_settings(name, settings, plan.channels)
             if name in FAMILIES:
                 needs_spacing |= _needs_spacing(name, settings, plan, preprocessed, fetch)
             elif name == "prototypes":
@@ -56,12 +62,6 @@ def look_at_generalists(settings: Settings, plan: Plan, preprocessed: Path, fetc
 
 def _needs_spacing(name: str, settings: Settings, plan: Plan, preprocessed: Path, fetch: bool) -> bool:
     """Return whether the view of a SAM needs the geometry of cases, after checking all of the SAM."""
-    channel = settings.block(name).channel
-    if channel >= plan.channels:
-        raise UserError(
-            f"The setting {name}: {{channel: {channel}}} names an image channel that is not there: dataset.json has "
-            f"{plan.channels}, counted from 0. Choose another."
-        )
     weights = find_weights(name, settings.block(name).checkpoint, fetch)
     backend = backend_of_settings(name, settings, torch.device("cpu"))
     cache = embedding_cache(settings, preprocessed, plan.configuration.data_identifier)
@@ -73,7 +73,6 @@ def _needs_spacing(name: str, settings: Settings, plan: Plan, preprocessed: Path
 def _prototypes_need_spacing(settings: Settings, plan: Plan, fetch: bool) -> bool:
     """Return whether the view of the prototypes' SAM needs the geometry of cases, after checking that SAM."""
     block = settings.block("prototypes")
-    check_generalists(settings, plan.channels)
     weights = find_weights(block.encoder, block.checkpoint, fetch)
     backend = build_backend(block.encoder, BackendOptions(torch.device("cpu"), block.checkpoint))
     check_finite(backend.module.state_dict(), weights, "Get the weights again, or name another file.")
@@ -83,7 +82,6 @@ def _prototypes_need_spacing(settings: Settings, plan: Plan, fetch: bool) -> boo
 def _look_at_video_sam(name: str, settings: Settings, plan: Plan, fetch: bool) -> None:
     """Check all of a generalist that follows objects with the memory of a SAM; it needs no geometry."""
     block: VideoSAMSettings = settings.block(name)
-    check_generalists(settings, plan.channels)
     find_weights(block.model, block.checkpoint, fetch)
     load_video_sam(name, settings, torch.device("cpu"))
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from nnunet_semisam.jobs.base import Task
     from nnunet_semisam.jobs.executors import Report
 
+JOBS = "jobs"  # folder of submitit's files
 TIME_LIMITS = {"timeout_min", "slurm_time"}
 
 
@@ -100,6 +101,29 @@ def check_time_limit(executor: str, options: dict[str, Any]) -> None:
         )
 
 
+def check_places(args: argparse.Namespace, folder: Path) -> None:
+    """Check that tasks could be carried out where the options say; nothing is written.
+
+    Args:
+        args: With the options of :func:`add_arguments`.
+        folder: That of the whole.
+
+    Raises:
+        UserError: If torch does not see the device, or jobs cannot be submitted from this machine.
+    """
+    from nnunet_semisam.jobs import cluster
+
+    check_device(args.device, args.executor, args.gpus)
+    if args.executor == "slurm":
+        cluster.check(folder / JOBS, slurm_options(args.slurm))
+
+
+def reason_of(log: str) -> str:
+    """Return the end of the log of a task that failed, as one line: what the command said, and how it ended."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return " | ".join(lines[-2:])
+
+
 def check_device(device: str, executor: str, gpus: Sequence[str] = ()) -> None:
     """Check that runs on this machine find the device that they are given; those of a cluster look for it there.
 
@@ -130,7 +154,7 @@ def slurm_options(words: Sequence[str]) -> dict[str, Any]:
         key, separator, value = word.partition("=")
         if not separator or not key:
             raise UserError(f"--slurm {word}: write KEY=VALUE, for example slurm_partition=gpu.")
-        options[key] = int(value) if value.isdigit() else value
+        options[key] = int(value) if value.isascii() and value.isdecimal() else value
     return options
 
 

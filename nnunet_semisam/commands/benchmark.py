@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     study = held_out.pin(study, dataset)
     together = plan.refuse_other_study(study)  # with the runs that were begun before
     to_do = [run for run in together.runs() if not PerformRun(together, run).finished()]
-    _executors.check_device(args.device, args.executor, args.gpus)
+    _executors.check_places(args, study.folder)
     for note in preflight.check_runs(study, dataset, to_do, args.deep):
         print(f"note: {note}")
     checked = held_out.check_leaks(study, dataset, args.num_processes)
@@ -97,14 +97,16 @@ def what_would_stop(study: Study, dataset: PlannedDataset, args: argparse.Namesp
     Raises:
         UserError: If a run could not start.
     """
-    from nnunet_semisam.benchmark import held_out, preflight
+    from nnunet_semisam.benchmark import held_out, plan, preflight
     from nnunet_semisam.benchmark.runs import PerformRun
 
-    for fold in study.folds:
-        held_out.held_out_cases(study, dataset, fold)
-    _executors.check_device(args.device, args.executor, args.gpus)
-    to_do = [run for run in study.runs() if not PerformRun(study, run).finished()]
-    return preflight.check_runs(study, dataset, to_do, args.deep, fetch=False)
+    study = held_out.pin(study, dataset)
+    together = plan.refuse_other_study(study)
+    _executors.check_places(args, study.folder)
+    to_do = [run for run in together.runs() if not PerformRun(together, run).finished()]
+    notes = preflight.check_runs(study, dataset, to_do, args.deep, fetch=False)
+    held_out.check_leaks(study, dataset, args.num_processes)
+    return notes
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -173,7 +175,7 @@ def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Task]) -> No
         print(f"{name}: {status}", flush=True)
         try_to_write(study)
 
-    _executors.execute(args, tasks, report, study.folder / "jobs")
+    _executors.execute(args, tasks, report, study.folder / _executors.JOBS)
 
 
 def try_to_write(study: Study) -> None:
@@ -248,8 +250,7 @@ def table(results: Results) -> list[str]:
 
 def why_unfinished(record: RunRecord) -> str:
     """Return a line about a run that is not done: the end of its error, or what to do."""
-    reason = record.error or "start again to go on"
-    return f"{record.name} {record.status}: {reason.strip().splitlines()[-1]}"
+    return f"{record.name} {record.status}: {_executors.reason_of(record.error or 'start again to go on')}"
 
 
 def in_percent(interval: Interval, sign: str = "") -> str:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 HELP = "List, download, pretrain, adapt, calibrate and evaluate the SAM models."
 EXAMPLE = "nnunet-semisam sam evaluate --data 27 --model nano"
 EMPTY = "Not evaluated, because no slice shows a class that is annotated to its edge"
+LEARNS_FROM_ALL = (
+    "All labels in labelsTr are learned from, those that a fold validates on or hides included. Do not use these "
+    "weights for trainings on the same patients: their results would be too good. `sam adapt` keeps to a fold."
+)
 MODELS = tuple(FAMILIES)
 PUBLISHED = tuple(name for name, family in FAMILIES.items() if name != AUTO and not family.packaged)
 
@@ -66,7 +70,9 @@ def _add_pretrain(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--images", type=int, default=4, help="images in a batch (default: %(default)s)")
     parser.add_argument("--prompts", type=int, default=2, help="prompts per image and kind (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest (default: %(default)s)")
-    parser.add_argument("--window-steps", type=int, help="first steps on windows of the frame (default: 85 %% of all)")
+    parser.add_argument(
+        "--window-steps", type=int, help="first steps on windows of the frame (default: 85 %% of those of a new run)"
+    )
     parser.add_argument("--curriculum", type=int, default=500, help="steps until all is hard (default: %(default)s)")
     parser.add_argument("--validate-every", type=int, default=500, help="steps (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that make batches (default: %(default)s)")
@@ -137,6 +143,7 @@ def run_download(args: argparse.Namespace) -> None:
         UserError: If they cannot be fetched: no folder, no network, or no published hash.
     """
     from nnunet_semisam.sam.checkpoints import FOLDER_VARIABLE, find_weights
+    from nnunet_semisam.sam.download import check_hash
     from nnunet_semisam.sam.families import family
 
     row = family(args.model)
@@ -145,7 +152,10 @@ def run_download(args: argparse.Namespace) -> None:
             f"{FOLDER_VARIABLE} is not set, so there is no place for the weights of {args.model}. Set it, and run this "
             f"again: export {FOLDER_VARIABLE}=/path/to/a/folder"
         )
-    print(f"{args.model}: {find_weights(args.model, None)}")
+    path = find_weights(args.model, None)
+    if row.sha256 is not None and not row.packaged:
+        check_hash(row, path)
+    print(f"{args.model}: {path}")
 
 
 def _device(name: str | None) -> torch.device:
@@ -155,10 +165,10 @@ def _device(name: str | None) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"--device {name}: this machine has no CUDA device that torch can use. Use --device cpu.")
-    try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name!r} is no device. Allowed: cpu, cuda, cuda:N.") from error
+    allowed = ["cpu", "cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    if name not in allowed:
+        raise UserError(f"--device {name!r} is not allowed here. Allowed: {', '.join(allowed)}.")
+    return torch.device(name)
 
 
 def run_pretrain(args: argparse.Namespace) -> None:
@@ -183,7 +193,7 @@ def run_pretrain(args: argparse.Namespace) -> None:
         prompts=args.prompts,
         learning_rate=args.learning_rate,
         curriculum=args.curriculum,
-        window_steps=round(0.85 * args.steps) if args.window_steps is None else args.window_steps,
+        window_steps=args.window_steps,
         validate_every=args.validate_every,
         workers=args.workers,
         data=tuple(str(folder.resolve()) for folder in folders),
@@ -196,6 +206,8 @@ def run_pretrain(args: argparse.Namespace) -> None:
         with folder_lock(args.out, wait=False) as ours:
             if not ours:
                 raise UserError(f"Another process trains in {args.out}. Wait for it, or give another --out.")
+            if folders:
+                print(LEARNS_FROM_ALL)
             source = LabeledSource(folders, args.synthetic_share, refuse_cut_off) if folders else synthetic_source
             weights = Pretraining(args.out, settings, device, source).run()
     except OSError as error:
@@ -227,7 +239,7 @@ def run_evaluate(args: argparse.Namespace) -> int:
     without: list[str] = []
     options = BackendOptions(_device(args.device), args.checkpoint)
     backend = build_adapted(args.model, options, args.adapter)
-    learned = _learned_cases(args.adapter, folder.resolve().name)
+    learned = _learned_cases(args.adapter)
     if backend.spatial_dims != 2:
         raise UserError(
             f"{args.model} sees volumes, and `sam evaluate` measures models that see slices. What it is worth in a "
@@ -259,16 +271,15 @@ def run_evaluate(args: argparse.Namespace) -> int:
     return 1 if left_out else 0
 
 
-def _learned_cases(adapter: str | None, dataset: str) -> frozenset[str]:
-    """Return the cases of a data set that an adapter learned from, and say so."""
+def _learned_cases(adapter: str | None) -> frozenset[str]:
+    """Return the cases that an adapter learned from, and say so; those of another data set may be the same patients."""
     from nnunet_semisam.sam.adapters.adapter_file import read_adapter
 
     if adapter is None:
         return frozenset()
     record = read_adapter(Path(adapter).expanduser()).record
-    learned = frozenset(record.cases if record.dataset == dataset else ())
-    print(f"Not evaluated, because the adapter learned from them: {', '.join(sorted(learned)) or 'none'}")
-    return learned
+    print(f"Not evaluated, because the adapter learned from them ({record.dataset}): {', '.join(sorted(record.cases))}")
+    return frozenset(record.cases)
 
 
 def _check_evaluation(args: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "Train, label the pool with the model, train again from scratch on both; as often as you say."
 EXAMPLE = "nnunet-semisam self-train -d 27 -c 2d -f 0 --rounds 2 --settings length.yaml -o self_training"
+MOST_ROUNDS = 100
 BY_OPTION = {"method": "--trainer", "use_sam": "--trainer"}
 
 
@@ -79,9 +80,13 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         show(plan, args)
         print("\n".join(estimate(plan, dataset)))
-        _executors.check_device(args.device, args.executor, args.gpus)
-        return _executors.would_start(lambda: preflight.check(plan, dataset, fetch=False))
-    _executors.check_device(args.device, args.executor, args.gpus)
+
+        def what_would_stop() -> list[str]:
+            _executors.check_places(args, plan.folder)
+            return preflight.check(plan, dataset, fetch=False)
+
+        return _executors.would_start(what_would_stop)
+    _executors.check_places(args, plan.folder)
     for line in preflight.check(plan, dataset):
         print(f"note: {line}")
     begin(plan)
@@ -91,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name}: {status}", flush=True)
 
     def execute(to_do: Sequence[Task]) -> None:
-        _executors.execute(args, to_do, report, plan.folder / "jobs")
+        _executors.execute(args, to_do, report, plan.folder / _executors.JOBS)
 
     done = tasks.carry_out(plan, execute, args.label_jobs, args.num_processes)
     print("\n".join(describe_rounds(plan)))
@@ -116,6 +121,8 @@ def check_options(args: argparse.Namespace) -> None:
     """
     if len(set(args.folds)) < len(args.folds):
         raise UserError(f"-f names a fold twice: {' '.join(map(str, args.folds))}. Name each once.")
+    if args.rounds > MOST_ROUNDS:
+        raise UserError(f"--rounds must be at most {MOST_ROUNDS}, got {args.rounds}.")
     for name, value, least in (
         ("--rounds", args.rounds, 1),
         ("--label-jobs", args.label_jobs, 1),
@@ -214,8 +221,8 @@ def describe_rounds(plan: SelfTraining) -> list[str]:
 
 
 def why_unfinished(plan: SelfTraining, args: argparse.Namespace) -> list[str]:
-    """Return a line about every task that failed: the end of its error."""
-    from nnunet_semisam.jobs.base import TaskError
+    """Return a line about every task that failed: the end of its error, and where all of it stands."""
+    from nnunet_semisam.jobs.base import ERROR_FILE, TaskError
     from nnunet_semisam.self_training.tasks import stages
 
     lines = []
@@ -223,5 +230,5 @@ def why_unfinished(plan: SelfTraining, args: argparse.Namespace) -> list[str]:
         for task in stage:
             error = None if task.finished() else TaskError.read(task.folder)
             if error is not None:
-                lines.append(f"{task.name}: {error.log.strip().splitlines()[-1]}")
+                lines.append(f"{task.name}: {_executors.reason_of(error.log)} (more: {task.folder / ERROR_FILE})")
     return lines or ["Not finished: start again to go on."]

@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
     """Look at the pool, rank it, write and print the ranking."""
     if not args.beta > 0:
         raise UserError(f"--beta must be above 0, got {args.beta:g}.")
+    if args.seed < 0:
+        raise UserError(f"--seed must be at least 0, got {args.seed}.")
     if not 0 <= args.class_share <= 1:
         raise UserError(f"--class-share must be 0 to 1, got {args.class_share:g}.")
     from nnunet_semisam.data.datasets import open_dataset

@@ -87,13 +87,13 @@ class AugmentedGeneralist(Generalist):
         results, found = [], []
         for look, change in zip(self.looks, self.changes, strict=True):
             result = look.predict_case(change.change(case))
-            if not result.components:
-                return result
+            if not result.components and not results:
+                return result  # nothing to prompt for; in a later version that is one more prediction of nothing
             found.append(
                 CasePrediction(**{name: change.mirror(array) for name, array in vars(result.prediction).items()})
             )
             results.append(result)
-        seconds = {name: sum(result.seconds[name] for result in results) for name in results[0].seconds}
+        seconds = {name: sum(result.seconds.get(name, 0.0) for result in results) for name in results[0].seconds}
         hits = all(result.cache_hit for result in results)
         return replace(results[0], prediction=merge_versions(found), seconds=seconds, cache_hit=hits)
 

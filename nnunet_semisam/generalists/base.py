@@ -21,12 +21,14 @@ import torch
 
 from nnunet_semisam.data.geometry import Matrix
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
+from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.prompts.components import Component
 from nnunet_semisam.sam.base import PromptBatch
 from nnunet_semisam.settings import Settings
 
 Spacing = tuple[float, float, float]
+Values = float | np.ndarray
 
 
 def no_spacing(case: str) -> Spacing | None:
@@ -80,6 +82,18 @@ class CasePrediction:
             np.zeros(shape, dtype=bool),
             np.zeros(shape, dtype=bool),
         )
+
+    def weights_at(self, f: int, weights: GeneralistWeights) -> tuple[Values, Values, Values]:
+        """Return what the calibration found of one channel: numbers, or maps ``(Z, Y, X)`` where they differ.
+
+        Args:
+            f: The foreground channel.
+            weights: What it found for the generalist as a whole.
+
+        Returns:
+            Its weight, and its accuracy where it disagrees with the specialist: inside of the class, and outside.
+        """
+        return (weights.weight[f], *weights.disagreement[f])
 
 
 @dataclass(frozen=True)
@@ -163,6 +177,7 @@ class GeneralistContext:
         predict: The specialist: returns its probabilities ``(K, Z, Y, X)`` of an image ``(C, Z, Y, X)``.
         labeled: The labeled training cases of the fold.
         spacing_of: Returns the voxel size of a case along Z, Y, X in mm, or ``None`` if it is not known.
+        dataset: Name of the data set; empty: not known.
     """
 
     settings: Settings
@@ -173,6 +188,7 @@ class GeneralistContext:
     predict: Callable[[np.ndarray], torch.Tensor]
     labeled: LabeledSource
     spacing_of: Callable[[str], Spacing | None] = no_spacing
+    dataset: str = ""
 
 
 class Generalist(ABC):

@@ -46,33 +46,38 @@ def check_generalists(settings: Settings, image_channels: int | None = None) -> 
             strategy's prompts, or the images lack the channel.
     """
     for name in settings.block("sam").models:
-        if name in GENERALIST_CHECKS:
-            GENERALIST_CHECKS[name](settings)
-        _check_channel(name, settings, image_channels)
-        if name not in FAMILIES:
-            continue
-        block: GeneralistSettings = settings.block(name)
-        row = family_of(name, block.checkpoint)
-        try:
-            prompts = block.strategies(row)
-            strategies = [PROMPTS.get(prompt)(settings.block("prompts")) for prompt in prompts]
-            FILTERS.get(block.filter)
-            refinement = REFINEMENTS.get(block.refinement)
-        except UserError as error:
-            raise UserError(f"In the block {name!r} of the settings: {error}") from None
-        if not refinement.kinds <= frozenset(row.prompts):
+        check_generalist_settings(name, settings, image_channels)
+
+
+def check_generalist_settings(name: str, settings: Settings, image_channels: int | None = None) -> None:
+    """Refuse the settings of one generalist of a run; see :func:`check_generalists`."""
+    if name in GENERALIST_CHECKS:
+        GENERALIST_CHECKS[name](settings)
+    _check_channel(name, settings, image_channels)
+    if name not in FAMILIES:
+        return
+    block: GeneralistSettings = settings.block(name)
+    row = family_of(name, block.checkpoint)
+    try:
+        prompts = block.strategies(row)
+        strategies = [PROMPTS.get(prompt)(settings.block("prompts")) for prompt in prompts]
+        FILTERS.get(block.filter)
+        refinement = REFINEMENTS.get(block.refinement)
+    except UserError as error:
+        raise UserError(f"In the block {name!r} of the settings: {error}") from None
+    if not refinement.kinds <= frozenset(row.prompts):
+        raise UserError(
+            f"{row.name} does not understand the prompts of the refinement {block.refinement!r} "
+            f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(row.prompts)}. "
+            f"Set {name}: {{refinement: ...}} to another one."
+        )
+    for prompt, strategy in zip(prompts, strategies, strict=True):
+        if not strategy.kinds <= frozenset(row.prompts):
             raise UserError(
-                f"{row.name} does not understand the prompts of the refinement {block.refinement!r} "
-                f"({', '.join(sorted(refinement.kinds))}): it was trained with {', '.join(row.prompts)}. "
-                f"Set {name}: {{refinement: ...}} to another one."
+                f"{row.name} does not understand the prompts of the strategy {prompt!r} "
+                f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(row.prompts)}. "
+                f"Set {name}: {{prompt: ...}} to another of: {', '.join(PROMPTS.names())}."
             )
-        for prompt, strategy in zip(prompts, strategies, strict=True):
-            if not strategy.kinds <= frozenset(row.prompts):
-                raise UserError(
-                    f"{row.name} does not understand the prompts of the strategy {prompt!r} "
-                    f"({', '.join(sorted(strategy.kinds))}): it was trained with {', '.join(row.prompts)}. "
-                    f"Set {name}: {{prompt: ...}} to another of: {', '.join(PROMPTS.names())}."
-                )
 
 
 def _check_channel(name: str, settings: Settings, image_channels: int | None) -> None:
@@ -88,17 +93,19 @@ def refuse_leaking_adapters(settings: Settings, dataset: str, withheld: Sequence
     """Refuse adapters that learned from labels which a training must not see, before anything is started.
 
     Args:
-        settings: The settings of the run.
+        settings: The settings of the run; adapters of models that it does not ask are not looked at.
         dataset: Name of its data set.
         withheld: Validation and hidden cases of its fold.
 
     Raises:
         UserError: If there is one, or a file is no adapter.
     """
-    for name in FAMILIES:
-        file = settings.block(name).adapter
+    stage = settings.block("sam")
+    for name in stage.models if settings.run.use_sam else ():
+        file = settings.block(name).adapter if name in FAMILIES else None
         if file is not None:
-            refuse_leaking_adapter(read_adapter(Path(file).expanduser()).record, file, dataset, list(withheld))
+            record = read_adapter(Path(file).expanduser()).record
+            refuse_leaking_adapter(record, file, dataset, withheld, stage.adapters_of_other_patients)
 
 
 def build_ensemble(context: GeneralistContext) -> GeneralistEnsemble:
@@ -124,15 +131,17 @@ def _build(name: str, context: GeneralistContext) -> list[Generalist]:
     _, *further = block.strategies(family_of(name, block.checkpoint))
     members = [build_generalist(*built), *(build_generalist(*built, prompt=prompt) for prompt in further)]
     for member in members:
-        member.model, member.learned = name, _learned_cases(block)
+        member.model, member.learned = name, _learned_cases(block, context)
     return members
 
 
-def _learned_cases(block: GeneralistSettings) -> frozenset[str]:
+def _learned_cases(block: GeneralistSettings, context: GeneralistContext) -> frozenset[str]:
     """Return the labeled cases that a model's adapter learned from."""
     if block.adapter is None:
         return frozenset()
-    return frozenset(read_adapter(Path(block.adapter).expanduser()).record.learned)
+    record = read_adapter(Path(block.adapter).expanduser()).record
+    others = context.settings.block("sam").adapters_of_other_patients and record.dataset != context.dataset
+    return frozenset(() if others else record.learned)
 
 
 def backend_of_settings(name: str, settings: Settings, device: torch.device) -> SAMBackend:

@@ -6,7 +6,7 @@ Shapes in this file: ``P`` sides (see ``class_prototypes.py``), ``c`` feature ch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,8 +43,8 @@ class CaseMemory:
         self.cases: dict[str, CaseSummary] = {}
 
     def update(self, cases: Mapping[str, CaseSummary]) -> None:
-        """Remember the cases of a round."""
-        self.cases.update(cases)
+        """Remember the cases of a round, with the precision in which they are stored: a resumed run knows the same."""
+        self.cases.update({name: _stored(each) for name, each in cases.items()})
 
     def threshold(self, uncertain_share: float) -> float | None:
         """Return the uncertainty from which a case counts as uncertain; ``None`` if no case is remembered."""
@@ -101,6 +101,10 @@ class CaseMemory:
         if len({tuple(each.prototypes.shape) for each in found.values()}) > 1:
             raise ValueError("its cases have prototypes of different shapes")
         self.cases = found
+
+
+def _stored(summary: CaseSummary) -> CaseSummary:
+    return replace(summary, prototypes=summary.prototypes.half().float(), overall=summary.overall.half().float())
 
 
 def _summary(content: Mapping[str, Any]) -> CaseSummary:

@@ -6,14 +6,42 @@ Shapes in this file: ``F`` foreground classes or regions. Volumes are ``(Z, Y, X
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, Generalist
+from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResult, Generalist, Values
 from nnunet_semisam.generalists.temperature import tempered
 from nnunet_semisam.generalists.weights import GeneralistWeights, combined
 from nnunet_semisam.sam.base import PromptBatch
+
+
+@dataclass(frozen=True)
+class EnsemblePrediction(CasePrediction):
+    """A prediction of several members, of which not all count everywhere.
+
+    Attributes:
+        counting: Which members count, a bit for each, ``(F, Z, Y, X)``, uint32.
+        members: Weights of the members, in the order of the bits.
+    """
+
+    counting: np.ndarray
+    members: tuple[GeneralistWeights, ...]
+
+    def weights_at(self, f: int, weights: GeneralistWeights) -> tuple[Values, Values, Values]:
+        """Return maps: voxel by voxel those of the members that count there; see :class:`CasePrediction`."""
+        found, which = np.unique(self.counting[f], return_inverse=True)
+        table = np.array([self._of(int(bits), f) for bits in found], dtype=np.float32)[which.reshape(-1)]
+        weight, inside, outside = (column.reshape(self.counting[f].shape) for column in table.T)
+        return weight, inside, outside
+
+    def _of(self, bits: int, f: int) -> tuple[float, float, float]:
+        some = [member for m, member in enumerate(self.members) if bits >> m & 1]
+        if not some:
+            return 0.0, 0.0, 0.0
+        together = combined(some)
+        return (together.weight[f], *together.disagreement[f])
 
 
 class GeneralistEnsemble(Generalist):
@@ -115,7 +143,7 @@ class GeneralistEnsemble(Generalist):
         return self.members[chosen[0] if chosen else 0].prompts_in_slice(result.members[0], index)
 
 
-def merge(predictions: Sequence[CasePrediction], weights: Sequence[GeneralistWeights]) -> CasePrediction:
+def merge(predictions: Sequence[CasePrediction], weights: Sequence[GeneralistWeights]) -> EnsemblePrediction:
     """Return the weighted mean of several predictions, class by class and voxel by voxel.
 
     A member counts where it predicted and was not rejected, by its weight in the class; if no member has any, all count
@@ -125,12 +153,17 @@ def merge(predictions: Sequence[CasePrediction], weights: Sequence[GeneralistWei
         predictions: Arrays ``(F, Z, Y, X)``.
         weights: Of each, ``F`` entries.
     """
-    merged = CasePrediction.empty(predictions[0].probs.shape)
+    shape = predictions[0].probs.shape
+    empty = CasePrediction.empty(shape)
+    merged = EnsemblePrediction(**vars(empty), counting=np.zeros(shape, dtype=np.uint32), members=tuple(weights))
     for f in range(len(merged.probs)):
         shares = [each.weight[f] for each in weights]
         if max(shares) == 0:
             shares = [1.0] * len(shares)
         counting = [(p, share) for p, share in zip(predictions, shares, strict=True) if share > 0]
+        for m, each in enumerate(predictions):
+            if shares[m] > 0:
+                merged.counting[f] |= (each.predicted[f] & ~each.rejected[f]).astype(np.uint32) << np.uint32(m)
         if len(counting) == 1:
             for name, array in vars(counting[0][0]).items():
                 getattr(merged, name)[f] = array[f]

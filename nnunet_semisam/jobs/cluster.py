@@ -40,7 +40,7 @@ def slurm(
         UserError: If submitit is missing or does not take the options, if ``sbatch`` refuses the jobs, or if nothing
             tells whether an earlier job still runs.
     """
-    _executor(folder, options, cluster)  # fails early where the options are wrong, also if nothing is new
+    check(folder, options, cluster)  # early, also if nothing is new
     jobs: dict[str, Any] = {}
     new: list[Task] = []
     for task in tasks:
@@ -57,6 +57,15 @@ def slurm(
             write_json(task.folder / JOB_FILE, {"cluster": cluster, "job": job.job_id})
             jobs[task.name] = job
     _wait(tasks, jobs, report)
+
+
+def check(folder: Path, options: Mapping[str, Any], cluster: str = "slurm") -> None:
+    """Check that jobs could be submitted from this machine, as far as it can tell; nothing is written.
+
+    Raises:
+        UserError: If submitit is missing, does not take the options, or finds no cluster.
+    """
+    _executor(folder, options, cluster)
 
 
 def _by_needs(tasks: Sequence[Task]) -> list[tuple[Mapping[str, Any], list[Task]]]:

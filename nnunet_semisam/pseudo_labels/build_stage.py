@@ -52,6 +52,14 @@ def build_stage(
     )
     cache = embedding_cache(settings, data.preprocessed_dataset, data.data_identifier)
     built_of = GeneralistContext(
-        settings, context.labels, cache, spacing, context.device, predict, labeled, inputs.spacing_of
+        settings,
+        context.labels,
+        cache,
+        spacing,
+        context.device,
+        predict,
+        labeled,
+        inputs.spacing_of,
+        data.preprocessed_dataset.name,
     )
     return PseudoLabelStage(settings, build_ensemble(built_of), context.labels, inputs, outputs)

@@ -184,10 +184,11 @@ def _check(
 def fused_probs(own: np.ndarray, prediction: CasePrediction, weights: GeneralistWeights) -> np.ndarray:
     """Return the fused probabilities, ``(F, *S)``, of the specialist's foreground channels ``own`` ``(F, *S)``.
 
-    Where the generalist contributes it is ``own + weight * (generalist - own)``, elsewhere ``own``. Classes may sum to
-    more than 1.
+    Where the generalist contributes it is ``own + weight * (generalist - own)``, elsewhere ``own``. Of an ensemble the
+    weight is that of the members which count in the voxel. Classes may sum to more than 1.
     """
-    shares = [weight * contributes(prediction, f, weights) for f, weight in enumerate(weights.weight)]
+    channels = range(len(weights.weight))
+    shares = [prediction.weights_at(f, weights)[0] * contributes(prediction, f, weights) for f in channels]
     return own + np.stack(shares).astype(np.float32) * (prediction.probs - own)
 
 
@@ -211,7 +212,8 @@ def _confidence(
     for f in range(labels.channels):
         member = labels.members(label, f)
         agreement = 1 - np.abs(own[f] - prediction.probs[f])
-        accuracy = np.where(member, *weights.disagreement[f])
+        _, inside, outside = prediction.weights_at(f, weights)
+        accuracy = np.where(member, inside, outside)
         certainty = np.abs(2 * np.clip(probs[f], 0, 1) - 1)  # two coin flips agree, and are none the wiser
         both = (agreement + (1 - agreement) * accuracy) * prediction.reliability[f] * certainty
         alone = _alone(f, own, member, prediction, weights, settings, second)

@@ -41,6 +41,11 @@ class SAMSettings(SettingsBlock):
         low=0,
         source="SemiSAM, https://arxiv.org/abs/2312.06316, lowers its term from 0.1 to 0.1 * exp(-5): 5 does that",
     )
+    adapters_of_other_patients: bool = setting(
+        False,
+        """Take adapters of another data set for adapters to other patients, where names of cases are alike. Else a
+        training refuses one that learned from a case with the name of one that its fold validates on or hides.""",
+    )
     confidence_threshold: float = setting(
         0.5, "Confidence below which a pseudo-label's voxel is ignored in the loss.", low=0, high=1
     )

@@ -45,6 +45,7 @@ def download(family: Family, folder: Path) -> Path:
         raise UserError(f"The weights of {family.name} have no https address ({family.url}): nothing can be fetched.")
     target, part = folder / family.file, folder / f"{family.file}.part"
     if _is_there(target):
+        check_hash(family, target)
         return target
     if os.path.lexists(folder) and not folder.is_dir():
         raise UserError(f"{folder} is no folder. Set nnUNet_sam to a folder for the weights.")
@@ -61,6 +62,21 @@ def download(family: Family, folder: Path) -> Path:
     return target
 
 
+def check_hash(family: Family, target: Path) -> None:
+    """Refuse weights that are not those that were published.
+
+    Raises:
+        UserError: If the hash of the file is another one.
+    """
+    if not _is_right(family, target):
+        raise UserError(
+            f"{target} is not {family.file} as it was published: {target.stat().st_size} bytes, SHA-256 "
+            f"{sha256_of(target)}; published are {family.size or 'unknown'} bytes, {family.sha256}. Delete it and run "
+            f"`nnunet-semisam sam download {family.name}`. Weights of your own are named in the settings, "
+            f"{family.name}: {{checkpoint: ...}}."
+        )
+
+
 def _is_there(target: Path) -> bool:
     if not os.path.lexists(target):
         return False
@@ -75,6 +91,8 @@ def _fetch_whole(family: Family, part: Path) -> None:
         if family.size is not None and size > family.size:
             part.unlink()
     resumed = part.exists() and part.stat().st_size > 0
+    if resumed and family.size is None and _is_right(family, part):
+        return  # whole, and killed before it was put in place; of a known size the next line sees that
     _fetch_rest(family, part)
     if resumed and not _is_right(family, part):
         logger.warning(

@@ -83,7 +83,11 @@ class Frame:
 
 
 def stretch_percentiles(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Stretch each image ``(N, H, W)`` between robust percentiles to [0, ``top``]; a constant image becomes 0."""
+    """Stretch each image ``(N, H, W)`` between robust percentiles to [0, ``top``]; a constant image becomes 0.
+
+    Where hardly anything differs from a constant background, the percentiles are one value: then the smallest and the
+    largest value take their place, since a small object would vanish else.
+    """
     return _stretch(images, *preprocessing.percentiles, preprocessing.top)
 
 
@@ -105,6 +109,8 @@ def _stretch(images: Tensor, low_share: float, high_share: float, top: float) ->
     low, high = (
         flat.kthvalue(min(count, 1 + round(share * (count - 1))), dim=1).values for share in (low_share, high_share)
     )
+    flat_inside = high <= low
+    low, high = torch.where(flat_inside, flat.amin(1), low), torch.where(flat_inside, flat.amax(1), high)
     span = (high - low)[:, None, None]
     scaled = (images.float() - low[:, None, None]) / torch.where(span > 0, span, torch.ones_like(span))
     return torch.where(span > 0, scaled.clamp(0, 1) * top, torch.zeros_like(scaled))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Part of every fingerprint: raise it whenever frame.py or a backend's geometry changes what a SAM sees.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)

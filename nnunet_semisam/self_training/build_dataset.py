@@ -13,6 +13,7 @@ from typing import Any
 
 from nnunet_semisam.data.datasets import PlannedDataset, open_dataset
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import remove_temporaries
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.runs.model_run import flush_files
@@ -53,6 +54,9 @@ def build(place: RoundOfFold, num_processes: int) -> None:
             (place.labels / f"{case}.json").unlink()
             shutil.rmtree(place.folder / UNFINISHED, ignore_errors=True)
             raise UserError(f"{file} is not what was written there. Start again: the case is labeled again.")
+    remove_temporaries(
+        place.labels
+    )  # here, where no job labels the pool: process numbers of other machines say nothing
     unfinished = place.folder / UNFINISHED
     raw = unfinished / "nnUNet_raw" / plan.dataset
     if raw.exists():  # links and copies are soon made again; preprocessed cases are kept

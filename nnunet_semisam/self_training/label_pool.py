@@ -17,7 +17,6 @@ from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.raw_files import image_files
 from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import remove_temporaries
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import write_json
 from nnunet_semisam.self_training.pseudo_label import certainty, mean_confidence, with_ignore, with_sam
@@ -55,8 +54,6 @@ def label_cases(place: RoundOfFold, cases: Sequence[str], device: str) -> None:
     known = {**files["Ul"], **files["Tr"]}
     to_do = [case for case in cases if not place.is_labeled(case)]
     place.labels.mkdir(parents=True, exist_ok=True)
-    for case in to_do:
-        remove_temporaries(place.labels, f"{case}.*")
     model = place.before().model
     teacher, digest = Teacher(model, device, plan.mirroring), sha256_of(model.checkpoint)
     sam = SAMLabeller(place, teacher, digest, device) if plan.sam and to_do else None

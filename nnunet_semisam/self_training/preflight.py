@@ -11,6 +11,7 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.generalists.build import refuse_leaking_adapters
 from nnunet_semisam.methods import METHODS
 from nnunet_semisam.self_training.plan import SOURCE, SelfTraining
+from nnunet_semisam.self_training.pseudo_label import count_of
 from nnunet_semisam.settings import Settings
 
 MOST_SHOWN = 20
@@ -32,11 +33,14 @@ def check(plan: SelfTraining, dataset: PlannedDataset, fetch: bool = True) -> li
     """
     final = settings_of_trainer(plan.final_trainer, plan.settings, SOURCE)
     method = METHODS.get(final.run.method)
-    if method.uses_unlabeled and max(map(plan.share_of, range(1, plan.rounds + 1))) == 1:
-        raise UserError(
-            f"--final-trainer {plan.final_trainer} learns from cases without labels, but with --select 1 all get some. "
-            "Use nnUNetTrainerSupervised, or select a smaller share."
-        )
+    largest = max(map(plan.share_of, range(1, plan.rounds + 1)))
+    for fold, cases in plan.folds.items():
+        if method.uses_unlabeled and count_of(largest, len(cases.pool)) >= len(cases.pool):
+            raise UserError(
+                f"--final-trainer {plan.final_trainer} learns from cases without labels, but with --select {largest:g} "
+                f"all {len(cases.pool)} of the pool of fold {fold} get some. Use nnUNetTrainerSupervised, or select a "
+                "smaller share."
+            )
     settings = settings_of_trainer(plan.trainer, plan.settings, SOURCE)
     look = DatasetCheck(dataset, plan.plans, fetch=fetch)
     findings = [one for fold in plan.folds for one in look.training(settings, plan.configuration, fold)]

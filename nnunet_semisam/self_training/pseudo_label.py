@@ -137,4 +137,9 @@ def choose(qualities: dict[str, float | None], share: float) -> list[str]:
     if not qualities:
         return []
     best = sorted(qualities, key=lambda case: (-1.0 if qualities[case] is None else -qualities[case] - 2, case))
-    return sorted(best[: max(1, round(share * len(best)))])
+    return sorted(best[: count_of(share, len(best))])
+
+
+def count_of(share: float, cases: int) -> int:
+    """Return how many cases a share of some is: at least one; 0.9 of four are all of them."""
+    return max(1, round(share * cases))

@@ -100,6 +100,8 @@ def test_a_training_refuses_an_adapter_that_saw_its_hidden_or_validation_labels(
     of_fold_1 = write_adapter_of(tmp_path / "adapter.safetensors", tiny_nnunet.SPLITS[1]["train"])
     with pytest.raises(UserError, match=r"adapted to 2 case\(s\) whose labels this fold validates on or hides, case2"):
         build_trainer(use_sam=True, nano={"adapter": of_fold_1}).fold_cases()
+    trains_without = build_trainer(use_sam=False, nano={"adapter": of_fold_1})
+    assert trains_without.fold_cases().train == tiny_nnunet.SPLITS[0]["train"]
     of_fold_0 = write_adapter_of(tmp_path / "adapter.safetensors", tiny_nnunet.SPLITS[0]["train"])
     assert build_trainer(use_sam=True, nano={"adapter": of_fold_0}).fold_cases().train == tiny_nnunet.SPLITS[0]["train"]
 

@@ -81,7 +81,7 @@ def test_annotator_corrects_a_case_and_gets_a_dataset_that_is_labeled_with_it(mo
     assert not any((new / "labelsTr" / f"{case}.nii.gz").exists() for case in rest)
     assert json.loads((new / "dataset.json").read_text())["labels"]["ignore"] == 3
     manifest = json.loads((new / "semisam_manifest.json").read_text())
-    assert manifest["settings"]["export"] == {"model": MODEL, "fold": "0", "source": "model"}
+    assert manifest["settings"]["export"] == {"model": MODEL, "fold": "0", "source": "model, without mirroring"}
     exported = voxels(out / "labels" / f"{first}.nii.gz")
     assert manifest["settings"]["reviewed"][first]["changed_voxels"] == int((exported != corrected).sum())
     assert manifest["sources"][f"labelsTr/{first}.nii.gz"]["source"].endswith(f"out/reviewed/{first}.nii.gz")
@@ -164,16 +164,37 @@ def test_corrections_saved_in_place_are_not_lost(model_folder, raw, tmp_path, ca
     out = tmp_path / "out"
     assert export(out, "--cases", "free0", "free1") == 0
     review(out, "free0")
-    label, record = out / "labels" / "free1.nii.gz", out / "records" / "free1.json"
+    label = out / "labels" / "free1.nii.gz"
     save(1 - np.minimum(voxels(label), 1), label, label)
     assert bring_back(out) == 2
     message = capsys.readouterr().err
     assert f"{label} was changed" in message
-    assert f"delete {record}" in message
     label.rename(out / "reviewed" / label.name)  # what the message says
-    record.unlink()
+    assert bring_back(out) == 2
+    assert f"the pseudo-label of {out / 'reviewed' / label.name}, is gone" in capsys.readouterr().err
     assert export(out, "--cases", "free0", "free1") == 0
+    assert "1 pseudo-labels written" in capsys.readouterr().out
+    assert label.is_file()
     assert bring_back(out) == 0
+
+
+def test_what_was_deleted_of_an_export_is_written_again(model_folder, raw, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert export(out, "--cases", "free0", "free1") == 0
+    lost = [out / "confidence" / "free0.nii.gz", out / "images" / "free1_0000.nii.gz"]
+    for file in lost:
+        file.unlink()
+    assert export(out, "--cases", "free0", "free1") == 0
+    assert "2 pseudo-labels written" in capsys.readouterr().out
+    assert all(file.is_file() for file in lost)
+
+
+def test_predictions_with_and_without_mirroring_are_not_mixed(model_folder, raw, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = ["pseudo-labels", "export", "-d", "901", "-c", "2d", "-tr", TRAINER, "-o", str(out), "-device", "cpu"]
+    assert cli.main([*words, "--cases", "free0"]) == 0
+    assert export(out, "--cases", "free1") == 2
+    assert "round than now (model, without mirroring)" in capsys.readouterr().err
 
 
 def test_a_changed_image_is_exported_again(model_folder, raw, tmp_path, capsys):

@@ -136,6 +136,12 @@ def test_what_is_wrong_is_said_at_once(model_folder, images, tmp_path, capsys):
     assert "There is no checkpoint" in capsys.readouterr().err
     assert predict(images, tmp_path / "out", "-chk", "../other.pth") == 2
     assert "not a path" in capsys.readouterr().err
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    SimpleITK.WriteImage(read(images / "free0_0000.nii.gz")[:, :, 0], str(flat / "flat_0000.nii.gz"))
+    assert predict(flat, tmp_path / "out", "--uncertainty") == 2
+    assert "has 2 axes and must have 3: maps are written on its voxels" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists(), "nothing was predicted yet"
     assert predict(images, images) == 2
     assert "-i and -o are the same folder" in capsys.readouterr().err
     (tmp_path / "file").touch()

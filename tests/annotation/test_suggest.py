@@ -104,6 +104,7 @@ def test_a_sam_is_asked_for_the_rule_disagreement(model_folder, raw, tmp_path):
         (("-n", "99"), "-n must be 1 to 5"),
         (("--cases", "free0"), "-n must be 1 to 1"),
         (("--cases", "case0", "free0"), "case0: no unlabeled case of fold 0"),
+        (("--seed", "-1"), "--seed must be at least 0"),
         (("--beta", "0"), "--beta must be above 0"),
         (("--class-share", "2"), "--class-share must be 0 to 1"),
         (("-f", "1"), "no such|There is no checkpoint"),

@@ -204,6 +204,23 @@ def test_dry_run_says_what_a_start_would_refuse(raw, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_finds_another_benchmark_and_leaks_as_a_start_does(raw, tmp_path, capsys):
+    from nnunet_semisam import cli
+
+    out = tmp_path / "out"
+    words = ["benchmark", "-d", "3", "-c", "2d", "--trainers", OURS, "-o", str(out), "--dry-run", "--device", "cpu"]
+    (out / "round_1").mkdir(parents=True)
+    (out / "self_training.json").write_text("{}")
+    assert cli.main(words) == 1
+    assert f"It would not start. {out}" in capsys.readouterr().out
+    shutil.rmtree(out)
+    test, trained = sorted((raw / "imagesTs").iterdir())[0], sorted((raw / "imagesTr").iterdir())[0]
+    shutil.copy(trained, test)
+    assert cli.main(words) == 1
+    assert "hold the same image" in capsys.readouterr().out
+    assert not out.exists()
+
+
 def test_folds_that_a_converter_left_beside_the_images_are_found(raw, tmp_path, capsys):
     """Converted with several budgets and planned by nnU-Net, nothing else: no imagesUl, so no preprocess command."""
     from nnunet_semisam import cli

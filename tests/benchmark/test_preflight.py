@@ -217,7 +217,7 @@ def test_labels_that_nothing_could_be_trained_with(study, preprocessed, labels, 
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        ("nano: {channel: 3}", "channel that is not there: dataset.json has 1"),
+        ("nano: {channel: 3}", "names a channel that the images lack: they have 1, counted from 0"),
         ("nano: {view: volume}", "makes images of 3 axes"),
         ("nano: {checkpoint: WEIGHTS}", "weights.pt.*not finite"),
         ("nano: {checkpoint: TORN}", "torn.pt.*cannot be read"),

@@ -125,16 +125,19 @@ def test_evaluate_explains_what_it_was_not_given(
     assert run("evaluate", "--data", str(dataset), "--channel", "4") == 2
     assert "channels 0 to 0" in capsys.readouterr().err
     assert run("evaluate", "--data", str(dataset), "--device", "toaster") == 2
-    assert "no device" in capsys.readouterr().err
+    assert "--device 'toaster' is not allowed here. Allowed: cpu" in capsys.readouterr().err
+    assert run("evaluate", "--data", str(dataset), "--device", "meta") == 2
+    assert "--device 'meta' is not allowed here" in capsys.readouterr().err
 
 
 def test_pretrain_on_own_data_makes_weights_that_the_backend_loads(
-    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(pretrain, "validation_dice", lambda *a, **k: {"box": 0.0})
     words = ("--steps", "2", "--images", "1", "--prompts", "1", "--workers", "0", "--device", "cpu")
     out = tmp_path / "nano"
     assert run("pretrain", "--out", str(out), "--data", str(dataset), "--synthetic-share", "0", *words) == 0
+    assert "Do not use these weights for trainings on the same patients" in capsys.readouterr().out
     assert read_tensors(out / "nano_sam.pt", "Get it again.").keys() == build_nano_sam().state_dict().keys()
     assert run("evaluate", "--data", str(dataset), "--checkpoint", str(out / "nano_sam.pt"), "--cases", "1") == 0
 
@@ -319,5 +322,5 @@ def test_cases_that_an_adapter_learned_from_are_left_out_of_the_current_folder_t
     monkeypatch.chdir(dataset)
     assert evaluate(Path(), "--adapter", "a.safetensors") == 0
     told = capsys.readouterr().out
-    assert "learned from them: case0" in told
+    assert f"learned from them ({dataset.name}): case0" in told
     assert "1 cases, mean Dice" in told

@@ -50,7 +50,7 @@ def list_files_elsewhere(raw):
 
 def test_fingerprint_of_some_cases_is_never_taken_for_that_of_all(tiny_dataset, monkeypatch, capsys):
     """nnU-Net's trainers need the file, which they copy; its planner would take it for the whole dataset's."""
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments
 
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
     folder = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET
@@ -62,10 +62,9 @@ def test_fingerprint_of_some_cases_is_never_taken_for_that_of_all(tiny_dataset, 
     assert f"nnUNetv2_plan_and_preprocess -d {tiny_nnunet.DATASET_ID} --clean" in capsys.readouterr().out
     assert len(json.loads((folder / "nnUNetPlansLabeled_fingerprint.json").read_text())["spacings"]) == 2
     assert (folder / "dataset_fingerprint.json").is_file()
-    options = {"num_processes": 1, "check_dataset_integrity": False, "verbose": False}
-    extract_fingerprints([tiny_nnunet.DATASET_ID], clean=False, **options)
+    tiny_nnunet.extract_fingerprint(overwrite=False)  # as without --clean
     with pytest.raises(KeyError, match="spacings"):
         plan_experiments([tiny_nnunet.DATASET_ID])
     assert not (folder / "nnUNetPlans.json").exists()
-    extract_fingerprints([tiny_nnunet.DATASET_ID], clean=True, **options)
+    tiny_nnunet.extract_fingerprint()
     assert json.loads((folder / "dataset_fingerprint.json").read_text()) == whole

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,17 @@ def test_every_version_is_encoded_once(tmp_path):
     assert backend.encoded == 3 * 5
     assert [result.cache_hit for result in results] == [False, True]
     assert torch.is_grad_enabled()
+
+
+def test_a_version_without_components_is_one_that_predicts_nothing(tmp_path, monkeypatch):
+    """On a mirrored grid of tiles a small object can fall below the smallest size: the others still predict it."""
+    several = built(tmp_path, augmented_images=1, augmentation_noise=0.0)
+    first = several.looks[0].predict_case(case())
+    empty = replace(first, prediction=CasePrediction.empty(first.prediction.probs.shape), components=())
+    monkeypatch.setattr(several.looks[1], "predict_case", lambda case: empty)
+    result = several.predict_case(case())
+    assert np.array_equal(result.prediction.probs, first.prediction.probs)
+    assert result.components is first.components
 
 
 def test_nothing_is_encoded_where_nothing_is_prompted(tmp_path):

@@ -11,7 +11,8 @@ from nnunet_semisam.generalists.base import CaseInput, CasePrediction, CaseResul
 from nnunet_semisam.generalists.build import build_generalist
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble, merge
-from nnunet_semisam.generalists.weights import GeneralistWeights
+from nnunet_semisam.generalists.weights import GeneralistWeights, combined
+from nnunet_semisam.pseudo_labels.fusion import fused_probs
 from nnunet_semisam.pseudo_labels.settings import SAMSettings  # noqa: F401  registers the blocks
 from nnunet_semisam.settings import Settings
 
@@ -71,6 +72,19 @@ def test_a_member_counts_only_where_it_predicted_and_was_not_rejected():
     assert not merged.rejected.any(), "a mask of another member was accepted there"
     both = merge([first, first], [weights(0.5), weights(0.5)])
     assert both.rejected.flatten().tolist() == [False, False, True]
+
+
+def test_where_only_one_member_counts_it_has_its_own_weight_and_accuracy():
+    strong = of_voxels([1.0, 0.0, 0.0], predicted=[True, False, False])
+    weak = of_voxels([1.0, 1.0, 0.0], predicted=[True, True, False])
+    measured = [GeneralistWeights((0.5,), ((0.9, 0.6),)), GeneralistWeights((0.1,), ((0.3, 0.0),))]
+    merged = merge([strong, weak], measured)
+    weight, inside, outside = merged.weights_at(0, combined(measured))
+    assert weight.flatten().tolist() == pytest.approx([0.5, 0.1, 0.0])
+    assert inside.flatten().tolist() == pytest.approx([0.8, 0.3, 0.0])  # (0.5 * 0.9 + 0.1 * 0.3) / 0.6
+    assert outside.flatten().tolist() == pytest.approx([0.5, 0.0, 0.0])
+    nothing = np.zeros((1, 1, 1, 3), dtype=np.float32)
+    assert fused_probs(nothing, merged, combined(measured)).flatten().tolist() == pytest.approx([0.5, 0.1, 0.0])
 
 
 def test_a_class_with_one_active_member_is_that_members():

@@ -366,3 +366,13 @@ def test_the_real_nano_sam_says_how_much_of_its_input_an_image_takes(tmp_path):
     backend = build_backend("nano", BackendOptions(torch.device("cpu")))
     assert backend.covered((100, 50)) == (1.0, 0.5)
     assert dataclasses.asdict(Settings.of().block("prototypes"))["encoder"] == "nano"
+
+
+def test_what_is_remembered_is_what_a_resumed_run_reads():
+    """A state in half precision beside memory in single precision: a resumed run found other neighbours."""
+    summary = CaseSummary(torch.rand(2, 3), torch.rand(3), 0.25)
+    memory, resumed = CaseMemory("sam"), CaseMemory("sam")
+    memory.update({"case_a": summary})
+    resumed.load_state_dict(memory.state_dict())
+    assert torch.equal(resumed.cases["case_a"].prototypes, memory.cases["case_a"].prototypes)
+    assert torch.equal(resumed.cases["case_a"].overall, memory.cases["case_a"].overall)

@@ -39,3 +39,8 @@ def test_what_would_stop_a_training_is_said(tmp_path, monkeypatch, block, messag
     monkeypatch.setenv("nnUNet_sam", str(tmp_path))
     (found,) = problems(tmp_path, **block)
     assert message in found
+
+
+def test_the_settings_of_every_generalist_are_looked_at_not_of_sams_only(tmp_path):
+    found, _ = look_at_generalists(Settings.of(use_sam=True, sam={"models": ["nninteractive"]}), PLAN, tmp_path, False)
+    assert any("CC BY-NC-SA" in problem for problem in found)

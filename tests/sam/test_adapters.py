@@ -351,6 +351,9 @@ def test_a_missing_adapter_is_refused(tmp_path):
 def test_an_adapter_that_saw_withheld_labels_is_refused(adapter):
     record = read_adapter(adapter).record
     refuse_leaking_adapter(record, "file", "Dataset001_A", ["c", "d"])
-    refuse_leaking_adapter(record, "file", "Dataset002_B", ["a"])
+    refuse_leaking_adapter(record, "file", "Dataset002_B", ["c"])
+    refuse_leaking_adapter(record, "file", "Dataset002_B", ["a"], other_patients=True)
+    with pytest.raises(UserError, match=r"1 case\(s\) of Dataset001_A whose labels .*adapters_of_other_patients: true"):
+        refuse_leaking_adapter(record, "file", "Dataset002_B", ["a"])  # the same source, converted once more?
     with pytest.raises(UserError, match=r"adapted to 1 case\(s\) whose labels this fold validates on or hides, b for"):
-        refuse_leaking_adapter(record, "file", "Dataset001_A", ["b", "c"])
+        refuse_leaking_adapter(record, "file", "Dataset001_A", ["b", "c"], other_patients=True)

@@ -109,6 +109,22 @@ def test_goes_on_where_it_stopped(family: Family, tmp_path: Path) -> None:
     assert Handler.requests == ["bytes=1000-"]
 
 
+def test_a_part_that_is_whole_is_not_asked_for_again(family: Family, tmp_path: Path) -> None:
+    """Killed while the hash was taken, of a file of unknown size: a server answers such a range with 416."""
+    (tmp_path / "w.pth.part").write_bytes(CONTENT)
+    assert download(replace(family, size=None), tmp_path).read_bytes() == CONTENT
+    assert Handler.requests == []
+
+
+@pytest.mark.parametrize("content", [b"rubbish", bytes(len(CONTENT))])
+def test_what_is_in_the_folder_already_counts_only_if_its_hash_is_right(
+    family: Family, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(UserError, match=r"w\.pth is not w\.pth as it was published.*Delete it and run"):
+        download(family, tmp_path)
+
+
 def test_wrong_content_is_deleted(family: Family, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="SHA-256"):
         download(replace(family, sha256="0" * 64), tmp_path)

@@ -65,6 +65,16 @@ def test_constant_image_becomes_zero() -> None:
         assert (rule(torch.full((1, 5, 5), 3.0), SEGMENT_ANYTHING) == 0).all()
 
 
+def test_a_small_object_on_a_constant_background_is_seen() -> None:
+    image = torch.zeros(2, 64, 64)
+    image[0, 30:33, 30:35] = torch.linspace(5, 9, 5)  # 15 of 4,096 voxels: below half a percent
+    image[1] = torch.rand(64, 64)
+    scaled = INTENSITY_RULES["percentiles"](image, SEGMENT_ANYTHING)
+    assert scaled[0, 31, 30:35].tolist() == pytest.approx([5 / 9 * 255, 6 / 9 * 255, 7 / 9 * 255, 8 / 9 * 255, 255])
+    assert scaled[0, 0, 0] == 0
+    assert torch.equal(scaled[1:], INTENSITY_RULES["percentiles"](image[1:], SEGMENT_ANYTHING))
+
+
 def test_images_are_resized_into_their_part_of_the_frame() -> None:
     out = to_frame(torch.randn(2, 30, 60), Frame((30, 60), 96), SEGMENT_ANYTHING)
     assert out.shape == (2, 1, 48, 96)

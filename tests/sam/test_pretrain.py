@@ -18,7 +18,7 @@ from nnunet_semisam.sam.nano.synthetic_batches import TrainingBatch
 
 CPU = torch.device("cpu")
 SETTINGS = PretrainSettings(
-    steps=4, images=1, prompts=1, warmup=2, curriculum=10, validate_every=100, save_every=2, workers=0
+    steps=4, images=1, prompts=1, warmup=2, curriculum=10, window_steps=4, validate_every=100, save_every=2, workers=0
 )
 
 
@@ -56,6 +56,14 @@ def test_ambiguous_prompts_are_taught_through_their_best_candidate() -> None:
     quality = torch.tensor([[0.0, 0.0, 1.0, 0.0]])
     assert float(prompt_loss(logits, quality, target, torch.tensor([True]))) < 0.1
     assert float(prompt_loss(logits, quality, target, torch.tensor([False]))) > 5
+
+
+def test_losses_stay_on_the_device_of_the_network() -> None:
+    """A table made on the CPU stopped every pretraining on a GPU; the device "meta" refuses to be mixed, too."""
+    logits, quality = torch.rand(3, 4, 8, 8, device="meta"), torch.rand(3, 4, device="meta")
+    target, ambiguous = torch.rand(3, 8, 8, device="meta"), torch.zeros(3, dtype=torch.bool, device="meta")
+    assert prompt_loss(logits, quality, target, ambiguous).device.type == "meta"
+    assert edge_loss(logits[:, :1], target).device.type == "meta"
 
 
 def test_learning_rate_rises_stays_and_falls() -> None:
@@ -105,6 +113,9 @@ def test_training_changes_weights_and_writes_log_and_export(tmp_path: Path) -> N
 def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path) -> None:
     Pretraining(tmp_path, SETTINGS, CPU).run()
     assert Pretraining(tmp_path, replace(SETTINGS, steps=9), CPU).step == 4
+    assert SETTINGS.window_steps is not None
+    longer = Pretraining(tmp_path, replace(SETTINGS, steps=9, window_steps=None), CPU)
+    assert longer.settings.window_steps == SETTINGS.window_steps, "those that the run was started with"
     with pytest.raises(UserError, match=r"seed=0 \(now 1\)"):
         Pretraining(tmp_path, replace(SETTINGS, seed=1), CPU)
 

@@ -256,6 +256,8 @@ def test_vit_b_has_the_published_keys_and_predicts() -> None:
     keys = set(sam.state_dict())
     assert len(keys) == 314
     assert tuple(sam.state_dict()["image_encoder.pos_embed"].shape) == (1, 64, 64, 768)
+    # a block with windows and one without, of twelve: the image passes at its true size in a sixth of the time
+    sam.image_encoder.blocks = sam.image_encoder.blocks[1:3]
     backend = backend_of(sam)
     answer = backend.decode(backend.encode(torch.randn(1, 1, 40, 52)), prompts_of("box", images=1, count=2))
     assert answer.logits.shape == (2, 40, 52)

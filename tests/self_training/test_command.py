@@ -47,6 +47,7 @@ def test_a_task_that_fails_is_named_with_its_reason(call, commands, capsys, tiny
     last = capsys.readouterr().out.strip().splitlines()[-1]
     assert last.startswith("round 1 fold 0: label part 1 of 1: ")
     assert "case4_0000.nii.gz" in last
+    assert "error.json)" in last
     image.write_bytes(whole)
     assert call("--threshold", "0.4") == 0
 
@@ -89,6 +90,7 @@ def test_a_sam_that_cannot_be_asked_is_refused_before_anything_is_written(
     ("words", "message"),
     [
         (["--rounds", "0"], "--rounds must be at least 1"),
+        (["--rounds", "101"], "--rounds must be at most 100"),
         (["--threshold", "1.5"], "--threshold must be between 0 and 1"),
         (["--threshold", "nan"], "--threshold must be between 0 and 1"),
         (["--select", "0"], "--select 0.0"),
@@ -97,7 +99,9 @@ def test_a_sam_that_cannot_be_asked_is_refused_before_anything_is_written(
         (["-f", "0", "0"], "-f names a fold twice"),
         (["-f", "9"], "no fold"),
         (["--final-trainer", "nnUNetTrainerNobody"], "no such trainer"),
-        (["--final-trainer", "nnUNetTrainerMeanTeacher"], "--select 1"),
+        (["--final-trainer", "nnUNetTrainerMeanTeacher"], "--select 1 all 5 of the pool"),
+        (["--final-trainer", "nnUNetTrainerMeanTeacher", "--select", "0.95"], "--select 0.95 all 5 of the pool"),
+        (["--executor", "slurm", "--slurm", "timeout_min=5", "no_such_option=²"], "no_such_option"),
         (["--label-jobs", "0"], "--label-jobs must be at least 1"),
         (["--executor", "slurm"], "timeout_min"),
         (["--gpus", "0"], "--executor local"),

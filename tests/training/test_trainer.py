@@ -35,7 +35,7 @@ def assert_equal_weights(a, b):
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
 @pytest.mark.parametrize("method", LEARNING)
 def test_trains_on_labeled_and_unlabeled_patches(build_trainer, configuration, method):
-    trainer = build_trainer(configuration, method=method, **{method: {"confidence": 0.0}})
+    trainer = build_trainer(configuration, method=method, picture=True, **{method: {"confidence": 0.0}})
     trainer.run_training()
     rows = trainer.semisam_log.rows
     assert [row["epoch"] for row in rows] == [0, 1]

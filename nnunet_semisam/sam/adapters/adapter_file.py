@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,9 @@ def apply_adapter(backend: SAMBackend, path: Path, model: str) -> AdapterRecord:
     return adapter.record
 
 
-def refuse_leaking_adapter(record: AdapterRecord, path: str, dataset: str, withheld: list[str]) -> None:
+def refuse_leaking_adapter(
+    record: AdapterRecord, path: str, dataset: str, withheld: Iterable[str], other_patients: bool = False
+) -> None:
     """Refuse an adapter that learned from labels which a training must not see.
 
     Args:
@@ -166,14 +169,23 @@ def refuse_leaking_adapter(record: AdapterRecord, path: str, dataset: str, withh
         path: Its file, for the message.
         dataset: Name of the training's data set.
         withheld: Validation and hidden cases of the training's fold.
+        other_patients: Whether cases of another data set are other patients, though names are alike. Else they count
+            as the same ones: one source is often converted several times, with other patients labeled.
 
     Raises:
         UserError: If it learned from one of them.
     """
-    seen = sorted(set(record.cases) & set(withheld)) if record.dataset == dataset else []
-    if seen:
-        raise UserError(
-            f"{path} was adapted to {len(seen)} case(s) whose labels this fold validates on or hides, {seen[0]} for "
-            "example: results would be too good. Adapt the SAM with the same fold as the training: nnunet-semisam sam "
-            "adapt -f FOLD."
-        )
+    seen = sorted(set(record.cases) & set(withheld))
+    if not seen or (record.dataset != dataset and other_patients):
+        return
+    of_another = "" if record.dataset == dataset else f" of {record.dataset}"
+    apart = (
+        " If these are other patients, whose names are alike by chance: sam: {adapters_of_other_patients: true}."
+        if of_another
+        else ""
+    )
+    raise UserError(
+        f"{path} was adapted to {len(seen)} case(s){of_another} whose labels this fold validates on or hides, "
+        f"{seen[0]} for example: results would be too good. Adapt the SAM with the same fold as the training: "
+        f"nnunet-semisam sam adapt -f FOLD.{apart}"
+    )

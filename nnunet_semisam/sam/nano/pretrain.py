@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from nnunet_semisam.sam.nano.synthetic_batches import (
 logger = logging.getLogger(__name__)
 CHECKPOINT, LOG, WEIGHTS = "checkpoint_pretrain.pt", "pretrain_log.csv", "nano_sam.pt"
 VALIDATION_SEED = 987_654
+WINDOW_SHARE = 0.85  # of the steps, on windows
 REMEDY = "Delete it to begin again, or give another --out."
 
 
@@ -57,7 +58,8 @@ class PretrainSettings:
         curriculum: Steps in which sizes, jitter and kinds of prompts widen to their full range.
         ema_decay: Share of the averaged weights kept per step; the average is what is validated and exported.
         window_steps: Steps at the start that train on windows of half the frame's side, twice as many: things that are
-            prompted for are mostly small, and a window costs a quarter.
+            prompted for are mostly small, and a window costs a quarter. ``None``: those that the run was started with,
+            or 85 % of the steps of a new run.
         validate_every: Steps between validations and exports.
         save_every: Steps between checkpoints.
         workers: Processes that make batches; 0 makes them in the training process.
@@ -75,7 +77,7 @@ class PretrainSettings:
     cooldown: float = 0.3
     curriculum: int = 500
     ema_decay: float = 0.998
-    window_steps: int = 17_000
+    window_steps: int | None = None
     validate_every: int = 500
     save_every: int = 100
     workers: int = 1
@@ -85,7 +87,7 @@ class PretrainSettings:
     def __post_init__(self) -> None:
         least = dict.fromkeys(("steps", "images", "prompts", "warmup", "curriculum", "validate_every", "save_every"), 1)
         for name, low in {**least, "seed": 0, "window_steps": 0, "workers": 0}.items():
-            if not low <= getattr(self, name) < 2**31:
+            if getattr(self, name) is not None and not low <= getattr(self, name) < 2**31:
                 raise UserError(
                     f"The setting {name} must be at least {low} and below 2**31, got {getattr(self, name)}."
                 )
@@ -171,6 +173,8 @@ class Pretraining:
         remove_temporaries(folder)
         if (folder / CHECKPOINT).exists():
             self._resume_from(folder / CHECKPOINT)
+        if self.settings.window_steps is None:
+            self.settings = replace(self.settings, window_steps=round(WINDOW_SHARE * self.settings.steps))
         self.window = half_frame(self.sam)
 
     def _resume_from(self, path: Path) -> None:
@@ -190,7 +194,10 @@ class Pretraining:
             check_finite(part, path, REMEDY)
 
     def _resume(self, state: dict[str, Any]) -> None:
-        theirs, mine = state["settings"], asdict(self.settings)
+        theirs = state["settings"]
+        if self.settings.window_steps is None:
+            self.settings = replace(self.settings, window_steps=theirs["window_steps"])
+        mine = asdict(self.settings)
         changed = [n for n in mine if n not in self.FREE_TO_CHANGE and theirs.get(n) != mine[n]]
         if changed:
             was = ", ".join(f"{n}={theirs.get(n)!r} (now {mine[n]!r})" for n in changed)

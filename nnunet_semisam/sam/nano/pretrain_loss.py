@@ -72,6 +72,7 @@ def prompt_loss(logits: Tensor, quality: Tensor, target: Tensor, ambiguous: Tens
     chosen = torch.where(ambiguous, losses[:, 1:].amin(1), losses[:, 0])
     with torch.no_grad():
         real = mask_iou(logits, target)
-    counting = torch.where(ambiguous[:, None], torch.tensor([0.0, 1, 1, 1]), torch.tensor([1.0, 0, 0, 0]))
+    best_of, first_only = quality.new_tensor([0.0, 1, 1, 1]), quality.new_tensor([1.0, 0, 0, 0])
+    counting = torch.where(ambiguous[:, None], best_of, first_only)
     error = ((quality - real) ** 2 * counting).sum(1) / counting.sum(1)
     return (chosen + QUALITY_WEIGHT * error).mean()
