@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from multiprocessing.context import SpawnContext
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 import pytest
+import threads_for_pools
 import tiny_nnunet
 import torch
 
@@ -23,21 +21,8 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-class ThreadsForPools(SpawnContext):
-    """In place of nnU-Net's pools for each fingerprint, preprocessing, validation, evaluation: seconds of imports each.
-
-    Its real processes work in the tests that call commands in a process of their own.
-    """
-
-    def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None):
-        return ThreadPool(processes, initializer, initargs)
-
-
 def pytest_configure() -> None:
-    # before a test module imports nnU-Net, which takes `Pool` by name
-    original, threads = multiprocessing.get_context, ThreadsForPools()
-    multiprocessing.get_context = lambda method=None: threads if method == "spawn" else original(method)
-    multiprocessing.Pool = threads.Pool
+    threads_for_pools.install()
 
 
 @pytest.fixture

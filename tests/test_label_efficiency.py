@@ -151,6 +151,30 @@ def test_arms_go_on_from_one_supervised_training_of_their_draw_and_budget(tmp_pa
             assert trials.index(task) > trials.index(task.start())
 
 
+def test_as_many_starts_as_processes_come_together_so_that_none_waits_for_another(tmp_path):
+    words = [
+        "--protocol",
+        "acdc2d_memorised",
+        "--arms",
+        "baseline,cps",
+        "--draws",
+        "0,1,2",
+        "--budgets",
+        "1",
+        "--seeds",
+        "0",
+    ]
+    names = [[f"{task.arm.name} {task.draw}" for task in plan(tmp_path, *words, "--processes", n)] for n in ("1", "2")]
+    assert names[0][:4] == ["start 0", "baseline 0", "cps 0", "start 1"]
+    assert names[1] == [
+        *("start 0", "start 1", "baseline 0", "cps 0", "start 2"),
+        "baseline 1",
+        "cps 1",
+        "baseline 2",
+        "cps 2",
+    ]
+
+
 def test_a_list_is_worked_off_line_by_line_and_nothing_is_asked_for_twice(tmp_path):
     path = tmp_path / "list.txt"
     cell = "--draws 0 --budgets 1 --seeds 0"

@@ -122,16 +122,22 @@ def prepare_task(protocol: Protocol, args: argparse.Namespace) -> Prepare:
 def plan(args: argparse.Namespace) -> list[Trial]:
     """Return all trials that are asked for now, each once, in their order; starts come before what goes on from them.
 
+    As many starts as there are processes come together: what goes on from the first would wait for it otherwise.
+
     Raises:
         UserError: If something is asked for that does not exist, or a trial was begun as something else.
     """
+    asked = [trial for selection in read_selections(args) for trial in trials_of(selection, args)]
+    starts = {start.name: start for start in (trial.start() for trial in asked) if start is not None}
+    names = list(starts)
     trials: dict[str, Trial] = {}
-    for selection in read_selections(args):
-        for trial in trials_of(selection, args):
-            start = trial.start()
-            if start is not None:
-                trials.setdefault(start.name, start)
-            trials.setdefault(trial.name, trial)
+    for trial in asked:
+        start = trial.start()
+        if start is not None:
+            first = names.index(start.name)
+            for name in names[first : first + args.processes]:
+                trials.setdefault(name, starts[name])
+        trials.setdefault(trial.name, trial)
     return list(trials.values())
 
 

@@ -77,8 +77,8 @@ class Demo:
         shell = Shell(self.folder, self.variables())
         self.prepare(shell, source)
         images, labels = self.collect_held_out()
-        network = self.train_start(shell)
-        scores = {trainer: self.go_on(shell, trainer, network, images, labels) for trainer in (BASELINE, SEMISAM)}
+        self.train_start(shell)
+        scores = {trainer: self.go_on(shell, trainer, images, labels) for trainer in (BASELINE, SEMISAM)}
         self.report(scores, images, labels)
         minutes = (time.perf_counter() - start) / 60
         picture = self.folder / "comparison.png"
@@ -94,7 +94,7 @@ class Demo:
         processes = str(min(2, os.cpu_count() or 1))
         settings = self.folder / "start.yaml"
         write_text(settings, start_yaml(self.steps))
-        write_text(self.folder / "continued.yaml", continued_yaml(self.steps))
+        write_text(self.folder / "continued.yaml", continued_yaml(self.steps, self.network))
         return {
             **folders,
             "nnUNet_extTrainer": str(trainers_folder()),
@@ -134,18 +134,12 @@ class Demo:
             shutil.copy(raw / f"labels{part}" / f"{case}.nii.gz", labels)
         return images, labels
 
-    def train_start(self, shell: Shell) -> Path:
-        """Train on the labeled cases alone: what both trainings go on from.
-
-        Returns:
-            The checkpoint.
-        """
+    def train_start(self, shell: Shell) -> None:
+        """Train on the labeled cases alone: what both trainings go on from."""
         options = ("-tr", BASELINE, "-p", PLANS_NAME, "-device", self.device)
         shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *options)
-        fold = self.folder / "nnUNet_results" / DATASET / f"{BASELINE}__{PLANS_NAME}__2d" / "fold_0"
-        return fold / "checkpoint_final.pth"
 
-    def go_on(self, shell: Shell, trainer: str, network: Path, images: Path, labels: Path) -> report.Scores:
+    def go_on(self, shell: Shell, trainer: str, images: Path, labels: Path) -> report.Scores:
         """Go on with a trainer, predict and evaluate with nnU-Net's own commands.
 
         Returns:
@@ -156,13 +150,19 @@ class Demo:
             shell.export("nnUNet_semisam_config", str(self.folder / "continued.yaml"))
         device = ("-device", self.device)
         model = ("-tr", trainer, "-p", PLANS_NAME)
-        shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *model, *device, "-pretrained_weights", network)
+        shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *model, *device)
         predicted = self.prediction_folder(trainer)
         options = ("-d", str(DATASET_ID), "-c", "2d", "-f", "0", *model, *device, "-npp", "1", "-nps", "1")
         shell.run("nnUNetv2_predict", "-i", images, "-o", predicted, *options)
         classes = [str(label) for label in report.CLASSES]
         shell.run("nnUNetv2_evaluate_simple", labels, predicted, "-l", *classes, "-np", "1")
         return report.read_scores(predicted / "summary.json")
+
+    @property
+    def network(self) -> Path:
+        """The checkpoint of the common start."""
+        fold = self.folder / "nnUNet_results" / DATASET / f"{BASELINE}__{PLANS_NAME}__2d" / "fold_0"
+        return fold / "checkpoint_final.pth"
 
     @property
     def continued_results(self) -> Path:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 DEFAULT_STEPS = 1500
 CONTINUED = 0.5  # steps of each continued training, as a share of those of the common start
@@ -38,12 +40,12 @@ def start_yaml(steps: int) -> str:
     )
 
 
-def continued_yaml(steps: int) -> str:
-    """Return the settings of both trainings that go on from a start of ``steps`` steps."""
-    dice = 0.5 if steps >= DEFAULT_STEPS else 0.0
+def continued_yaml(steps: int, network: Path) -> str:
+    """Return the settings of both trainings that go on from the checkpoint ``network``, made in ``steps`` steps."""
+    gate = "" if steps >= DEFAULT_STEPS else "gate: {dice: 0.0}  # so short a training does not wait for the network\n"
     return start_yaml(continued_steps(steps)) + (
-        "gate:\n"
-        f"  dice: {dice}  # the default, 0.7, takes longer than a demo; a shorter one does not wait at all\n"
+        f"initial_weights: {json.dumps(str(network))}  # all of them: -pretrained_weights leaves the last layers out\n"
+        f"{gate}"
         "sam:\n"
         "  refresh_epochs: 1\n"
         "  cases_per_refresh: 8\n"

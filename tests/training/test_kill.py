@@ -47,11 +47,15 @@ def arm(moment, calls):
         return original(*args, **kwargs)
     setattr(owner, name, counted)
 
-if __name__ == "__main__":  # workers of nnU-Net's validation import this file again
+if __name__ == "__main__":  # a process that nnU-Net spawns imports this file again
+    import threads_for_pools
+    threads_for_pools.install()
     multiprocessing.cpu_count = lambda: 1
     from nnunetv2.run.run_training import run_training_entry
     from nnunetv2.training.logging.nnunet_logger import LocalLogger
-    LocalLogger.plot_progress_png = lambda *args: None
+    LocalLogger.plot_progress_png = lambda *args: None  # pictures take longer than these epochs
+    import nnunet_semisam.training.training_log
+    nnunet_semisam.training.training_log.write_progress_picture = lambda *args: None
     moment, calls = sys.argv.pop(1), int(sys.argv.pop(1))
     if moment != "never":
         arm(moment, calls)
@@ -67,7 +71,7 @@ def train(tmp_path: Path, moment: str, calls: int, *more: str) -> subprocess.Com
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)
     environment = os.environ | {
-        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),  # of tests and of the checkout
         "nnUNet_semisam_config": str(tmp_path / "settings.yaml"),
         "OMP_NUM_THREADS": "1",
     }
