@@ -38,7 +38,7 @@ class TrialResult:
         labeled: The labeled patients.
         judged: ``development`` or ``field``: who was judged.
         settings: Settings that were given.
-        settings_sha256: Digest of all settings, defaults included, but the seed.
+        settings_sha256: Digest of all settings, defaults included, but the seed and the file of the common start.
         commits: Commits of the code that trained, more than one if it changed between two starts.
         variables: Environment variables that change how nnU-Net works.
         train_seconds: By the clock, all starts, nnU-Net's own validation included.

@@ -242,7 +242,7 @@ class Trial(Task):
             labeled=draw.labeled,
             judged=draw.judged_set,
             settings={**self.settings(), **self._recipe()},
-            settings_sha256=sha256_of_json({**settings, **self._recipe(), "seed": None}),
+            settings_sha256=sha256_of_json({**settings, **self._recipe(), "seed": None, "initial_weights": None}),
             commits=list(dict.fromkeys(_commit(software.versions) for software in software_of(attempts))),
             variables=attempts[-1].software.variables if attempts else {},
             train_seconds=round(cost.train_hours * SECONDS_PER_HOUR, 1),
