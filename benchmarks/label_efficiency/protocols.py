@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nnunet_semisam.errors import UserError
@@ -99,6 +99,7 @@ HIPPOCAMPUS = DataSet(
     budgets=(1, 2, 4, 8),
     num_judged=60,
 )
+HIPPOCAMPUS2D = replace(HIPPOCAMPUS, name="hippocampus2d", number=105, configuration="2d")
 LA = DataSet(
     name="la3d",
     number=180,
@@ -129,6 +130,7 @@ PROTOCOLS = {
             settings={"initial_lr": 0.003},
             start_steps=2000,
         ),
+        Protocol("hippocampus2d", HIPPOCAMPUS2D, steps=2000, budgets=(1, 4)),
         Protocol("la3d", LA, steps=5000, budgets=(2, 4)),
     )
 }
