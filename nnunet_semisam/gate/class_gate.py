@@ -181,7 +181,7 @@ class ClassGate:
         """Return what the loss takes of a term's own target.
 
         Where a confident stored pseudo-label has another class than the target, the target is not learned: the
-        pseudo-label has seen the whole case, and a generalist.
+        pseudo-label has seen the whole case, and a generalist. An older one takes less from the target.
 
         Args:
             term: The term, after any mixing.
@@ -191,7 +191,8 @@ class ClassGate:
         gated = self._merged_and_weighed(logits, term.target, term.confidence, class_weights)
         confidence = gated.confidence
         if term.pseudo is not None:
-            confidence = confidence.masked_fill(self._contradicted(gated.target, term.pseudo, class_weights), 0.0)
+            contradicted = self._contradicted(gated.target, term.pseudo, class_weights)
+            confidence = term.pseudo.left_of(confidence, contradicted)
         if term.annotated is None:
             return replace(gated, confidence=confidence)
         return GatedTarget(  # a label needs no gate, and names its class
@@ -230,7 +231,7 @@ class ClassGate:
             logits: The learner's logits on the same voxels, ``(B, K, *S)``.
             class_weights: From :meth:`class_weights`, on the CPU.
         """
-        return self._merged_and_weighed(logits, pseudo.target, pseudo.confidence, class_weights)
+        return self._merged_and_weighed(logits, pseudo.target, pseudo.weighted_confidence, class_weights)
 
     def _merged_and_weighed(
         self, logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor

@@ -6,6 +6,7 @@ background, or regions), ``*S`` the two or three spatial axes of a patch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +22,22 @@ class PseudoLabel:
     Attributes:
         target: One-hot classes or overlapping regions, ``(B, K, *S)``, float, 0 or 1.
         confidence: How likely each voxel's label is right, ``(B, 1, *S)``, in [0, 1]; 0 where there is no label.
+        weight: What the age of the label leaves of its say, ``(B, 1, *S)``, in [0, 1]; ``None``: all of it.
     """
 
     target: Tensor
     confidence: Tensor
+    weight: Tensor | None = None
+
+    @property
+    def weighted_confidence(self) -> Tensor:
+        """Return the factor of each voxel in the loss, ``(B, 1, *S)``."""
+        return self.confidence if self.weight is None else self.confidence * self.weight
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> PseudoLabel:
+        """Return the label with every tensor changed alike."""
+        weight = None if self.weight is None else change(self.weight)
+        return PseudoLabel(change(self.target), change(self.confidence), weight)
 
     def contradicts(self, hard: Tensor) -> Tensor:
         """Return where a voxel with any confidence has another label than a hard target has, ``(B, 1, *S)``, bool.
@@ -33,6 +46,19 @@ class PseudoLabel:
             hard: 0 or 1, ``(B, K, *S)``.
         """
         return (hard != self.target).any(dim=1, keepdim=True) & (self.confidence > 0)
+
+    def left_of(self, confidence: Tensor, contradicted: Tensor) -> Tensor:
+        """Return what is left of the confidence of another target: nothing where a label of now contradicts it.
+
+        An old label is of an earlier network, and takes as much as its age leaves of its say: what it does not teach,
+        the other target does.
+
+        Args:
+            confidence: Of the other target, ``(B, 1, *S)``.
+            contradicted: Where the label contradicts it, ``(B, 1, *S)``, bool.
+        """
+        left = 0.0 if self.weight is None else (1 - self.weight) * confidence
+        return torch.where(contradicted, left, confidence)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class InterpolationConsistency(TeacherMethod):
         share = interpolation_shares(len(target), target.ndim, self.settings.alpha, target.device)
         confidence = self.voxel_confidence(target, unlabeled.weak)
         if unlabeled.pseudo is not None:  # a voxel of a mixed image has two labels: what is contradicted goes before
-            confidence = confidence.masked_fill(unlabeled.pseudo.contradicts(self.labels.hard(target)), 0.0)
+            confidence = unlabeled.pseudo.left_of(confidence, unlabeled.pseudo.contradicts(self.labels.hard(target)))
         images, mixed, believed = (interpolate(values, share) for values in (unlabeled.weak, target, confidence))
         yield UnlabeledTerm(images, mixed, believed, mixable=False, counted=target)
         if unlabeled.pseudo is not None:

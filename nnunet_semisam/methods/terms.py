@@ -76,7 +76,7 @@ class UnlabeledTerm:
         """Return the term with the boxes of ``mask`` ``(B, 1, *S)`` pasted from each image's neighbour in the batch."""
         pseudo = self.pseudo
         if pseudo is not None:
-            pseudo = PseudoLabel(mix(pseudo.target, mask), mix(pseudo.confidence, mask))
+            pseudo = pseudo.changed(lambda values: mix(values, mask))
         return replace(
             self,
             images=mix(self.images, mask),
@@ -93,7 +93,7 @@ class UnlabeledTerm:
             return self
         pseudo = self.pseudo
         if pseudo is not None:
-            pseudo = PseudoLabel(nearest(pseudo.target, shape), nearest(pseudo.confidence, shape))
+            pseudo = pseudo.changed(lambda values: nearest(values, shape))
         return replace(
             self,
             target=nearest(self.target, shape),
@@ -113,7 +113,7 @@ class UnlabeledTerm:
         """
         pseudo = self.pseudo
         if pseudo is not None:
-            pseudo = PseudoLabel(pseudo.target, pseudo.confidence.masked_fill(mask, 0.0))
+            pseudo = replace(pseudo, confidence=pseudo.confidence.masked_fill(mask, 0.0))
         return replace(
             self,
             images=torch.where(mask, images, self.images),

@@ -49,11 +49,11 @@ class PseudoLabelTerm:
             weight: Of each label, ``(B,)``, in [0, 1]: a factor on the confidence that the threshold does not see.
         """
         confidence = confidence * (confidence >= self.settings.confidence_threshold)
-        confidence = confidence * weight.view(-1, *[1] * (confidence.ndim - 1))
+        weights = weight.view(-1, *[1] * (confidence.ndim - 1)).expand_as(confidence)
         if self.labels.has_regions:
-            return PseudoLabel(label.float(), confidence)
+            return PseudoLabel(label.float(), confidence, weights)
         one_hot = torch.zeros((label.shape[0], self.labels.heads, *label.shape[2:]), device=label.device)
-        return PseudoLabel(one_hot.scatter_(1, label.clamp(min=0).long(), 1.0), confidence)
+        return PseudoLabel(one_hot.scatter_(1, label.clamp(min=0).long(), 1.0), confidence, weights)
 
     def loss(self, gated: GatedTarget) -> Tensor:
         """Return the raw loss, a scalar, of the student's logits on the strong view and the gated pseudo-label."""

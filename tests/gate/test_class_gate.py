@@ -294,6 +294,17 @@ def test_target_that_a_confident_pseudo_label_contradicts_is_not_learned(has_reg
     assert gated.confidence.flatten().tolist() == [1.0, 1.0, 0.0, 1.0]
 
 
+def test_what_age_takes_from_a_pseudo_label_it_leaves_to_the_target_that_contradicts_it():
+    pseudo = PseudoLabel(
+        one_hot([1, 1, 0]), torch.tensor([0.8, 0.8, 0.8]).view(1, 1, 1, 3), torch.full((1, 1, 1, 3), 0.25)
+    )
+    gate, logits, weights = gate_of(), torch.zeros(1, 3, 1, 3), torch.ones(3)
+    gated = gate.apply(term_of(one_hot([0, 1, 2]), pseudo=pseudo), logits, weights)
+    assert gated.confidence.flatten().tolist() == [0.75, 1.0, 0.75]
+    learned = gate.apply_to_pseudo_label(pseudo, logits, weights)
+    assert learned.confidence.flatten().tolist() == pytest.approx([0.2, 0.2, 0.2])
+
+
 def test_an_inactive_class_of_a_pseudo_label_contradicts_no_background():
     pseudo = PseudoLabel(one_hot([2, 1, 0]), torch.ones(1, 1, 1, 3))
     term, logits = term_of(one_hot([0, 2, 2]), pseudo=pseudo), torch.zeros(1, 3, 1, 3)

@@ -85,7 +85,7 @@ def test_an_old_label_teaches_less_of_all_its_voxels_and_leaves_none_out():
         torch.tensor([0.8, 0.55, 0.4, 0.8]).view(1, 1, 1, 4),
     )
     pseudo = term.pseudo_label(label, confidence, torch.tensor([0.5]))
-    assert pseudo.confidence.flatten().tolist() == pytest.approx([0.4, 0.275, 0.0, 0.4])
+    assert pseudo.weighted_confidence.flatten().tolist() == pytest.approx([0.4, 0.275, 0.0, 0.4])
 
 
 def context_in(folder: Path, log=lambda text: None, **settings) -> TrainingContext:

@@ -507,9 +507,11 @@ def test_terms_that_are_mixed_already_are_left_as_they_are():
 def test_everything_of_a_term_is_mixed_alike():
     values = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 1, 2, 2)
     mask = torch.tensor([[True, False], [False, False]]).expand(2, 1, 2, 2)
-    term = UnlabeledTerm(values, values, values, PseudoLabel(values, values), annotated=values.bool()).mixed(mask)
+    term = UnlabeledTerm(values, values, values, PseudoLabel(values, values, values), annotated=values.bool()).mixed(
+        mask
+    )
     expected = torch.where(mask, 1 - values, values)
-    for mixed in (term.images, term.target, term.confidence, term.pseudo.target, term.pseudo.confidence):
+    for mixed in (term.images, term.target, term.confidence, *vars(term.pseudo).values()):
         assert torch.equal(mixed, expected)
     assert torch.equal(term.annotated, expected.bool())
 
@@ -621,8 +623,10 @@ def test_a_term_is_learned_at_all_levels_with_the_weights_of_nnunet_if_the_setti
 
 def test_everything_of_a_term_is_brought_to_the_resolution_of_a_level():
     values = torch.arange(16.0).view(1, 1, 4, 4)
-    term = UnlabeledTerm(values, values, values, PseudoLabel(values, values), annotated=values > 7).at_shape((2, 2))
-    for part in (term.target, term.confidence, term.pseudo.target, term.pseudo.confidence):
+    term = UnlabeledTerm(values, values, values, PseudoLabel(values, values, values), annotated=values > 7).at_shape(
+        (2, 2)
+    )
+    for part in (term.target, term.confidence, *vars(term.pseudo).values()):
         assert part.flatten().tolist() == [5, 7, 13, 15]
     assert term.annotated.flatten().tolist() == [False, False, True, True]
     assert term.images.shape == (1, 1, 4, 4)
