@@ -60,6 +60,9 @@ def on_machine(args: argparse.Namespace) -> Iterator[torch.device]:
     """Use the wanted device and number of threads, with fixed seeds, until the block ends."""
     before = torch.get_num_threads()
     torch.set_num_threads(args.threads)
+    torch.backends.cudnn.benchmark = True  # as nnUNetv2_train does
+    # A training sees one batch size, and its graph is static; here several share the code of one network.
+    torch._dynamo.config.automatic_dynamic_shapes = False
     torch.manual_seed(0)
     np.random.seed(0)
     try:

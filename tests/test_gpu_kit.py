@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
 CHECKOUT = Path(__file__).parents[1]
 sys.path.append(str(CHECKOUT))  # at the end: an installed package comes before that of the checkout
@@ -102,6 +103,29 @@ def test_a_training_stops_in_time_goes_on_and_is_judged_at_every_checkpoint(in_p
     assert second["checkpoints"][0] == first["checkpoints"][0]
 
 
+def saving_every_epoch(trainer, original=SemiSupervisedTrainer.on_epoch_start):
+    trainer.save_every = 1
+    original(trainer)
+
+
+def test_a_checkpoint_of_a_start_that_was_stopped_while_it_judged_is_judged_by_the_next(
+    in_process, tiny_dataset, tmp_path, monkeypatch
+):
+    lengths = replace(TINY, dataset="Dataset901_Tiny")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "preprocessed").symlink_to(tiny_dataset / "preprocessed")
+    one = tiny_task("training.baseline", tmp_path, lengths)
+    with monkeypatch.context() as patch:
+        patch.setattr("nnunetv2.inference.predict_from_raw_data.nnUNetPredictor", None)  # whatever ends the judging
+        patch.setattr(SemiSupervisedTrainer, "on_epoch_start", saving_every_epoch)
+        with pytest.raises(TypeError):
+            in_process(one)
+    second = in_process(one)
+    assert second["finished"]
+    assert [each["steps"] for each in second["checkpoints"]] == [2, 4]
+    assert set(second["epoch_seconds"]) == {"0", "1"}
+
+
 def test_every_task_asks_for_figures_and_tiny_ones_are_the_same_tasks(tmp_path):
     full, tiny = (tasks("cuda", lengths, tmp_path, tmp_path) for lengths in (Lengths(), TINY))
     assert [one.name for one in full] == [one.name for one in tiny]
@@ -163,6 +187,28 @@ def test_results_of_an_earlier_machine_are_taken_over_but_only_what_was_done(tmp
     assert set(record.tasks) == {"a.done"}
 
 
+def test_what_an_earlier_machine_has_done_is_kept_where_this_one_failed(tmp_path):
+    earlier = Record(tmp_path / "earlier.json", {})
+    earlier.add(writes("a.one", {}), {"status": DONE, "figures": {"seconds": 1}})
+    here = Record(tmp_path / "gpu.json", {})
+    here.add(writes("a.one", {}), {"status": FAILED, "figures": None})
+    assert Record.open(here.path, earlier.path).tasks["a.one"]["figures"] == {"seconds": 1}
+
+
+def test_figures_stay_where_a_later_start_found_none(tmp_path):
+    record, one = Record.open(tmp_path / "gpu.json"), writes("a.one", {})
+    record.add(one, {"status": UNFINISHED, "figures": {"checkpoints": [1]}})
+    record.add(one, {"status": UNFINISHED, "figures": None})
+    assert Record.open(record.path).tasks["a.one"]["figures"] == {"checkpoints": [1]}
+
+
+@pytest.mark.parametrize("text", ["{}", '{"tasks": {"a": {}}}', '{"tasks": [1]}'])
+def test_a_file_that_is_no_record_is_named(tmp_path, text):
+    (tmp_path / "gpu.json").write_text(text)
+    with pytest.raises(UserError, match=r"gpu\.json holds no record of measurements"):
+        Record.open(tmp_path / "gpu.json")
+
+
 def test_only_named_pieces_are_chosen():
     found = [task(name, "") for name in ("a.one", "a.two", "b.one")]
     assert [one.name for one in chosen(found, ["a"])] == ["a.one", "a.two"]
@@ -212,6 +258,18 @@ def test_parts_are_within_the_limit_and_unpack_to_the_same_files(tmp_path):
         assert (there / "nnUNetPlans_2d" / file.name).read_bytes() == file.read_bytes()
 
 
+def test_wheels_that_are_not_there_and_damaged_parts_are_named(tmp_path):
+    with pytest.raises(UserError, match="there is no wheel"):
+        packing.pack(tmp_path / "out", None, tmp_path / "typo", megabytes=1)
+    with pytest.raises(UserError, match="nothing to pack"):
+        packing.pack(tmp_path / "out", None, None, megabytes=1)
+    part = tmp_path / "part_1"
+    part.mkdir()
+    (part / packing.TAR_FILE).write_bytes(os.urandom(3000))
+    with pytest.raises(UserError, match=r"data\.tar is damaged"):
+        packing.unpack(part, tmp_path / "state")
+
+
 def test_a_file_that_fits_into_no_part_is_named(tmp_path):
     with pytest.raises(UserError, match=r"case0\.b2nd"):
         packing.pack(tmp_path / "out", preprocessed(tmp_path, 300_000), None, megabytes=0.2)
@@ -242,9 +300,17 @@ def test_the_script_lists_the_pieces_and_refuses_others(tmp_path):
 
 def test_a_call_copies_results_and_logs_to_the_folder_that_is_fetched(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("NNUNET_SEMISAM_GPU", str(tmp_path / "state"))
-    monkeypatch.setattr("benchmarks.gpu.__main__.tasks", lambda *words: [writes("a.one", {"seconds": 1})])
-    monkeypatch.setattr("benchmarks.gpu.__main__.machine_of", lambda state: MACHINE)
-    main(["--out", str(tmp_path / "out"), "--device", "cpu"])
+    words = []
+    monkeypatch.setattr(
+        "benchmarks.gpu.__main__.tasks", lambda *w: words.append(w) or [writes("a.one", {"seconds": 1})]
+    )
+    monkeypatch.setattr("benchmarks.gpu.__main__.machine_of", lambda state, device: MACHINE)
+    main(["--out", str(tmp_path / "out")])
+    main(["--device", "cpu", "--tiny"])
+    assert [(data, work.relative_to(tmp_path)) for _, _, data, work in words] == [
+        (tmp_path / "state" / "data", Path("state/work")),
+        (tmp_path / "state" / "data", Path("state/check/work")),  # a check counts as no measurement
+    ]
     there = json.loads((tmp_path / "out" / runner.RESULT_FILE).read_text())
     assert there["tasks"]["a.one"]["status"] == DONE
     assert (tmp_path / "out" / "logs.txt").is_file()

@@ -14,6 +14,7 @@ from benchmarks.gpu.summary import as_text, summary
 from nnunet_semisam.errors import UserError
 
 MOST_MINUTES = 9.0
+CHECK_FOLDER = "check"  # of tiny runs and those on a CPU, which must not count as measurements
 COMMANDS = ("run", "list", "pack", "unpack")
 
 
@@ -24,11 +25,13 @@ def state_folder() -> Path:
 
 def measure(args: argparse.Namespace) -> None:
     """Go on with the pieces."""
-    state = state_folder()
+    root = state_folder()
+    state = root / CHECK_FOLDER if args.tiny or args.device != "cuda" else root
     state.mkdir(parents=True, exist_ok=True)
     record = Record.open(state / RESULT_FILE, args.earlier)
-    wanted = chosen(tasks(args.device, TINY if args.tiny else Lengths(), state / "data", state / "work"), args.pieces)
-    run_tasks(wanted, record, state, 60 * args.minutes, machine_of(state), lambda line: print(line, flush=True))
+    wanted = chosen(tasks(args.device, TINY if args.tiny else Lengths(), root / "data", state / "work"), args.pieces)
+    machine = machine_of(root, args.device)
+    run_tasks(wanted, record, state, 60 * args.minutes, machine, lambda line: print(line, flush=True))
     record.write()
     if args.out is not None:
         bring_home(state, args.out)

@@ -86,10 +86,14 @@ def pack(out: Path, preprocessed: Path | None, wheels: Path | None, megabytes: f
         The parts.
 
     Raises:
-        UserError: If a file is larger than a part.
+        UserError: If a file is larger than a part, or there is nothing to pack.
     """
     limit = int(megabytes * MEGABYTE)
     files = sorted(wheels.rglob("*.whl")) if wheels is not None else []
+    if wheels is not None and not files:
+        raise UserError(f"--wheels {wheels}: there is no wheel (*.whl) in it, nor in folders below it.")
+    if wheels is None and preprocessed is None:
+        raise UserError("There is nothing to pack. Name data with --data, wheels with --wheels, or both.")
     data = sorted(file for file in preprocessed.rglob("*") if file.is_file()) if preprocessed is not None else []
     parts = []
     for chosen in _in_parts(files, limit):
@@ -142,10 +146,15 @@ def unpack(folder: Path, state: Path) -> None:
     if wheels:
         options = ["-q", "--no-index", "--no-deps", "--no-compile", "--no-cache-dir", "--upgrade"]
         command = [sys.executable, "-m", "pip", "install", *options, "--target", str(state / "site"), *wheels]
-        subprocess.run(command, check=True)
-        (state / "machine.json").unlink(missing_ok=True)
+        if subprocess.run(command, check=False).returncode:
+            raise UserError(f"pip refused a wheel of {folder}; its reason is above. Pack wheels for this system.")
+        for known in state.glob("complete_for_*"):
+            known.unlink()
     if (folder / TAR_FILE).is_file():
-        with tarfile.open(folder / TAR_FILE) as tar:
-            tar.extractall(state / "data", filter="data")
+        try:
+            with tarfile.open(folder / TAR_FILE) as tar:
+                tar.extractall(state / "data", filter="data")
+        except (tarfile.TarError, EOFError) as error:
+            raise UserError(f"{folder / TAR_FILE} is damaged ({error}). Copy the part again.") from error
     if (folder / COMMIT_FILE).is_file():
         shutil.copy2(folder / COMMIT_FILE, state / COMMIT_FILE)

@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.gpu.pieces import JSON, SECONDS, Task
 from benchmarks.gpu.summary import summary
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.json_files import object_or_none, read_object, write_json
 
 RESULT_FILE = "gpu.json"
@@ -49,25 +50,33 @@ class Record:
         Raises:
             UserError: If a file is damaged.
         """
-        tasks = read_object(earlier, REMEDY)["tasks"] if earlier is not None else {}
-        tasks = {name: task for name, task in tasks.items() if task["status"] == DONE}
-        if path.is_file():
-            tasks |= read_object(path, REMEDY)["tasks"]
-        return cls(path, tasks)
+        here = _tasks_of(path) if path.is_file() else {}
+        taken = _tasks_of(earlier) if earlier is not None else {}
+        taken = {name: task for name, task in taken.items() if task["status"] == DONE}
+        begun = {name: task for name, task in here.items() if task["status"] == DONE or name not in taken}
+        return cls(path, taken | begun)
 
     def status(self, task: Task) -> str | None:
         """Return how far a task is; ``None`` if it was never begun."""
         return self.tasks.get(task.name, {}).get("status")
 
     def add(self, task: Task, entry: Mapping[str, Any]) -> None:
-        """Write what a start of a task has come to."""
-        attempts = self.tasks.get(task.name, {}).get("attempts", 0) + 1
-        self.tasks[task.name] = {**entry, "attempts": attempts}
+        """Write what a start of a task has come to; figures of an earlier start stay where this one found none."""
+        before = self.tasks.get(task.name, {})
+        figures = entry.get("figures") or before.get("figures")
+        self.tasks[task.name] = {**entry, "figures": figures, "attempts": before.get("attempts", 0) + 1}
         self.write()
 
     def write(self) -> None:
         """Write all, with the ratios."""
         write_json(self.path, {"tasks": self.tasks, "summary": summary(self.tasks)})
+
+
+def _tasks_of(path: Path) -> dict[str, dict[str, Any]]:
+    tasks = read_object(path, REMEDY).get("tasks")
+    if not isinstance(tasks, dict) or not all(isinstance(t, dict) and "status" in t for t in tasks.values()):
+        raise UserError(f"{path} holds no record of measurements, as run.sh writes it. {REMEDY}")
+    return tasks
 
 
 def in_turn(tasks: Sequence[Task], record: Record) -> list[Task]:
@@ -152,22 +161,23 @@ def _end(process: subprocess.Popen) -> None:
             return
 
 
-def machine_of(state: Path) -> dict[str, Any]:
-    """Return what this machine is; it is asked once.
+def machine_of(state: Path, device: str) -> dict[str, Any]:
+    """Return what this machine is now; what it lacks is looked for until nothing is found.
+
+    Args:
+        state: Folder of the kit on this machine.
+        device: Of the measurements, ``cuda`` or ``cpu``.
 
     Raises:
-        SystemExit: If it lacks a package.
+        SystemExit: If it lacks a package, the device, or what is needed to compile for it.
     """
-    known = state / "machine.json"
-    found = object_or_none(known)
-    if found is None:
-        command = [sys.executable, "-m", "benchmarks.gpu.machine"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise SystemExit(done.stderr.strip()[-SHOWN:])
-        found = json.loads(done.stdout.splitlines()[-1])
-        write_json(known, found)
-    return found
+    complete = state / f"complete_for_{device}"
+    command = [sys.executable, "-m", "benchmarks.gpu.machine", device, *(["--known"] if complete.is_file() else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(done.stderr.strip()[-SHOWN:])
+    complete.touch()
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def bring_home(state: Path, out: Path) -> None:

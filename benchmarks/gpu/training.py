@@ -46,6 +46,13 @@ class Judged:
     judged_after: tuple[int, ...]
     ends_at: float
 
+    def on_train_start(self) -> None:
+        """Judge a checkpoint that a stopped start has written and not judged."""
+        super().on_train_start()
+        if self.current_epoch in self.judged_after and self.current_epoch not in self._judged():
+            self._judge()
+            write_json(self.notes_file, self.notes)
+
     def on_epoch_start(self) -> None:
         """Start the clock before rounds of pseudo-labels."""
         self._began = time.perf_counter()
@@ -55,11 +62,15 @@ class Judged:
         """Note the seconds, judge where it is due, and stop if another epoch does not fit."""
         seconds = time.perf_counter() - self._began
         self.notes["epoch_seconds"][str(self.current_epoch)] = seconds
+        write_json(self.notes_file, self.notes)  # before nnU-Net's checkpoint, which must find every epoch in it
         super().on_epoch_end()
         if self.current_epoch in self.judged_after:
             self._judge()
         write_json(self.notes_file, self.notes)
-        if self.current_epoch < self.num_epochs and time.monotonic() + 1.3 * seconds > self.ends_at:
+        needed = 1.3 * seconds
+        if self.current_epoch + 1 in self.judged_after:
+            needed += self.notes.get("judging_seconds", 0.0)
+        if self.current_epoch < self.num_epochs and time.monotonic() + needed > self.ends_at:
             self.current_epoch -= 1  # nnU-Net writes checkpoints before it counts the epoch
             self.save_checkpoint(str(Path(self.output_folder) / LAST_CHECKPOINT))
             self.current_epoch += 1
@@ -70,8 +81,13 @@ class Judged:
         if Path(filename).name != "checkpoint_best.pth":
             super().save_checkpoint(filename)
 
+    def _judged(self) -> list[int]:
+        return [each["epochs"] for each in self.notes["checkpoints"]]
+
     def _judge(self) -> None:
+        start = time.perf_counter()
         dice = validation_dice(self)
+        self.notes["judging_seconds"] = time.perf_counter() - start
         so_far = sum(self.notes["epoch_seconds"][str(epoch)] for epoch in range(self.current_epoch))
         entry = {
             "epochs": self.current_epoch,

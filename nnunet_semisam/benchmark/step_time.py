@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> None:
     report, dataset, configuration, fold, name, plans, device = argv
     limit_threads()
     torch.set_num_threads(multiprocessing.cpu_count() if device == "cpu" else 1)  # as nnUNetv2_train does
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = False, True  # likewise
     trainer = get_trainer_from_args(dataset, configuration, int(fold), name, plans, device=torch.device(device))
     trainer.disable_checkpointing = True
     trainer.on_train_start()
