@@ -46,11 +46,21 @@ class Spread:
 
     def __init__(self) -> None:
         self._positions: list[np.ndarray | None] = []
+        self._whole = 0
 
     def add(self, annotated: np.ndarray) -> None:
         """Add a case: which voxels have a label, ``(Z, Y, X)``, bool."""
-        if annotated.any() and not annotated.all():
+        if annotated.all():
+            self._whole += len(annotated)
+        elif annotated.any():
             self._positions.append(slice_positions(annotated))
+
+    @property
+    def number(self) -> int | None:
+        """Return how many slices are annotated, those of whole cases with them; ``None`` if all cases are whole."""
+        if not self._positions:
+            return None
+        return self._whole + sum(len(each) for each in self._positions if each is not None)
 
     def value(self) -> float:
         """Return the standard deviation of the positions of the annotated slices, in [0, 0.5].

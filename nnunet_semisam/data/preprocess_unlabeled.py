@@ -6,6 +6,7 @@ file, workers, a progress bar, atomic writes, resuming, and the geometry of each
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -39,9 +40,10 @@ from nnunet_semisam.data.unlabeled_images import find_images, shown_path
 from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.array_files import open_array
 from nnunet_semisam.io.atomic import remove_temporaries, replaced_file
-from nnunet_semisam.io.json_files import write_json
+from nnunet_semisam.io.json_files import object_or_none, write_json
 
 BYTES_PER_VOXEL = 4
+IMAGES_SUFFIX = ".images.json"  # of the file beside a preprocessed case that says of which images it was made
 LOGGER = logging.getLogger(__name__)
 
 
@@ -92,6 +94,8 @@ def preprocess_case(job: Job) -> str | None:
     Raises:
         UserError: If the disk cannot be written to: then no other case can be, either.
     """
+    with contextlib.suppress(OSError):  # told below, where the image cannot be read
+        state = _state_of(job.images)  # as it is before it is read
     try:
         image = _run(job)
     except UserError as problem:
@@ -99,6 +103,7 @@ def preprocess_case(job: Job) -> str | None:
     try:
         _write_image(Path(job.target), image)
         write_geometry(Path(job.preprocessed), job.case, image.geometry)
+        write_json(_images_file(Path(job.target)), state)  # last: without it the case is not done
     except (OSError, RuntimeError) as error:  # RuntimeError: blosc2's for a full disk
         free = shutil.disk_usage(Path(job.target).parent).free / 1e9
         raise UserError(
@@ -201,6 +206,7 @@ def preprocess_configuration(
     for job, problem in results:
         if problem is not None:
             Path(job.target).unlink(missing_ok=True)  # of another state of the image
+            _images_file(Path(job.target)).unlink(missing_ok=True)
     problems += sorted(problem for _, problem in results if problem is not None)
     return sum(target.is_file() for target in targets.values()), problems
 
@@ -222,6 +228,7 @@ def _remove_gone(folder: Path, preprocessed: Path, cases: Mapping[str, object], 
     gone = sorted(set(cases_in(folder)) - set(cases))
     for case in gone:
         (folder / f"{case}{SUFFIX}").unlink()
+        _images_file(folder / f"{case}{SUFFIX}").unlink(missing_ok=True)
         if case not in labeled:
             geometry_file(preprocessed, case).unlink(missing_ok=True)
     if gone:
@@ -234,15 +241,24 @@ def _remove_gone(folder: Path, preprocessed: Path, cases: Mapping[str, object], 
 
 
 def _is_done(target: Path, preprocessed: Path, case: str, images: Sequence[str]) -> bool:
-    """Return whether a case is preprocessed, whole, and not older than its images."""
+    """Return whether a case is preprocessed, whole, and of the images as they are."""
     try:
-        newest_image = max(os.stat(image).st_mtime for image in images)
         open_array(target, REMEDY)
+        same = object_or_none(_images_file(target)) == _state_of(images)
     except (OSError, UserError):  # torn by a power cut, missing, or no image to read
         return False
-    known = recorded_geometry(preprocessed, case) is not None
-    written = [target, geometry_file(preprocessed, case)]
-    return known and all(file.stat().st_mtime >= newest_image for file in written)
+    return same and recorded_geometry(preprocessed, case) is not None
+
+
+def _images_file(target: Path) -> Path:
+    """Return the file that says of which images a preprocessed case was made."""
+    return target.with_name(target.name.removesuffix(SUFFIX) + IMAGES_SUFFIX)
+
+
+def _state_of(images: Sequence[str]) -> dict[str, list[int]]:
+    """Return size and time of each file, by channel: files that change places keep theirs, and so do most copies."""
+    found = [os.stat(image) for image in images]
+    return {f"{channel:04d}": [each.st_size, each.st_mtime_ns] for channel, each in enumerate(found)}
 
 
 def _open_folder(folder: Path, digest: str) -> None:

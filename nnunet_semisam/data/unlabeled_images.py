@@ -11,6 +11,13 @@ from nnunet_semisam.io.names import case_problem
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>[0-9]{4})", re.DOTALL)
 
 
+def cases_named_in(folder: Path, file_ending: str) -> set[str]:
+    """Return the cases that have a file of a channel in a folder of images; none if there is no such folder."""
+    names = (file.name for file in folder.glob(f"*{file_ending}") if not file.name.startswith("."))
+    found = (CHANNEL.fullmatch(name.removesuffix(file_ending)) for name in names)
+    return {match["case"] for match in found if match is not None}
+
+
 def find_images(
     images_folder: Path, file_ending: str, num_channels: int
 ) -> tuple[dict[str, tuple[str, ...]], list[str]]:

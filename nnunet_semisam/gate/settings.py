@@ -47,6 +47,14 @@ class GateSettings(SettingsBlock):
         low=0,
         high=0.5,
     )
+    area_slices: int = setting(
+        16,
+        """Annotated slices in all, from which on partly annotated cases tell how much each class takes. The windows of
+        few slices show the same voxels again and again, so that a chance share would look certain.""",
+        low=1,
+        source="true Hippocampus labels, a perfect teacher: with one slice of each of 2 to 8 cases, a class was "
+        "switched off in 10 of 68 draws; with every third, fifth or tenth slice in none of 225",
+    )
     measure_every: int = setting(
         10, "Steps between two measurements, on labeled patches and against the student.", low=1
     )

@@ -12,13 +12,13 @@ from nnunet_semisam.context import DataContext, TrainingContext
 from nnunet_semisam.data.preprocessing_recipe import refuse_stale
 from nnunet_semisam.data.pseudo_label_source import PseudoLabelSource
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset, cases_in, collect_pool, unlabeled_folder
-from nnunet_semisam.data.unlabeled_images import CHANNEL
+from nnunet_semisam.data.unlabeled_images import cases_named_in
 from nnunet_semisam.data.unlabeled_loader import UnlabeledLoader
 from nnunet_semisam.data.views import UnlabeledViews
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.generalists.build import refuse_leaking_adapters
 from nnunet_semisam.settings import Settings
-from nnunet_semisam.splits.cases_of_fold import cases_of_fold
+from nnunet_semisam.splits.cases_of_fold import cases_of_fold, groups_of_dataset
 from nnunet_semisam.splits.folds import Fold
 
 
@@ -39,34 +39,64 @@ def collect_unlabeled(data: DataContext, fold: Fold) -> UnlabeledDataset:
     """Return the pool of a fold: ``imagesUl`` plus the cases whose labels the fold hides.
 
     Raises:
-        UserError: If there is no unlabeled case, one is also labeled, or one is not preprocessed with these plans.
+        UserError: If there is no unlabeled case, one is also labeled or of a test patient, or none is preprocessed
+            with these plans.
     """
     refuse_stale(data.preprocessed_dataset, data.plans_manager.plans, data.configuration_manager)
-    _check_complete(data)
+    if nnUNet_raw.is_set():
+        _compare_with_raw(data, Path(str(nnUNet_raw)) / data.preprocessed_dataset.name)
     return collect_pool(data.preprocessed_dataset, data.data_identifier, fold.unlabeled, [*fold.train, *fold.val])
 
 
-def _check_complete(data: DataContext) -> None:
-    """Tell of images in ``imagesUl`` that are not preprocessed; refuse if none is. Knows only where nnUNet_raw is."""
-    if not nnUNet_raw.is_set():
-        return
-    preprocessed, ending = data.preprocessed_dataset, data.dataset_json["file_ending"]
-    images = Path(str(nnUNet_raw)) / preprocessed.name / "imagesUl"
-    names = (file.name for file in images.glob(f"*{ending}") if not file.name.startswith("."))
-    found = (CHANNEL.fullmatch(name.removesuffix(ending)) for name in names)
-    raw = {match["case"] for match in found if match is not None}
-    missing = sorted(raw - set(cases_in(unlabeled_folder(preprocessed, data.data_identifier))))
-    if missing and len(missing) == len(raw):
+def _compare_with_raw(data: DataContext, raw: Path) -> None:
+    """Compare ``imagesUl`` with what is preprocessed of it.
+
+    Args:
+        data: The data of the training.
+        raw: The raw dataset.
+
+    Raises:
+        UserError: If none of its images is preprocessed, or one that is was moved to the test images since.
+    """
+    ending, images = data.dataset_json["file_ending"], raw / "imagesUl"
+    there = cases_named_in(images, ending)
+    pool = set(cases_in(unlabeled_folder(data.preprocessed_dataset, data.data_identifier)))
+    command = (
+        f"nnunet-semisam preprocess -d {int(data.preprocessed_dataset.name[7:10])} -c {data.configuration_name} "
+        f"-p {data.plans_manager.plans_name}"
+    )
+    missing = sorted(there - pool)
+    if missing and len(missing) == len(there):
         raise UserError(
-            f"None of the {len(raw)} unlabeled cases in {images} is preprocessed for {data.configuration_name}. "
-            f"Run: nnunet-semisam preprocess -d {int(preprocessed.name[7:10])} -c {data.configuration_name} "
-            f"-p {data.plans_manager.plans_name}"
+            f"None of the {len(there)} unlabeled cases in {images} is preprocessed for {data.configuration_name}. "
+            f"Run: {command}"
         )
     if missing:
         data.log(
-            f"WARNING: {len(missing)} of {len(raw)} unlabeled cases in {images} are not preprocessed and are left out: "
-            f"{', '.join(missing[:5])}."
+            f"WARNING: {len(missing)} of {len(there)} unlabeled cases in {images} are not preprocessed and are left "
+            f"out: {name_some(missing, 5)}."
         )
+    if (raw / "dataset.json").is_file():  # else the raw dataset is elsewhere, and says nothing
+        _tell_gone(data, sorted(pool - there), cases_named_in(raw / "imagesTs", ending), images, command)
+
+
+def _tell_gone(data: DataContext, gone: list[str], tests: set[str], images: Path, command: str) -> None:
+    """Tell of preprocessed cases whose images were taken out of ``imagesUl``; refuse those of test patients."""
+    if not gone:
+        return
+    group_of, _ = groups_of_dataset(data.preprocessed_dataset)
+    tested = {group_of(case) for case in tests}
+    leaking = [case for case in gone if group_of(case) in tested]
+    if leaking:
+        raise UserError(
+            f"{len(leaking)} unlabeled case(s) were preprocessed from {images}, are not there any more, and are of "
+            f"patients in imagesTs: {name_some(leaking, 5)}. A training would see its test images. Run: {command}   "
+            "(it removes what has no image any more)"
+        )
+    data.log(
+        f"WARNING: {len(gone)} unlabeled case(s) were preprocessed from {images} and are not there any more: "
+        f"{name_some(gone, 5)}. They are trained on all the same; this removes them: {command}"
+    )
 
 
 @dataclass(frozen=True)

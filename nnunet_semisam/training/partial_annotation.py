@@ -13,6 +13,7 @@ from nnunet_semisam.data.annotated_slices import Spread
 from nnunet_semisam.data.labeled_files import reading_labeled_case
 from nnunet_semisam.data.random_windows import random_windows
 from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
 
 WINDOWS = 200  # at least, of all cases together: as many patches as about a hundred steps draw
@@ -49,16 +50,25 @@ def judge_annotation(
         slices.add(label != ignore)
         for window in random_windows(dataset, label_manager, label.shape, patch_sizes, per_case):
             counts.append(_count(label[window], ignore, gate.labels))
-    found = slices.value()
-    gate.area.fair = found >= gate.settings.area_spread
-    if not gate.area.fair:
-        log(
-            "Labeled cases are annotated in part, and not in slices that are spread evenly over the volumes "
-            f"(spread {found:.2f}, area_spread {gate.settings.area_spread:g}): how much each class takes is known as "
-            "bounds only."
-        )
+    problem = _unfair(slices, gate.settings)
+    gate.area.fair = problem is None
+    if problem is not None:
+        log(f"Labeled cases are annotated in part, {problem}: how much each class takes is known as bounds only.")
     table = torch.tensor(np.array(counts), dtype=torch.float64)
     gate.area.take_labels(table[:, :-2], table[:, -2], table[:, -1], math.prod(patch_sizes[1]))
+
+
+def _unfair(slices: Spread, settings: GateSettings) -> str | None:
+    """Return why the annotated slices do not tell how much each class takes; ``None`` if they do."""
+    found, number = slices.value(), slices.number
+    if found < settings.area_spread:
+        return (
+            "and not in slices that are spread evenly over the volumes "
+            f"(spread {found:.2f}, area_spread {settings.area_spread:g})"
+        )
+    if number is not None and number < settings.area_slices:
+        return f"in {number} slices in all (area_slices {settings.area_slices})"
+    return None
 
 
 def _count(window: np.ndarray, ignore: int, labels: Labels) -> list[int]:

@@ -39,7 +39,7 @@ def main(root: Path) -> None:
     start_anew()
     assert not killed_at_write(NEVER, run)
     whole = written()
-    for number in range(10):  # the recipe, two images and two geometries: each is flushed and renamed
+    for number in range(14):  # the recipe, two images, geometries and records of them: each is flushed and renamed
         start_anew()
         assert killed_at_write(number, run)
         left = {file.name: file.read_bytes() for part in (folder, geometry) for file in part.glob("[!.]*")}
@@ -48,7 +48,7 @@ def main(root: Path) -> None:
         assert {name: text for name, text in written().items() if not name.startswith(".")} == whole
         assert not [file for file in folder.iterdir() if file.name.startswith(".")]
     start_anew()
-    assert not killed_at_write(10, run)
+    assert not killed_at_write(14, run)
 
 
 if __name__ == "__main__":

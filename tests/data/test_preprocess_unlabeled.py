@@ -20,7 +20,7 @@ from nnunet_semisam.data import case_workers
 from nnunet_semisam.data import preprocess_unlabeled as module
 from nnunet_semisam.data.geometry import read_geometry
 from nnunet_semisam.data.image_checks import check_image, check_preprocessed
-from nnunet_semisam.data.preprocess_unlabeled import preprocess_case, preprocess_configuration
+from nnunet_semisam.data.preprocess_unlabeled import IMAGES_SUFFIX, preprocess_case, preprocess_configuration
 from nnunet_semisam.data.preprocessing_recipe import RECIPE_FILE
 from nnunet_semisam.data.unlabeled_images import find_images
 from nnunet_semisam.errors import UserError
@@ -40,7 +40,12 @@ class World:
         return self.preprocessed / f"{tiny_nnunet.PLANS}_{configuration}_unlabeled"
 
     def files(self) -> list[str]:
-        return sorted(file.name for file in self.folder().iterdir())
+        """All files, with their records of images where there is an image."""
+        names = sorted(file.name for file in self.folder().iterdir())
+        cases = [name.removesuffix(".b2nd") for name in names if name.endswith(".b2nd")]
+        records = {f"{case}{IMAGES_SUFFIX}" for case in cases}
+        assert records == {name for name in names if name.endswith(IMAGES_SUFFIX)}
+        return [name for name in names if name not in records]
 
     def run(self, configuration: str = "2d", num_processes: int = 1) -> tuple[int, list[str]]:
         return preprocess_configuration(
@@ -105,6 +110,18 @@ def test_two_processes_do_the_same_as_one(world):
     assert all(np.array_equal(alone[name], together[name]) for name in alone)
 
 
+def test_images_that_changed_places_are_done_again_though_their_times_did_not_change(world):
+    world.run()
+    before = voxels(world.folder())
+    first, second, other = (world.images / f"{name}_0000.nii.gz" for name in ("free0", "free1", "other"))
+    for source, target in ((first, other), (second, first), (other, second)):
+        source.rename(target)
+    assert world.run() == (2, [])
+    after = voxels(world.folder())
+    assert np.array_equal(after["free0.b2nd"], before["free1.b2nd"])
+    assert np.array_equal(after["free1.b2nd"], before["free0.b2nd"])
+
+
 def test_finished_cases_are_kept_and_new_ones_added(world):
     world.run()
     stamp = (world.folder() / "free0.b2nd").stat().st_mtime_ns
@@ -160,7 +177,7 @@ def test_torn_file_of_a_killed_run_is_removed(world):
 
 def test_file_appears_only_when_it_is_complete(world, monkeypatch):
     world.run()
-    for file in world.folder().glob("*.b2nd"):
+    for file in world.folder().glob("free*"):
         file.unlink()
     seen = []
 

@@ -51,7 +51,7 @@ def sparse(*kept):
 
 
 def test_evenly_spread_slices_tell_shares_and_middle_slices_or_scribbles_only_bounds():
-    assert judged(sparse(2, 7, 12, 17)) == (True, [])
+    assert judged(*[sparse(2, 7, 12, 17)] * 4) == (True, [])
     assert judged(np.zeros((4, 6, 6))) == (True, [])
     fair, told = judged(sparse(9, 10, 11), sparse(10))
     assert not fair
@@ -59,6 +59,13 @@ def test_evenly_spread_slices_tell_shares_and_middle_slices_or_scribbles_only_bo
     scribbles = np.full((20, 6, 6), IGNORE)
     scribbles[:, 2, 2:4] = 1
     assert not judged(scribbles)[0]
+
+
+def test_a_handful_of_slices_gives_bounds_only_unless_whole_cases_are_beside_them():
+    fair, told = judged(*[sparse(2, 7, 12, 17)] * 3, sparse(2, 12, 17))
+    assert not fair
+    assert "15 slices in all (area_slices 16)" in told[0]
+    assert judged(sparse(2, 17), np.zeros((14, 6, 6))) == (True, [])
 
 
 def test_without_an_ignore_label_nothing_is_read():
@@ -80,7 +87,7 @@ def test_a_perfect_teacher_of_sparse_volumes_keeps_its_weight(shape, patch, ever
     """What was wrong: nnU-Net's patches of such cases lie elsewhere than unlabeled ones, and padding was annotated."""
     whole, label = ellipsoid(shape, every)
     sizes = ([size + 20 for size in patch], list(patch))
-    gate = ClassGate(GateSettings(), Labels.of_classes(3))
+    gate = ClassGate(GateSettings(area_slices=1), Labels.of_classes(3))
     before = np.random.get_state()[1].copy()
     judge_annotation(Cases(label), manager(), gate, sizes, lambda line: None)
     assert np.array_equal(np.random.get_state()[1], before)
@@ -123,7 +130,11 @@ def sparse_dataset(tiny_dataset):
 def test_training_in_2d_with_a_sparse_case_and_one_without_any_labeled_slice(build_trainer):
     """Nothing crashes, every number is finite, and what is under the ignore label is no reason to warn of shares."""
     trainer = build_trainer(
-        num_epochs=1, num_iterations_per_epoch=4, use_sam=True, sam={"start": 0.0, "preview_cases": 0}
+        num_epochs=1,
+        num_iterations_per_epoch=4,
+        use_sam=True,
+        sam={"start": 0.0, "preview_cases": 0},
+        gate={"area_slices": 3},
     )
     with pytest.warns(UserWarning, match="No annotated pixels"):
         trainer.run_training()

@@ -353,6 +353,22 @@ def test_unlabeled_cases_that_are_not_preprocessed_are_named(build_trainer, tiny
     assert "free1" in log
 
 
+def test_images_that_were_taken_out_of_the_pool_are_told_and_test_patients_refused(build_trainer, tiny_dataset):
+    """Until 'preprocess' is run again their preprocessed images are trained on; comparing raw files shows nothing."""
+    raw = tiny_dataset / "raw" / tiny_nnunet.DATASET
+    (raw / "imagesTs").mkdir(exist_ok=True)
+    (image,) = (raw / "imagesUl").glob("free1_0000*")
+    moved = image.rename(raw / "imagesTs" / image.name)
+    trainer = build_trainer(method="mean_teacher", fold=1)
+    trainer.initialize()
+    with pytest.raises(UserError, match=r"1 unlabeled case.* patients in imagesTs: free1.*preprocess -d 901 -c 2d"):
+        trainer._build_unlabeled_loader()
+    moved.unlink()
+    trainer._build_unlabeled_loader()
+    log = next(Path(trainer.output_folder).glob("training_log*.txt")).read_text()
+    assert "are not there any more: free1" in log
+
+
 def test_hidden_labels_are_refused_where_the_plans_read_them(build_trainer, tiny_dataset):
     file = tiny_dataset / "preprocessed" / tiny_nnunet.DATASET / "nnUNetPlans.json"
     plans = json.loads(file.read_text())
