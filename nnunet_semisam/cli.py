@@ -52,11 +52,13 @@ PLACES = {
     errno.EACCES: RIGHTS,
     errno.EPERM: RIGHTS,
     errno.EROFS: RIGHTS,
+    errno.ENOENT: "Name a folder that is there, or that can be made.",
     errno.ENOTDIR: "Name a folder.",
     errno.EEXIST: "Name a folder, or a name that is not taken.",
     errno.EISDIR: "Name a file.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.ELOOP: "Remove the link that leads back to itself.",
+    errno.ESTALE: "The network drive has changed beneath: run this again.",
     errno.EIO: "The disk fails: check it, and restore the file.",
     errno.EMFILE: "Allow more open files: ulimit -n 65536.",
 }
@@ -97,6 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(words[0], f"that is a command of nnU-Net, for example: {STOCK[words[0]]}")
     args = build_parser(words[0] if words and words[0] in COMMANDS else None).parse_args(words)
     try:
+        if getattr(args, "num_processes", 1) < 1:
+            raise UserError(f"-np must be at least 1, got {args.num_processes}.")
         return args.run(args) or 0
     except UserError as error:
         return _refuse(args.command, str(error))

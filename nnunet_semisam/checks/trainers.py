@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import json
 import os
@@ -119,9 +120,11 @@ def check_trainers(names: Sequence[str], option: str) -> None:
         raise UserError(f"{option} {shown(odd[0])}: a trainer is named by its class, for example {known[0]}.")
     for name, found in find_trainers(foreign, {**os.environ, VARIABLE: _with_ours(folder)}).items():
         if found.error:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean {close[0]}?" if close else "."
             raise UserError(
-                f"{option} {name}: there is no such trainer. This package has {', '.join(known)}; your own are looked "
-                f"for in the folders of {VARIABLE}. What nnU-Net says: {found.error}"
+                f"{option} {name}: there is no such trainer{meant} This package has {', '.join(known)}; your own are "
+                f"looked for in the folders of {VARIABLE}. What nnU-Net says: {found.error}"
             )
         if not found.ours:
             raise UserError(

@@ -158,7 +158,9 @@ def slurm_options(words: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def execute(args: argparse.Namespace, tasks: Sequence[Task], report: Report, folder: Path) -> None:
+def execute(
+    args: argparse.Namespace, tasks: Sequence[Task], report: Report, folder: Path, one_at_a_time: bool = False
+) -> None:
     """Carry tasks out as the options say.
 
     Args:
@@ -166,11 +168,12 @@ def execute(args: argparse.Namespace, tasks: Sequence[Task], report: Report, fol
         tasks: What to do.
         report: Told of every task that ended.
         folder: For submitit's files.
+        one_at_a_time: Whether tasks on this machine wait for each other, so that times can be compared.
     """
     from nnunet_semisam.jobs import cluster, executors
 
     if args.executor == "local":
-        executors.local(tasks, report, args.processes or max(1, len(args.gpus)), args.gpus)
+        executors.local(tasks, report, args.processes or max(1, len(args.gpus)), args.gpus, one_at_a_time)
     elif args.executor == "slurm":
         cluster.slurm(tasks, report, folder, slurm_options(args.slurm))
     else:

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     show(study)
     try_to_write(study)
     if study.equal == Equal.TIME:
-        execute(args, study, equal_time.measurements(study))
+        execute(args, study, equal_time.measurements(study), one_at_a_time=True)
     tasks = [PerformRun(study, run) for run in study.runs()]
     execute(args, study, [task for task in tasks if not task.finished()])
     results = write_results(study)
@@ -122,8 +122,6 @@ def check_options(args: argparse.Namespace) -> None:
     wrong = [seed for seed in args.seeds if not 0 <= seed < LARGEST_SEED]
     if wrong:
         raise UserError(f"--seeds {wrong[0]}: a seed must be at least 0 and below 2**32.")
-    if args.num_processes < 1:
-        raise UserError(f"-np must be at least 1, got {args.num_processes}.")
     _executors.check_options(args)
     if args.cases == "val" and args.test_set:
         raise UserError("--test-set chooses among test cases, but --cases val evaluates on validation cases. Drop one.")
@@ -165,7 +163,7 @@ def make_study(args: argparse.Namespace, dataset: PlannedDataset) -> Study:
     )
 
 
-def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Task]) -> None:
+def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Task], one_at_a_time: bool = False) -> None:
     """Carry tasks out as the options say; after each, write the results of all that are done by then.
 
     So a benchmark that is killed has a report of what it has found.
@@ -175,7 +173,7 @@ def execute(args: argparse.Namespace, study: Study, tasks: Sequence[Task]) -> No
         print(f"{name}: {status}", flush=True)
         try_to_write(study)
 
-    _executors.execute(args, tasks, report, study.folder / _executors.JOBS)
+    _executors.execute(args, tasks, report, study.folder / _executors.JOBS, one_at_a_time)
 
 
 def try_to_write(study: Study) -> None:

@@ -126,7 +126,6 @@ def check_options(args: argparse.Namespace) -> None:
     for name, value, least in (
         ("--rounds", args.rounds, 1),
         ("--label-jobs", args.label_jobs, 1),
-        ("-np", args.num_processes, 1),
         ("--total-epochs", args.total_epochs, args.rounds + 1),
     ):
         if value is not None and value < least:

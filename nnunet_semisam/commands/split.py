@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> None:
     if args.replan:
         smallest = min(budgets.folds, key=lambda fold: len(fold["train"]))
         seen = sorted({*smallest["train"], *smallest["val"]})
-        plans = plan_on(raw, preprocessed, seen, args.plans_name, max(1, args.num_processes))
+        plans = plan_on(raw, preprocessed, seen, args.plans_name, args.num_processes)
         notes += [*fingerprint_notes(preprocessed), f"{plans} was planned on {len(seen)} cases. Next:"]
         notes += next_commands(raw, dataset_json, args.plans_name)
     write(budgets, preprocessed, targets)

@@ -20,7 +20,9 @@ def serial(tasks: Sequence[Task], report: Report) -> None:
         report(task.name, task())
 
 
-def local(tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[str] = ()) -> None:
+def local(
+    tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[str] = (), one_at_a_time: bool = False
+) -> None:
     """Carry tasks out side by side on this machine.
 
     Args:
@@ -28,6 +30,8 @@ def local(tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[st
         report: Told of every task that ended.
         workers: How many at once.
         gpus: GPUs to share out, as ``CUDA_VISIBLE_DEVICES`` names them; none leaves the variable as it is.
+        one_at_a_time: Whether each task has the machine to itself, with the cores that it would have beside others:
+            for measurements of time, of which the last ones would otherwise run beside fewer others.
     """
     places: queue.Queue[dict[str, str]] = queue.Queue()
     for place in _places(workers, gpus):
@@ -40,7 +44,7 @@ def local(tasks: Sequence[Task], report: Report, workers: int, gpus: Sequence[st
         finally:
             places.put(place)
 
-    with ThreadPoolExecutor(workers) as pool:  # threads only wait: the commands are processes
+    with ThreadPoolExecutor(1 if one_at_a_time else workers) as pool:  # threads only wait: the commands are processes
         futures = {pool.submit(carry_out, task): task for task in tasks}
         try:
             for future in as_completed(futures):

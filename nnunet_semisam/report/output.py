@@ -15,6 +15,7 @@ from nnunet_semisam.io.locks import LOCK_FILE
 from nnunet_semisam.io.regular_files import KINDS
 
 OWN_FILES = (JSON_FILE, CSV_FILE, STUDY_FILE, CHECKED_FILE, LOCK_FILE)
+ENDINGS = {".html": "a page", ".md": "a table in Markdown", ".csv": "numbers in CSV"}
 OWN_FOLDERS = ("runs", "held_out", "timing")
 
 
@@ -27,7 +28,7 @@ def check_output(path: Path, benchmark: Path, ending: str) -> None:
         ending: Of the form that is written.
 
     Raises:
-        UserError: If it is a folder, pipe or device, or a file of the benchmark itself.
+        UserError: If it is a folder, pipe or device, a file of the benchmark itself, or has the ending of another form.
     """
     example = f"Name another file, for example {benchmark / f'report{ending}'}."
     try:
@@ -41,6 +42,10 @@ def check_output(path: Path, benchmark: Path, ending: str) -> None:
         raise UserError(f"-o {path} is {KINDS.get(stat.S_IFMT(found), 'no file')}. {example}")
     if inside is not None and inside.parts and (str(inside) in OWN_FILES or inside.parts[0] in OWN_FOLDERS):
         raise UserError(f"-o {path} belongs to the benchmark ({inside}), which it would damage. {example}")
+    if path.suffix.lower() != ending and path.suffix.lower() in ENDINGS:
+        raise UserError(
+            f"-o {path} would hold {ENDINGS[ending]}, as the options say, not {ENDINGS[path.suffix.lower()]}. {example}"
+        )
 
 
 def _part_of(path: Path, benchmark: Path) -> Path | None:

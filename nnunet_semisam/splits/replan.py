@@ -22,6 +22,7 @@ from nnunet_semisam.io.json_files import read_object, write_json
 PLANNED_ON = "semisam_planned_on"
 FINGERPRINT = "dataset_fingerprint.json"
 STAND_IN = "semisam_note"
+WORKERS = "nnUNet_n_proc_DA"
 
 
 def ct_channels(channel_names: Mapping[str, str]) -> list[str]:
@@ -159,7 +160,9 @@ def _run_planner(dataset_id: int, name: str, num_processes: int) -> None:
 def _folders(root: Path) -> Iterator[tuple[Path, Path]]:
     """Let nnU-Net's variables point to empty folders for a while."""
     folders = {f"nnUNet_{name}": root / name for name in ("raw", "preprocessed", "results")}
-    before = {name: os.environ.get(name) for name in folders}
+    before = {name: os.environ.get(name) for name in (*folders, WORKERS)}
+    if before[WORKERS] == "0":  # for trainings without workers; nnU-Net sets it as a number of threads when it plans
+        os.environ[WORKERS] = "1"
     try:
         for name, folder in folders.items():
             folder.mkdir()

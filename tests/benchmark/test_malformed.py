@@ -113,7 +113,11 @@ def test_image_that_was_trained_on(raw):
 
 
 def unknown_trainer(raw):
-    return [*BENCHMARK, "--trainers", "nnUNetTrainerMeanTeecher"], r"there is no such trainer\. This package has"
+    return [
+        *BENCHMARK,
+        "--trainers",
+        "nnUNetTrainerMeanTeecher",
+    ], r"no such trainer; did you mean nnUNetTrainerMeanTeacher\? This package has"
 
 
 def trainer_without_settings(raw):

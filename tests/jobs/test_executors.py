@@ -31,6 +31,21 @@ def test_local_shares_gpus_out_and_runs_side_by_side(tmp_path, report, told):
     assert {(tmp_path / str(i) / str(i)).read_text().strip() for i in range(4)} == {"3", "5"}
 
 
+def test_measurements_have_the_machine_to_themselves(tmp_path, report, told):
+    alone = threading.Lock()
+
+    class Alone(Note):
+        def work(self, variables):
+            assert alone.acquire(blocking=False)
+            time.sleep(0.05)
+            super().work(variables)
+            alone.release()
+
+    tasks = [Alone(tmp_path / str(i), str(i)) for i in range(3)]
+    executors.local(tasks, report, workers=2, gpus=["3", "5"], one_at_a_time=True)
+    assert sorted(told) == [(str(i), "done") for i in range(3)]
+
+
 def test_processes_share_the_cores(monkeypatch):
     """Each takes processes for augmentation; on a CPU threads, too."""
     augmenters = cores.AUGMENTERS

@@ -15,6 +15,16 @@ def test_command_writes_one_file(option, name, folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("option", "name"), [([], "r.csv"), ([], "r.md"), (["--markdown"], "r.html"), (["--csv"], "r.HTML")]
+)
+def test_a_page_is_not_replaced_by_a_table_nor_the_other_way_round(option, name, folder, tmp_path, capsys):
+    (tmp_path / name).write_text("before")
+    assert cli.main(["report", "-i", str(folder), "-o", str(tmp_path / name), *option]) == 2
+    assert "as the options say" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "before"
+
+
+@pytest.mark.parametrize(
     ("files", "message"),
     [
         ({}, "holds no results.json"),

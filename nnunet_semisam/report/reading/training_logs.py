@@ -143,7 +143,7 @@ class _Reader:
     def __init__(self) -> None:
         self.epoch: int | None = None  # of this start
         self.values: dict[str, dict[int, float]] = {}
-        self.not_finite: dict[str, int] = {}
+        self._not_finite: dict[str, set[int]] = {}  # epochs; a later start that repeats one replaces what was said
 
     def take(self, line: str) -> None:
         if match := EPOCH.search(line):
@@ -164,8 +164,15 @@ class _Reader:
             return
         if abs(value) <= LARGEST:
             self.values.setdefault(name, {})[self.epoch] = value
+            self._not_finite.get(name, set()).discard(self.epoch)
         elif name == TRAIN_LOSS:  # others are NaN where there is nothing to measure
-            self.not_finite[name] = self.not_finite.get(name, 0) + 1
+            self._not_finite.setdefault(name, set()).add(self.epoch)
+            self.values.get(name, {}).pop(self.epoch, None)
+
+    @property
+    def not_finite(self) -> dict[str, int]:
+        """Return by name in how many epochs a figure that should be finite is not; only names that have such."""
+        return {name: len(epochs) for name, epochs in self._not_finite.items() if epochs}
 
 
 def _mean_of_list(text: str) -> str:

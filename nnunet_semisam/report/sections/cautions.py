@@ -131,6 +131,8 @@ def _few_patients(means: Sequence[Summary]) -> list[str]:
     least = min((one.groups for one in means), default=FEW_GROUPS)
     if least >= FEW_GROUPS:
         return []
+    if least < 2:
+        return ["Only one patient judged some means: there is no interval, and they say nothing of other patients."]
     return [f"Only {count(least, 'patient')} judged some means: intervals of so few are too narrow."]
 
 
@@ -139,10 +141,15 @@ def _too_few_for_a_verdict(means: Sequence[Summary]) -> list[str]:
     if not groups:
         return []
     most = max(groups)
-    return [
+    text = (
         f"Too few patients for a verdict: differences that rest on fewer than {FEWEST_GROUPS} are neither called "
-        f"better nor worse, nor coloured. With {count(most, 'patient')}, the Wilcoxon test cannot go below p "
-        f"{p_value(least_p(most))}, even if all differ the same way."
+        "better nor worse, nor coloured."
+    )
+    if most < 2:  # nothing is tested
+        return [text]
+    return [
+        f"{text} With {count(most, 'patient')}, the Wilcoxon test cannot go below p {p_value(least_p(most))}, even "
+        "if all differ the same way."
     ]
 
 

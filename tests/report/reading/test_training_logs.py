@@ -22,6 +22,16 @@ def test_a_resumed_training_replaces_what_it_repeats(tmp_path):
     assert found["epoch_seconds"] == [(2, 2.5)]
 
 
+def test_epochs_that_were_repeated_with_finite_losses_are_no_divergence(tmp_path):
+    log(tmp_path, "1", "Epoch 0 ", "train_loss nan ", "Epoch 1 ", "train_loss nan ", "Epoch 2 ", "train_loss -0.1 ")
+    log(tmp_path, "2", "Epoch 1 ", "train_loss nan ", "Epoch 2 ", "train_loss nan ")
+    found = read_training(tmp_path)
+    assert (found.not_finite, found.nnunet["train_loss"]) == ({"train_loss": 3}, [])
+    log(tmp_path, "3", "Epoch 0 ", "train_loss -0.1 ", "Epoch 1 ", "train_loss -0.2 ", "Epoch 2 ", "train_loss -0.3 ")
+    found = read_training(tmp_path)
+    assert (found.not_finite, len(found.nnunet["train_loss"])) == ({}, 3)
+
+
 def test_figures_before_the_first_epoch_of_a_start_belong_to_none(tmp_path):
     log(tmp_path, "1", "Epoch 0 ", "train_loss -0.1 ")
     log(tmp_path, "2", "train_loss 7 ", "Epoch 1 ", "train_loss -0.2 ")

@@ -67,6 +67,12 @@ def test_patients_who_agree_are_no_verdict_while_they_are_few(patients):
     assert f"With {patients} patients, the Wilcoxon test cannot go below p {2 / 2**patients:.2g}" in caution
 
 
+def test_of_one_patient_no_interval_and_no_test_is_spoken_of():
+    texts = cautions(same_way(1))
+    assert any("Only one patient judged some means: there is no interval" in text for text in texts)
+    assert not any("Wilcoxon test cannot go below" in text or "too narrow" in text for text in texts)
+
+
 def test_six_patients_who_agree_are_enough():
     benchmark = same_way(6)
     (sentence,) = findings(benchmark)
