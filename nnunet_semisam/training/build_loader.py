@@ -93,6 +93,8 @@ def _tell_gone(data: DataContext, gone: list[str], tests: set[str], images: Path
             f"patients in imagesTs: {name_some(leaking, 5)}. A training would see its test images. Run: {command}   "
             "(it removes what has no image any more)"
         )
+    if not images.is_dir():  # a round of self-training gives its pool as preprocessed images alone
+        return
     data.log(
         f"WARNING: {len(gone)} unlabeled case(s) were preprocessed from {images} and are not there any more: "
         f"{name_some(gone, 5)}. They are trained on all the same; this removes them: {command}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -366,7 +367,11 @@ def test_images_that_were_taken_out_of_the_pool_are_told_and_test_patients_refus
     moved.unlink()
     trainer._build_unlabeled_loader()
     log = next(Path(trainer.output_folder).glob("training_log*.txt")).read_text()
-    assert "are not there any more: free1" in log
+    assert log.count("are not there any more: free1") == 1
+    shutil.rmtree(raw / "imagesUl")  # a raw dataset that has none, as a round of self-training, says nothing
+    trainer._build_unlabeled_loader()
+    log = next(Path(trainer.output_folder).glob("training_log*.txt")).read_text()
+    assert log.count("are not there any more") == 1
 
 
 def test_hidden_labels_are_refused_where_the_plans_read_them(build_trainer, tiny_dataset):
