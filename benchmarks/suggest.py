@@ -123,6 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--budgets", nargs="+", type=int, default=[2, 4, 8], help="labels (default: 2 4 8)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3], help="default: 0 1 2 3")
     parser.add_argument("--judged", type=int, default=40, help="cases that judge (default: %(default)s)")
+    parser.add_argument(
+        "--candidates", type=int, default=0, help="cases to choose from, drawn at random (default: all others)"
+    )
     parser.add_argument("--epochs", type=int, default=40, help="of a training (default: %(default)s)")
     parser.add_argument("--iterations", type=int, default=50, help="steps of an epoch (default: %(default)s)")
     return parser
@@ -138,8 +141,12 @@ def study_of(args: argparse.Namespace) -> Study:
     cases = sorted(label_files(dataset.raw, dataset.dataset_json))
     if sorted(set(args.budgets)) != args.budgets or args.budgets[0] < 1:
         raise UserError(f"--budgets must rise from 1 or more, got {args.budgets}.")
-    if len(cases) < args.judged + args.budgets[-1]:
-        raise UserError(f"{dataset.raw} has {len(cases)} labels, too few for {args.judged} judged and {args.budgets}.")
+    candidates = args.candidates or len(cases) - args.judged
+    if candidates < args.budgets[-1] or len(cases) < args.judged + candidates:
+        raise UserError(
+            f"{dataset.raw} has {len(cases)} labels, too few for {args.judged} judged, {candidates} to choose from and "
+            f"--budgets {args.budgets}. Give lower numbers."
+        )
     order = [cases[index] for index in np.random.default_rng(2023).permutation(len(cases))]
     return Study(
         dataset,
@@ -148,7 +155,7 @@ def study_of(args: argparse.Namespace) -> Study:
         args.trainer,
         settings_of_length(args.epochs, args.iterations),
         sorted(order[: args.judged]),
-        sorted(order[args.judged :]),
+        sorted(order[args.judged :][:candidates]),
         device_here(args.device, {}),
         args.out,
     )

@@ -171,3 +171,15 @@ def test_numbers_that_do_not_fit_are_refused(partial, tiny_dataset, tmp_path, ca
     words = ["-d", "901", "--sparse-dataset", "901", "-c", "2d", "-o", str(tmp_path)]
     assert partial.main([*words, "--whole", "3", "--sparse", "2"]) == 2
     assert "up to the 5 cases that do not judge" in capsys.readouterr().err
+
+
+def test_fewer_candidates_are_some_of_all_and_none_of_the_judged(simulation, tiny_dataset, tmp_path, capsys):
+    words = ["-d", "901", "-c", "2d", "-o", str(tmp_path / "out"), "--budgets", "1", "2", "--judged", "2"]
+    words += ["-device", "cpu"]
+    everyone = simulation.study_of(simulation.build_parser().parse_args(words))
+    few = simulation.study_of(simulation.build_parser().parse_args([*words, "--candidates", "3"]))
+    assert len(few.candidates) == 3
+    assert set(few.candidates) < set(everyone.candidates)
+    assert few.judged == everyone.judged
+    assert simulation.main([*words, "--candidates", "5"]) == 2
+    assert "2 judged, 5 to choose from" in capsys.readouterr().err
