@@ -6,6 +6,7 @@ Every function is the identity where no process group exists.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -15,11 +16,25 @@ from torch import Tensor, nn
 from nnunet_semisam.errors import UserError
 
 T = TypeVar("T")
+PATIENCE = timedelta(days=1)
+_patient: tuple[Any, Any] | None = None  # nnU-Net's group, and ours beside it
 
 
 def several() -> bool:
     """Return whether more than one process trains."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _patient_group() -> Any:
+    """Return a group of all processes that waits long for its slowest: one may prompt a SAM for an hour.
+
+    nnU-Net's own group gives up after ten minutes (NCCL). This one exchanges objects, which lie on the CPU anyway.
+    """
+    global _patient
+    world = dist.group.WORLD
+    if _patient is None or _patient[0] is not world:
+        _patient = (world, dist.new_group(backend="gloo", timeout=PATIENCE))
+    return _patient[1]
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
@@ -69,7 +84,7 @@ def from_rank_zero(value: T) -> T:
     if not several():
         return value
     holder: list[Any] = [value]
-    dist.broadcast_object_list(holder, 0)
+    dist.broadcast_object_list(holder, 0, group=_patient_group())
     return holder[0]
 
 
@@ -78,7 +93,7 @@ def gathered(value: T) -> list[T]:
     if not several():
         return [value]
     found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
+    dist.all_gather_object(found, value, group=_patient_group())
     return found
 
 
@@ -111,4 +126,4 @@ def fail_together(error: Exception | None) -> None:
 def barrier() -> None:
     """Wait for the other processes."""
     if several():
-        dist.barrier()
+        dist.barrier(group=_patient_group())

@@ -90,6 +90,7 @@ def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         resume: bool = False,
         base: type | None = None,
         picture: bool = False,
+        device: torch.device | None = None,
         **settings: Any,
     ) -> Any:
         if not picture:
@@ -106,6 +107,6 @@ def build_trainer(tiny_dataset: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
         plans = json.loads((folder / f"{tiny_nnunet.PLANS}.json").read_text())
         plans["continue_training"] = resume
         dataset_json = json.loads((folder / "dataset.json").read_text())
-        return nnUNetTrainerTest(plans, configuration, fold, dataset_json, torch.device("cpu"))
+        return nnUNetTrainerTest(plans, configuration, fold, dataset_json, device or torch.device("cpu"))
 
     return build

@@ -45,8 +45,10 @@ def results_of(rank: int) -> dict:
     ranks.average_gradients(iter(parameters))
     ranks.average_gradients([])
     ranks.barrier()
+    patience = ranks._patient_group()._get_backend(torch.device("cpu")).options._timeout if ranks.several() else None
     return {
         "several": ranks.several(),
+        "patience": patience and patience.total_seconds(),
         "sum": ranks.sum_over_ranks(torch.tensor([1.0, 10.0]) * (1 + rank)).tolist(),
         "module": [module.weight.tolist(), module.mean.item(), module.count.item(), module.seen.item()],
         "average": average.network.weight.tolist(),
@@ -84,6 +86,11 @@ def test_two_processes_by_hand(two_ranks):
     assert found["gradients"] == [2.0, 4.0, None]  # a missing gradient counts as 0; one that nobody has stays missing
     assert found["from_rank_zero"] == {"round": 0}
     assert found["gathered"] == ["rank 0", "rank 1"]
+
+
+def test_a_process_that_works_alone_for_long_is_waited_for(two_ranks):
+    """NCCL gives up after ten minutes; a calibration with a large SAM takes longer."""
+    assert [found["patience"] for found in two_ranks] == [24 * 60 * 60.0] * 2
 
 
 def test_one_process_keeps_what_it_has():

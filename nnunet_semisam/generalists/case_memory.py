@@ -114,4 +114,5 @@ def _summary(content: Mapping[str, Any]) -> CaseSummary:
         raise ValueError("it holds something else than summaries of cases")
     if not (torch.isfinite(prototypes).all() and torch.isfinite(overall).all()):
         raise ValueError("it holds NaN or infinity")
-    return CaseSummary(prototypes.float(), overall.float(), float(uncertainty))
+    # A checkpoint is read to the device of the training; what is compared with these lies on the CPU.
+    return CaseSummary(prototypes.float().cpu(), overall.float().cpu(), float(uncertainty))

@@ -117,7 +117,9 @@ class SAMSettings(SettingsBlock):
         not known.""",
         above=0,
     )
-    batch_size: int = setting(16, "Images that a SAM encodes, and quarters of prompts that it decodes, at once.", low=1)
+    batch_size: int = setting(
+        16, "Images that a SAM encodes, and quarters of prompts that it decodes, at once, at most.", low=1
+    )
     cache_gb: float = setting(
         20.0, "Largest disk space for cached image embeddings of a data set, in GB; 0 caches nothing.", low=0
     )

@@ -15,6 +15,8 @@ from nnunet_semisam.context import TrainingContext
 from nnunet_semisam.methods.parts.mirrored_opinion import IN_PLANE
 from nnunet_semisam.methods.parts.networks import Finest, evaluating
 
+VOXELS_AT_ONCE = 2**26  # of all channels: 256 MiB
+
 
 class CasePredictor:
     """Predicts preprocessed images with one of the training's networks.
@@ -53,7 +55,16 @@ class CasePredictor:
         """Return probabilities ``(K, Z, Y, X)`` in [0, 1] of an image ``(C, Z, Y, X)``."""
         with evaluating(self.network):
             logits = self.predictor.predict_sliding_window_return_logits(torch.from_numpy(np.ascontiguousarray(image)))
-        return self.label_manager.apply_inference_nonlin(logits.float().cpu())
+        return self._probabilities(logits)
+
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Return probabilities on the CPU, float32; some slices at a time, since the device need not hold them all."""
+        found = torch.empty(logits.shape, dtype=torch.float32)
+        count = max(1, VOXELS_AT_ONCE // math.prod((logits.shape[0], *logits.shape[2:])))
+        for start in range(0, logits.shape[1], count):
+            part = slice(start, start + count)
+            found[:, part] = self.label_manager.apply_inference_nonlin(logits[:, part].float()).cpu()
+        return found
 
     def mirrored(self, image: np.ndarray) -> Tensor:
         """Return probabilities of the same image, predicted upside down: mirrored along its last two axes at once.

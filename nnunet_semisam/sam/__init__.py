@@ -21,8 +21,8 @@ class BackendOptions:
     Attributes:
         device: Where.
         checkpoint: File with its weights; ``None`` looks in ``$nnUNet_sam`` (nano: in the package).
-        batch_size: Images that are encoded, and quarters of prompts that are decoded, at once.
-        cpu_bfloat16: Whether the model computes in bfloat16 on a CPU, too; on CUDA it always does.
+        batch_size: Images that are encoded, and quarters of prompts that are decoded, at once, at most.
+        cpu_bfloat16: Whether the model computes in bfloat16 on a CPU, too; on CUDA it does where the GPU can.
     """
 
     device: torch.device

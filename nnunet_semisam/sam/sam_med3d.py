@@ -26,6 +26,8 @@ from nnunet_semisam.sam import BackendOptions, named
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
 from nnunet_semisam.sam.checkpoints import find_weights, load_weights
 from nnunet_semisam.sam.families import Family
+from nnunet_semisam.sam.parts import Parts
+from nnunet_semisam.sam.precision import computes_in_bfloat16
 
 if TYPE_CHECKING:
     from medim.models.sam_med3d import SAM_Med3D
@@ -47,7 +49,7 @@ class SAMMed3DBackend(SAMBackend):
         sam: The network, with weights.
         device: Where it runs.
         weights: Digest of the weights, part of the fingerprint.
-        cpu_bfloat16: Whether encoder and decoder run in bfloat16 on a CPU, too; on CUDA they always do.
+        cpu_bfloat16: Whether encoder and decoder run in bfloat16 on a CPU, too; on CUDA they do where the GPU can.
         prompt_kinds: Kinds of prompts that the model was trained with.
         lora_targets: Names of the layers that low-rank adapters are put on.
     """
@@ -66,7 +68,8 @@ class SAMMed3DBackend(SAMBackend):
         self.prompt_kinds, self.lora_targets = prompt_kinds, lora_targets
         self.module = self.sam = sam.to(device).eval()
         self.device = device
-        self.bfloat16 = device.type == "cuda" or (cpu_bfloat16 and device.type == "cpu")
+        self.bfloat16 = computes_in_bfloat16(device, cpu_bfloat16)
+        self._prompts = Parts(PROMPTS_AT_ONCE, "the mask of one prompt")
         self.fingerprint = sha256_of_json({"weights": weights, "version": VERSION, "bfloat16": self.bfloat16})
 
     def encode(self, images: Tensor) -> Embedding:
@@ -91,13 +94,15 @@ class SAMMed3DBackend(SAMBackend):
     def decode(self, embedding: Embedding, prompts: PromptBatch) -> MaskPrediction:
         """Predict a mask for prompts about any of the encoded tiles; see :meth:`SAMBackend.decode`."""
         check_prompts(embedding, prompts, self.prompt_kinds)
-        features, logits = embedding.features[FEATURES], []
-        for start in range(0, len(prompts), PROMPTS_AT_ONCE):
-            chunk = prompts.select(slice(start, start + PROMPTS_AT_ONCE)).to(self.device)
-            of_prompts = features[chunk.image.to(features.device)].to(self.device, torch.float32)
-            low = self._decode_chunk(of_prompts, chunk)
-            full = F.interpolate(low, embedding.image_shape, mode="trilinear", align_corners=False)
-            logits.append(full[:, 0])
+
+        def decoded(part: slice) -> Tensor:
+            chunk = prompts.select(part)
+            tiles, place = chunk.image.unique(return_inverse=True)  # each crosses to the device once
+            features = embedding.select(tiles).features[FEATURES].to(self.device).float()[place.to(self.device)]
+            low = self._decode_chunk(features, chunk.to(self.device))
+            return F.interpolate(low, embedding.image_shape, mode="trilinear", align_corners=False)[:, 0]
+
+        logits = self._prompts.each(len(prompts), decoded)
         return MaskPrediction(torch.cat(logits), torch.ones(len(prompts), device=self.device))
 
     def _decode_chunk(self, features: Tensor, prompts: PromptBatch) -> Tensor:

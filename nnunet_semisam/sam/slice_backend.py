@@ -16,9 +16,14 @@ from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.sam import BATCH_SIZE
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
 from nnunet_semisam.sam.frame import Frame, to_input
+from nnunet_semisam.sam.parts import Parts
+from nnunet_semisam.sam.precision import computes_in_bfloat16
 from nnunet_semisam.sam.preprocessing import Preprocessing
 
 ALL_KINDS = frozenset({"box", "points", "mask"})
+# Attention over all of a large image holds a matrix of every position with every other: vit_b takes 2 GB for one image
+# of 1024 pixels a side, and took 32 GB for sixteen.
+ENCODED_PIXELS = 2 * 1024**2
 
 
 class SliceBackend(SAMBackend):
@@ -29,9 +34,9 @@ class SliceBackend(SAMBackend):
         device: Where it runs.
         preprocessing: How it wants its images.
         weights: Digest of the weights, part of the fingerprint.
-        batch_size: Images that are encoded at once.
-        cpu_bfloat16: Whether encoder and decoder run in bfloat16 on a CPU, too; on CUDA they always do. The prompt
-            encoder never does: eight bits of mantissa would lose the position of a point.
+        batch_size: Images that are encoded at once, at most: of large ones fewer, and fewer where memory ends.
+        cpu_bfloat16: Whether encoder and decoder run in bfloat16 on a CPU, too; on CUDA they do where the GPU can. The
+            prompt encoder never does: eight bits of mantissa would lose the position of a point.
         prompt_kinds: Kinds of prompts that the model was trained with.
         lora_targets: Names of the layers that low-rank adapters are put on.
     """
@@ -53,8 +58,11 @@ class SliceBackend(SAMBackend):
         self.spatial_dims = 2
         self.prompt_kinds, self.lora_targets = prompt_kinds, lora_targets
         self.module = model.to(device).eval()
-        self.device, self.preprocessing, self.batch_size = device, preprocessing, batch_size
-        self.bfloat16 = device.type == "cuda" or (cpu_bfloat16 and device.type == "cpu")
+        self.device, self.preprocessing = device, preprocessing
+        side = preprocessing.side
+        self._images = Parts(min(batch_size, ENCODED_PIXELS // side**2), f"one image of {side} x {side} pixels")
+        self._prompts = Parts(self.prompts_per_image * batch_size, "the mask of one prompt")
+        self.bfloat16 = computes_in_bfloat16(device, cpu_bfloat16)
         self.fingerprint = sha256_of_json(
             {"weights": weights, "preprocessing": preprocessing.to_dict(), "bfloat16": self.bfloat16}
         )
@@ -71,7 +79,7 @@ class SliceBackend(SAMBackend):
         if images.ndim != 4 or len(images) == 0:
             raise ValueError(f"Images must be (N, C, H, W) with N >= 1, got {tuple(images.shape)}: give slices.")
         shape = (images.shape[2], images.shape[3])
-        parts = [self._encode_chunk(self._inputs(chunk)) for chunk in images.split(self.batch_size)]
+        parts = self._images.each(len(images), lambda part: self._encode_chunk(self._inputs(images[part])))
         return Embedding({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, shape)
 
     def _inputs(self, images: Tensor) -> Tensor:
@@ -82,14 +90,18 @@ class SliceBackend(SAMBackend):
         """Predict a mask for prompts about any of the encoded images; see :meth:`SAMBackend.decode`."""
         check_prompts(embedding, prompts, self.prompt_kinds)
         frame = self.frame((embedding.image_shape[0], embedding.image_shape[1]))
-        at_once, logits, quality = self.prompts_per_image * self.batch_size, [], []
-        for start in range(0, len(prompts), at_once):
-            chunk = prompts.select(slice(start, start + at_once)).to(self.device)
-            features = embedding.select(chunk.image).features
-            maps = {name: value.to(self.device, torch.float32) for name, value in features.items()}
-            low, iou = self._decode_chunk(maps, chunk, frame)
-            logits.append(frame.logits_to_image(low))
-            quality.append(iou.clamp(0, 1))
+
+        def decoded(part: slice) -> tuple[Tensor, Tensor]:
+            chunk = prompts.select(part)
+            images, place = chunk.image.unique(return_inverse=True)  # each crosses to the device once
+            maps = {
+                name: value.to(self.device).float()[place.to(self.device)]
+                for name, value in embedding.select(images).features.items()
+            }
+            low, iou = self._decode_chunk(maps, chunk.to(self.device), frame)
+            return frame.logits_to_image(low), iou.clamp(0, 1)
+
+        logits, quality = zip(*self._prompts.each(len(prompts), decoded), strict=True)
         return MaskPrediction(torch.cat(logits), torch.cat(quality))
 
     @abstractmethod

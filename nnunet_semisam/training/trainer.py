@@ -37,6 +37,7 @@ from nnunet_semisam.training.build_loader import (
 )
 from nnunet_semisam.training.build_session import build_session
 from nnunet_semisam.training.build_step import StudentParts, build_step
+from nnunet_semisam.training.compiling import compile_each_size_of_batch
 from nnunet_semisam.training.cpu_speed import speed_up_on_cpu, take_asked_threads, warning_of_bfloat16
 from nnunet_semisam.training.deployment import DeployedWeights
 from nnunet_semisam.training.disk_errors import OTHER_RESULTS, disk_errors_for_users
@@ -112,6 +113,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self.is_cascaded and self._method_class.uses_unlabeled:
             start.refuse_cascade(type(self).__name__, self.configuration_name)
         seed_everything(self.settings.run.seed, rank=self.local_rank)
+        if self._method_class.uses_unlabeled and self._do_i_compile():
+            compile_each_size_of_batch()
         super().initialize()
         self._speed_up(self.network)
         if self._method_class.uses_unlabeled:

@@ -9,7 +9,7 @@ from tiny_students import Student
 from torch import Tensor, nn
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.methods.parts.networks import evaluating, finest, forward_with, unwrap
+from nnunet_semisam.methods.parts.networks import Finest, evaluating, finest, forward_with, unwrap
 
 SIZE = {2: (16, 16), 3: (8, 16, 16)}
 
@@ -113,3 +113,19 @@ def test_mode_comes_back_after_an_error():
     with pytest.raises(RuntimeError), evaluating(network):
         network(torch.zeros(1, 5, 8, 8))  # five channels instead of one
     assert network.training
+
+
+def test_cases_are_predicted_without_the_compiled_graph():
+    """A whole case comes patch by patch; the graph that is trained is of batches, and shall stay so."""
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    for wrap in (lambda network: network, torch.compile, ddp_of):
+        network = unet(PlainConvUNet, 2)
+        network.compile(backend=backend)
+        images = torch.rand(1, 1, *SIZE[2])
+        torch.testing.assert_close(Finest(wrap(network))(images), unet(PlainConvUNet, 2)(images)[0])
+    assert compiled == []

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+import other_device
 import pytest
 import tiny_nnunet
 import torch
@@ -35,8 +36,9 @@ def assert_equal_weights(a, b):
 
 @pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
 @pytest.mark.parametrize("method", LEARNING)
-def test_trains_on_labeled_and_unlabeled_patches(build_trainer, configuration, method):
-    trainer = build_trainer(configuration, method=method, picture=True, **{method: {"confidence": 0.0}})
+def test_trains_on_labeled_and_unlabeled_patches(monkeypatch, build_trainer, configuration, method):
+    device = other_device.use(monkeypatch) if configuration == "2d" else None  # else the CPU
+    trainer = build_trainer(configuration, method=method, device=device, picture=True, **{method: {"confidence": 0.0}})
     trainer.run_training()
     rows = trainer.semisam_log.rows
     assert [row["epoch"] for row in rows] == [0, 1]

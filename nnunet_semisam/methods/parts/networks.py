@@ -25,6 +25,9 @@ def finest(output: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
 class Finest(nn.Module):
     """A network that returns its full-resolution output only, whether or not it has deep supervision.
 
+    It computes as if it was not compiled: it predicts whole cases patch by patch, and another size of batch would make
+    the graph that is trained one of changing sizes, which is slower.
+
     Args:
         network: The network; its weights are shared.
     """
@@ -35,7 +38,7 @@ class Finest(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, K, *S)`` of images ``(B, C, *S)``."""
-        return finest(self.network(images))
+        return finest(unwrap(self.network).forward(images))
 
 
 @contextmanager
