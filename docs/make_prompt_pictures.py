@@ -25,12 +25,15 @@ from nnunet_semisam.prompts import FILTERS, PROMPTS, REFINEMENTS
 from nnunet_semisam.prompts.components import Component, find_components
 from nnunet_semisam.pseudo_labels.generalisation_error import simulate_generalisation_error
 from nnunet_semisam.pseudo_labels.settings import SAMSettings  # noqa: F401  registers the blocks
+from nnunet_semisam.report.drawing.sprites import LABEL_COLORS
 from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.base import BACKGROUND, FOREGROUND, Embedding, MaskPrediction, PromptBatch, SAMBackend
 from nnunet_semisam.settings import Settings
 
 IMAGES = Path(__file__).parent / "images"
-COLOURS = ("#e69f00", "#56b4e9", "#f06ba8")  # right ventricle, myocardium, left ventricle
+COLOURS = tuple(
+    f"#{r:02x}{g:02x}{b:02x}" for r, g, b in LABEL_COLORS[:3]
+)  # right ventricle, myocardium, left ventricle
 LABELS = Labels.of_classes(4)
 SLICE = 3
 PALETTE_COLOURS = 256  # of a picture: a third of the size of full colour

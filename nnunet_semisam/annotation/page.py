@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from nnunet_semisam.annotation.raw_space import read_image
@@ -17,6 +16,7 @@ from nnunet_semisam.annotation.suggestions import Suggestion
 from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.report.drawing.html_parts import escape
 from nnunet_semisam.report.drawing.sprites import LABEL_COLORS, css_color, outline, target_size
+from nnunet_semisam.report.reading.volumes import array_spacing, as_slices, in_file, orient
 
 SLICES = 3  # of a case
 PERCENTILES = (1, 99)  # of the intensities of a case, black and white
@@ -24,7 +24,8 @@ LONGEST = 240  # pixels
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1c2530;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;text-align:left;border-bottom:1px solid #d8dee6}
-td.number{text-align:right;font-variant-numeric:tabular-nums}figure{display:inline-block;margin:.5rem 1rem .5rem 0}
+td.number{text-align:right;font-variant-numeric:tabular-nums}
+figure,.pair{display:inline-block}figure{margin:.5rem .5rem .5rem 0}.pair{margin-right:1rem}
 figure img{height:15rem;image-rendering:pixelated;border-radius:4px}figcaption{font-size:.85rem;color:#5a6675}
 .key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .3em 0 1em}
 @media(prefers-color-scheme:dark){body{color:#e3e8ee;background:#12171d}td,th{border-color:#2c3641}
@@ -64,9 +65,14 @@ def write_page(
     )
     write_text(
         path,
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style>"
         f"<h1>{escape(title)}</h1><p>Outlines: what the model predicts ({legend} ). Red: how unsure it is. The slices "
-        "are those of the largest uncertainty.</p><table><thead><tr><th>rank</th><th>case</th><th>score</th>"
+        "are those of the largest uncertainty, counted from 1 along an axis of the file; the patient's right is at the "
+        "left of an axial slice. A higher score comes first.</p><p>To correct what the model predicts instead of "
+        "drawing it: <code>nnunet-semisam pseudo-labels export</code>.</p>"
+        "<table><thead><tr><th>rank</th><th>case</th><th>score</th>"
         f"<th>reason</th></tr></thead><tbody>{rows}</tbody></table>{cases}</html>\n",
     )
 
@@ -89,24 +95,33 @@ def worst_slices(uncertainty: np.ndarray, count: int) -> list[int]:
 
 
 def _figures(output: Path, case: str, image_file: str) -> str:
-    image = read_image(image_file)
-    spacing = image.GetSpacing()[::-1]
+    original = read_image(image_file)
+    oriented = original.GetDimension() == 3
+    image = orient(original, oriented)
+    spacing = array_spacing(image)
     axis = int(np.argmax(spacing))
     paths = (map_file(output, case, "entropy"), map_file(output, case, "prediction"))
-    arrays = [sitk.GetArrayFromImage(each) for each in (image, *map(read_image, paths))]
-    grey, unsure, label = (np.moveaxis(array, axis, 0) for array in arrays)
+    maps = [orient(read_image(path), oriented) for path in paths]
+    grey, unsure, label = (as_slices(each, axis) for each in (image, *maps))
     low, high = np.percentile(grey, PERCENTILES)
     in_plane = tuple(mm for index, mm in enumerate(spacing) if index != axis)
+    file_axis, numbers = in_file(original, image, axis) if oriented else (0, list(range(len(grey))))
     figures = []
     for index in worst_slices(unsure, SLICES):
         black_to_white = ((grey[index] - low) / max(high - low, 1e-9)).clip(0, 1)
-        for picture, what in (
+        pictures = (
             (_outlined(black_to_white, label[index], in_plane), "prediction"),
             (_heated(black_to_white, unsure[index], in_plane), "uncertainty"),
-        ):
-            figures.append(
-                f'<figure><img alt="{what}" src="{picture}"><figcaption>slice {index}, {what}</figcaption></figure>'
+        )
+        number = f"slice {numbers[index] + 1} of {len(grey)}" + (f" ({'xyz'[file_axis]})" if oriented else "")
+        figures.append(
+            '<div class="pair">'
+            + "".join(
+                f'<figure><img alt="{what}" src="{picture}"><figcaption>{number}, {what}</figcaption></figure>'
+                for picture, what in pictures
             )
+            + "</div>"
+        )
     return "".join(figures)
 
 

@@ -96,7 +96,9 @@ def preview_figure(preview: Preview, labels: Labels) -> Figure:
     rows, columns = crop(_interesting(preview, masks), SMALLEST_CROP)
     height = preview.aspect * (rows.stop - rows.start) / (columns.stop - columns.start)
     figure = new_figure(3 * PANEL, 2 * PANEL * min(max(height, 0.5), 1.6) + 1.1)
-    figure.suptitle(f"{preview.title}\nslice {preview.index} along axis {preview.axis}", fontsize=11, x=0.01, ha="left")
+    count = preview.image.shape[preview.axis]
+    title = f"{preview.title}\nslice {preview.index + 1} of {count}, as nnU-Net preprocessed it"
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     axes = figure.subplots(2, 3).ravel()
     for ax in axes:
         ax.set_axis_off()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_semisam.figures import BASELINE, MARK, MUTED, OURS, class_color, figure_style, new_figure, save_figure
 from nnunet_semisam.gate.class_gate import ClassGate
+from nnunet_semisam.gate.status import needed_dice
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.pseudo_labels.round_log import CaseRecord, RoundLog
 
@@ -36,7 +37,7 @@ class PictureSetup:
 
     Attributes:
         names: Output channel of each foreground class or region -> its name.
-        gate_dice: Dice on labeled patches from which a class begins to count, in [0, 1]; ``None`` draws no line.
+        gate_dice: Dice on labeled patches from which a class is active, in [0, 1]; ``None`` draws no line.
         active_from: Class weight from which a class is active, in [0, 1]; ``None`` draws no line.
         rounds: The records of rounds.
     """
@@ -55,7 +56,7 @@ class PictureSetup:
             folder: The training's output folder, with the records of rounds if there are any.
         """
         names = dict(enumerate(gate.labels.class_names, start=gate.labels.first_foreground))
-        return cls(names, gate.settings.dice, gate.settings.active_from, round_log.read(folder))
+        return cls(names, needed_dice(gate), gate.settings.active_from, round_log.read(folder))
 
 
 def write_progress_picture(path: Path, rows: Sequence[Row], setup: PictureSetup) -> None:
@@ -97,7 +98,7 @@ def progress_figure(rows: Sequence[Row], setup: PictureSetup) -> Figure:
 def _draw_dice(ax: Axes, rows: Sequence[Row], setup: PictureSetup) -> None:
     _draw_channels(ax, rows, "labeled_dice", setup.names)
     if setup.gate_dice is not None:
-        ax.axhline(setup.gate_dice, color=MARK, linewidth=1.0, linestyle="--", label=f"gate ({setup.gate_dice:g})")
+        ax.axhline(setup.gate_dice, color=MARK, linewidth=1.0, linestyle="--", label=f"active from {setup.gate_dice:g}")
     epochs = [record.epoch for record in setup.rounds.rounds]
     if epochs:
         at = [0.0] * len(epochs)

@@ -11,7 +11,9 @@ from fake_models import TRAINER
 from hidden_labels import fill_hidden_labels_with_noise
 
 from nnunet_semisam import cli
-from nnunet_semisam.annotation.page import worst_slices
+from nnunet_semisam.annotation.page import worst_slices, write_page
+from nnunet_semisam.annotation.suggest import map_file
+from nnunet_semisam.annotation.suggestions import Suggestion
 
 POOL = sorted([*tiny_nnunet.SPLITS[0]["unlabeled"], *tiny_nnunet.UNLABELED])
 
@@ -122,3 +124,32 @@ def test_worst_slices_are_apart_and_in_order():
     sums = np.zeros((40, 1, 1))
     sums[[10, 11, 12, 30, 20], 0, 0] = [5.0, 4.9, 4.8, 3.0, 2.0]
     assert worst_slices(sums, 3) == [10, 20, 30]
+
+
+def test_the_page_shows_slices_as_a_radiologist_reads_them(tmp_path):
+    """A file that was stored from left to right and from back to front shows the same picture."""
+    rng = np.random.default_rng(0)
+    image, unsure = rng.random((4, 12, 10)), np.zeros((4, 12, 10))
+    unsure[1] = 1.0
+    label = np.zeros((4, 12, 10), np.uint8)
+    label[1, 2:5, 3:6] = 1
+    pages = {}
+    for name, direction, flip in (("lps", (1, 1), ()), ("ras", (-1, -1), (1, 2))):
+        folder = tmp_path / name
+        arrays = {"image": image, "entropy": unsure, "prediction": label}
+        files = {
+            "image": folder / "case_0000.nii.gz",
+            **{kind: map_file(folder, "case", kind) for kind in ("entropy", "prediction")},
+        }
+        for kind, array in arrays.items():
+            written = SimpleITK.GetImageFromArray(np.flip(array, flip).astype(np.float32))
+            written.SetSpacing((1.0, 1.0, 5.0))
+            written.SetDirection((direction[0], 0, 0, 0, direction[1], 0, 0, 0, 1))
+            files[kind].parent.mkdir(parents=True, exist_ok=True)
+            SimpleITK.WriteImage(written, str(files[kind]))
+        write_page(
+            folder / "page.html", "title", [Suggestion("case", 0.5, "why")], {"case": [str(files["image"])]}, ["lesion"]
+        )
+        pages[name] = (folder / "page.html").read_text()
+    assert pages["lps"] == pages["ras"]
+    assert "slice 2 of 4 (z), prediction" in pages["ras"]

@@ -236,6 +236,8 @@ def test_the_first_column_stays_in_view(opened):
 
 
 def test_print_is_a_summary_of_four_pages_unless_all_is_asked_for(opened):
+    opened.reload()  # what other tests opened would be printed, too
+
     def pages():
         return len(re.findall(rb"/Type\s*/Page[^s]", opened.pdf(prefer_css_page_size=True)))
 

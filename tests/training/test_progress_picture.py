@@ -40,7 +40,7 @@ def draw():
 
 def test_classes_have_their_names_and_the_gate_its_line(draw):
     dice, weights, *_ = draw([row(0), row(1)])
-    assert texts(dice) == ["RV", "MYO", "gate (0.8)"]
+    assert texts(dice) == ["RV", "MYO", "active from 0.8"]
     assert texts(weights) == ["RV", "active (0.5)"]
     assert dice.lines[0].get_ydata() == pytest.approx([0.0, 0.1])
     assert dice.lines[-1].get_ydata() == [0.8, 0.8]

@@ -94,7 +94,8 @@ def table(
         filtered: Whether a field to filter rows by words stands above the table.
         details_from: Returns whether a row is left out where the page is printed as a summary; ``None``: none is.
     """
-    titles = "".join(_sortable_head(title) for title in head)
+    numbers = [all(_is_number(cell) for cell in cells) for cells in zip(*rows, strict=True)] or [False] * len(head)
+    titles = "".join(_sortable_head(title, is_number) for title, is_number in zip(head, numbers, strict=True))
     body = "".join(_row(row, details_from is not None and details_from(row)) for row in rows)
     search = _search_field(name) if filtered else ""
     return (
@@ -104,8 +105,9 @@ def table(
     )
 
 
-def _sortable_head(title: str) -> str:
-    return f'<th scope="col" aria-sort="none"><button type="button">{escape(title)}</button></th>'
+def _sortable_head(title: str, is_number: bool) -> str:
+    kind = ' class="n"' if is_number else ""  # above its numbers
+    return f'<th scope="col" aria-sort="none"{kind}><button type="button">{escape(title)}</button></th>'
 
 
 def _search_field(name: str) -> str:
@@ -119,10 +121,12 @@ def _row(cells: Sequence[Cell], is_detail: bool = False) -> str:
     return ('<tr class="detail">' if is_detail else "<tr>") + "".join(_td(cell) for cell in cells) + "</tr>"
 
 
+def _is_number(cell: Cell) -> bool:
+    return isinstance(cell.sort, int | float) or cell.text == NONE
+
+
 def _td(cell: Cell) -> str:
-    classes = []
-    if isinstance(cell.sort, int | float) or cell.text == NONE:
-        classes.append("n")
+    classes = ["n"] if _is_number(cell) else []
     if cell.kind:
         classes.append(cell.kind)
     attributes = f' class="{" ".join(classes)}"' if classes else ""

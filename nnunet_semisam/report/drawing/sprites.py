@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-# Of labels 1, 2, ... on a grey image.
+# Of labels 1, 2, ... on a grey image: the hues of ``figures.CLASS_COLORS`` in their order, brighter.
 LABEL_COLORS = (
     (86, 180, 255),
-    (255, 200, 40),
     (255, 90, 80),
     (90, 220, 120),
-    (214, 130, 255),
+    (255, 200, 40),
     (60, 225, 215),
+    (214, 130, 255),
     (255, 150, 60),
-    (255, 130, 200),
+    (150, 235, 200),
 )
 FILL_OPACITY = 70  # of 255
 OUTLINE_OPACITY = 255

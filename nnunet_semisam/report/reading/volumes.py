@@ -76,10 +76,10 @@ def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int
 
     original = read_file(image_path)
     oriented = original.GetDimension() == 3 and original.GetNumberOfComponentsPerPixel() == 1
-    image = _orient(original, oriented)
-    spacing = _spacing(image)
+    image = orient(original, oriented)
+    spacing = array_spacing(image)
     axis = slice_axis(spacing)
-    array = _as_slices(image, axis)
+    array = as_slices(image, axis)
     if array.dtype.kind not in "iufb":
         raise UserError(f"{image_path} holds numbers of the type {array.dtype}, which has no grey.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -88,7 +88,7 @@ def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int
     problems: dict[str, str] = {}
     for name, path in mask_paths.items():
         try:
-            masks[name] = _as_slices(_orient(_read_mask(path, original), oriented), axis)
+            masks[name] = as_slices(orient(_read_mask(path, original), oriented), axis)
         except UserError as error:
             masks[name] = None
             problems[name] = str(error)
@@ -101,7 +101,7 @@ def read_case(image_path: Path, mask_paths: Mapping[str, Path], most_slices: int
     cut = {name: None if mask is None else mask[chosen][:, rows, columns] for name, mask in masks.items()}
 
     if oriented:
-        file_axis, indices = _in_file(original, image, axis)
+        file_axis, indices = in_file(original, image, axis)
     else:
         file_axis, indices = 2 - axis, list(range(len(array)))
     return CaseVolumes(
@@ -154,7 +154,7 @@ def _check_size(path: Path, header: Any) -> None:
         )
 
 
-def _in_file(original: Any, turned: Any, axis: int) -> tuple[int, list[int]]:
+def in_file(original: Any, turned: Any, axis: int) -> tuple[int, list[int]]:
     """Return the file's axis that slices of the turned image are counted along, and each slice's index on it.
 
     Args:
@@ -212,13 +212,14 @@ def _read_mask(path: Path, image: Any) -> Any:
     return mask
 
 
-def _orient(image: Any, oriented: bool) -> Any:
+def orient(image: Any, oriented: bool) -> Any:
+    """Return the image turned so that axial slices show the patient's right at the left, or as it is."""
     import SimpleITK
 
     return SimpleITK.DICOMOrient(image, "LPS") if oriented else image
 
 
-def _as_slices(image: Any, axis: int) -> np.ndarray:
+def as_slices(image: Any, axis: int) -> np.ndarray:
     """Return ``(S, H, W)``: slices along an axis of the array ``(Z, Y, X)``, the head up."""
     import numpy as np
 
@@ -236,7 +237,8 @@ def _array(image: Any) -> np.ndarray:
     return array if array.ndim == 3 else array[None]
 
 
-def _spacing(image: Any) -> list[float]:
+def array_spacing(image: Any) -> list[float]:
+    """Return millimetres between voxels along the axes of the array ``(Z, Y, X)``."""
     spacing = [float(size) for size in reversed(image.GetSpacing())]
     return spacing if len(spacing) == 3 else [max(spacing), *spacing]
 
