@@ -156,10 +156,10 @@ def draw_label_efficiency(path: Path, points: list[Point]) -> None:
     with figure_style():
         figure = new_figure(9.0, 3.2)
         left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
-        for draw, style, fill in ((DEVELOPMENT, "s", "full"), (PUBLISHED, "o--", "none")):
+        for draw, style, fill, shift in ((PUBLISHED, "o-", "full", -0.06), (DEVELOPMENT, "s--", "none", 0.06)):
             of_draw = [point for point in points if point.draw == draw]
-            labeled = [point.labeled for point in of_draw]
-            shown = draw.partition(" (")[0]
+            labeled = [point.labeled + shift for point in of_draw]  # beside each other where they are alike
+            shown = draw.partition(" (")[0] + (", optimistic" if draw == DEVELOPMENT else "")
             for name, field, color in (("SemiSAM", "semisam", OURS), ("plain nnU-Net", "plain", BASELINE)):
                 values = [getattr(point, field) for point in of_draw]
                 left.plot(labeled, values, style, color=color, fillstyle=fill, label=f"{name}, {shown}")
@@ -179,7 +179,7 @@ def _draw_differences(ax: Axes, points: list[Point]) -> None:
     for y, point in enumerate(points):
         middle, low, high = point.difference
         ax.plot([low, high], [y, y], color=OURS)
-        ax.plot([middle], [y], "o", color=OURS)
+        ax.plot([middle], [y], "o", color=OURS, fillstyle="none" if point.draw == DEVELOPMENT else "full")
         ax.annotate(f"{middle:+.1f}", (middle, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
     ax.set_yticks(range(len(points)), [f"{p.labeled} labeled,\n{p.draw}" for p in points])
     ax.set_ylim(-0.6, len(points) - 0.4)

@@ -8,7 +8,7 @@ from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
 
 PAGE = Path(__file__).with_name("sams.md")
 BEGIN, END = "<!-- table: begin (written by docs/make_sams.py) -->", "<!-- table: end -->"
-HEAD = ("model", "file", "size", "licence of the weights", "prompts (default strategy)", "input", "weights")
+HEAD = ("model", "how to get it", "size", "licence of the weights", "prompts (default strategy)", "file", "input")
 
 
 def table() -> str:
@@ -22,12 +22,12 @@ def cells(row: Family) -> tuple[str, ...]:
     size = "not published" if row.size is None else f"{row.size / 1e6:.0f} MB"
     return (
         f"`{row.name}`",
-        f"`{row.file}`",
+        shown_source(row),
         "7 MB" if row.packaged else size,
         row.licence,
         f"{', '.join(row.prompts)} (`{row.prompt}`)",
+        f"`{row.file}`",
         shown_input(row),
-        shown_source(row),
     )
 
 
@@ -38,7 +38,8 @@ def shown_input(row: Family) -> str:
         return "volumes"
     fit = "longest side, padded" if how.keep_aspect else "stretched to a square"
     normalised = "not normalised" if set(how.mean) == {0.0} and set(how.std) == {1.0} else "normalised"
-    return f"{how.side}², {fit}; {len(how.mean)} channels in [0, {how.top:g}], {normalised}"
+    channels = "1 channel" if len(how.mean) == 1 else f"{len(how.mean)} channels"
+    return f"{how.side}², {fit}; {channels} in [0, {how.top:g}], {normalised}"
 
 
 def shown_source(row: Family) -> str:

@@ -22,6 +22,10 @@ PAGES_OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/lab
 SECTION = re.compile(r"^## (.+)$")
 ROW = re.compile(r"^\| \[[^\]]+\]\(([^)#\s]+)\)")
 TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
+FILE_NAME = re.compile(r"\[([\w./-]+\.md)\](?=\(([^)\s#]+))")
+TITLES = {
+    f"{OUTSIDE}/README.md": "Overview, install, quick start"
+}  # of pages that are called otherwise in the navigation
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))|(src=\")([^\"]+)(\")")
 
 
@@ -42,7 +46,8 @@ def navigation(index: str) -> list[Any]:
         if heading := SECTION.match(line):
             sections.append({heading.group(1): []})
         elif (row := ROW.match(line)) and len(sections) > 1:
-            next(iter(sections[-1].values())).append(site_path(DOCS / row.group(1)))
+            path = site_path(DOCS / row.group(1))
+            next(iter(sections[-1].values())).append({TITLES[path]: path} if path in TITLES else path)
     return [section for section in sections if next(iter(section.values()))]
 
 
@@ -92,7 +97,7 @@ def linked_files(page: Path) -> list[Path]:
 
 
 def with_site_links(text: str, page: Path) -> str:
-    """Return a page's text with links that hold in the site.
+    """Return a page's text with links that hold in the site, and titles of pages in place of names of files.
 
     Args:
         text: Markdown.
@@ -108,7 +113,12 @@ def with_site_links(text: str, page: Path) -> str:
         link = Path(os.path.relpath(site_path(path), here)).as_posix()
         return f"{before}{link}{match.group(3) or ''}{match.group(4) or after}"
 
-    return LINK.sub(replaced, text)
+    def titled(match: re.Match[str]) -> str:
+        path = _target(match.group(2), page)
+        title = TITLE.search(path.read_text(encoding="utf-8")) if path is not None and path.is_file() else None
+        return match.group(0) if title is None else f"[{title.group(1)}]"
+
+    return LINK.sub(replaced, FILE_NAME.sub(titled, text))
 
 
 def site_path(path: Path) -> str:

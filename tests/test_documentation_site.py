@@ -52,7 +52,8 @@ def test_navigation_is_that_of_the_index():
     navigation = runpy.run_path(str(HOOKS))["navigation"]
     rows = "| page | answers |\n|---|---|\n| [a](a.md) | ? |\n| [b](../README.md) | ? |\n"
     index = f"# Title\n\n## Start\n\n{rows}\n## Empty\n"
-    assert navigation(index) == [{"Home": "README.md"}, {"Start": ["a.md", "repository/README.md"]}]
+    first_page = {"Overview, install, quick start": "repository/README.md"}
+    assert navigation(index) == [{"Home": "README.md"}, {"Start": ["a.md", first_page]}]
 
 
 def test_links_out_of_the_folder_become_links_within_the_site():
@@ -61,6 +62,8 @@ def test_links_out_of_the_folder_become_links_within_the_site():
     assert rewrite(text, CHECKOUT / "docs" / "results.md") == (
         "[r](repository/README.md#install) [w](https://a.b/c.md) [s](#here) [p](settings.md) ![i](images/flow.svg)"
     )
+    named = "See [docs/settings.md](docs/settings.md#flat-settings)."
+    assert rewrite(named, CHECKOUT / "README.md") == "See [Settings](../settings.md#flat-settings)."
     assert rewrite("![i](docs/images/flow.svg)", CHECKOUT / "README.md") == "![i](../images/flow.svg)"
 
 

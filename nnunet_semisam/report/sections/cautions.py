@@ -8,7 +8,7 @@ from nnunet_semisam.benchmark.metrics import MEAN
 from nnunet_semisam.benchmark.records import CaseSet, Summary
 from nnunet_semisam.errors import name_some
 from nnunet_semisam.jobs.base import Status
-from nnunet_semisam.report.drawing.number_formats import count, p_value
+from nnunet_semisam.report.drawing.number_formats import count
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark, GridCell
 from nnunet_semisam.report.reading.inactive_runs import inactive_runs
 from nnunet_semisam.report.reading.training_cases import DatasetRecord
@@ -19,7 +19,7 @@ from nnunet_semisam.report.sections.equal_hours import uneven_hours
 FEW_GROUPS = 15  # below, intervals miss the true mean in 7 % and more of cases, not in 5 % (normal differences)
 
 INTERVALS = (
-    "Intervals are 95 % bootstrap intervals over patients. They hold the chance of which patients were tested, not "
+    "Intervals are 95 % bootstrap intervals over patients. They cover the chance of which patients were tested, not "
     "the chance of a training; that is seen in the spread of single runs."
 )
 ONE_TRAINING = (
@@ -124,7 +124,10 @@ def _many_tests(benchmark: Benchmark) -> list[str]:
     tests = sum(difference.p is not None for difference in differences)
     if tests < 2:
         return []
-    return [f"{tests} comparisons were tested; p values are not corrected for their number."]
+    return [
+        f"{tests} p values are on this page, of each comparison one for every class and measure. They are not "
+        "corrected for their number, but where it says Holm."
+    ]
 
 
 def _few_patients(means: Sequence[Summary]) -> list[str]:
@@ -148,7 +151,7 @@ def _too_few_for_a_verdict(means: Sequence[Summary]) -> list[str]:
     if most < 2:  # nothing is tested
         return [text]
     return [
-        f"{text} With {count(most, 'patient')}, the Wilcoxon test cannot go below p {p_value(least_p(most))}, even "
+        f"{text} With {count(most, 'patient')}, the Wilcoxon test cannot go below p {least_p(most):.3g}, even "
         "if all differ the same way."
     ]
 

@@ -46,7 +46,7 @@ def _claim(difference: Difference) -> str:
     if found is Verdict.TOO_FEW:
         return f"no verdict, since there are too few patients ({difference.groups}; it takes {FEWEST_GROUPS})"
     if found is not None and found.is_claim:
-        return f"{found.value} than nnU-Net on these cases"
+        return f"{found.value} than nnU-Net on these cases, with these trainings"
     if difference.low <= 0 <= difference.high:
         return "no difference can be claimed: the interval holds 0"
     return f"no difference can be claimed: the interval leaves 0 out, but p is not below {ALPHA}"

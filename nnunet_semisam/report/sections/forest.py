@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from nnunet_semisam.benchmark.pairwise import holm
 from nnunet_semisam.report.drawing.charts import Marker
 from nnunet_semisam.report.drawing.forest import ForestRow, forest_plot
 from nnunet_semisam.report.drawing.number_formats import FACTORS, count, interval, p_value
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark, GridCell
-from nnunet_semisam.report.sections.comparison import Verdict, verdict
+from nnunet_semisam.report.sections.comparison import ALPHA, Verdict, verdict
 
 WORDS = {
     Verdict.BETTER: ("better", "good"),
@@ -53,7 +54,8 @@ def _row(benchmark: Benchmark, cell: GridCell) -> ForestRow | None:
 
 def headline(benchmark: Benchmark) -> str:
     """Return how often there was which verdict, as a sentence; empty where nothing was compared."""
-    found = [verdict(summary.difference) for cell in benchmark.grid() if (summary := benchmark.summary(cell))]
+    differences = [summary.difference for cell in benchmark.grid() if (summary := benchmark.summary(cell))]
+    found = [verdict(difference) for difference in differences]
     counts = {word: found.count(kind) for kind, (word, _) in WORDS.items()}
     total = sum(counts.values())
     if not total:
@@ -62,6 +64,12 @@ def headline(benchmark: Benchmark) -> str:
         "too few", "with too few"
     )
     meaning = " Open: no difference can be claimed." if counts["open"] else ""
-    if total > 1:
-        meaning += " p is not corrected for their number here; under trainer against trainer it is, and claims less."
+    claimed = [verdict is not None and verdict.is_claim for verdict in found]
+    if total > 1 and any(claimed):
+        corrected = holm([None if difference is None else difference.p for difference in differences])
+        left = sum(claim and p is not None and p < ALPHA for claim, p in zip(claimed, corrected, strict=True))
+        meaning += (
+            f" Each is looked at alone; corrected for their number (Holm), {left} of the {sum(claimed)} that are "
+            f"better or worse remain{'s' if left == 1 else ''} so."
+        )
     return f"Of {count(total, 'comparison')} with nnU-Net: {parts}.{meaning}"

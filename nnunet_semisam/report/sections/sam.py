@@ -42,12 +42,12 @@ ROUNDS_HEAD = (
     "fold",
     "seed",
     "round",
+    "class",
     "epoch of the network",
     "cases",
     "in use",
     "seconds",
     "confident voxels of all, %",
-    "class",
     "share of SAM",
     "prompts",
     "rejected",
@@ -56,7 +56,7 @@ ROUNDS_HEAD = (
     "mean confidence, %",
     "confident voxels of the class, %",
 )
-NUM_CLASS_NUMBERS = 7  # of these: the last ones, of one class
+NUM_CLASS_NUMBERS = 7  # of these: the last ones, of the class that the column after the round names
 CALIBRATIONS_HEAD = (
     "trainer",
     "configuration",
@@ -171,9 +171,8 @@ def _chart(lines: list[Line], title: str, x: str, y: str, y_range: tuple[float, 
 
 def _rows_of_round(benchmark: Benchmark, run: RunRecord, one: SamRound, names: Mapping[str, str]) -> list[list[Cell]]:
     """Return a row per class; one without figures if the round has no case."""
-    start = [
-        *_run_cells(benchmark, run),
-        integer_cell(one.number),
+    start = [*_run_cells(benchmark, run), integer_cell(one.number)]
+    of_all = [
         integer_cell(one.epoch),
         integer_cell(one.cases),
         _in_use_cell(one),
@@ -182,8 +181,11 @@ def _rows_of_round(benchmark: Benchmark, run: RunRecord, one: SamRound, names: M
     ]
     if not one.classes:
         missing = number_cell(NONE, None)
-        return [[*start, text_cell("all"), *[missing] * NUM_CLASS_NUMBERS]]
-    return [[*start, *_class_cells(figures, names)] for figures in one.classes]
+        return [[*start, text_cell("all"), *of_all, *[missing] * NUM_CLASS_NUMBERS]]
+    return [
+        [*start, text_cell(_class_name(figures.name, names)), *of_all, *_class_cells(figures)]
+        for figures in one.classes
+    ]
 
 
 def _seconds_by_part(one: SamRound) -> str:
@@ -203,9 +205,8 @@ def _in_use_cell(one: SamRound) -> Cell:
     return text_cell("no", kind="bad", title="the calibration found no class in which SAM helps")
 
 
-def _class_cells(figures: ClassSummary, names: Mapping[str, str]) -> list[Cell]:
+def _class_cells(figures: ClassSummary) -> list[Cell]:
     return [
-        text_cell(_class_name(figures.name, names)),
         _weight_cell(figures.weight),
         integer_cell(figures.prompts),
         integer_cell(figures.rejected),

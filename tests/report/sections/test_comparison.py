@@ -4,6 +4,7 @@ import csv
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from nnunet_semisam.report.reading.benchmark_folder import GridCell
 from nnunet_semisam.report.sections.cautions import cautions
 from nnunet_semisam.report.sections.comparison import Verdict, verdict
 from nnunet_semisam.report.sections.findings import findings
+from nnunet_semisam.report.sections.forest import headline
 from nnunet_semisam.report.sections.result_tables import class_table
 from nnunet_semisam.report.sections.setup import configuration_part
 
@@ -64,7 +66,7 @@ def test_patients_who_agree_are_no_verdict_while_they_are_few(patients):
     assert "better" not in sentence
     assert 'class="n good"' not in class_table(benchmark)
     caution = next(text for text in cautions(benchmark) if text.startswith("Too few patients for a verdict"))
-    assert f"With {patients} patients, the Wilcoxon test cannot go below p {2 / 2**patients:.2g}" in caution
+    assert f"With {patients} patients, the Wilcoxon test cannot go below p {2 / 2**patients:.3g}" in caution
 
 
 def test_of_one_patient_no_interval_and_no_test_is_spoken_of():
@@ -76,7 +78,8 @@ def test_of_one_patient_no_interval_and_no_test_is_spoken_of():
 def test_six_patients_who_agree_are_enough():
     benchmark = same_way(6)
     (sentence,) = findings(benchmark)
-    assert sentence.endswith("(p 0.031, 6 cases of 6 patients, 1 pair of runs): better than nnU-Net on these cases.")
+    claim = "better than nnU-Net on these cases, with these trainings."
+    assert sentence.endswith(f"(p 0.031, 6 cases of 6 patients, 1 pair of runs): {claim}")
     assert class_table(benchmark).count('class="n good"') == 2  # the label and the mean
     assert not any("Too few patients" in text for text in cautions(benchmark))
 
@@ -165,3 +168,14 @@ def test_a_setting_of_a_block_is_shown_by_its_whole_name(benchmark_result):
     settings = {"num_epochs": 30, "gate": {"dice": 0.8}}
     text = configuration_part(replace(benchmark_result, study=replace(benchmark_result.study, settings=settings)))
     assert "<tr><td>gate.dice</td><td>0.8</td></tr>" in text
+
+
+@pytest.mark.parametrize(("patients", "left"), [(6, 0), (10, 2)])
+def test_the_headline_says_what_remains_when_all_comparisons_count(patients, left):
+    """Two comparisons of p 0.031 are 0.062 after Holm's correction; two of 0.002 are 0.004."""
+    difference = difference_of(same_way(patients))
+    two = SimpleNamespace(grid=lambda: range(2), summary=lambda cell: SimpleNamespace(difference=difference))
+    assert headline(two) == (
+        "Of 2 comparisons with nnU-Net: 2 better. Each is looked at alone; corrected for their number (Holm), "
+        f"{left} of the 2 that are better or worse remain so."
+    )

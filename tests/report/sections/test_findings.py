@@ -13,7 +13,7 @@ def test_sentences_stand_with_their_numbers_and_claim_nothing_of_four_patients(b
 
 def test_a_reader_is_warned(benchmark_result):
     text = " ".join(cautions(benchmark_result))
-    assert "p values are not corrected" in text
+    assert "They are not corrected for their number" in text
     assert "Only 4 patients" in text
     assert "Failures count in every mean" in text
     assert "one training" not in text  # two seeds
