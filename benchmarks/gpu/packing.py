@@ -13,6 +13,8 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from nnunet_semisam.dataset_conversion.reading.acdc_splits import SSL4MIS_TEST, SSL4MIS_TRAIN
+
 from benchmarks.gpu.machine import COMMIT_FILE
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.runs.versions import commit
@@ -46,24 +48,19 @@ def prepare(source: Path, work: Path, unlabeled: int = UNLABELED_PATIENTS) -> Pa
         shutil.rmtree(folder, ignore_errors=True)
         Path(folder).mkdir(parents=True)
     environment = {**os.environ, **variables, "nnUNet_results": str(work / "results")}
-    # once with all patients, to learn who is labeled and who validates, then with those that are wanted
-    _convert(source, [], environment)
-    free = sorted({file.name[:10] for file in (work / "raw" / DATASET / "imagesUl").glob("patient*")})
-    shutil.rmtree(work / "raw" / DATASET)
-    _convert(source, free[unlabeled:], environment)
+    there = {folder.name for folder in (source / "training").glob("patient*")}
+    free = sorted(there.intersection(SSL4MIS_TRAIN[LABELED_PATIENTS:]))
+    left_out = [*free[unlabeled:], *sorted(there.intersection(SSL4MIS_TEST))]
     number = str(DATASET_ID)
+    words = ["-i", str(source), "-d", number, "--labeled", str(LABELED_PATIENTS)]
+    words += ["--leave-out", *left_out] if left_out else []
+    _call(["nnunet-semisam", "convert", "acdc", *words], environment)
     _call(["nnUNetv2_extract_fingerprint", "-d", number, "-np", "2"], environment)
     _call(["nnUNetv2_plan_experiment", "-d", number], environment)
     _call(["nnUNetv2_preprocess", "-d", number, "-c", CONFIGURATION, "-np", "2"], environment)
     _call(["nnunet-semisam", "preprocess", "-d", number, "-c", CONFIGURATION], environment)
     finished.touch()
     return preprocessed
-
-
-def _convert(source: Path, left_out: Sequence[str], environment: dict[str, str]) -> None:
-    words = ["-i", str(source), "-d", str(DATASET_ID), "--labeled", str(LABELED_PATIENTS)]
-    words += ["--leave-out", *left_out] if left_out else []
-    _call(["nnunet-semisam", "convert", "acdc", *words], environment)
 
 
 def _call(command: Sequence[str], environment: dict[str, str]) -> None:

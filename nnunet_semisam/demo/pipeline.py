@@ -101,7 +101,7 @@ class Demo:
             "nnUNet_semisam_config": str(settings),
             "nnUNet_n_proc_DA": processes,
             "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: where cores are shared, spinning ones cost a lot
-            "nnUNet_def_n_proc": processes,  # nnU-Net starts 8 for a validation: on two cores, minutes of imports
+            "nnUNet_def_n_proc": "1",  # nnU-Net starts 8 for a validation: on two cores, minutes of imports
         }
 
     def prepare(self, shell: Shell, source: Path) -> None:
@@ -152,7 +152,20 @@ class Demo:
         model = ("-tr", trainer, "-p", PLANS_NAME)
         shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *model, *device)
         predicted = self.prediction_folder(trainer)
-        options = ("-d", str(DATASET_ID), "-c", "2d", "-f", "0", *model, *device, "-npp", "1", "-nps", "1")
+        options = (
+            "-d",
+            str(DATASET_ID),
+            "-c",
+            "2d",
+            "-f",
+            "0",
+            *model,
+            *device,
+            "-npp",
+            "0",
+            "-nps",
+            "0",
+        )  # in one process
         shell.run("nnUNetv2_predict", "-i", images, "-o", predicted, *options)
         classes = [str(label) for label in report.CLASSES]
         shell.run("nnUNetv2_evaluate_simple", labels, predicted, "-l", *classes, "-np", "1")
