@@ -200,6 +200,8 @@ def _draw(line: Line, frame: _Frame) -> str:
 
 
 def _line_class(line: Line) -> str:
+    if line.color >= COLORS:  # colours begin again
+        return "line dotted"
     return "line dashed" if line.dashed else "line"
 
 

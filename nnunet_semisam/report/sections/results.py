@@ -40,7 +40,7 @@ def results_section(benchmark: Benchmark, anchors: Anchors, cautions: Sequence[s
         parts.append(_charts_per_label(benchmark, configuration))
     parts += [
         paragraph(f"{CHART_NOTE}; in a colour of their own, publications." if published else f"{CHART_NOTE}.", "dim"),
-        "<h3>Per class</h3>",
+        "<h3>Means over classes, and each class</h3>",
         paragraph(GLOSSARY, "dim"),
         class_table(benchmark),
         pairwise_section(benchmark),

@@ -49,3 +49,11 @@ def test_ticks_of_any_range_span_something(low, high):
     assert ticks == sorted(set(ticks))
     assert ticks[0] <= low + 1e-9 * max(abs(low), 1e-20)
     assert ticks[-1] >= high - 1e-9 * max(abs(high), 1e-20)
+
+
+def test_lines_whose_colours_begin_again_are_dotted():
+    points = [charts.Point(0, 0), charts.Point(1, 1)]
+    drawn = charts.line_chart(
+        [charts.Line("first", points, 0), charts.Line("ninth", points, 8)], charts.Axes("t", "x", "y")
+    )
+    assert drawn.count('class="line"') == drawn.count('class="line dotted"') == 1
