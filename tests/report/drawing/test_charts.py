@@ -56,4 +56,4 @@ def test_lines_whose_colours_begin_again_are_dotted():
     drawn = charts.line_chart(
         [charts.Line("first", points, 0), charts.Line("ninth", points, 8)], charts.Axes("t", "x", "y")
     )
-    assert drawn.count('class="line"') == drawn.count('class="line dotted"') == 1
+    assert drawn.count('class="line"') == drawn.count('class="line dotted"') == 2  # in the chart and in its legend
