@@ -122,6 +122,12 @@ class _Module:
     def manual_seed_all(self, seed: int) -> None:
         """Random numbers are those of the CPU."""
 
+    def get_rng_state(self, device: Any = None) -> Tensor:
+        return torch.zeros(0, dtype=torch.uint8)
+
+    def set_rng_state(self, state: Tensor, device: Any = None) -> None:
+        """Nothing is drawn there."""
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.float16, torch.bfloat16]
 

@@ -16,7 +16,13 @@ from nnunet_semisam.generalists.base import Generalist, GeneralistContext
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.generalists.ensemble import GeneralistEnsemble
 from nnunet_semisam.generalists.sam_generalist import SAMGeneralist, SAMParts
-from nnunet_semisam.generalists.settings import GENERALIST_CHECKS, GENERALISTS, THREE_AXES, GeneralistSettings
+from nnunet_semisam.generalists.settings import (
+    GENERALIST_CHECKS,
+    GENERALISTS,
+    THREE_AXES,
+    GeneralistSettings,
+    models_in_use,
+)
 from nnunet_semisam.generalists.three_axes import ThreeAxesGeneralist
 from nnunet_semisam.generalists.tiled_sam import TiledSAMGeneralist
 from nnunet_semisam.generalists.tiles import Tiles
@@ -93,7 +99,7 @@ def refuse_leaking_adapters(settings: Settings, dataset: str, withheld: Sequence
     """Refuse adapters that learned from labels which a training must not see, before anything is started.
 
     Args:
-        settings: The settings of the run; adapters of models that it does not ask are not looked at.
+        settings: The settings of the run; adapters of models that it does not load are not looked at.
         dataset: Name of its data set.
         withheld: Validation and hidden cases of its fold.
 
@@ -101,7 +107,7 @@ def refuse_leaking_adapters(settings: Settings, dataset: str, withheld: Sequence
         UserError: If there is one, or a file is no adapter.
     """
     stage = settings.block("sam")
-    for name in stage.models if settings.run.use_sam else ():
+    for name in models_in_use(settings):
         file = settings.block(name).adapter if name in FAMILIES else None
         if file is not None:
             record = read_adapter(Path(file).expanduser()).record

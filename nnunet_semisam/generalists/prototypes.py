@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nnunet_semisam import ranks
@@ -212,7 +211,8 @@ class PrototypeGeneralist(Generalist):
         """Return what is remembered of a case with a label map ``(Z, Y, X)``."""
         sides = self.parts.encoder.view.images(sides_of(label, self.labels), seen.grid)
         shares = seen.cells.to_cells(as_tensor(sides))
-        overall = F.normalize(seen.features.transpose(0, 1).flatten(1).mean(dim=1), dim=0)
+        image = torch.ones(len(seen.features), 1, *seen.cells.image_shape)  # cells beyond it show padding
+        (overall,) = prototypes_of(seen.features, seen.cells.to_cells(image))
         return CaseSummary(prototypes_of(seen.features, shares), overall, uncertainty)
 
     def _labeled_summaries(self) -> dict[str, CaseSummary]:

@@ -1,4 +1,4 @@
-"""Settings of generalists, and which there are: a block under the name of each. Standard library only.
+"""Settings of generalists, and which there are: a block under the name of each.
 
 A SAM is a row in the table of :mod:`nnunet_semisam.sam.families`; any other generalist registers a function that builds
 it. Both are named by the setting ``sam: {models: [...]}``.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nnunet_semisam.errors import UserError, printable, shown
+from nnunet_semisam.methods import METHODS
 from nnunet_semisam.registry import Registry
 from nnunet_semisam.sam.adapters.settings import AdaptationSettings  # noqa: F401  registers its block
 from nnunet_semisam.sam.families import FAMILIES, Family
@@ -111,9 +112,17 @@ class GeneralistSettings(SettingsBlock):
         return prompts
 
 
+def models_in_use(settings: Settings) -> tuple[str, ...]:
+    """Return the models that a run loads: those that it asks, and those that its method trains."""
+    name = settings.run.method
+    trained = METHODS.get(name).trained_sam if name in METHODS.names() else None
+    asked = settings.block("sam").models if settings.run.use_sam else ()
+    return (*asked, getattr(settings.block(name), trained)) if trained else tuple(asked)
+
+
 def _is_used(model: str) -> Callable[[Settings], bool]:
     def used(settings: Settings) -> bool:
-        return settings.run.use_sam and model in settings.block("sam").models
+        return model in models_in_use(settings)
 
     return used
 

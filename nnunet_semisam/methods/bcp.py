@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import nn
 
 from nnunet_semisam.methods.base import register_method
@@ -77,8 +78,14 @@ class BidirectionalCopyPaste(TeacherMethod):
         probs = self.predict(self.teacher.network, unlabeled.weak)
         target = self.labels.hard(probs)
         confidence = self.settings.unlabeled_weight * self.confident(probs)
-        term = UnlabeledTerm(unlabeled.strong, target, confidence, unlabeled.pseudo, mixable=False)
+        term = UnlabeledTerm(unlabeled.strong, target, confidence, unlabeled.pseudo, mixable=False, counted=target)
         annotated = labeled.partners(len(target), self.labels)
         box = box_mask(target.shape, target.device, self.settings.box_side)
-        yield term.with_labeled(*annotated, box)
-        yield replace(term, learn_pseudo=False).with_labeled(*annotated, ~box)
+        # the first one is compared with the student: the frame of patches and their middle take turns
+        for mask in (box, ~box) if frame_comes_first() else (~box, box):
+            yield term.with_labeled(*annotated, mask)
+
+
+def frame_comes_first() -> bool:
+    """Return whether the first term of a step keeps what is around the box of an unlabeled image; by chance."""
+    return torch.rand(1).item() < 0.5

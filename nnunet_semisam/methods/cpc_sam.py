@@ -37,6 +37,7 @@ class CPCSAMSettings(MethodSettings):
     )
     cross_weight: float = setting(0.4, "Weight of a decoder's error on the other's prompted masks.", low=0, source=CODE)
     prompt_weight: float = setting(0.05, "Weight of the agreement of two prompts.", low=0, source=CODE)
+    channel: int = setting(0, "Image channel that the SAM sees.", low=0)
     slices_per_step: int = setting(4, "Slices of labeled, and of unlabeled patches, that the SAM learns a step.", low=1)
 
 
@@ -48,13 +49,13 @@ class CPCSAM(SSLMethod):
     encoder is trained as a whole instead of through low-rank adapters; the three losses of a step are one.
     """
 
-    Settings = CPCSAMSettings
+    Settings, trained_sam = CPCSAMSettings, "model"
 
     def setup(self, student: nn.Module, host: Host) -> None:
         """Load the SAM and give it two decoders."""
         settings = self.settings
         decoders = host.build_sam(settings.model).class_decoders(self.labels.channels, 2, settings.train_encoder)
-        self.sam = SliceNetwork(decoders, self.labels)
+        self.sam = SliceNetwork(decoders, self.labels, settings.channel)
         trained = [parameter for parameter in decoders.parameters() if parameter.requires_grad]
         self.optimizer = AdamW(trained, lr=settings.sam_lr, weight_decay=0.1)
 
@@ -67,7 +68,7 @@ class CPCSAM(SSLMethod):
         count = len(images)
         if progress >= self.settings.cross_start:
             images = torch.cat([images, *slices_of(self.settings.slices_per_step, unlabeled.weak)])
-        features, shape = self.sam.decoders.encode(images), images.shape[2:]
+        features, shape = self.sam.decoders.encode(self.sam.seen(images)), images.shape[2:]
         alone = [self._logits(decoder, features, shape) for decoder in (0, 1)]
         loss = sum(self._error(logits[:count], target, valid) for logits in alone)
         if len(images) > count:

@@ -61,7 +61,6 @@ class CrossPseudoSupervision(SSLMethod):
             self.confident(probs),
             unlabeled.pseudo,
             learner=self.other,
-            learn_pseudo=False,
         )
 
     def measured_networks(self, student: nn.Module) -> tuple[nn.Module, ...]:

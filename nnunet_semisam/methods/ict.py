@@ -11,27 +11,18 @@ from torch import Tensor, nn
 from nnunet_semisam.methods.base import register_method
 from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.parts.mixing import interpolate, interpolation_shares
+from nnunet_semisam.methods.settings import UnmixedSettings
 from nnunet_semisam.methods.teacher import TeacherMethod, TeacherSettings
 from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpolationConsistencySettings(TeacherSettings):
+class InterpolationConsistencySettings(UnmixedSettings, TeacherSettings):
     """The settings of Interpolation Consistency Training."""
 
     loss: str = setting("mse", "Name of the loss on unlabeled images.", source="Verma et al. 2019, equation 2")
     weight: float = setting(0.1, "Final weight of the unlabeled terms.", low=0, source="SSL4MIS: consistency 0.1")
-    cutmix_probability: float = setting(
-        0.5,
-        "Probability that the strong views which learn stored pseudo-labels are mixed by CutMix; others are not.",
-        low=0,
-        high=1,
-        source="UniMatch, https://arxiv.org/abs/2208.09910",
-    )
-    labeled_mix_probability: float = setting(
-        0.0, "Probability of a box of a labeled patch in each of these views.", low=0, high=1
-    )
     alpha: float = setting(
         0.2,
         "Both parameters of the Beta distribution that shares are drawn from; the smaller, the nearer to 0 or 1.",
@@ -64,7 +55,8 @@ class InterpolationConsistency(TeacherMethod):
         images, mixed, believed = (interpolate(values, share) for values in (unlabeled.weak, target, confidence))
         yield UnlabeledTerm(images, mixed, believed, mixable=False, counted=target)
         if unlabeled.pseudo is not None:
-            yield UnlabeledTerm(unlabeled.strong, target, torch.zeros_like(confidence), unlabeled.pseudo, weight=0.0)
+            nothing = torch.zeros_like(confidence)  # of the target: the pseudo-label alone is learned here
+            yield UnlabeledTerm(unlabeled.strong, target, nothing, unlabeled.pseudo, weight=0.0, mixable=False)
 
     def voxel_confidence(self, target: Tensor, images: Tensor) -> Tensor:
         """Return how far each voxel of a target ``(B, K, *S)`` is believed, ``(B, 1, *S)``, in [0, 1]."""

@@ -29,7 +29,7 @@ class UnlabeledTerm:
         confidence: ``(B, 1, *S)``, in [0, 1]; the gate multiplies its class weights.
         pseudo: The stored pseudo-label of the same voxels: where it is confident and contradicts the target, the target
             is not learned.
-        learn_pseudo: Whether the pseudo-label is learned, too; by one term of a step at most.
+        learn_pseudo: Whether the pseudo-label is learned, too; of each voxel and learner by one term of a step at most.
         annotated: ``(B, 1, *S)``, bool: voxels whose target is an annotation, which needs no gate (mixing of labeled
             and unlabeled images); ``None``: none.
         learner: Who learns: a callable from images (and ``companion``, if there is one) to logits; ``None``: the

@@ -141,7 +141,8 @@ class UnlabeledPass:
             terms = self.method.terms(student, labeled, unlabeled, progress)
             for index, term in enumerate(terms):
                 if index == 0:
-                    self.gate.count_target(term.counted_target, unlabeled.num_random, term.annotated)
+                    annotated = term.annotated if term.counted is None else None
+                    self.gate.count_target(term.counted_target, unlabeled.num_random, annotated)
                 compare = due and index == 0
                 if not (self._learns(term, weights) or (active and compare)):
                     continue
@@ -176,7 +177,8 @@ class UnlabeledPass:
     def _weight(self, progress: float) -> float:
         """Return the weight of the unlabeled terms; 0 before their start and while the gate is closed."""
         settings, start = self.settings, self.settings.start
-        if progress < start or not self.gate.is_open(progress):
+        is_open = self.gate.is_open(progress)  # also before the start: it keeps which classes were active once
+        if progress < start or not is_open:
             return 0.0
         if settings.ramp_from == "gate":
             start = max(start, self.gate.opened_at)

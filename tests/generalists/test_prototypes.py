@@ -390,3 +390,27 @@ def test_what_a_checkpoint_on_a_gpu_remembers_is_compared_on_the_cpu(monkeypatch
     resumed.load_state_dict(state)
     ((nearest, _),) = resumed.neighbours("new", summary(0, 0.0).overall, 0.5, {}, 1)
     torch.testing.assert_close(nearest.overall, summary(0.1, 0.1).overall, atol=1e-3, rtol=0)
+
+
+def test_padding_is_no_part_of_what_is_alike(built, monkeypatch):
+    """A SAM that pads: the lower half of each map is constant, and would make all cases alike."""
+    original = ColourSAM.encode
+
+    def padded(self, images):
+        embedding = original(self, images)
+        features = embedding.features["image"]
+        embedding.features["image"] = torch.cat([features, torch.full_like(features, 9.0)], dim=2)
+        return embedding
+
+    plain = built(Labeled("case_a"))
+    monkeypatch.setattr(ColourSAM, "fingerprint", "colour-padded")
+    monkeypatch.setattr(ColourSAM, "encode", padded)
+    monkeypatch.setattr(ColourSAM, "covered", lambda self, shape: (0.5, 1.0))
+    pads = built(Labeled("case_a"))
+    label = disc(CASES["case_a"], 9).astype(np.int16)
+    overall = []
+    for member, change in ((plain, original), (pads, padded)):
+        monkeypatch.setattr(ColourSAM, "encode", change)
+        monkeypatch.setattr(ColourSAM, "covered", lambda self, shape, c=change: (0.5 if c is padded else 1.0, 1.0))
+        overall.append(member._summary(member._see(case("case_a")), label, 0.0).overall)
+    torch.testing.assert_close(*overall)

@@ -18,6 +18,7 @@ def one_box(monkeypatch) -> None:
         return BOX.expand(shape[0], 1, *shape[2:])
 
     monkeypatch.setattr("nnunet_semisam.methods.bcp.box_mask", box_mask)
+    monkeypatch.setattr("nnunet_semisam.methods.bcp.frame_comes_first", lambda: True)
 
 
 def pixelwise(has_regions: bool = False, **settings) -> tuple[BidirectionalCopyPaste, Pixelwise]:
@@ -82,9 +83,8 @@ def test_pseudo_label_keeps_its_voxels_only():
     pseudo = PseudoLabel(logits_of(TWOS, 1.0), torch.full((2, 1, 4, 6), 0.8))
     unlabeled = UnlabeledBatch(logits_of(TWOS), logits_of(TWOS), pseudo)
     first, second = terms_of(method, student, labeled, unlabeled)
-    assert torch.equal(first.pseudo.confidence, torch.where(BOX, 0.0, 0.8).expand(2, 1, 4, 6))
-    assert second.learned_pseudo is None
-    assert torch.equal(second.pseudo.confidence, torch.where(BOX, 0.8, 0.0).expand(2, 1, 4, 6))
+    assert torch.equal(first.learned_pseudo.confidence, torch.where(BOX, 0.0, 0.8).expand(2, 1, 4, 6))
+    assert torch.equal(second.learned_pseudo.confidence, torch.where(BOX, 0.8, 0.0).expand(2, 1, 4, 6))
 
 
 def test_labeled_patches_are_used_in_turn_where_there_are_fewer():
@@ -108,13 +108,20 @@ def test_gate_weighs_unlabeled_voxels_and_no_annotated_one():
     torch.testing.assert_close(gated.confidence, torch.where(box, 1.0, 0.3))
 
 
-def test_areas_and_agreement_are_of_unlabeled_voxels_alone():
-    method, student = pixelwise(loss="cross_entropy")
+def test_areas_are_of_whole_targets_and_agreement_of_unlabeled_voxels_of_frame_and_middle_in_turn(monkeypatch):
+    """Counted outside of the box alone, a class in the middle of patches would seem to have vanished."""
     labeled = one_level(logits_of(ONES), ONES[:, None])
-    driver = make_pass(method)
-    list(driver.losses(student, labeled, UnlabeledBatch(logits_of(TWOS), logits_of(TWOS)), NOW))
-    assert driver.gate.area.shares("unlabeled").tolist() == pytest.approx([0.0, 0.0, 1.0])
-    assert driver.gate.agreement.size.tolist() == pytest.approx([0.0, 0.0, 2 * 2 * 16])  # 16 voxels outside the box
+    middle = torch.where(BOX[:, 0].expand(2, 4, 6), 2, 0)
+    compared = []
+    for frame_first in (True, False):
+        method, student = pixelwise(loss="cross_entropy")
+        driver = make_pass(method)
+        monkeypatch.setattr("nnunet_semisam.methods.bcp.frame_comes_first", lambda first=frame_first: first)
+        list(driver.losses(student, labeled, UnlabeledBatch(logits_of(middle), logits_of(middle)), NOW))
+        assert driver.gate.area.shares("unlabeled").tolist() == pytest.approx([16 / 24, 0.0, 8 / 24])
+        compared.append(driver.gate.agreement.size.tolist())
+    assert compared[0] == pytest.approx([2 * 2 * 16, 0.0, 0.0])  # outside of the box all is background
+    assert compared[1] == pytest.approx([0.0, 0.0, 2 * 2 * 8])
 
 
 def test_loss_by_hand():

@@ -184,12 +184,15 @@ def test_settings_of_the_driver_that_a_method_ignores_are_refused(name):
 # ------------------------------------------------------------------------------------------------------- pseudo-labels
 
 
-def test_one_term_learns_the_pseudo_label(name, has_regions):
+def test_a_learner_learns_each_voxel_of_the_pseudo_label_once(name, has_regions):
     method, student = make_method(name, has_regions=has_regions)
     labeled, unlabeled = make_batches(2, has_regions)
     terms = list(method.terms(student, labeled, unlabeled, NOW))
-    (carrier,) = [term for term in terms if term.learned_pseudo is not None]
-    assert student in learners_of(carrier, student)  # which generalists are prompted for
+    carriers = [term for term in terms if term.learned_pseudo is not None]
+    assert any(student in learners_of(term, student) for term in carriers)  # which generalists are prompted for
+    for learner in {id(each): each for term in carriers for each in learners_of(term, student)}.values():
+        mine = [term.learned_pseudo for term in carriers if learner in learners_of(term, student)]
+        assert sum((pseudo.confidence > 0).int() for pseudo in mine).max() == 1
     without = method.terms(student, labeled, replace(unlabeled, pseudo=None), NOW)
     assert all(term.pseudo is None for term in without)
 
@@ -226,23 +229,31 @@ def test_pseudo_label_is_mixed_exactly_as_the_images(name, dims, cutmix, labeled
     labeled, _ = make_batches(dims, labeled=batch)
     labeled = replace(labeled, data=torch.full_like(labeled.data, -1.0))  # no unlabeled image has this value
     stored = StoredPseudoLabels(method.labels)
-    learned: list[GatedTarget] = []
+    learned: list[tuple[UnlabeledTerm, GatedTarget]] = []
     original = stored.loss
 
+    driver = make_pass(method, pseudo_labels=stored)
+    term_loss = driver._term_loss
+
+    def note_images(term: UnlabeledTerm, *words: object) -> Tensor | None:
+        now.append(term)
+        return term_loss(term, *words)
+
     def loss(gated: GatedTarget) -> Tensor:
-        learned.append(gated)
-        shown.append(student.seen[-1])
+        learned.append((now[-1], gated))
         return original(gated)
 
-    shown: list[Tensor] = []
-    stored.loss = loss
-    list(make_pass(method, pseudo_labels=stored).losses(student, labeled, unlabeled, NOW))
-    (pseudo,), (images,) = learned, shown
-    from_unlabeled = images >= 0
-    assert torch.equal(pseudo.confidence, torch.where(from_unlabeled, (1 + images) / 10, 0.0))
-    assert torch.equal(pseudo.target.argmax(1, keepdim=True)[from_unlabeled], images.long()[from_unlabeled] % K)
-    if next(term for term in method.terms(student, labeled, unlabeled, NOW) if term.pseudo is not None).mixable:
-        assert (images != constants).any() == bool(cutmix or labeled_mix)
+    now: list[UnlabeledTerm] = []
+    stored.loss, driver._term_loss = loss, note_images
+    list(driver.losses(student, labeled, unlabeled, NOW))
+    assert learned
+    for term, pseudo in learned:
+        from_unlabeled = term.images >= 0
+        assert torch.equal(pseudo.confidence, torch.where(from_unlabeled, (1 + term.images) / 10, 0.0))
+        shown = term.images.long()[from_unlabeled] % K
+        assert torch.equal(pseudo.target.argmax(1, keepdim=True)[from_unlabeled], shown)
+        if term.mixable:
+            assert (term.images != constants).any() == bool(cutmix or labeled_mix)
 
 
 def test_pseudo_labels_are_learned_before_the_start_of_the_method(name, has_regions):
@@ -255,7 +266,8 @@ def test_pseudo_labels_are_learned_before_the_start_of_the_method(name, has_regi
     for loss in driver.losses(student, labeled, unlabeled, NOW):
         loss.backward()
         losses += 1
-    assert losses == 1
+    terms = method.terms(student, labeled, unlabeled, NOW)
+    assert losses == sum(term.learned_pseudo is not None for term in terms) > 0
     assert any(view.grad is not None and view.grad.abs().sum() > 0 for view in views_of(unlabeled))
     assert student.head.weight.grad.abs().sum() > 0
     assert driver.log["pseudo_label_loss"] > 0

@@ -1,7 +1,19 @@
 import pytest
 import torch
-from tiny_students import NOW, SPATIAL, K, loader_batches, make_batches, make_method, make_pass, make_step, tiny_sam
+from tiny_students import (
+    NOW,
+    SPATIAL,
+    K,
+    labels_of,
+    loader_batches,
+    make_batches,
+    make_method,
+    make_pass,
+    make_step,
+    tiny_sam,
+)
 
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.methods.parts.cross_prompts import central_and_random_points
 from nnunet_semisam.methods.parts.slices import SliceNetwork, slices_of
 
@@ -113,3 +125,12 @@ def test_the_parts_of_an_adapted_sam_which_come_frozen_learn(train_encoder):
     decoders = backend.class_decoders(K - 1, 2, train_encoder)
     still = {name.split(".")[0] for name, parameter in decoders.named_parameters() if not parameter.requires_grad}
     assert still == (set() if train_encoder else {"image_encoder"})
+
+
+@pytest.mark.parametrize("channel", [0, 1])
+def test_the_sam_sees_the_channel_of_the_settings_and_no_mean(channel):
+    images = torch.stack([torch.full((2, 3, 4), 1.0), torch.full((2, 3, 4), -1.0)], dim=1)  # their mean shows nothing
+    network = SliceNetwork(torch.nn.Identity(), labels_of(True), channel)
+    assert network(images).unique().tolist() == [[1.0], [-1.0]][channel]
+    with pytest.raises(UserError, match="names a channel that the images lack: they have 2"):
+        SliceNetwork(torch.nn.Identity(), labels_of(True), 2)(images)

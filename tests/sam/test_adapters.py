@@ -14,6 +14,7 @@ from segment_anything.modeling import Sam
 from small_backends import SMALL
 
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.generalists.build import refuse_leaking_adapters
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.sam.adapters import examples
 from nnunet_semisam.sam.adapters.adapter_file import (
@@ -31,6 +32,7 @@ from nnunet_semisam.sam.adapters.training import Adaptation
 from nnunet_semisam.sam.base import BACKGROUND, MaskPrediction
 from nnunet_semisam.sam.preprocessing import NANO, SEGMENT_ANYTHING
 from nnunet_semisam.sam.segment_anything import SegmentAnythingBackend
+from nnunet_semisam.settings import Settings
 
 LABELS = Labels.of_classes(3)
 SHORT = {"steps": 2, "validate_every": 1, "warmup": 0, "prompts": 1, "most_holdout_images": 2}
@@ -357,3 +359,14 @@ def test_an_adapter_that_saw_withheld_labels_is_refused(adapter):
         refuse_leaking_adapter(record, "file", "Dataset002_B", ["a"])  # the same source, converted once more?
     with pytest.raises(UserError, match=r"adapted to 1 case\(s\) whose labels this fold validates on or hides, b for"):
         refuse_leaking_adapter(record, "file", "Dataset001_A", ["b", "c"], other_patients=True)
+
+
+def test_the_adapter_of_a_sam_that_a_method_trains_is_checked_and_recorded_like_any_other(adapter):
+    """CPC-SAM loads its SAM whether or not SAMs are asked for pseudo-labels."""
+    trained = Settings.of(method="cpc_sam", nano={"adapter": str(adapter)})
+    with pytest.raises(UserError, match="whose labels this fold validates on or hides"):
+        refuse_leaking_adapters(trained, "Dataset001_A", ["b"])
+    assert trained.to_dict()["nano"]["adapter"] == str(adapter)
+    unused = Settings.of(method="mean_teacher", nano={"adapter": str(adapter)})
+    refuse_leaking_adapters(unused, "Dataset001_A", ["b"])
+    assert "nano" not in unused.to_dict()

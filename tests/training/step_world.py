@@ -91,7 +91,7 @@ def fixed_boxes(world: int) -> None:
             mask[index, :, 1 + place : 6 + place, 2 - place : 7 - place] = True
         return mask
 
-    bcp.box_mask = box_mask
+    bcp.box_mask, bcp.frame_comes_first = box_mask, lambda: True
     ict.interpolation_shares = lambda count, ndim, alpha, device: torch.ones(count, *[1] * (ndim - 1))
 
 

@@ -88,8 +88,6 @@ def test_ramp_may_begin_where_the_gate_opened():
         gate={"dice": 0.5, "start": "any"}, start=0.2, rampup=0.2, ramp_from="gate", cutmix_probability=0.0
     )
     unlabeled = UnlabeledBatch(logits_of(stripes()), torch.zeros(2, K, 4, 6))
-    assert total_of(driver, student, labeled_stripes(), unlabeled, 0.1) is None  # measured, but before the start
-    assert driver.log["unlabeled_weight"] == 0.0
     assert total_of(driver, student, labeled_stripes(), unlabeled, 0.5) is not None
     assert driver.log["unlabeled_weight"] == pytest.approx(0.006737947)  # exp(-5): the ramp begins here
     total_of(driver, student, labeled_stripes(), unlabeled, 0.6)
@@ -630,3 +628,26 @@ def test_everything_of_a_term_is_brought_to_the_resolution_of_a_level():
         assert part.flatten().tolist() == [5, 7, 13, 15]
     assert term.annotated.flatten().tolist() == [False, False, True, True]
     assert term.images.shape == (1, 1, 4, 4)
+
+
+def test_classes_that_were_active_before_the_start_of_the_method_are_not_waited_for_again():
+    method, _ = make_method("mean_teacher", start=0.5)
+    driver = make_pass(method, {"dice": 0.5, "width": 0.1, "start": "all"})
+    right = torch.eye(K).view(1, K, K, 1)  # each class once
+    driver.gate.labeled_dice.measure(right, right)
+    assert not driver.needs_unlabeled(0.2)
+    for _ in range(50):  # class 2 is lost
+        driver.gate.labeled_dice.measure(right * torch.tensor([1.0, 1.0, 0.0]).view(1, K, 1, 1), right)
+    assert driver.needs_unlabeled(0.5)
+
+
+def test_a_gate_that_opened_before_the_start_lets_the_ramp_begin_at_the_start():
+    driver, student = pixelwise(
+        gate={"dice": 0.5, "start": "any"}, start=0.2, rampup=0.2, ramp_from="gate", cutmix_probability=0.0
+    )
+    unlabeled = UnlabeledBatch(logits_of(stripes()), torch.zeros(2, K, 4, 6))
+    assert total_of(driver, student, labeled_stripes(), unlabeled, 0.1) is None  # measured, but before the start
+    assert total_of(driver, student, labeled_stripes(), unlabeled, 0.2) is not None
+    assert driver.log["unlabeled_weight"] == pytest.approx(0.006737947)  # exp(-5)
+    assert total_of(driver, student, labeled_stripes(), unlabeled, 0.4) is not None
+    assert driver.log["unlabeled_weight"] == 1.0

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.labels import Labels
 
 
@@ -31,18 +32,32 @@ class SliceNetwork(nn.Module):
     """A network of slices and foreground channels as one of patches and output channels.
 
     Args:
-        decoders: From images ``(N, C, H, W)`` to logits of the foreground, ``(N, F, H, W)``.
+        decoders: From images ``(N, 1, H, W)`` to logits of the foreground, ``(N, F, H, W)``.
         labels: What the output channels mean.
+        channel: The image channel that they see.
     """
 
-    def __init__(self, decoders: nn.Module, labels: Labels) -> None:
+    def __init__(self, decoders: nn.Module, labels: Labels, channel: int = 0) -> None:
         super().__init__()
-        self.decoders, self.labels = decoders, labels
+        self.decoders, self.labels, self.channel = decoders, labels, channel
+
+    def seen(self, slices: Tensor) -> Tensor:
+        """Return what the decoders see of slices ``(N, C, H, W)``: ``(N, 1, H, W)``.
+
+        Raises:
+            UserError: If the images lack the channel.
+        """
+        if self.channel >= slices.shape[1]:
+            raise UserError(
+                f"The setting channel: {self.channel} of the method names a channel that the images lack: they have "
+                f"{slices.shape[1]}, counted from 0."
+            )
+        return slices[:, self.channel : self.channel + 1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, K, *S)`` of patches ``(B, C, *S)``."""
         (slices,) = slices_of(None, images)
-        logits = self.with_background(self.decoders(slices))
+        logits = self.with_background(self.decoders(self.seen(slices)))
         if images.ndim == 4:
             return logits
         return logits.unflatten(0, (images.shape[0], images.shape[2])).transpose(1, 2)
