@@ -7,4 +7,5 @@ from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 class nnUNetTrainerDAN(SemiSupervisedTrainer):
     """A discriminator pulls unlabeled segmentations towards labeled ones."""
 
-    settings = Settings.of(method="dan")
+    # the discriminator sees the images: stronger views than labeled patches have would tell them apart
+    settings = Settings.of(method="dan", strong_intensity_scale=1.0)

@@ -36,8 +36,9 @@ class RejectionSettings(SettingsBlock):
     )
     rectify_below: float = setting(
         0.0,
-        """Reliability of a voxel (how alike the masks of several prompts are, see `refinement`) below which the
-        generalist says nothing about it, so that the specialist's prediction stands; 0: nowhere.""",
+        """Reliability of a voxel (how alike the masks of several prompts are, see `refinement`, times half of 1 and the
+        SAM's own estimate of the mask's IoU) below which the generalist says nothing about it, so that the specialist's
+        prediction stands; 0: nowhere.""",
         low=0,
         high=1,
         source="UR-SAM, https://arxiv.org/abs/2311.10529, rectifies voxels of high variance over jittered prompts",
