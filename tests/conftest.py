@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,11 @@ import torch
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what should be built once: workers take over what stands at the end of another's tests."""
+    items.sort(key=lambda item: "rank_files" not in getattr(item, "fixturenames", ()))
 
 
 def pytest_configure() -> None:
@@ -73,6 +80,42 @@ def sam_active(monkeypatch: pytest.MonkeyPatch) -> None:
         return (GeneralistWeights.unmeasured(channels),) * len(table.generalists)
 
     monkeypatch.setattr(CalibrationTable, "weights", property(unmeasured))
+
+
+@pytest.fixture
+def small_sam(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Take a small nano SAM with random weights: most of a tiny training with the shipped one is that SAM."""
+    import small_nano
+
+    small_nano.use(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def search_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nnU-Net search for trainers in this process; ``test_doctor.py`` sees the search in one of its own."""
+    from nnunet_semisam.checks import find_trainers, trainers
+
+    def here(names: Sequence[str], environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+        with monkeypatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
+            for name, value in (environment or {}).items():
+                patch.setenv(name, value)
+            return {name: trainers.Found(**find_trainers.look_for(name)) for name in names}
+
+    monkeypatch.setattr(trainers, "find_trainers", here)
+
+
+@pytest.fixture
+def fewer_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nnU-Net's fingerprint draw a million voxels; it draws 100 million, and sorts them for seconds."""
+    from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+
+    original = DatasetFingerprintExtractor.__init__
+
+    def fewer(self: Any, *words: Any, **options: Any) -> None:
+        original(self, *words, **options)
+        self.num_foreground_voxels_for_intensitystats = 1_000_000
+
+    monkeypatch.setattr(DatasetFingerprintExtractor, "__init__", fewer)
 
 
 @pytest.fixture

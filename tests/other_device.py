@@ -21,6 +21,7 @@ CPU = torch.device("cpu")
 MOVES = {"aten::_to_copy", "aten::copy_"}
 # As on a GPU: an index of the CPU is moved by the operation itself.
 INDEXES = ("aten::index", "aten::_index_put", "aten::_unsafe_index", "aten::_unsafe_masked_index")
+IS_POSSIBLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")  # not in older versions of torch
 _registered: list[torch.library.Library] = []
 
 
@@ -133,12 +134,12 @@ class _Module:
 
 
 def use(monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """Return the device; modules can be moved to it until the test ends. Skip where torch is too old for it."""
-    setup = getattr(backend_registration, "_setup_privateuseone_for_python_backend", None)
-    if setup is None:
-        pytest.skip("this torch has no devices that are written in Python")
+    """Return the device; modules can be moved to it until the test ends.
+
+    It must come before the first gradient of the process, and stays as long as the process.
+    """
     if not _registered:
-        setup(NAME, backend_module=_Module())
+        backend_registration._setup_privateuseone_for_python_backend(NAME, backend_module=_Module())
         library = torch.library.Library("_", "IMPL")
         library.fallback(lambda op, *args, **kwargs: compute(op, args, kwargs), "PrivateUse1")
         _registered.append(library)

@@ -69,6 +69,7 @@ def test_every_arm_of_the_file_has_a_trainer_that_takes_its_settings():
         ("b: {trainer: nnUNetTrainerCPS}", "has b"),
     ],
 )
+@pytest.mark.usefixtures("search_here")
 def test_an_arm_that_cannot_be_trained_is_refused_before_anything_runs(tmp_path, text, message):
     path = tmp_path / "arms.yaml"
     path.write_text(text)

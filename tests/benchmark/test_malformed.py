@@ -253,6 +253,7 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("search_here")
 def test_fault_is_named_with_its_remedy_and_nothing_is_left(fault, raw, tmp_path, capsys):
     import re
 

@@ -104,6 +104,7 @@ def test_what_is_done_of_a_row_is_not_repeated(row):
         ("SelfTraining2_nnUNetTrainerNobody", [], "no such trainer"),
     ],
 )
+@pytest.mark.usefixtures("search_here")
 def test_rows_that_cannot_be_trained_are_refused(study, tmp_path, name, options, message):
     (tmp_path / "length.yaml").write_text("num_epochs: 4\n")
     options = [*options, str(tmp_path / "length.yaml")] if options == ["--settings"] else options

@@ -12,6 +12,7 @@ from nnunet_semisam.commands import split
 from nnunet_semisam.splits.replan import PLANNED_ON, was_planned_without
 
 
+@pytest.mark.usefixtures("fewer_voxels")
 def test_replanning_sees_labeled_and_validation_cases_only(tiny_dataset, monkeypatch):
     """The plans' intensities are those of the cases they may see, by a calculation of our own."""
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
@@ -48,6 +49,7 @@ def list_files_elsewhere(raw):
     (raw / "dataset.json").write_text(json.dumps({**content, "dataset": entries}))
 
 
+@pytest.mark.usefixtures("fewer_voxels")
 def test_fingerprint_of_some_cases_is_never_taken_for_that_of_all(tiny_dataset, monkeypatch, capsys):
     """nnU-Net's trainers need the file, which they copy; its planner would take it for the whole dataset's."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments

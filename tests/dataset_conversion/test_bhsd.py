@@ -230,6 +230,7 @@ def test_unlabeled_cases_that_are_still_packed_are_noticed(convert, data):
     assert len(convert("--labeled", "2", "--unlabeled", "0").conversion.of_part("Ul")) == 2
 
 
+@pytest.mark.usefixtures("fewer_voxels")
 def test_budgets_of_hounsfield_units_by_split_and_replan(convert, nnunet_folders, capsys, monkeypatch):
     """The documented way: all labels in one dataset, then budgets with plans of their own."""
     monkeypatch.setenv("nnUNet_def_n_proc", "1")

@@ -6,7 +6,6 @@ import dataclasses
 import math
 
 import numpy as np
-import other_device
 import pytest
 import torch
 from tiny_world import CASES, SHAPE, ThresholdSAM, classes, disc, load_image, predict, regions
@@ -377,19 +376,6 @@ def test_what_is_remembered_is_what_a_resumed_run_reads():
     resumed.load_state_dict(memory.state_dict())
     assert torch.equal(resumed.cases["case_a"].prototypes, memory.cases["case_a"].prototypes)
     assert torch.equal(resumed.cases["case_a"].overall, memory.cases["case_a"].overall)
-
-
-def test_what_a_checkpoint_on_a_gpu_remembers_is_compared_on_the_cpu(monkeypatch):
-    """nnU-Net reads checkpoints to the device of the training; features of cases lie on the CPU."""
-    device = other_device.use(monkeypatch)
-    memory, resumed = CaseMemory("sam"), CaseMemory("sam")
-    memory.cases = {"far": summary(1.2, 0.1), "near": summary(0.1, 0.1)}
-    state = memory.state_dict()
-    for content in state["cases"].values():
-        content |= {name: content[name].to(device) for name in ("prototypes", "overall")}
-    resumed.load_state_dict(state)
-    ((nearest, _),) = resumed.neighbours("new", summary(0, 0.0).overall, 0.5, {}, 1)
-    torch.testing.assert_close(nearest.overall, summary(0.1, 0.1).overall, atol=1e-3, rtol=0)
 
 
 def test_padding_is_no_part_of_what_is_alike(built, monkeypatch):

@@ -108,6 +108,7 @@ def test_a_sam_that_cannot_be_asked_is_refused_before_anything_is_written(
         (["-c", "3d_lowres"], "no configuration"),
     ],
 )
+@pytest.mark.usefixtures("search_here")
 def test_what_cannot_be_done_is_refused_before_anything_is_written(call, tmp_path, capsys, words, message):
     assert call(*words) == 2
     assert message in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 import tiny_nnunet
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from small_nano import ANY_MASK
 
 PSEUDO_LABEL_COLUMNS = [
     "pseudo_label_loss",
@@ -93,7 +94,7 @@ def test_sam_masks_change_the_student(build_trainer):
         pytest.param({"labels": {"background": 0, "shell": 1, "core": 2, "ignore": 3}}, id="ignore label"),
     ],
 )
-@pytest.mark.usefixtures("sam_active")
+@pytest.mark.usefixtures("sam_active", "small_sam")
 def test_every_kind_of_dataset_trains_with_and_without_sam(
     tmp_path_factory, monkeypatch, options, use_sam, configuration
 ):
@@ -101,7 +102,7 @@ def test_every_kind_of_dataset_trains_with_and_without_sam(
     from nnunet_semisam.training.trainer import SemiSupervisedTrainer
 
     root = _special_dataset(tmp_path_factory, options, monkeypatch)
-    sam = {"sam": {"start": 0.0, "preview_cases": 0}} if use_sam else {}
+    sam = {"sam": {"start": 0.0, "preview_cases": 0}, **ANY_MASK} if use_sam else {}
 
     class nnUNetTrainerTest(SemiSupervisedTrainer):  # noqa: N801
         settings = Settings.of(**tiny_nnunet.always_active(num_epochs=1, seed=0, use_sam=use_sam, **sam))
@@ -157,9 +158,11 @@ def _special_dataset(factory: pytest.TempPathFactory, options: dict, monkeypatch
 
 
 @pytest.mark.parametrize("method", ["fixmatch", "cps"])
-@pytest.mark.usefixtures("sam_active")
+@pytest.mark.usefixtures("sam_active", "small_sam")
 def test_a_student_with_deep_supervision_prompts_and_goes_on_training(build_trainer, method):
-    trainer = build_trainer(method=method, use_sam=True, sam={"start": 0.0, "preview_cases": 0}, num_epochs=2)
+    trainer = build_trainer(
+        method=method, use_sam=True, sam={"start": 0.0, "preview_cases": 0}, num_epochs=2, **ANY_MASK
+    )
     trainer.run_training()
     assert trainer.pseudo_labels.current_round == 1
     assert trainer.network.decoder.deep_supervision

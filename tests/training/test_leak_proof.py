@@ -9,6 +9,7 @@ import pytest
 import tiny_nnunet
 import torch
 from hidden_labels import HIDDEN, fill_hidden_labels_with_noise, overwrite
+from small_nano import ANY_MASK
 from tiny_students import LEARNING
 
 
@@ -28,12 +29,14 @@ def train(build_trainer, **settings) -> tuple[dict, list]:
 
 SETTINGS = [
     *(pytest.param({"method": method, method: {"confidence": 0.0}}, id=method) for method in LEARNING),
-    pytest.param({"use_sam": True, "sam": {"start": 0.0, "confidence_threshold": 0.0, "preview_cases": 0}}, id="sam"),
+    pytest.param(
+        {"use_sam": True, "sam": {"start": 0.0, "confidence_threshold": 0.0, "preview_cases": 0}, **ANY_MASK}, id="sam"
+    ),
 ]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.usefixtures("sam_active")
+@pytest.mark.usefixtures("sam_active", "small_sam")
 def test_hidden_labels_do_not_change_a_single_bit_of_the_training(build_trainer, tiny_dataset, settings):
     before, log_before = train(build_trainer, **settings)
     fill_hidden_labels_with_noise(tiny_dataset)
@@ -43,7 +46,7 @@ def test_hidden_labels_do_not_change_a_single_bit_of_the_training(build_trainer,
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-@pytest.mark.usefixtures("sam_active")
+@pytest.mark.usefixtures("sam_active", "small_sam")
 def test_hidden_images_do_change_the_training(build_trainer, tiny_dataset, settings):
     before, _ = train(build_trainer, **settings)
     change_hidden_images(tiny_dataset)

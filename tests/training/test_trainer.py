@@ -7,7 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-import other_device
 import pytest
 import tiny_nnunet
 import torch
@@ -34,11 +33,11 @@ def assert_equal_weights(a, b):
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=0, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("configuration", ["2d", "3d_fullres"])
 @pytest.mark.parametrize("method", LEARNING)
-def test_trains_on_labeled_and_unlabeled_patches(monkeypatch, build_trainer, configuration, method):
-    device = other_device.use(monkeypatch) if configuration == "2d" else None  # else the CPU
-    trainer = build_trainer(configuration, method=method, device=device, picture=True, **{method: {"confidence": 0.0}})
+@pytest.mark.usefixtures("small_sam")
+def test_trains_on_labeled_and_unlabeled_volumes(build_trainer, method):
+    """In 2D see ``trainings_elsewhere.py``."""
+    trainer = build_trainer("3d_fullres", method=method, picture=True, **{method: {"confidence": 0.0}})
     trainer.run_training()
     rows = trainer.semisam_log.rows
     assert [row["epoch"] for row in rows] == [0, 1]
