@@ -41,9 +41,9 @@ def annotated_voxels(study: Study, cases: Sequence[str]) -> int:
     """Return how many voxels of some cases have a label, background included."""
     labels, ignored = label_files(study.dataset.raw, study.dataset.dataset_json), study.dataset.dataset_json["labels"]
     value = ignore_label(study.dataset.dataset_json) if "ignore" in ignored else -1
-    return sum(
-        int((SimpleITK.GetArrayViewFromImage(SimpleITK.ReadImage(str(labels[case]))) != value).sum()) for case in cases
-    )
+    # copies: a view does not keep alive the image that it looks at
+    arrays = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(labels[case]))) for case in cases)
+    return sum(int((array != value).sum()) for array in arrays)
 
 
 def compare_stages(whole: Mapping[int, Mapping[str, float]], sparse: Mapping[int, Mapping[str, float]]) -> str:

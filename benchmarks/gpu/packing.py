@@ -13,8 +13,6 @@ import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from nnunet_semisam.dataset_conversion.reading.acdc_splits import SSL4MIS_TEST, SSL4MIS_TRAIN
-
 from benchmarks.gpu.machine import COMMIT_FILE
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.runs.versions import commit
@@ -48,6 +46,9 @@ def prepare(source: Path, work: Path, unlabeled: int = UNLABELED_PATIENTS) -> Pa
         shutil.rmtree(folder, ignore_errors=True)
         Path(folder).mkdir(parents=True)
     environment = {**os.environ, **variables, "nnUNet_results": str(work / "results")}
+    # only where data are packed: the checkout that a GPU machine unpacks is not installed
+    from dataset_conversion.reading.acdc_splits import SSL4MIS_TEST, SSL4MIS_TRAIN
+
     there = {folder.name for folder in (source / "training").glob("patient*")}
     free = sorted(there.intersection(SSL4MIS_TRAIN[LABELED_PATIENTS:]))
     left_out = [*free[unlabeled:], *sorted(there.intersection(SSL4MIS_TEST))]

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from nnunet_semisam.errors import UserError, printable, shown
-from nnunet_semisam.methods import METHODS
 from nnunet_semisam.registry import Registry
 from nnunet_semisam.sam.adapters.settings import AdaptationSettings  # noqa: F401  registers its block
 from nnunet_semisam.sam.families import FAMILIES, Family
-from nnunet_semisam.settings import Settings, SettingsBlock, setting, settings_block
+from nnunet_semisam.settings import BLOCKS, Settings, SettingsBlock, setting, settings_block
 
 THREE_AXES = "three_axes"
 
@@ -115,9 +114,10 @@ class GeneralistSettings(SettingsBlock):
 def models_in_use(settings: Settings) -> tuple[str, ...]:
     """Return the models that a run loads: those that it asks, and those that its method trains."""
     name = settings.run.method
-    trained = METHODS.get(name).trained_sam if name in METHODS.names() else None
+    own = settings.block(name) if name in BLOCKS else None  # methods load torch, and may not be there yet
+    trained = getattr(own, "trained_sam", None)
     asked = settings.block("sam").models if settings.run.use_sam else ()
-    return (*asked, getattr(settings.block(name), trained)) if trained else tuple(asked)
+    return (*asked, getattr(own, trained)) if trained else tuple(asked)
 
 
 def _is_used(model: str) -> Callable[[Settings], bool]:

@@ -61,7 +61,6 @@ class SSLMethod(ABC):
 
     Attributes:
         Settings: The class of the method's block of settings; register the method and its block are registered alike.
-        trained_sam: The setting of this block that names a SAM which the method trains; ``None``: it trains none.
         strong_views: How many strong views of each patch the loader makes, 1 or 2.
         uses_unlabeled: Whether there are unlabeled terms at all.
         ensemble_members: Names of entries of :meth:`state_parts` that are networks to ship beside the inference
@@ -84,7 +83,6 @@ class SSLMethod(ABC):
     """
 
     Settings: ClassVar[type[SettingsBlock]] = MethodSettings
-    trained_sam: ClassVar[str | None] = None
     strong_views: ClassVar[int] = 1
     uses_unlabeled: ClassVar[bool] = True
     ensemble_members: ClassVar[tuple[str, ...]] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ PHASES = "published code: 5,000 steps of unprompted training"
 class CPCSAMSettings(MethodSettings):
     """The settings of CPC-SAM."""
 
+    trained_sam: ClassVar[str] = "model"
     model: str = setting("nano", "Name of the SAM that is trained: nano, vit_b, vit_l or vit_h.")
     train_encoder: bool = setting(True, "Whether the SAM's image encoder learns, too.", source="ours; theirs: LoRA")
     sam_lr: float = setting(
@@ -49,7 +50,7 @@ class CPCSAM(SSLMethod):
     encoder is trained as a whole instead of through low-rank adapters; the three losses of a step are one.
     """
 
-    Settings, trained_sam = CPCSAMSettings, "model"
+    Settings = CPCSAMSettings
 
     def setup(self, student: nn.Module, host: Host) -> None:
         """Load the SAM and give it two decoders."""
