@@ -30,9 +30,7 @@ class CPCSAMSettings(MethodSettings):
     trained_sam: ClassVar[str] = "model"
     model: str = setting("nano", "Name of the SAM that is trained: nano, vit_b, vit_l or vit_h.")
     train_encoder: bool = setting(True, "Whether the SAM's image encoder learns, too.", source="ours; theirs: LoRA")
-    sam_lr: float = setting(
-        1e-4, "Learning rate of the SAM (AdamW), in the beginning.", above=0, source="ours; theirs for LoRA: 1e-3"
-    )
+    sam_lr: float = setting(1e-4, "First learning rate of the SAM (AdamW).", above=0, source="ours; theirs, LoRA: 1e-3")
     cross_start: float = setting(
         0.2, "Fraction of the training after which the decoders prompt each other.", low=0, high=1, source=PHASES
     )
