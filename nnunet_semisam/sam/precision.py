@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-FIRST_WITH_BFLOAT16 = (8, 0)  # Ampere; before, NVIDIA's GPUs emulate it, and are faster in float32
+FIRST_WITH_BFLOAT16 = (8, 0)  # Ampere; NVIDIA's GPUs before it emulate bfloat16
 
 
 def computes_in_bfloat16(device: torch.device, on_cpu: bool) -> bool:

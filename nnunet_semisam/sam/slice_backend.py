@@ -21,8 +21,8 @@ from nnunet_semisam.sam.precision import computes_in_bfloat16
 from nnunet_semisam.sam.preprocessing import Preprocessing
 
 ALL_KINDS = frozenset({"box", "points", "mask"})
-# Attention over all of a large image holds a matrix of every position with every other: vit_b takes 2 GB for one image
-# of 1024 pixels a side, and took 32 GB for sixteen.
+# Attention over all of a large image holds a matrix of every position with every other: for vit_b 2 GB for one image of
+# 1024 pixels a side, 32 GB for sixteen (computed from the sizes, not measured).
 ENCODED_PIXELS = 2 * 1024**2
 
 

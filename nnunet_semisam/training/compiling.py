@@ -11,7 +11,7 @@ def compile_each_size_of_batch() -> None:
     """Let every size of batch have a graph of its own, in this process.
 
     nnU-Net's labeled batches have one size. Unlabeled ones may have another, a teacher's networks share the code of the
-    student's, and at the second size torch compiles a graph of changing sizes, in which convolutions are slower.
+    student's: at the second size torch compiles a graph of changing sizes, without inductor's layout of convolutions.
     """
     torch._dynamo.config.automatic_dynamic_shapes = False
     torch._dynamo.config.cache_size_limit = max(GRAPHS, torch._dynamo.config.cache_size_limit)

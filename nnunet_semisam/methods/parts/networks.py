@@ -26,7 +26,7 @@ class Finest(nn.Module):
     """A network that returns its full-resolution output only, whether or not it has deep supervision.
 
     It computes as if it was not compiled: it predicts whole cases patch by patch, and another size of batch would make
-    the graph that is trained one of changing sizes, which is slower.
+    the graph that is trained one of changing sizes.
 
     Args:
         network: The network; its weights are shared.

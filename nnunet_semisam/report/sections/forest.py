@@ -64,7 +64,7 @@ def headline(benchmark: Benchmark) -> str:
         "too few", "with too few"
     )
     meaning = " Open: no difference can be claimed." if counts["open"] else ""
-    claimed = [verdict is not None and verdict.is_claim for verdict in found]
+    claimed = [kind is not None and kind.is_claim for kind in found]
     if total > 1 and any(claimed):
         corrected = holm([None if difference is None else difference.p for difference in differences])
         left = sum(claim and p is not None and p < ALPHA for claim, p in zip(claimed, corrected, strict=True))
