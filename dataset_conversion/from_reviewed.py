@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk  # noqa: N813
 
 NIFTI = ".nii.gz"
-WRITABLE = (NIFTI, ".nii", ".nrrd", ".mha", ".mhd")
+WRITABLE = (NIFTI, ".nii", ".nrrd", ".mha")
 REVIEWED = "reviewed"
 
 
@@ -205,7 +205,7 @@ def _checked(file: Path, case: str, export: Path, record: ExportRecord, images: 
     import numpy as np
     import SimpleITK as sitk  # noqa: N813
 
-    from nnunet_semisam.annotation.raw_space import read_image
+    from nnunet_semisam.annotation.raw_space import read_header, read_image
 
     written = read_case(export, case)
     if [sha256_of(source.path) for source in images.images] != written.images:
@@ -214,10 +214,11 @@ def _checked(file: Path, case: str, export: Path, record: ExportRecord, images: 
             "pseudo-label."
         )
     pseudo_label = export / "labels" / file.name
-    image, reference = read_image(file), read_image(pseudo_label)
+    reference = read_image(pseudo_label)
+    _check_place(file, read_header(file), reference)  # before it is unpacked: there may be far more of it
+    image = read_image(file)
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise UserError(f"{file} has {image.GetNumberOfComponentsPerPixel()} values per voxel. Save one label map.")
-    _check_place(file, image, reference)
     voxels, before = sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(reference)
     values = {float(value) for value in np.unique(voxels)}
     wrong = sorted(values - record.values)
@@ -237,7 +238,7 @@ def _checked(file: Path, case: str, export: Path, record: ExportRecord, images: 
     return Reviewed(case, file, int((voxels != before).sum()), frozenset(int(value) for value in values), emptied)
 
 
-def _check_place(file: Path, image: sitk.Image, reference: sitk.Image) -> None:
+def _check_place(file: Path, image: sitk.Image | sitk.ImageFileReader, reference: sitk.Image) -> None:
     import numpy as np
 
     for name in ("Size", "Spacing", "Origin", "Direction"):

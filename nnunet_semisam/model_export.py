@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from nnunet_semisam import __version__
+from nnunet_semisam.checks.architecture import check_architecture
 from nnunet_semisam.checks.findings import cause_of
 from nnunet_semisam.checks.places import check_target
 from nnunet_semisam.checks.plans import read_plan
@@ -83,7 +84,7 @@ def check_weights(model: Path, checkpoint: dict[str, Any], source: Path) -> None
         source: The file that it is of, for messages.
 
     Raises:
-        UserError: If they do not fit, or are not finite.
+        UserError: If they do not fit, or are not finite, or the network is none of nnU-Net's library.
     """
     remedy = "Restore the file as nnUNetv2_train wrote it."
     configuration = checkpoint["init_args"].get("configuration")
@@ -92,6 +93,7 @@ def check_weights(model: Path, checkpoint: dict[str, Any], source: Path) -> None
     plans_file, dataset_file = model / "plans.json", model / "dataset.json"
     plans, dataset_json = read_object(plans_file, remedy), read_object(dataset_file, remedy)
     plan = read_plan(plans, configuration, dataset_json, plans_file, dataset_file)
+    check_architecture(plan.configuration, plans_file, configuration)
     weights = checkpoint["network_weights"]
     try:
         # a plain copy: torch writes "assign" into the metadata of the state dict, for whoever loads it next

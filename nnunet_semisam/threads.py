@@ -12,6 +12,11 @@ AUGMENTERS = "nnUNet_n_proc_DA"  # nnU-Net's own variable
 MOST_AUGMENTERS = 12  # nnU-Net's own default
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use: those of its job, not of the machine, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def shared_cores(workers: int, with_gpu: bool) -> dict[str, str]:
     """Return the environment variables that give each of several trainings its share of the cores.
 
@@ -24,7 +29,7 @@ def shared_cores(workers: int, with_gpu: bool) -> dict[str, str]:
     """
     if workers == 1:
         return {}
-    cores = max(1, (os.cpu_count() or 1) // workers)
+    cores = max(1, usable_cores() // workers)
     share = {AUGMENTERS: str(min(MOST_AUGMENTERS, cores))}
     if not with_gpu:
         share[THREADS] = str(cores)

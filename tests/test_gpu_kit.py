@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import prepared_process
 import pytest
 import torch
 
@@ -23,6 +24,7 @@ from benchmarks.gpu.__main__ import main  # noqa: E402
 from benchmarks.gpu.pieces import JSON, SECONDS, TINY, Lengths, Task, chosen, tasks  # noqa: E402
 from benchmarks.gpu.runner import DONE, FAILED, UNFINISHED, Record, run_tasks  # noqa: E402
 from benchmarks.gpu.summary import as_text, summary  # noqa: E402
+from benchmarks.own_folders import make_anew  # noqa: E402
 
 WRITE = "import json, sys; json.dump({}, open(sys.argv[1], 'w'))"
 MACHINE = {"device": "none"}
@@ -277,15 +279,34 @@ def test_a_file_that_fits_into_no_part_is_named(tmp_path):
 
 @pytest.mark.realdata
 @pytest.mark.slow
-def test_a_part_of_acdc_is_prepared_with_the_labeled_patients_of_the_field(tmp_path):
+def test_a_part_of_acdc_is_prepared_with_the_labeled_patients_of_the_field(tmp_path, monkeypatch):
     root = os.environ.get("NNUNET_SEMISAM_TEST_DATA")
     if not root:
         pytest.skip("no real data")
+
+    def call(words, environment):
+        log = tmp_path / "log"
+        assert prepared_process.run_command(words, environment, log) == 0, log.read_text()
+
+    monkeypatch.setattr(packing, "_call", call)
     dataset = packing.prepare(Path(root) / "ACDC" / "database", tmp_path / "work", unlabeled=1)
     split = json.loads((dataset / "splits_final.json").read_text())[0]
     assert {case[:10] for case in split["train"]} == {"patient099", "patient038", "patient050"}
     assert len({case[:10] for case in split["val"]}) == 10
     assert len(list((dataset / "nnUNetPlans_2d_unlabeled").glob("*.b2nd"))) == 2
+
+
+def test_folders_that_no_benchmark_made_are_not_deleted(tmp_path):
+    mine = tmp_path / "raw" / "Dataset500_Mine" / "dataset.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("{}")
+    with pytest.raises(UserError, match=r"holds raw, which no benchmark has made"):
+        make_anew(tmp_path, ("raw", "preprocessed"))
+    assert mine.is_file()
+    make_anew(tmp_path / "new", ("raw",))
+    (tmp_path / "new" / "raw" / "half").touch()
+    make_anew(tmp_path / "new", ("raw", "preprocessed"))
+    assert [path.name for path in (tmp_path / "new" / "raw").iterdir()] == []
 
 
 def test_the_script_lists_the_pieces_and_refuses_others(tmp_path):

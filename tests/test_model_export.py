@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from nnunet_semisam import cli
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.model_export import check_weights, export_model, read_checkpoint
+from nnunet_semisam.self_training.teacher import Teacher
 
 DATASET_JSON = {
     "channel_names": {"0": "MRI"},
@@ -304,6 +306,62 @@ def plans_without_class(model):
     (model / "plans.json").write_text(json.dumps(plans))
 
 
+def name_in_architecture(model, where, value):
+    plans = json.loads((model / "plans.json").read_text())
+    architecture = plans["configurations"]["2d"]["architecture"]
+    if where == "network_class_name":
+        folder = model / "hub"
+        folder.mkdir()
+        (folder / "hubconf.py").write_text(f"open({str(model / 'was_run')!r}, 'w')\ndef m(**kwargs): pass\n")
+        arguments = {"repo_or_dir": str(folder), "model": "m", "source": "local", "trust_repo": True}
+        architecture |= {"network_class_name": value, "arch_kwargs": arguments, "_kw_requires_import": []}
+    else:
+        architecture["arch_kwargs"][where] = value
+    (model / "plans.json").write_text(json.dumps(plans))
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("network_class_name", "torch.hub.load"),
+        ("network_class_name", "dynamic_network_architectures.architectures.unet.torch.hub.load"),
+        ("nonlin", "torch.nn.functional.torch.hub.load"),
+        ("conv_op", "os.system"),
+    ],
+)
+def test_plans_that_name_a_function_run_nothing(model, tmp_path, where, value):
+    """nnU-Net calls what the architecture names, with the arguments in the plans."""
+    name_in_architecture(model, where, value)
+    with pytest.raises(UserError, match=r"the architecture of configuration 2d names .*only classes of dynamic"):
+        export_model(model, tmp_path / "out", ["0"])
+    assert not (model / "was_run").exists()
+
+
+class Evil:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.folder),))
+
+
+def test_a_teacher_runs_nothing_that_its_checkpoint_or_its_plans_name(model, tmp_path):
+    """A folder of self-training that somebody else began is continued with the models in it."""
+    run = SimpleNamespace(model_folder=model, fold="0")
+    whole = torch.load(model / CHECKPOINT, weights_only=False)
+    torch.save(whole | {"init_args": Evil(tmp_path / "was_run")}, model / CHECKPOINT)
+    with pytest.raises(UserError, match=r"checkpoint_final\.pth is no file of plain weights"):
+        Teacher(run, "cpu", mirroring=False)
+    torch.save(whole, model / CHECKPOINT)
+    name_in_architecture(model, "network_class_name", "torch.hub.load")
+    with pytest.raises(UserError, match=r"names 'torch\.hub\.load'"):
+        Teacher(run, "cpu", mirroring=False)
+    assert not (tmp_path / "was_run").exists()
+    assert not (model / "was_run").exists()
+
+
 def absurd_network(model):
     plans = json.loads((model / "plans.json").read_text())
     plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 8, 10**9]
@@ -346,7 +404,7 @@ def pipe(model):
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        (plans_without_class, r"plans\.json: the network of configuration 2d cannot be built"),
+        (plans_without_class, r"plans\.json: the architecture of configuration 2d names 'no\.such\.Network'"),
         (absurd_network, r"do not fit the network .*plans\.json"),
         (torn_plans, r"plans\.json cannot be read as json"),
         (dataset_without_labels, r"dataset\.json cannot be used"),

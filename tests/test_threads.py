@@ -46,3 +46,12 @@ def test_another_value_is_refused(value, monkeypatch):
     monkeypatch.setenv(threads.THREADS, value)
     with pytest.raises(UserError, match="a whole number, 1 or more"):
         threads.asked_threads()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system does not say which cores a job has")
+def test_the_cores_are_those_of_the_job_not_of_the_machine(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 128)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.delenv(threads.THREADS, raising=False)
+    monkeypatch.delenv(threads.AUGMENTERS, raising=False)
+    assert threads.shared_cores(2, with_gpu=False) == {threads.AUGMENTERS: "4", threads.THREADS: "4"}

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.gpu.machine import COMMIT_FILE
+from benchmarks.own_folders import make_anew
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.runs.versions import commit
 
@@ -42,9 +43,7 @@ def prepare(source: Path, work: Path, unlabeled: int = UNLABELED_PATIENTS) -> Pa
     if finished.is_file():
         return preprocessed
     variables = {"nnUNet_raw": str(work / "raw"), "nnUNet_preprocessed": str(preprocessed.parent)}
-    for folder in variables.values():
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(folder).mkdir(parents=True)
+    make_anew(work, ("raw", "preprocessed"))
     environment = {**os.environ, **variables, "nnUNet_results": str(work / "results")}
     # only where data are packed: the checkout that a GPU machine unpacks is not installed
     from dataset_conversion.reading.acdc_splits import SSL4MIS_TEST, SSL4MIS_TRAIN

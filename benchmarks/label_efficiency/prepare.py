@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.label_efficiency.draws import DRAWS_FILE, Draws, make_draws
 from benchmarks.label_efficiency.protocols import PLANS, DataSet
+from benchmarks.own_folders import make_anew
 from nnunet_semisam.data.datasets import find_dataset_name
 from nnunet_semisam.data.geometry_of_images import write_geometry_of_labeled
 from nnunet_semisam.data.raw_files import image_files, label_files
@@ -86,12 +86,9 @@ class Prepare(Task):
 
     def work(self, variables: Mapping[str, str]) -> None:
         """Convert, plan, preprocess, and write the draws. What is half done is done again."""
-        for folder in (self.raw, self.preprocessed, self.folder / "judged"):
-            shutil.rmtree(folder, ignore_errors=True)
-        self.raw.mkdir()
-        self.preprocessed.mkdir()
         if self.source is None:
             raise UserError(f"{self.data.name} is not prepared yet. Say with --source where the raw data are.")
+        make_anew(self.folder, (self.raw.name, self.preprocessed.name, "judged"))
         number = str(self.data.number)
         family, *words = self.data.convert
         convert = ["nnunet-semisam", "convert", family, "-i", str(self.source / self.data.source), "-d", number]

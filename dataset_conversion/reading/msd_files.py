@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_semisam.data.dataset_json import channel_names
 from nnunet_semisam.errors import UserError, name_some, printable, shown
+from nnunet_semisam.io.typed_records import inner_path_problem
 
 from .case import Source
 from .headers import check_image
@@ -136,6 +137,9 @@ def _find_repeated(dataset: RawDataset, part: str, images: Sequence[Path]) -> No
 def _path(folder: Path, file: Any) -> Path:
     if not isinstance(file, str) or not file or "\0" in file:
         raise ValueError(f"{shown(file)} is no path")
+    problem = inner_path_problem(file)
+    if problem is not None:  # somebody else's list would bring any image of this machine into the dataset
+        raise ValueError(f"{shown(file)}: {problem}")
     return folder / file
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def write_dataset(conversion: Conversion, dataset_id: int, workers: int = 1) -> 
     raw = raw_folder()
     target = raw / dataset_folder_name(dataset_id, conversion.name)
     with folder_lock(raw, wait=True):
-        remove_temporaries(raw, target.name)
+        remove_temporaries(raw, glob.escape(target.name))
         refuse_other_names(dataset_id, target.name)
         faults = find_faults(conversion, workers)
         if faults.findings:

@@ -12,12 +12,13 @@ import torch
 
 from nnunet_semisam.annotation.trained_model import RawCase, TrainedModel
 from nnunet_semisam.data.back_to_raw import back_to_raw
-from nnunet_semisam.data.image_headers import reason
+from nnunet_semisam.data.image_headers import check_image_header, reason
+from nnunet_semisam.data.stored_voxels import refuse_cut_off
 from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError
 
 NIFTI = ".nii.gz"
-READABLE = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")  # by SimpleITK, with their place in the patient
+READABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # by SimpleITK, with their place in the patient
 PLAIN_READERS = ("SimpleITKIO", "NibabelIO")  # of nnU-Net: voxels stay as the file has them, in the order Z, Y, X
 
 
@@ -66,16 +67,27 @@ def check_axes(images: Iterable[str | Path]) -> None:
     """Refuse images with other than three axes by their headers, before hours of prediction.
 
     Raises:
-        UserError: If there is one; an image without a readable header is left to who reads it.
+        UserError: If there is one, or one whose header cannot be read or says what cannot be.
     """
     for path in images:
-        header = sitk.ImageFileReader()
-        header.SetFileName(str(path))
-        try:
-            header.ReadImageInformation()
-        except RuntimeError:
-            continue
-        _refuse_other_axes(path, header.GetDimension())
+        read_header(path)
+
+
+def read_header(path: str | Path) -> Any:
+    """Return a SimpleITK reader that knows size and place of an image with three axes, and has read no voxel.
+
+    Raises:
+        UserError: If the header cannot be read or says what cannot be, or there are other than three axes.
+    """
+    check_image_header(path)
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(path))
+    try:
+        header.ReadImageInformation()
+    except RuntimeError as error:
+        raise UserError(f"{path} cannot be read: {reason(error)}. Fix or remove it.") from error
+    _refuse_other_axes(path, header.GetDimension())
+    return header
 
 
 def _refuse_other_axes(path: str | Path, axes: int) -> None:
@@ -89,9 +101,11 @@ def read_image(path: str | Path) -> Any:
     """Return a SimpleITK image with three axes.
 
     Raises:
-        UserError: If it cannot be read, or has other than three axes.
+        UserError: If it cannot be read, says what cannot be, ends too early, or has other than three axes.
     """
+    check_image_header(path)
     try:
+        refuse_cut_off(Path(path))
         image = sitk.ReadImage(str(path))
     except Exception as error:  # ITK raises RuntimeError with a text of many lines
         raise UserError(f"{path} cannot be read: {reason(error)}. Fix or remove it.") from error

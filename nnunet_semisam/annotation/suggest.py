@@ -38,6 +38,19 @@ REMEDY = "Delete it, and run the same command again."
 
 
 @dataclass(frozen=True)
+class LabeledFeatures:
+    """What the network sees in the images of labeled cases.
+
+    Attributes:
+        model: Digest of the model and the options.
+        features: Case -> its features.
+    """
+
+    model: str
+    features: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
 class CaseNote:
     """What is kept of a case between runs.
 
@@ -118,9 +131,9 @@ class Suggester:
         """
         file = self.output / LABELED
         if file.is_file():
-            kept = read_object(file, REMEDY)
-            if kept.get("model") == self.digest and list(kept.get("features", {})) == list(labeled):
-                return list(kept["features"].values())
+            kept = read_record(LabeledFeatures, read_object(file, REMEDY), f"{file}:")
+            if kept.model == self.digest and list(kept.features) == list(labeled):
+                return list(kept.features.values())
         features = {}
         for case in tqdm(labeled, desc="labeled", unit="case", leave=False, disable=not sys.stderr.isatty()):
             features[case] = features_of(self.model.read(labeled[case]), self.model)

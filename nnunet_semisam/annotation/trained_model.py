@@ -22,8 +22,8 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
-from nnunet_semisam.data.dataset_json import channel_names
-from nnunet_semisam.data.image_headers import reason
+from nnunet_semisam.data.dataset_json import channel_names, read_dataset_json
+from nnunet_semisam.data.image_headers import check_image_header, reason
 from nnunet_semisam.data.stored_voxels import refuse_cut_off
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.hashes import sha256_of
@@ -101,7 +101,7 @@ class TrainedModel:
             check_weights(place.folder, checkpoint, file)
         self._networks = [_networks_of(*pair) for pair in zip(checkpoints, files, strict=True)]
         plans = PlansManager(read_object(place.folder / "plans.json", REMEDY))
-        dataset_json = read_object(place.folder / "dataset.json", REMEDY)
+        dataset_json = read_dataset_json(place.folder / "dataset.json")
         configuration = plans.get_configuration(checkpoints[0]["init_args"]["configuration"])
         label_manager = plans.get_label_manager(dataset_json)
         channels = determine_num_input_channels(plans, configuration, dataset_json)
@@ -125,6 +125,8 @@ class TrainedModel:
         Raises:
             UserError: If it cannot be read or preprocessed.
         """
+        for image in images:
+            check_image_header(image)
         preprocessor = self.configuration.preprocessor_class(verbose=False)
         try:
             for image in images:

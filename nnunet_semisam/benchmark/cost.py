@@ -17,7 +17,7 @@ def cost_of(attempts: Sequence[Attempt]) -> Cost:
         predict_hours=_hours(attempt for attempt in attempts if attempt.stage == PREDICT),
         gpu_hours=_hours(attempt for attempt in attempts if attempt.gpu),
         attempts=len(attempts),
-        peak_memory_bytes=max((attempt.peak_memory_bytes for attempt in attempts), default=None),
+        peak_memory_bytes=max((each.peak_memory_bytes for each in attempts if each.peak_memory_bytes), default=None),
         peak_gpu_bytes=max((attempt.peak_gpu_bytes for attempt in attempts if attempt.peak_gpu_bytes), default=None),
     )
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import pickletools
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nnunet_semisam.checks.findings import cause_of
-from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.array_files import open_array, read_part
 from nnunet_semisam.io.regular_files import check_regular_file
 
 LOCATIONS = "class_locations"  # what nnU-Net's loader needs of the .pkl to find foreground
 SUFFIX = ".b2nd"
+MAKES_ARRAYS = {
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
+    *(("numpy", "dtype"), ("numpy", "ndarray"), ("_codecs", "encode"), ("collections", "OrderedDict")),
+}
 
 
 def problems_of_labeled(
@@ -75,20 +81,35 @@ def _check_label(path: Path, allowed: set[int], remedy: str, deep: bool) -> tupl
     return tuple(array.shape[1:])
 
 
+class _ForeignCodeError(Exception):
+    """A pickle names something that makes no array."""
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in MAKES_ARRAYS:
+            raise _ForeignCodeError(printable(f"{module}.{name}", 200))
+        return super().find_class(module, name)
+
+
 def check_pickle(path: Path, remedy: str) -> None:
-    """Check that a ``.pkl`` is there, whole, and holds what nnU-Net's loader needs; nothing in it is run.
+    """Check that a ``.pkl`` is there, whole, and holds what nnU-Net's loader needs: arrays, numbers and texts.
+
+    nnU-Net runs whatever such a file names; here only what makes arrays is run.
 
     Raises:
-        UserError: If it does not.
+        UserError: If it does not, or names something else.
     """
     check_regular_file(path, remedy)
-    texts: set[str] = set()
     try:
         with path.open("rb") as file:
-            for _, argument, _ in pickletools.genops(file):
-                if isinstance(argument, str) and len(argument) <= len(LOCATIONS):
-                    texts.add(argument)
+            content = _ArraysOnly(file).load()
+    except _ForeignCodeError as error:
+        raise UserError(
+            f"{path} names {error}, which nnU-Net does not write and would run. Do not train with it; find out who "
+            f"wrote it. {remedy}"
+        ) from error
     except Exception as error:  # damaged bytes make it raise many kinds
         raise UserError(f"{path} is torn ({cause_of(error)}). {remedy}") from error
-    if LOCATIONS not in texts:
+    if not isinstance(content, dict) or LOCATIONS not in content:
         raise UserError(f"{path} does not hold what nnU-Net writes ({LOCATIONS} is missing). {remedy}")

@@ -17,6 +17,7 @@ from nnunet_semisam.checks.findings import Finding, cause_of, missing, note, ok
 from nnunet_semisam.commands import _pth
 from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.regular_files import MIB, read_text
+from nnunet_semisam.threads import usable_cores
 from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
 if TYPE_CHECKING:
@@ -92,12 +93,16 @@ def _check_accelerator() -> Finding:
         found = f"{torch.cuda.device_count()} x CUDA, first: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB"
         return ok("device", found)
     if torch.backends.mps.is_available():
-        return note("device", "Apple GPU, no CUDA", "add -device mps to nnUNetv2_train")
+        fix = (
+            "add -device mps to nnUNetv2_train, and before it: export PYTORCH_ENABLE_MPS_FALLBACK=1 (torch lacks some "
+            "operators of SAM there); 'auto' of benchmark, self-train and demo takes the CPU; nothing was tried on it"
+        )
+        return note("device", "Apple GPU, no CUDA", fix)
     fix = (
         "add -device cpu to nnUNetv2_train and nnUNetv2_predict; export nnUNet_semisam_threads=1 (or more) if "
         "other trainings use the cores, too; nnU-Net's own plans are sized for a GPU"
     )
-    return note("device", f"{os.cpu_count()} CPU cores, no CUDA", fix)
+    return note("device", f"{usable_cores()} CPU cores, no CUDA", fix)
 
 
 def check_folders() -> list[Finding]:
@@ -255,7 +260,7 @@ def _check_sam_folder() -> list[Finding]:
 def check_workers() -> list[Finding]:
     """Look at the number of augmentation workers."""
     name = "nnUNet_n_proc_DA"
-    value, cores = os.environ.get(name), os.cpu_count() or 1
+    value, cores = os.environ.get(name), usable_cores()
     if value is None:
         return [ok(name, f"not set: nnU-Net starts {min(cores, 12)} workers, shared by labeled and unlabeled cases")]
     if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) > MOST_WORKERS:

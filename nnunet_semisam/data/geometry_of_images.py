@@ -126,6 +126,9 @@ def ensure_geometry(
             written += 1
         except UserError as error:
             LOGGER.warning("The geometry of %s is not known: %s", case, error)
+        except OSError as error:  # a dataset that others share read-only
+            LOGGER.warning("The geometry of cases cannot be kept (%s); the training goes on without.", error)
+            break
     return written
 
 

@@ -7,6 +7,7 @@ waits for a pipe that the header names. So whoever is about to read an image of 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ FLOAT_BYTES = 4
 SMALLEST_PACKED = 1100  # deflate packs 1032 bytes into one, never more
 FIRST_VOXEL = {b"n+1": 352, b"n+2": 544}  # magic of NIfTI-1 and NIfTI-2 in one file -> first byte behind the header
 MOST_HEADER = 2**20
+HEADERS_ALONE = (".mhd", ".nhdr")
+VOXELS_INSIDE = re.compile(rb"[\r\n]elementdatafile[=:]local[\r\n]")
 
 
 def check_image_header(path: str | Path, remedy: str = REMEDY, nifti: bool = False) -> None:
@@ -42,7 +45,7 @@ def check_image_header(path: str | Path, remedy: str = REMEDY, nifti: bool = Fal
     path = Path(path)
     size = check_regular_file(path, remedy)
     try:
-        if nifti or path.name.endswith(NIFTI_ENDINGS):
+        if nifti or path.name.lower().endswith(NIFTI_ENDINGS):
             _check_nifti(path, size)
         else:
             _check_voxels_are_inside(path)
@@ -119,24 +122,30 @@ def _check_nifti_numbers(header: Nifti1Header | Nifti2Header) -> None:
 
 
 def _check_voxels_are_inside(path: Path) -> None:
-    """Refuse the headers of MetaImage and NRRD that name another file for the voxels: it could be any."""
-    if path.name.endswith(".mha"):
-        key, inside = b"elementdatafile", b"local"
-        lines = (line.partition(b"=") for line in _header_lines(path))
-        named = [value.strip() for name, _, value in lines if name.strip().lower() == key]
-        if not named or named[0].lower() != inside:
+    """Refuse the headers of MetaImage and NRRD that name another file for the voxels: it could be any.
+
+    Readers end a line in more ways than one, and ours must not see fewer lines than they do.
+    """
+    name = path.name.lower()
+    if name.endswith(HEADERS_ALONE):
+        raise ValueError("it is a header alone, and the voxels must be in the same file: save it as .nii.gz")
+    if name.endswith(".mha"):
+        header = _start(path)
+        inside = VOXELS_INSIDE.search(header)
+        if inside is None or b"elementdatafile" in header[: inside.start() + 1]:
             raise ValueError("ElementDataFile must be LOCAL, with the voxels in the same file")
-    elif path.name.endswith(".nrrd"):
-        for line in _header_lines(path):
-            if not line.strip():
-                break
-            if line.lower().replace(b" ", b"").startswith(b"datafile:"):
-                raise ValueError("it names a data file, and the voxels must be in the same file")
+    elif name.endswith(".nrrd"):
+        header = re.split(rb"\n\n|\r\n\r\n|\r\r", _start(path), maxsplit=1)
+        if len(header) < 2:
+            raise ValueError(f"its header does not end within {MOST_HEADER} bytes")
+        if any(line.startswith(b"datafile:") for line in re.split(rb"[\r\n]+", header[0])):
+            raise ValueError("it names a data file, and the voxels must be in the same file")
 
 
-def _header_lines(path: Path) -> list[bytes]:
+def _start(path: Path) -> bytes:
+    """Return the first bytes of a file in lower case and without blanks."""
     with path.open("rb") as file:
-        return file.read(MOST_HEADER).split(b"\n")
+        return file.read(MOST_HEADER).lower().translate(None, b" \t\v\f\0")
 
 
 def _check_with_itk(path: Path) -> None:
@@ -147,7 +156,7 @@ def _check_with_itk(path: Path) -> None:
     try:
         header.ReadImageInformation()
     except RuntimeError:
-        if path.name.endswith((".mha", ".nrrd", ".gipl")):
+        if path.name.lower().endswith((".mha", ".nrrd", ".gipl")):
             raise
         return  # another reader's format: it says what is wrong
     shape, spacing = header.GetSize(), header.GetSpacing()

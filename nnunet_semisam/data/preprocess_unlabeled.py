@@ -41,6 +41,7 @@ from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.array_files import open_array
 from nnunet_semisam.io.atomic import remove_temporaries, replaced_file
 from nnunet_semisam.io.json_files import object_or_none, write_json
+from nnunet_semisam.io.names import clashing_names
 
 BYTES_PER_VOXEL = 4
 IMAGES_SUFFIX = ".images.json"  # of the file beside a preprocessed case that says of which images it was made
@@ -186,7 +187,7 @@ def preprocess_configuration(
     ending = file_ending(dataset_json, preprocessed / "dataset.json")
     cases, problems = find_images(raw / "imagesUl", ending, len(channel_names(dataset_json)))
     labeled = image_files(raw, dataset_json)["Tr"]
-    problems += _leave_out_labeled(cases, labeled, raw)
+    problems += [*_leave_out_labeled(cases, labeled, raw), *_leave_out_clashing(cases, labeled, raw)]
     folder = unlabeled_folder(preprocessed, manager.data_identifier)
     try:
         _open_folder(folder, recipe(plans, manager))
@@ -221,6 +222,18 @@ def _leave_out_labeled(cases: dict[str, tuple[str, ...]], labeled: Mapping[str, 
         "rename one of the two."
         for case in both
     ]
+
+
+def _leave_out_clashing(cases: dict[str, tuple[str, ...]], labeled: Mapping[str, object], raw: Path) -> list[str]:
+    """Take cases out of ``cases`` that are one file with another where names do not tell upper from lower case."""
+    problems = []
+    for first, second in clashing_names([*labeled, *cases]):
+        del cases[second]
+        problems.append(
+            f"{second}: differs from {first} only in upper and lower case or in the form of accents, and is left out: "
+            f"some disks take them for one file. Rename it in {raw / 'imagesUl'}."
+        )
+    return problems
 
 
 def _remove_gone(folder: Path, preprocessed: Path, cases: Mapping[str, object], labeled: Mapping[str, object]) -> None:
@@ -265,11 +278,30 @@ def _open_folder(folder: Path, digest: str) -> None:
     """Make the folder, or empty it if its content was made with another recipe."""
     folder = folder.resolve()  # it may be a link to another disk
     if recorded_recipe(folder) != digest:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(folder)
+        _empty(folder)
         write_json(folder / RECIPE_FILE, {"recipe": digest})
     remove_temporaries(folder)
+
+
+def _empty(folder: Path) -> None:
+    """Remove what preprocessing wrote; the folder may be one of the user's, on another disk.
+
+    Raises:
+        UserError: If there is something else.
+    """
+    content = sorted(folder.iterdir())
+    ours = [path for path in content if path.name.endswith((SUFFIX, IMAGES_SUFFIX)) or path.name == RECIPE_FILE]
+    foreign = [path.name for path in content if path not in ours or (path.is_dir() and not path.is_symlink())]
+    if foreign:
+        raise UserError(
+            f"{folder} is where unlabeled cases are preprocessed to, and all in it must be made anew: it is of other "
+            f"plans, or {RECIPE_FILE} is gone. It holds {name_some(foreign)}, which preprocessing has not "
+            "written and does not delete. Move that elsewhere."
+        )
+    for path in ours:
+        path.unlink()
 
 
 def _check_disk(folder: Path, jobs: Sequence[Job], plans: dict, configuration: ConfigurationManager) -> None:

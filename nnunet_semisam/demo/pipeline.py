@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from nnunet_semisam.io.csv_files import read_table
 from nnunet_semisam.io.locks import LOCK_FILE
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.splits.folds import load_splits
+from nnunet_semisam.threads import usable_cores
 from nnunet_semisam.trainers_folder import trainers_folder
 from nnunet_semisam.training.training_log import CSV_NAME
 
@@ -91,7 +91,7 @@ class Demo:
         folders = {name: str(self.folder / name) for name in names}
         for folder in folders.values():
             Path(folder).mkdir()
-        processes = str(min(2, os.cpu_count() or 1))
+        processes = str(min(2, usable_cores()))
         settings = self.folder / "start.yaml"
         write_text(settings, start_yaml(self.steps))
         write_text(self.folder / "continued.yaml", continued_yaml(self.steps, self.network))

@@ -5,16 +5,22 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import glob
+import hashlib
 import os
+import platform
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 TEMPORARY_SUFFIX = ".tmp"
-TEMPORARY_NAME = re.compile(r"\.(?P<target>.+)\.(?P<process>[0-9]+)-[0-9a-f]{8}\.tmp(\..+)?")
+TEMPORARY_NAME = re.compile(r"\.(?P<target>.+)\.(?P<process>[0-9]+)-(?P<host>[0-9a-f]{4})[0-9a-f]{8}\.tmp(\..+)?")
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:4]  # a number of a process says nothing on another machine
+OLD_SECONDS = 24 * 3600.0
+BUSY_SECONDS = 2.0
 
 
 def temporary_beside(path: Path) -> Path:
@@ -22,7 +28,7 @@ def temporary_beside(path: Path) -> Path:
 
     Hidden, so that nothing that lists data takes it for data; in the same folder, so that a rename is atomic.
     """
-    return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
+    return path.with_name(f".{path.name}.{os.getpid()}-{HOST}{uuid.uuid4().hex[:8]}{TEMPORARY_SUFFIX}")
 
 
 @contextlib.contextmanager
@@ -55,7 +61,7 @@ def open_atomically(path: str | Path, mode: str = "wb", encoding: str | None = N
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -73,12 +79,20 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_symlink(path: str | Path, target: Path) -> None:
-    """Make ``path`` a symbolic link to ``target``, also where another link or a file is."""
+    """Make ``path`` a symbolic link to ``target``, also where another link or a file is.
+
+    Where the system lets this user make no links (Windows), it is a copy.
+    """
     path = Path(path)
     temporary = temporary_beside(path)
     try:
-        temporary.symlink_to(target)
-        os.replace(temporary, path)
+        try:
+            temporary.symlink_to(target)
+        except OSError:
+            if os.name != "nt":
+                raise
+            shutil.copyfile(target, temporary)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -95,16 +109,16 @@ def replaced_file(path: str | Path) -> Iterator[Path]:
     temporary = temporary.with_name(temporary.name + ending)
     try:
         yield temporary
-        _flush(temporary)
-        os.replace(temporary, path)
+        flush(temporary)
+        replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def put_in_place(finished: Path, path: Path) -> None:
     """Rename a file that is whole to its name: for files that grow over several runs, as downloads do."""
-    _flush(finished)
-    os.replace(finished, path)
+    flush(finished)
+    replace(finished, path)
 
 
 @contextlib.contextmanager
@@ -141,30 +155,39 @@ def remove_temporaries(folder: str | Path, pattern: str = "*") -> None:
         folder: Where to look. No process must be writing there at this moment.
         pattern: Which targets: the temporary files of ``note.txt`` are found with ``note.txt`` and with ``*.txt``.
     """
-    _remove(folder, pattern, lambda process: True)
+    _remove(folder, pattern, lambda leftover, match: True)
 
 
 def remove_leftovers_of_the_dead(folder: str | Path, target: str) -> None:
     """Delete what processes of this machine that do not live any more left of one file or folder.
 
-    For targets that another process may be writing at this moment.
+    For targets that another process, of this machine or another one, may be writing at this moment. What a process of
+    another machine left is deleted when it is a day old: whether that one lives cannot be seen from here.
 
     Args:
         folder: Where to look.
         target: Name of the file or folder that they were writing.
     """
-    _remove(folder, glob.escape(target), lambda process: not _lives(process))
+
+    def dead(leftover: Path, match: re.Match[str]) -> bool:
+        if match["host"] == HOST:
+            return not _lives(int(match["process"]))
+        return time.time() - leftover.lstat().st_mtime > OLD_SECONDS
+
+    _remove(folder, glob.escape(target), dead)
 
 
-def _remove(folder: str | Path, pattern: str, chosen: Callable[[int], bool]) -> None:
+def _remove(folder: str | Path, pattern: str, chosen: Callable[[Path, re.Match[str]], bool]) -> None:
     for leftover in Path(folder).glob(f".*{TEMPORARY_SUFFIX}*"):
         match = TEMPORARY_NAME.fullmatch(leftover.name)
-        if match is None or not fnmatch.fnmatchcase(match["target"], pattern) or not chosen(int(match["process"])):
+        if match is None or not fnmatch.fnmatchcase(match["target"], pattern):
             continue
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # of somebody else, or gone since
+            if not chosen(leftover, match):
+                continue
+            if leftover.is_dir() and not leftover.is_symlink():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
                 leftover.unlink()
 
 
@@ -181,6 +204,20 @@ def _lives(process: int) -> bool:
     return True
 
 
-def _flush(path: Path) -> None:
-    with open(path, "rb") as file:
+def flush(path: Path) -> None:
+    """Let a file reach the disk; Windows does that only for one that is open for writing."""
+    with open(path, "r+b" if os.name == "nt" else "rb") as file:
         os.fsync(file.fileno())
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file over another one; Windows refuses it while a virus scanner reads either, which ends soon."""
+    end = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError:
+            if os.name != "nt" or time.monotonic() > end:
+                raise
+            time.sleep(0.05)

@@ -14,7 +14,8 @@ from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.io.regular_files import MIB, read_text
 
 MOST_BYTES = 256 * MIB
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # how a cell begins that a spreadsheet runs, as OWASP lists them
+# How a cell begins that a spreadsheet runs, as OWASP lists them, and the wide forms that some of them take for these.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 PLAIN_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?(inf|nan)")
 MARK = "'"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +17,10 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's content as hexadecimal digits.
 
     Raises:
-        OSError: If the file cannot be read.
+        OSError: If the file cannot be read, or is none: a pipe would be waited for.
     """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "no regular file", str(path))
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):

@@ -25,6 +25,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_in_child)
 
 
+def _open(path: Path) -> IO:
+    wait_for_no_pipe = getattr(os, "O_NONBLOCK", 0)
+    try:
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | wait_for_no_pipe, 0o666), "a")
+    except PermissionError:  # of another user: who may read it can lock it, too
+        return os.fdopen(os.open(path, os.O_RDONLY | wait_for_no_pipe))
+
+
 @contextlib.contextmanager
 def folder_lock(folder: str | Path, *, wait: bool, name: str = LOCK_FILE) -> Iterator[bool]:
     """Hold a folder for this process. The lock ends with the process, however that ends.
@@ -47,8 +55,7 @@ def folder_lock(folder: str | Path, *, wait: bool, name: str = LOCK_FILE) -> Ite
         yield True
         return
     try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)  # a pipe must not be waited for
-        file = os.fdopen(os.open(folder / name, flags, 0o666), "a")
+        file = _open(folder / name)
     except OSError as error:
         LOGGER.warning("%s cannot be locked (%s): run one command at a time on it.", folder, error)
         yield True

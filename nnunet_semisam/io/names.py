@@ -98,19 +98,30 @@ def check_text_name(name: Any, kind: str, where: str, remedy: str = "Rename it."
     return name
 
 
+def clashing_names(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return each name that is on some machine the file of an earlier one, after that earlier one.
+
+    Example:
+        >>> clashing_names(["Case1", "case2", "CASE1"])
+        [('Case1', 'CASE1')]
+    """
+    seen: dict[str, str] = {}
+    clashes = []
+    for name in names:
+        key = unicodedata.normalize("NFC", name).casefold()
+        if key in seen:
+            clashes.append((seen[key], name))
+        seen.setdefault(key, name)
+    return clashes
+
+
 def check_distinct(names: Iterable[str], where: str, remedy: str = "Rename one of them.") -> None:
     """Refuse names that are the same file on some machine: equal, or equal but for case or the form of accents.
 
     Raises:
         UserError: If there are such names.
     """
-    seen: dict[str, str] = {}
-    clashes: list[str] = []
-    for name in names:
-        key = unicodedata.normalize("NFC", name).casefold()
-        if key in seen:
-            clashes.append(f"{seen[key]} and {name}" if seen[key] != name else f"{name} (twice)")
-        seen.setdefault(key, name)
+    clashes = [f"{first} and {name}" if first != name else f"{name} (twice)" for first, name in clashing_names(names)]
     if clashes:
         raise UserError(
             f"{where}: names that are one file where file names do not tell upper from lower case, or that are listed "

@@ -17,8 +17,11 @@ WATCH_SECONDS = 0.2
 def end_with_parent() -> None:
     """End this process and all of its group as soon as its parent is gone, or now if it is gone already.
 
-    Its present parent does not tell: of an orphan that is whoever took it over.
+    Its present parent does not tell: of an orphan that is whoever took it over. On Windows nothing is watched: a
+    process there keeps the number of its parent, and the python of a virtual environment starts a second one.
     """
+    if os.name == "nt":
+        return
     parent = int(os.environ.pop(PARENT, os.getppid()))
     _check(parent)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()

@@ -16,6 +16,7 @@ SHOWN_LINES = 30
 # Statuses of a command that was asked to end. A cluster signals all processes of a job, the command's own included.
 _ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 STOPPED = (*(-number for number in _ASKING), 128 + signal.SIGINT)
+KILLED = -int(getattr(signal, "SIGKILL", 9))  # Windows has no such signal
 
 _running: set[subprocess.Popen] = set()
 _stopping = threading.Event()
@@ -51,7 +52,7 @@ def run_checked(
     """
     status = run_logged(command, environment, log)
     if status != 0:
-        why = " (killed, most likely for lack of memory)" if status == -signal.SIGKILL else ""
+        why = " (killed, most likely for lack of memory)" if status == KILLED else ""
         message = f"{end_of(log)}\n{title or stage} ended with status {status}{why}"
         raise CommandFailedError(stage, status, message)
 
@@ -110,4 +111,7 @@ def end_of(log: Path, lines: int = SHOWN_LINES) -> str:
 def _kill(process: subprocess.Popen) -> None:
     if process.returncode is None:  # later the number may be that of another process
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()

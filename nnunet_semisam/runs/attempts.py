@@ -40,7 +40,7 @@ class Attempt:
     Attributes:
         stage: ``train``, ``predict``, or ``label``: the prediction of images without labels, to train on.
         seconds: How long it ran, by the clock.
-        peak_memory_bytes: Of the main process, without workers.
+        peak_memory_bytes: Of the main process, without workers; ``None`` where the system does not tell (Windows).
         peak_gpu_bytes: Of its GPU; ``None`` without one.
         gpu: Name of the GPU, if it used one.
         host: Name of the machine.
@@ -50,7 +50,7 @@ class Attempt:
 
     stage: str
     seconds: Amount
-    peak_memory_bytes: Count
+    peak_memory_bytes: Count | None
     peak_gpu_bytes: Count | None
     gpu: str | None
     host: str

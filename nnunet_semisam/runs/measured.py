@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import os
 import platform
-import resource
 import sys
 import threading
 import time
@@ -24,7 +23,19 @@ from nnunet_semisam.runs.attempts import Attempt, Software
 from nnunet_semisam.runs.versions import environment_settings, sam_fingerprints, versions
 from nnunet_semisam.threads import limit_threads
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 WRITE_SECONDS = 10.0
+
+
+def peak_memory_bytes() -> int | None:
+    """Return the largest resident memory of this process so far; ``None`` where the system does not tell."""
+    if resource is None:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 class Meter:
@@ -70,7 +81,7 @@ class Meter:
         return Attempt(
             stage=self.stage,
             seconds=time.perf_counter() - self.start,
-            peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            peak_memory_bytes=peak_memory_bytes(),
             peak_gpu_bytes=torch.cuda.max_memory_reserved() if with_gpu else None,
             gpu=torch.cuda.get_device_name() if with_gpu else None,
             host=platform.node(),

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import glob
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ from typing import Any
 import yaml
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.atomic import new_folder, remove_temporaries, write_text
+from nnunet_semisam.io.atomic import flush, new_folder, remove_temporaries, write_text
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.typed_records import Count, RecordError, read_entry
 from nnunet_semisam.io.yaml_files import read_mapping
@@ -163,7 +163,7 @@ class ModelRun:
         Raises:
             CommandFailedError: If the command fails.
         """
-        remove_temporaries(target.parent, target.name)
+        remove_temporaries(target.parent, glob.escape(target.name))
         remove(target)
         with new_folder(target) as unfinished:
             arguments = ["-i", str(images), "-o", str(unfinished)]
@@ -234,5 +234,4 @@ def flush_files(folder: Path) -> None:
     """Flush all files of a folder to the disk, so that a power cut after its renaming leaves it whole."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            flush(path)

@@ -12,6 +12,11 @@ from nnunet_semisam.errors import UserError
 T = TypeVar("T")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device had too little memory; Apple's GPUs have no error class for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
+
+
 class Parts:
     """How much is computed at once; half as much after the memory was exhausted, for good.
 
@@ -39,7 +44,9 @@ class Parts:
             reason = ""
             try:
                 found.append(compute(part))
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 reason = str(error).split("\n")[0]
             # not in the handler: the error holds on to what was computed
             if not reason:
@@ -52,4 +59,6 @@ class Parts:
                 )
             self.at_once = (part.stop - start) // 2
             torch.cuda.empty_cache()
+            if torch.backends.mps.is_available():
+                torch.mps.empty_cache()
         return found

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnunet_semisam.data.image_headers import reason
+from nnunet_semisam.data.image_headers import check_image_header, reason
 from nnunet_semisam.data.stored_voxels import refuse_cut_off
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.tensor_files import loading_only_tensors
 from nnunet_semisam.labels import Labels
+from nnunet_semisam.model_export import check_weights, read_checkpoint
 from nnunet_semisam.runs.model_run import CHECKPOINT, ModelRun
 from nnunet_semisam.self_training.pseudo_label import agreement
 
@@ -50,6 +52,9 @@ class Teacher:
         model: The model.
         device: ``cuda``, ``cpu`` or ``mps``.
         mirroring: Whether to predict with mirroring; a network that was trained without never is.
+
+    Raises:
+        UserError: If its checkpoint is damaged or holds more than weights, or its network is none of nnU-Net's library.
     """
 
     def __init__(self, model: ModelRun, device: str, mirroring: bool) -> None:
@@ -59,7 +64,10 @@ class Teacher:
         self.predictor: nnUNetPredictor = nnUNetPredictor(
             use_mirroring=mirroring, device=torch.device(device), allow_tqdm=False
         )
-        self.predictor.initialize_from_trained_model_folder(str(model.model_folder), (model.fold,), CHECKPOINT)
+        file = model.model_folder / f"fold_{model.fold}" / CHECKPOINT
+        check_weights(model.model_folder, read_checkpoint(file), file)  # the folder may have come from somebody else
+        with loading_only_tensors():
+            self.predictor.initialize_from_trained_model_folder(str(model.model_folder), (model.fold,), CHECKPOINT)
         self.mirrors = mirroring and bool(self.predictor.allowed_mirroring_axes)
         self.labels = Labels.from_label_manager(self.predictor.label_manager)
 
@@ -72,6 +80,8 @@ class Teacher:
         import torch
         from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
+        for image in images:
+            check_image_header(image)
         predictor = self.predictor
         plans, configuration = predictor.plans_manager, predictor.configuration_manager
         preprocessor = configuration.preprocessor_class(verbose=False)

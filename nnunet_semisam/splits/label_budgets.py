@@ -23,6 +23,12 @@ TEST_SETS_FILE = "semisam_test_sets.json"
 MANIFEST_FILE = "semisam_manifest.json"
 MOST_PATTERN = 500
 MOST_ORDER = 16 * MIB
+MOST_REPETITIONS = 4  # names have at most 150 letters
+TOKEN = re.compile(  # of an expression without classes of characters and escapes
+    r"\((?:\?(?:P?<[^>]*>|[:=!]))?"  # a bracket opens
+    r"|\)(?:(?P<again>[*+]|\{[0-9]*,[0-9]*\})|\{(?P<times>[0-9]+)\})?"
+    r"|\||(?:[*+?]|\{[0-9]*,[0-9]*\})[?+]?"
+)
 SEED = 12345  # nnU-Net's own, for its folds
 
 
@@ -144,10 +150,16 @@ def group_function(pattern: str | None, source: str = "--group") -> Callable[[st
         expression = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise UserError(f"{name} is no regular expression ({error}). Example: --group '(patient[0-9]+)_'.") from error
-    if _repeats_a_choice(pattern):
+    ways = _ways_to_match(pattern)
+    if ways is None:
         raise UserError(
             f"{name} repeats a bracket in which something is repeated or chosen, such as (a+)+, which can take for "
             "ever. Write it without, for example [a-z0-9]+ for ([a-z]+|[0-9]+)+."
+        )
+    if ways > MOST_REPETITIONS:
+        raise UserError(
+            f"{name} repeats or leaves out something in {ways} places (*, +, ?, {{n,m}}), which can take for ever; at "
+            f"most {MOST_REPETITIONS} are allowed. Write it shorter, for example ^([^_]+_[^_]+) for two parts."
         )
 
     def group_of(case: str) -> str:
@@ -164,24 +176,29 @@ def group_function(pattern: str | None, source: str = "--group") -> Callable[[st
     return group_of
 
 
-def _repeats_a_choice(pattern: str) -> bool:
-    """Return whether a bracket that is repeated without bound holds a repetition or a choice.
+def _ways_to_match(pattern: str) -> int | None:
+    """Return how often an expression repeats something or leaves it out; ``None`` if that may be without bound.
 
-    Python's expressions then may try every way to cut a name into parts: for 40 letters that takes years.
+    Python's expressions may try every way to cut a name into as many parts: with a bracket that is repeated without
+    bound and holds a repetition or a choice that takes years for 40 letters, else ``length ** ways`` steps.
     """
     without_classes = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]])*\]", "x", pattern, flags=re.DOTALL)
-    holds = [False]  # for each bracket that is open
-    for match in re.finditer(r"\(|\)(?P<again>[*+]|\{[0-9]*,)?|[*+|]|\{[0-9]*,", without_classes):
-        if match[0] == "(":
-            holds.append(False)
-        elif match[0].startswith(")"):
-            inner = holds.pop() if len(holds) > 1 else False
-            if inner and match["again"]:
-                return True
-            holds[-1] = holds[-1] or inner or bool(match["again"])
+    ways, choices = [0], [False]  # for each bracket that is open
+    for match in TOKEN.finditer(without_classes):
+        if match[0].startswith("("):
+            ways.append(0)
+            choices.append(False)
+        elif match[0].startswith(")") and len(ways) > 1:
+            inner, choice = ways.pop(), choices.pop()
+            if match["again"] and (inner or choice):
+                return None
+            ways[-1] += inner * int(match["times"] or 1) + bool(match["again"])
+            choices[-1] |= choice
+        elif match[0] == "|":
+            choices[-1] = True
         else:
-            holds[-1] = True
-    return False
+            ways[-1] += 1
+    return sum(ways)
 
 
 def members_of(cases: Iterable[str], group_of: Callable[[str], str]) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class DamagedCheckpointError(UserError):
 
 
 def read(path: Path, device: torch.device) -> dict[str, Any]:
-    """Return a checkpoint; its tensors are mapped, not read.
+    """Return a checkpoint; its tensors are mapped, not read, but on Windows, which replaces no mapped file.
 
     The file is the run's own, as nnU-Net loads it: without ``weights_only``.
 
@@ -60,7 +61,7 @@ def read(path: Path, device: torch.device) -> dict[str, Any]:
     remedy = "Remove it, or get it back from a copy."
     try:
         check_regular_file(path, remedy)
-        content = torch.load(path, map_location=device, weights_only=False, mmap=True)
+        content = torch.load(path, map_location=device, weights_only=False, mmap=os.name != "nt")
     except Exception as error:  # the reader of pickles raises what the bytes make it raise
         reason = printable((str(error).strip() or type(error).__name__).splitlines()[0], 200)
         raise DamagedCheckpointError(

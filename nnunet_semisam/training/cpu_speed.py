@@ -24,6 +24,8 @@ def take_asked_threads() -> None:
 
 def has_bfloat16_instructions() -> bool:
     """Return whether this CPU computes convolutions in bfloat16; others emulate it and take many times as long."""
+    if not torch.backends.mkldnn.is_available():  # ARM, Apple
+        return False
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # what torch itself asks; there is no public name
 
 

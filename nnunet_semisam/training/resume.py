@@ -11,6 +11,7 @@ import torch
 
 from nnunet_semisam import __version__, ranks
 from nnunet_semisam.errors import UserError, printable
+from nnunet_semisam.sam.parts import is_out_of_memory
 from nnunet_semisam.training import checkpoint as checkpoints
 from nnunet_semisam.training.checkpoint import DamagedCheckpointError
 
@@ -98,7 +99,7 @@ def misfit_is_damage(source: str) -> Iterator[None]:
     except UserError:
         raise
     except DAMAGE as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if is_out_of_memory(error):
             raise
         reason = printable(" ".join(f"{type(error).__name__}: {error}".split()), 300)
         raise DamagedCheckpointError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +23,8 @@ from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
 
 LOCK_FILE = ".training.lock"
+LOST_NODE_SECONDS = 180.0  # more than a lease of NFS 4, 90 s by default
+ASK_AGAIN_SECONDS = 5.0
 
 
 def check_start(plans: Mapping[str, Any], configuration: str, device: torch.device) -> None:
@@ -76,19 +80,28 @@ def alone_in(folder: Path, rank: int) -> Iterator[None]:
         folder: Of the fold, in nnUNet_results.
         rank: This process; one of a training holds the folder for all.
 
+    A job that its cluster has started again, after a node was lost, waits for a while: a file server holds the locks
+    of a lost node until it misses it.
+
     Raises:
         UserError: If another training writes there.
     """
     if rank != 0:
         yield
         return
-    with folder_lock(folder, wait=False, name=LOCK_FILE) as ours:
-        if not ours:
+    end = time.monotonic() + (LOST_NODE_SECONDS if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else 0)
+    while True:
+        with folder_lock(folder, wait=False, name=LOCK_FILE) as ours:
+            if ours:
+                yield
+                return
+        if time.monotonic() >= end:
             raise UserError(
                 f"Another training writes to {folder}, and two would overwrite each other's checkpoints. Wait for it, "
-                "end it, or set nnUNet_results to another folder."
+                "end it, or set nnUNet_results to another folder. If none runs on any machine, a file server keeps "
+                f"the lock of one that was lost: delete {folder / LOCK_FILE}."
             )
-        yield
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 def where_it_begins(folder: Path, resumed: str, epoch: int, epochs: int) -> str | None:

@@ -1,13 +1,17 @@
 """Pseudo-labels to the annotator and back: a script plays the annotator."""
 
+import gzip
 import json
 
 import numpy as np
+import pytest
 import SimpleITK
 import tiny_nnunet
 from fake_models import MODEL, TRAINER
 
 from nnunet_semisam import cli
+from nnunet_semisam.annotation import raw_space
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.pseudo_labels.session import STORE_FOLDER
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 
@@ -246,3 +250,32 @@ def test_patients_that_test_do_not_train_and_empty_labels_are_told(model_folder,
     review(out, HIDDEN[0], lambda label: np.full_like(label, 3))
     assert bring_back(out, "903") == 2
     assert "has no voxel but 'ignore'" in capsys.readouterr().err
+
+
+def test_a_label_of_another_size_is_told_before_it_is_unpacked(model_folder, raw, tmp_path, capsys, monkeypatch):
+    """A megabyte of zeros unfolds to a gigabyte."""
+    out = tmp_path / "out"
+    assert export(out, "--cases", "free0") == 0
+    size = np.array(voxels(out / "labels" / "free0.nii.gz").shape) * 2
+    large = out / "reviewed" / "free0.nii.gz"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.zeros(size, np.uint8)), str(large))
+    original = SimpleITK.ReadImage
+
+    def read_all_but_it(path):
+        assert path != str(large), "it was unpacked"
+        return original(path)
+
+    monkeypatch.setattr(SimpleITK, "ReadImage", read_all_but_it)
+    assert bring_back(out) == 2
+    assert "free0.nii.gz: its size is" in capsys.readouterr().err
+
+
+def test_an_image_whose_header_cannot_be_right_is_refused(tmp_path):
+    path = tmp_path / "a.nii.gz"
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.zeros((2, 3, 4), np.float32)), str(path))
+    header = bytearray(gzip.decompress(path.read_bytes()))
+    header[80:84] = np.float32(-1).tobytes()  # pixdim[1]
+    path.write_bytes(gzip.compress(bytes(header)))
+    for read in (raw_space.read_image, raw_space.read_header, lambda path: raw_space.check_axes([path])):
+        with pytest.raises(UserError, match="spacing along axis 1 is -1 mm"):
+            read(path)

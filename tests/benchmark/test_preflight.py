@@ -106,7 +106,10 @@ def test_a_pickle_is_looked_at_and_never_run(study, preprocessed, tmp_path):
             return (os.mkdir, (str(tmp_path / "was_run"),))
 
     (preprocessed / CASES / "p0_frame01.pkl").write_bytes(pickle.dumps({"class_locations": Evil()}))
-    check(study)
+    with pytest.raises(
+        UserError, match=r"p0_frame01\.pkl names posix\.mkdir, which nnU-Net does not write and would run"
+    ):
+        check(study)
     assert not (tmp_path / "was_run").exists()
 
 

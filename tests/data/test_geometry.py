@@ -320,3 +320,14 @@ def test_training_goes_on_without_raw_images(dataset, caplog):
     shutil.rmtree(dataset.raw)
     assert ensure(dataset, ["case2"]) == 0
     assert read_geometry(dataset.preprocessed, "case2") is None
+
+
+def test_training_goes_on_where_nothing_may_be_written(dataset, caplog, monkeypatch):
+    """A dataset that others share read-only; their own folders are those of results."""
+
+    def refuse(*words):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("nnunet_semisam.data.geometry_of_images.write_geometry", refuse)
+    assert ensure(dataset, ["case0", "case1"]) == 0
+    assert caplog.text.count("Permission denied") == 1

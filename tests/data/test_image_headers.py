@@ -116,6 +116,32 @@ def test_voxels_in_another_file_are_refused(tmp_path):
             check_image_header(path)
 
 
+@pytest.mark.parametrize(
+    ("ending", "old", "new"),
+    [
+        (".mha", b"ElementDataFile = LOCAL", b"ElementDataFile : secret\nElementDataFile = LOCAL"),
+        (".mha", b"ElementDataFile = LOCAL", b"ElementDataFile: secret"),
+        (".MHA", b"ElementDataFile = LOCAL", b"ElementDataFile = secret"),
+        (".nrrd", b"encoding:", b"#" * 2**20 + b"\ndata file: secret\nencoding:"),
+        (".nrrd", b"encoding:", b"content: a\rdata file: secret\rencoding:"),
+        (".NRRD", b"encoding:", b"data file: secret\nencoding:"),
+    ],
+)
+def test_no_way_to_write_a_header_hides_another_file(tmp_path, ending, old, new):
+    path = write(tmp_path / f"a{ending.lower()}").rename(tmp_path / f"b{ending}")
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(UserError, match=r"in the same file|does not end within 1048576 bytes"):
+        check_image_header(path)
+
+
+@pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
+def test_a_header_alone_is_refused(tmp_path, ending):
+    with pytest.raises(UserError, match=r"is a header alone, .* save it as \.nii\.gz"):
+        check_image_header(write(tmp_path / f"a{ending}"))
+
+
 def test_packed_stream_that_never_ends_is_left_early(tmp_path):
     path = write(tmp_path / "a.nii.gz")
     with path.open("ab") as file:

@@ -24,6 +24,7 @@ from nnunet_semisam.data.preprocess_unlabeled import IMAGES_SUFFIX, preprocess_c
 from nnunet_semisam.data.preprocessing_recipe import RECIPE_FILE
 from nnunet_semisam.data.unlabeled_images import find_images
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import temporary_beside
 
 
 class World:
@@ -168,9 +169,28 @@ def test_plans_that_change_only_the_network_keep_what_is_done(world):
     assert (world.folder() / "free0.b2nd").stat().st_mtime_ns == stamp
 
 
+def test_what_others_keep_in_the_folder_is_never_deleted(world):
+    """It may be a link to a disk of the user's own; the recipe of what is there may be lost."""
+    world.run()
+    (world.folder() / "thesis.txt").write_text("mine")
+    (world.folder() / RECIPE_FILE).unlink()
+    with pytest.raises(UserError, match=r"It holds thesis\.txt, which preprocessing has not written"):
+        world.run()
+    assert world.files() == ["free0.b2nd", "free1.b2nd", "thesis.txt"]
+
+
+def test_names_that_some_disks_take_for_one_are_left_out_and_named(world):
+    world.put("FREE0_0000.nii.gz", noise())
+    ready, problems = world.run()
+    assert ready == 2
+    assert len(problems) == 1
+    assert "free0: differs from FREE0 only in upper and lower case" in problems[0]
+
+
 def test_torn_file_of_a_killed_run_is_removed(world):
     world.run()
-    (world.folder() / ".free0.b2nd.17-abcdef01.tmp.b2nd").write_bytes(b"torn")
+    torn = temporary_beside(world.folder() / "free0.b2nd")
+    torn.with_name(torn.name + ".b2nd").write_bytes(b"torn")
     assert world.run() == (2, [])
     assert world.files() == ["free0.b2nd", "free1.b2nd", RECIPE_FILE]
 

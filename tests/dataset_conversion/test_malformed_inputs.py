@@ -1,5 +1,7 @@
 """Every fault of a source: an error that names the file and the remedy, and nothing left behind."""
 
+import json
+
 import fake_acdc
 import fake_bhsd
 import fake_la
@@ -89,5 +91,17 @@ def test_missing_label_of_the_decathlon_is_a_fault(tmp_path, convert_with, raw):
     source = fake_nnunet.write_msd(tmp_path / "Task03_Liver")
     (source / "labelsTr" / "liver_2.nii.gz").unlink()
     with pytest.raises(UserError, match=r"labelsTr/liver_2.nii.gz: is missing; liver_2 needs it. Add it"):
+        convert_with("nnunet", "-i", str(source), "--labeled", "1")
+    assert visible(raw) == []
+
+
+@pytest.mark.parametrize("part", ["test", "training"])
+@pytest.mark.parametrize("outside", ["../private/scan.nii.gz", "/private/scan.nii.gz"])
+def test_a_list_of_the_decathlon_brings_nothing_from_outside_its_folder(part, outside, tmp_path, convert_with, raw):
+    source = fake_nnunet.write_msd(tmp_path / "Task03_Liver")
+    content = json.loads((source / "dataset.json").read_text())
+    content[part].append(outside if part == "test" else {"image": outside, "label": "./labelsTr/liver_1.nii.gz"})
+    (source / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"scan\.nii\.gz'?: it leads out of the folder"):
         convert_with("nnunet", "-i", str(source), "--labeled", "1")
     assert visible(raw) == []

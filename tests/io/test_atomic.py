@@ -204,3 +204,17 @@ def test_leftovers_are_chosen_by_the_name_of_their_target(tmp_path, pattern, rem
         file.touch()
     atomic.remove_temporaries(tmp_path, pattern)
     assert [name for name, file in leftovers.items() if not file.exists()] == removed
+
+
+def test_leftovers_of_the_dead_are_those_of_this_machine_or_a_day_old(tmp_path, monkeypatch):
+    """A number of a process says nothing on another machine, which may be writing there at this moment."""
+    ours = atomic.temporary_beside(tmp_path / "model")
+    monkeypatch.setattr(atomic, "HOST", "0123")
+    theirs, old = (atomic.temporary_beside(tmp_path / "model") for _ in range(2))
+    monkeypatch.undo()
+    for file in (ours, theirs, old):
+        file.touch()
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(atomic, "_lives", lambda process: False)
+    atomic.remove_leftovers_of_the_dead(tmp_path, "model")
+    assert names(tmp_path) == [theirs.name]

@@ -135,6 +135,23 @@ def test_a_file_system_without_locks_lets_pass_and_warns(tmp_path, monkeypatch, 
     assert "cannot be locked (No locks available): run one command at a time" in caplog.text
 
 
+def test_a_file_of_another_user_is_locked_through_reading(tmp_path, holder, monkeypatch):
+    """In a shared folder the lock file is writable for who made it alone."""
+    original = os.open
+
+    def refuses_writing(path, flags, *more, **options):
+        if flags & os.O_WRONLY:
+            raise PermissionError(13, "Permission denied", str(path))
+        return original(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", refuses_writing)
+    with folder_lock(tmp_path, wait=False) as mine:
+        assert not mine
+    holder.communicate("")
+    with folder_lock(tmp_path, wait=False) as mine:
+        assert mine
+
+
 def test_a_system_without_locks_lets_pass_and_warns(tmp_path, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     with folder_lock(tmp_path, wait=False) as mine:

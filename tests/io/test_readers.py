@@ -235,3 +235,27 @@ def test_damage_inside_an_array_is_found_when_that_part_is_read(tmp_path):
     array = array_files.open_array(path, REMEDY)
     with pytest.raises(UserError, match=r"a\.b2nd is damaged inside .*Make it again\."):
         array_files.read_part(array, slice(None), path, REMEDY)
+
+
+@pytest.mark.parametrize("name", ["LazyArray", "proxy-source", "b2o"])
+def test_an_array_file_that_computes_is_refused_before_blosc2_sees_it(tmp_path, monkeypatch, name):
+    """Before 4.14 blosc2 runs the source text in such a file when it is opened."""
+    path = tmp_path / "case.b2nd"
+    blosc2.empty((1, 4, 4, 4), dtype=np.float32, urlpath=str(path), meta={name: "udf"})
+    monkeypatch.setattr(blosc2, "open", lambda *words, **options: pytest.fail("it was opened"))
+    with pytest.raises(UserError, match="no array as nnU-Net writes it"):
+        array_files.open_array(path, REMEDY)
+
+
+def test_an_npz_file_that_unfolds_without_end_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", a=np.zeros(10_000))
+    assert len(array_files.read_npz(tmp_path / "a.npz", REMEDY)["a"]) == 10_000
+    monkeypatch.setattr(array_files, "MOST_NPZ_BYTES", 80_000)
+    with pytest.raises(UserError, match="would unfold to 80128 bytes, at most 80000 are read"):
+        array_files.read_npz(tmp_path / "a.npz", REMEDY)
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "\uff1d1+1", "\uff201", "\0=1"])
+def test_no_cell_is_a_formula(cell):
+    assert csv_files.safe_cell(cell) == "'" + cell
+    assert csv_files.plain_cell("'" + cell) == cell

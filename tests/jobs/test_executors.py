@@ -51,7 +51,7 @@ def test_processes_share_the_cores(monkeypatch):
     augmenters = cores.AUGMENTERS
     for name in (cores.THREADS, augmenters):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 8)
     assert executors._places(3, []) == [{cores.THREADS: "2", augmenters: "2"}] * 3
     assert executors._places(1, []) == [{}]
     assert executors._places(1, ["3"]) == [{"CUDA_VISIBLE_DEVICES": "3"}]
@@ -60,7 +60,7 @@ def test_processes_share_the_cores(monkeypatch):
     monkeypatch.setenv(augmenters, "4")
     assert executors._places(3, []) == [{}] * 3
     monkeypatch.delenv(augmenters)
-    monkeypatch.setattr(os, "cpu_count", lambda: 96)
+    monkeypatch.setattr(cores, "usable_cores", lambda: 96)
     assert executors._places(4, list("0123"))[3] == {"CUDA_VISIBLE_DEVICES": "3", augmenters: "12"}
 
 

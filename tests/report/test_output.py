@@ -13,6 +13,7 @@ import pytest
 from invented import Shape, make_benchmark
 
 from nnunet_semisam import cli
+from nnunet_semisam.io.atomic import HOST
 from nnunet_semisam.report import output
 
 CHECKOUT = Path(__file__).parents[2]
@@ -113,9 +114,9 @@ def test_what_a_killed_report_left_is_removed_and_what_others_write_is_not(tmp_p
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     names = [
-        f".p.html.{dead.pid}-01234567.tmp",
-        f".p.html.{os.getpid()}-01234567.tmp",
-        f".x.html.{dead.pid}-01234567.tmp",
+        f".p.html.{dead.pid}-{HOST}01234567.tmp",
+        f".p.html.{os.getpid()}-{HOST}01234567.tmp",
+        f".x.html.{dead.pid}-{HOST}01234567.tmp",
     ]
     for name in names:
         (tmp_path / name).write_text("half a page")

@@ -36,6 +36,19 @@ def test_parts_are_halved_until_they_fit_and_stay_so():
     assert device.tried == [2, 2]  # a training asks for every case again
 
 
+def test_apples_gpus_say_so_without_a_class_of_error():
+    tried = []
+
+    def compute(part: slice) -> int:
+        tried.append(part.stop - part.start)
+        if len(tried) == 1:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB).")
+        return 1
+
+    assert Parts(4, "one image").each(4, compute) == [1, 1]
+    assert tried == [4, 2, 2]
+
+
 def test_an_item_that_does_not_fit_is_told_with_what_helps():
     with pytest.raises(UserError, match=r"does not hold one image: CUDA out of memory.*32 GiB\. Take a smaller SAM"):
         Parts(4, "one image").each(3, Device(size=0).compute)

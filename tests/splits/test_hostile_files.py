@@ -172,8 +172,27 @@ def test_pattern_that_can_take_for_ever_is_refused(pattern):
 
 
 @pytest.mark.parametrize(
+    ("pattern", "ways"),
+    [(".*" * 12 + "!", 12), ("a?" * 30 + "a" * 30, 30), ("(a?){30}a{30}$", 30), ("((a+){4}){4}", 16)],
+)
+def test_pattern_with_many_repetitions_is_refused(pattern, ways):
+    with pytest.raises(UserError, match=rf"in {ways} places .* can take for ever; at most 4 are allowed"):
+        group_function(pattern)
+
+
+@pytest.mark.parametrize(
     "pattern",
-    ["^([^_]+)_", "(patient[0-9]+)_", "^ID_[0-9a-f]+(?=_ID_[0-9a-f]+$)|^.+$", "(a|b)c+", "[(+]+x", r"\(a+\)+"],
+    [
+        "^(?P<x>.+?)_(.*?)_([a-z]+)",
+        "([a-z]+_){2}",
+        "[0-9]{3}(a{2}){3}",
+        "^([^_]+)_",
+        "(patient[0-9]+)_",
+        "^ID_[0-9a-f]+(?=_ID_[0-9a-f]+$)|^.+$",
+        "(a|b)c+",
+        "[(+]+x",
+        r"\(a+\)+",
+    ],
 )
 def test_usual_patterns_are_taken(pattern):
     group_function(pattern)

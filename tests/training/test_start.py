@@ -87,3 +87,22 @@ def test_a_training_says_where_it_begins(tmp_path):
     assert "checkpoint_latest.pth" in said
     assert "--c" in said
     assert "epoch 3 of 20" in start.where_it_begins(tmp_path, "checkpoint_latest.pth", 3, 20)
+
+
+def test_a_job_that_was_started_again_waits_for_the_lock_of_the_node_that_was_lost(tmp_path, monkeypatch):
+    """A file server holds it until it misses the node; whoever starts a second training by mistake is told at once."""
+    other = start.alone_in(tmp_path, rank=0)
+    other.__enter__()
+    asked = []
+
+    def wait(seconds):
+        asked.append(seconds)
+        other.__exit__(None, None, None)
+
+    monkeypatch.setattr(start.time, "sleep", wait)
+    with pytest.raises(UserError, match=r"delete .*\.training\.lock"), start.alone_in(tmp_path, rank=0):
+        pass
+    assert asked == []
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with start.alone_in(tmp_path, rank=0):
+        assert asked == [start.ASK_AGAIN_SECONDS]
