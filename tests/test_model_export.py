@@ -5,11 +5,10 @@ import os
 import pickle
 import shutil
 import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
+import prepared_process
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -484,14 +483,15 @@ def test_odd_arguments_end_in_one_paragraph(model, tmp_path, monkeypatch, capsys
     assert "\n" not in message
 
 
+def export_and_die(model, out):
+    torch.save = lambda *words, **options: os.kill(os.getpid(), signal.SIGKILL)
+    export_model(model, out, ["0"])
+
+
 def test_a_killed_export_leaves_no_folder_of_its_name_and_the_next_one_clears_up(model, tmp_path):
-    code = (
-        "import os, signal, sys, torch; from pathlib import Path; from nnunet_semisam import model_export as m; "
-        "torch.save = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL); "
-        f"m.export_model(Path({str(model)!r}), Path({str(tmp_path / 'out')!r}), ['0'])"
-    )
-    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    log, words = tmp_path / "results" / "log", (model, tmp_path / "out")
+    status = prepared_process.run(export_and_die, *words, environment=os.environ, log=log)
+    assert status == -signal.SIGKILL, log.read_text()
     assert not (tmp_path / "out").exists()
     assert list(tmp_path.glob(".out.*.tmp"))
     export_model(model, tmp_path / "out", ["0"])
