@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_semisam.errors import UserError, printable
-from nnunet_semisam.io.atomic import temporary_beside, write_bytes
+from nnunet_semisam.io.atomic import replace, temporary_beside, write_bytes
 from nnunet_semisam.io.regular_files import MIB, check_regular_file, read_text
 
 MOST_BYTES = 256 * MIB  # a benchmark's results of thousands of runs, with room
@@ -150,7 +150,7 @@ def write_json_files(contents: Mapping[Path, Any]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         for path in contents:
-            os.replace(temporary[path], path)
+            replace(temporary[path], path)
             renamed.append(path)
     except BaseException:
         for path in renamed:
