@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.label_efficiency.paired import two_way_interval
 from nnunet_semisam.benchmark.metrics import score_case
+from nnunet_semisam.benchmark.statistics import compare
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.io.atomic import new_folder, write_symlink
@@ -155,3 +157,37 @@ class Stage:
             if dice:  # no class is in the case and none was found
                 found[case] = float(np.mean(dice))
         return found
+
+
+def compare_stages(first: Mapping[int, Mapping[str, float]], second: Mapping[int, Mapping[str, float]]) -> str:
+    """Return a line: both means, and the paired difference of the second from the first, with interval and tests.
+
+    Args:
+        first: Seed -> case -> Dice.
+        second: The same, of what is compared with it.
+
+    Returns:
+        Differences are paired by seed and case. The interval resamples seeds and cases; the tests are Wilcoxon's, over
+        cases (mean over seeds) and over seeds (mean over cases), and a single seed has no interval.
+    """
+    ours, theirs = _by_pair(second), _by_pair(first)
+    over_cases = compare(ours, theirs, {pair: pair[1] for pair in ours})
+    over_seeds = compare(ours, theirs, {pair: str(pair[0]) for pair in ours})
+    low, high = two_way_interval(
+        {
+            (str(seed), seed): {case: dice - first[seed][case] for case, dice in of_seed.items() if case in first[seed]}
+            for seed, of_seed in second.items()
+        }
+    )
+    interval = "" if low is None else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+    tests = "".join(
+        f", p {found.p:.3f} over {name}"
+        for name, found in (("cases", over_cases), ("seeds", over_seeds))
+        if found.p is not None
+    )
+    means = [100 * np.mean(list(table.values())) for table in (theirs, ours)]
+    return f"{means[0]:.1f} -> {means[1]:.1f}, {100 * over_cases.mean:+.1f}{interval}{tests}"
+
+
+def _by_pair(dice: Mapping[int, Mapping[str, float]]) -> dict[tuple[int, str], float]:
+    return {(seed, case): value for seed, of_seed in dice.items() for case, value in of_seed.items()}

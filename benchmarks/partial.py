@@ -23,9 +23,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from benchmarks._stages import Stage, Study, settings_of_length
-from benchmarks.label_efficiency.paired import two_way_interval
-from nnunet_semisam.benchmark.statistics import compare
+from benchmarks._stages import Stage, Study, compare_stages, settings_of_length
 from nnunet_semisam.data.dataset_json import ignore_label
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.raw_files import label_files
@@ -44,40 +42,6 @@ def annotated_voxels(study: Study, cases: Sequence[str]) -> int:
     # copies: a view does not keep alive the image that it looks at
     arrays = (SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(labels[case]))) for case in cases)
     return sum(int((array != value).sum()) for array in arrays)
-
-
-def compare_stages(whole: Mapping[int, Mapping[str, float]], sparse: Mapping[int, Mapping[str, float]]) -> str:
-    """Return a line: both means, and the paired difference with its interval and tests.
-
-    Args:
-        whole: Seed -> case -> Dice, of whole cases.
-        sparse: The same, of every k-th slice.
-
-    Returns:
-        Differences are paired by seed and case. The interval resamples seeds and cases; the tests are Wilcoxon's, over
-        cases (mean over seeds) and over seeds (mean over cases), and a single seed has no interval.
-    """
-    ours, theirs = _by_pair(sparse), _by_pair(whole)
-    over_cases = compare(ours, theirs, {pair: pair[1] for pair in ours})
-    over_seeds = compare(ours, theirs, {pair: str(pair[0]) for pair in ours})
-    low, high = two_way_interval(
-        {
-            (str(seed), seed): {case: dice - whole[seed][case] for case, dice in of_seed.items() if case in whole[seed]}
-            for seed, of_seed in sparse.items()
-        }
-    )
-    interval = "" if low is None else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
-    tests = "".join(
-        f", p {found.p:.3f} over {name}"
-        for name, found in (("cases", over_cases), ("seeds", over_seeds))
-        if found.p is not None
-    )
-    means = [100 * np.mean(list(table.values())) for table in (theirs, ours)]
-    return f"{means[0]:.1f} -> {means[1]:.1f}, {100 * over_cases.mean:+.1f}{interval}{tests}"
-
-
-def _by_pair(dice: Mapping[int, Mapping[str, float]]) -> dict[tuple[int, str], float]:
-    return {(seed, case): value for seed, of_seed in dice.items() for case, value in of_seed.items()}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks._stages import REMEDY, Stage, Study, settings_of_length
+from benchmarks._stages import REMEDY, Stage, Study, compare_stages, settings_of_length
 from nnunet_semisam.annotation.color_tables import label_names
 from nnunet_semisam.annotation.suggest import Options, Suggester, rank
 from nnunet_semisam.annotation.suggestions import RULES, Request
@@ -27,7 +26,7 @@ from nnunet_semisam.annotation.trained_model import ModelPlace
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.io.csv_files import table_text, write_table
+from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.jobs.nnunet_command import device_here
 
@@ -56,58 +55,48 @@ def suggest(stage: Stage, rule: str, count: int) -> list[str]:
     return chosen
 
 
-def simulate(study: Study, budgets: Sequence[int], rules: Sequence[str], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Carry out all stages and return a row for each rule, seed and budget."""
-    rows = []
+Dice = dict[tuple[str, int], dict[int, dict[str, float]]]
+"""Rule and budget -> seed -> judged case -> Dice."""
+
+
+def simulate(study: Study, budgets: Sequence[int], rules: Sequence[str], seeds: Sequence[int]) -> Dice:
+    """Carry out all stages, and write a row for each rule, seed and budget."""
+    rows: list[dict[str, Any]] = []
+    found: Dice = {}
     for seed in seeds:
         start = Stage(study, seed, "", study.draw(seed, budgets[0]))
-        first = _mean(start.work())
+        first = start.work()
         for rule in rules:
             stage, dice, new = start, first, start.labeled
-            rows.append(_row(stage, rule, dice, new))
-            for before, after in pairwise(budgets):
-                new = suggest(stage, rule, after - before)
-                stage = Stage(study, seed, rule, sorted([*stage.labeled, *new]))
-                dice = _mean(stage.work())
+            for budget, after in zip(budgets, [*budgets[1:], None], strict=True):
+                found.setdefault((rule, budget), {})[seed] = dice
                 rows.append(_row(stage, rule, dice, new))
                 write_table(study.out / "results.csv", COLUMNS, rows)
-    write_table(study.out / "results.csv", COLUMNS, rows)
-    return rows
+                if after is not None:
+                    new = suggest(stage, rule, after - budget)
+                    stage = Stage(study, seed, rule, sorted([*stage.labeled, *new]))
+                    dice = stage.work()
+    return found
 
 
-def _mean(dice: Mapping[str, float]) -> float:
-    return float(np.mean(list(dice.values())))
-
-
-def _row(stage: Stage, rule: str, dice: float, new: Sequence[str]) -> dict[str, Any]:
+def _row(stage: Stage, rule: str, dice: Mapping[str, float], new: Sequence[str]) -> dict[str, Any]:
     return {
         "seed": stage.seed,
         "rule": rule,
         "budget": len(stage.labeled),
-        "dice": round(dice, 4),
+        "dice": round(float(np.mean(list(dice.values()))), 4),
         "chosen": " ".join(new),
     }
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each rule and budget: mean Dice over seeds, and its paired difference from chance.
-
-    The interval is mean plus and minus 1.96 standard errors of the differences over seeds: with few seeds too narrow.
-    """
-    dice = {(row["rule"], row["budget"], row["seed"]): float(row["dice"]) for row in rows}
-    found = []
-    for rule, budget in sorted({(rule, budget) for rule, budget, _ in dice}, key=lambda key: (key[1], key[0])):
-        seeds = [seed for name, number, seed in dice if (name, number) == (rule, budget)]
-        mine = [dice[rule, budget, seed] for seed in seeds]
-        row = {"budget": budget, "rule": rule, "seeds": len(seeds), "dice": f"{np.mean(mine):.4f}"}
-        pairs = [
-            dice[rule, budget, seed] - dice[CONTROL, budget, seed] for seed in seeds if (CONTROL, budget, seed) in dice
-        ]
-        if rule != CONTROL and len(pairs) > 1:
-            error = 1.96 * np.std(pairs, ddof=1) / np.sqrt(len(pairs))
-            row["over random"] = f"{np.mean(pairs):+.4f} +/- {error:.4f}"
-        found.append(row)
-    return found
+def summary(found: Dice) -> list[str]:
+    """Return a line for each rule and budget: mean Dice (%) of chance and of the rule, and the paired difference."""
+    lines = []
+    for (rule, budget), of_rule in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
+        if rule != CONTROL:
+            chance = {seed: found[CONTROL, budget][seed] for seed in of_rule}
+            lines.append(f"{budget} labels, {rule} ({len(of_rule)} seeds): {compare_stages(chance, of_rule)}")
+    return lines
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -167,11 +156,11 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         study = study_of(args)
         rules = list(dict.fromkeys([CONTROL, *args.rules]))
-        rows = simulate(study, args.budgets, rules, args.seeds)
+        found = simulate(study, args.budgets, rules, args.seeds)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    print(table_text(["budget", "rule", "seeds", "dice", "over random"], summary(rows)))
+    print(*summary(found), sep="\n")
     return 0
 
 

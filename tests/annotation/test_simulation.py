@@ -106,15 +106,12 @@ def test_labels_grow_by_each_rule_and_a_kill_loses_one_step(simulation, commands
 
 
 def test_summary_is_the_paired_difference_from_chance(simulation):
-    rows = [
-        {"seed": seed, "rule": rule, "budget": 4, "dice": dice}
-        for seed, chance, entropy in ((0, 0.70, 0.75), (1, 0.60, 0.61))
-        for rule, dice in (("random", chance), ("entropy", entropy))
+    dice = {"random": {0: {"a": 0.6, "b": 0.8}, 1: {"a": 0.5, "b": 0.7}}}
+    dice["entropy"] = {seed: {case: value + 0.03 for case, value in of.items()} for seed, of in dice["random"].items()}
+    found = simulation.summary({(rule, 4): of_rule for rule, of_rule in dice.items()})
+    assert found == [
+        "4 labels, entropy (2 seeds): 65.0 -> 68.0, +3.0 [+3.0, +3.0], p 0.500 over cases, p 0.500 over seeds"
     ]
-    found = simulation.summary(rows)
-    assert [(row["rule"], row["dice"]) for row in found] == [("entropy", "0.6800"), ("random", "0.6500")]
-    assert found[0]["over random"] == "+0.0300 +/- 0.0392"  # 1.96 * 0.0283 / sqrt(2)
-    assert "over random" not in found[1]
 
 
 def test_budgets_that_do_not_rise_and_too_few_cases_are_refused(simulation, tiny_dataset, tmp_path, capsys):
