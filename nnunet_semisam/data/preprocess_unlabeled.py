@@ -228,7 +228,8 @@ def _leave_out_clashing(cases: dict[str, tuple[str, ...]], labeled: Mapping[str,
     """Take cases out of ``cases`` that are one file with another where names do not tell upper from lower case."""
     problems = []
     for first, second in clashing_names([*labeled, *cases]):
-        del cases[second]
+        if cases.pop(second, None) is None:  # both are labeled
+            continue
         problems.append(
             f"{second}: differs from {first} only in upper and lower case or in the form of accents, and is left out: "
             f"some disks take them for one file. Rename it in {raw / 'imagesUl'}."

@@ -192,7 +192,8 @@ def _ways_to_match(pattern: str) -> int | None:
             inner, choice = ways.pop(), choices.pop()
             if match["again"] and (inner or choice):
                 return None
-            ways[-1] += inner * int(match["times"] or 1) + bool(match["again"])
+            times = int(match["times"] or 1)
+            ways[-1] += inner * times + (choice * times if times > 1 else 0) + bool(match["again"])
             choices[-1] |= choice
         elif match[0] == "|":
             choices[-1] = True
