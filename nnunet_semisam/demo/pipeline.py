@@ -152,7 +152,7 @@ class Demo:
         model = ("-tr", trainer, "-p", PLANS_NAME)
         shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *model, *device)
         predicted = self.prediction_folder(trainer)
-        options = (
+        options = [
             "-d",
             str(DATASET_ID),
             "-c",
@@ -165,7 +165,7 @@ class Demo:
             "0",
             "-nps",
             "0",
-        )  # in one process
+        ]  # one process
         shell.run("nnUNetv2_predict", "-i", images, "-o", predicted, *options)
         classes = [str(label) for label in report.CLASSES]
         shell.run("nnUNetv2_evaluate_simple", labels, predicted, "-l", *classes, "-np", "1")
