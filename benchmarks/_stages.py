@@ -181,7 +181,7 @@ def compare_stages(first: Mapping[int, Mapping[str, float]], second: Mapping[int
     )
     interval = "" if low is None else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
     tests = "".join(
-        f", p {found.p:.3f} over {name}"
+        f", p {found.p:.3f} over {name}" if found.p >= 0.001 else f", p < 0.001 over {name}"
         for name, found in (("cases", over_cases), ("seeds", over_seeds))
         if found.p is not None
     )

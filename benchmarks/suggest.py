@@ -93,7 +93,7 @@ def summary(found: Dice) -> list[str]:
     """Return a line for each rule and budget: mean Dice (%) of chance and of the rule, and the paired difference."""
     lines = []
     for (rule, budget), of_rule in sorted(found.items(), key=lambda item: (item[0][1], item[0][0])):
-        if rule != CONTROL:
+        if rule != CONTROL and any(of_rule[seed] != found[CONTROL, budget][seed] for seed in of_rule):  # not the start
             chance = {seed: found[CONTROL, budget][seed] for seed in of_rule}
             lines.append(f"{budget} labels, {rule} ({len(of_rule)} seeds): {compare_stages(chance, of_rule)}")
     return lines
