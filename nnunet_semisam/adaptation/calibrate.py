@@ -16,6 +16,7 @@ from torch import nn
 from tqdm import tqdm
 
 from nnunet_semisam.adaptation.fold_data import FoldData, results_of
+from nnunet_semisam.checks.architecture import check_architecture
 from nnunet_semisam.context import TrainingContext
 from nnunet_semisam.data.geometry import GeometryOf
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
@@ -25,13 +26,13 @@ from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.names import case_problem
 from nnunet_semisam.io.tensor_files import check_finite
 from nnunet_semisam.io.yaml_files import read_mapping
+from nnunet_semisam.model_export import read_checkpoint
 from nnunet_semisam.pseudo_labels.build_stage import build_stage
 from nnunet_semisam.pseudo_labels.calibration_table import CalibrationTable
 from nnunet_semisam.pseudo_labels.selection import cases_for_round
 from nnunet_semisam.pseudo_labels.stage import PseudoLabelStage, StageOutputs
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
 from nnunet_semisam.settings import Settings
-from nnunet_semisam.training import checkpoint as checkpoints
 from nnunet_semisam.training.build_loader import collect_unlabeled
 
 SETTINGS_FILE = "semisam_config.yaml"
@@ -122,7 +123,8 @@ def load_model(data: FoldData, folder: Path, name: str, device: torch.device) ->
     if not file.is_file():
         found = name_some(sorted(path.name for path in folder.glob("checkpoint_*.pth"))) or "none"
         raise UserError(f"There is no {file}; checkpoints there: {found}. Name another with --checkpoint.")
-    content = checkpoints.read(file, torch.device("cpu"))
+    check_architecture(data.plan.configuration, data.plan.file, data.plan.name)
+    content = read_checkpoint(file)
     remedy = "Take the checkpoint of a training with these plans."
     try:
         network, weights = _network(data), content["network_weights"]

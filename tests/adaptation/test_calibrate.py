@@ -91,6 +91,20 @@ def test_mistakes_are_named(trained, capsys):
     assert "is of another network than that of the plans" in capsys.readouterr().err
 
 
+class Evil:
+    """Ends the process when it is unpickled."""
+
+    def __reduce__(self):
+        return (os._exit, (3,))
+
+
+def test_code_in_a_checkpoint_is_not_run(trained, capsys):
+    content = torch.load(trained / "checkpoint_final.pth", weights_only=False)
+    torch.save(content | {"init_args": Evil()}, trained / "checkpoint_other.pth")
+    assert calibrate("--checkpoint", "checkpoint_other.pth") == 2
+    assert "Only tensors and plain types are read" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("trained")
 def test_without_unlabeled_cases_the_dice_must_be_given(tiny_dataset, capsys):
     preprocessed = Path(os.environ["nnUNet_preprocessed"]) / tiny_nnunet.DATASET
