@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import threads_for_pools
+
 # Not nnU-Net and not what is tested: they read variables of the environment when they are loaded.
 LIBRARIES = ["torch", "SimpleITK", "scipy.ndimage", "segment_anything", "skimage", "blosc2", "matplotlib.pyplot"]
 
@@ -37,11 +39,12 @@ def run(function: Callable[..., object], *words: object, environment: Mapping[st
 
 
 def run_command(words: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
-    """Run an installed command (``nnUNetv2_preprocess -d 3``) so; return its exit status."""
+    """Run an installed command (``nnUNetv2_preprocess -d 3``) so, with threads for pools; return its exit status."""
     return run(_run_command, list(words), environment=environment, log=log)
 
 
 def _run_command(words: list[str]) -> None:
+    threads_for_pools.install()
     (command,) = importlib.metadata.entry_points(group="console_scripts", name=words[0])
     sys.argv = words
     sys.exit(command.load()())

@@ -9,6 +9,7 @@ import pytest
 import SimpleITK
 import tiny_nnunet
 
+from nnunet_semisam.io.atomic import temporary_beside
 from nnunet_semisam.jobs.executors import serial
 from nnunet_semisam.self_training.rounds import RoundOfFold
 from nnunet_semisam.self_training.tasks import carry_out
@@ -103,7 +104,8 @@ def test_labels_and_cases_that_are_done_are_kept_when_the_rest_goes_on(make, com
     kept = place.labels / "case3.nii.gz"
     first = kept.stat().st_mtime_ns
     (place.labels / "case4.json").unlink()  # as if the command had been killed between label and record
-    (place.labels / ".case4.nii.gz.1-00000000.tmp.nii.gz").touch()
+    torn = temporary_beside(place.labels / "case4.nii.gz")
+    torn.with_name(torn.name + ".nii.gz").touch()
     finish(plan)
     assert kept.stat().st_mtime_ns == first
     assert (place.labels / "case4.json").is_file()
