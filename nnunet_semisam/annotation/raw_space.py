@@ -12,8 +12,7 @@ import torch
 
 from nnunet_semisam.annotation.trained_model import RawCase, TrainedModel
 from nnunet_semisam.data.back_to_raw import back_to_raw
-from nnunet_semisam.data.image_headers import check_image_header, reason
-from nnunet_semisam.data.stored_voxels import refuse_cut_off
+from nnunet_semisam.data.image_headers import check_image_file, check_image_header, reason
 from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError
 
@@ -103,9 +102,8 @@ def read_image(path: str | Path) -> Any:
     Raises:
         UserError: If it cannot be read, says what cannot be, ends too early, or has other than three axes.
     """
-    check_image_header(path)
+    check_image_file(path)
     try:
-        refuse_cut_off(Path(path))
         image = sitk.ReadImage(str(path))
     except Exception as error:  # ITK raises RuntimeError with a text of many lines
         raise UserError(f"{path} cannot be read: {reason(error)}. Fix or remove it.") from error

@@ -23,8 +23,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor
 
 from nnunet_semisam.data.dataset_json import channel_names, read_dataset_json
-from nnunet_semisam.data.image_headers import check_image_header, reason
-from nnunet_semisam.data.stored_voxels import refuse_cut_off
+from nnunet_semisam.data.image_headers import check_image_file, reason
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import read_object
@@ -126,11 +125,9 @@ class TrainedModel:
             UserError: If it cannot be read or preprocessed.
         """
         for image in images:
-            check_image_header(image)
+            check_image_file(image)
         preprocessor = self.configuration.preprocessor_class(verbose=False)
         try:
-            for image in images:
-                refuse_cut_off(Path(image))
             data, _, properties = preprocessor.run_case(
                 list(images), None, self.plans, self.configuration, self.dataset_json
             )

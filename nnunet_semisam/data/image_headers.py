@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_semisam.data.stored_voxels import NIFTI_2_BYTES, NIFTI_ENDINGS, header_of, is_compressed, open_unpacked
+from nnunet_semisam.data.stored_voxels import (
+    NIFTI_2_BYTES,
+    NIFTI_ENDINGS,
+    header_of,
+    is_compressed,
+    open_unpacked,
+    refuse_cut_off,
+)
 from nnunet_semisam.errors import UserError, printable
 from nnunet_semisam.io.regular_files import check_regular_file
 
@@ -52,6 +59,19 @@ def check_image_header(path: str | Path, remedy: str = REMEDY, nifti: bool = Fal
             _check_with_itk(path)
     except Exception as error:  # every library raises its own kinds; the header is wrong either way
         raise UserError(f"{path} cannot be read: {reason(error)}. {remedy}") from error
+
+
+def check_image_file(path: str | Path) -> None:
+    """Refuse an image by its header, or because it ends too early, before its voxels are kept in memory.
+
+    Raises:
+        UserError: As :func:`check_image_header`, or if a NIfTI file is cut off or damaged.
+    """
+    check_image_header(path)
+    try:
+        refuse_cut_off(Path(path))
+    except Exception as error:  # as above
+        raise UserError(f"{path} cannot be read: {reason(error)}. {REMEDY}") from error
 
 
 def check_memory(shape: Sequence[int], values_per_voxel: int = 1) -> None:

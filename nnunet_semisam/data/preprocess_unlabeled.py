@@ -30,11 +30,10 @@ from nnunet_semisam.data.image_checks import (
     check_spacing,
     count_not_finite,
 )
-from nnunet_semisam.data.image_headers import check_image_header, reason
+from nnunet_semisam.data.image_headers import check_image_file, reason
 from nnunet_semisam.data.plans import checked_configuration
 from nnunet_semisam.data.preprocessing_recipe import RECIPE_FILE, recipe, recorded_recipe
 from nnunet_semisam.data.raw_files import image_files
-from nnunet_semisam.data.stored_voxels import refuse_cut_off
 from nnunet_semisam.data.unlabeled_dataset import REMEDY, SUFFIX, cases_in, unlabeled_folder
 from nnunet_semisam.data.unlabeled_images import find_images, shown_path
 from nnunet_semisam.errors import UserError, name_some, printable
@@ -123,10 +122,8 @@ def _run(job: Job) -> PreprocessedImage:
     configuration = manager.get_configuration(job.configuration)
     names = ", ".join(shown_path(Path(image)) for image in job.images)
     for image in job.images:
-        check_image_header(image)
+        check_image_file(image)
     try:
-        for image in job.images:
-            refuse_cut_off(Path(image))
         data, properties = manager.image_reader_writer_class().read_images(job.images)
         not_finite = count_not_finite(job.images, data)
     except Exception as error:  # every reader raises its own kinds; the file is unreadable either way
@@ -293,15 +290,18 @@ def _empty(folder: Path) -> None:
         UserError: If there is something else.
     """
     content = sorted(folder.iterdir())
-    ours = [path for path in content if path.name.endswith((SUFFIX, IMAGES_SUFFIX)) or path.name == RECIPE_FILE]
-    foreign = [path.name for path in content if path not in ours or (path.is_dir() and not path.is_symlink())]
+    foreign = [
+        path.name
+        for path in content
+        if not (path.name.endswith((SUFFIX, IMAGES_SUFFIX)) or path.name == RECIPE_FILE) or path.is_dir()
+    ]
     if foreign:
         raise UserError(
             f"{folder} is where unlabeled cases are preprocessed to, and all in it must be made anew: it is of other "
             f"plans, or {RECIPE_FILE} is gone. It holds {name_some(foreign)}, which preprocessing has not "
             "written and does not delete. Move that elsewhere."
         )
-    for path in ours:
+    for path in content:
         path.unlink()
 
 

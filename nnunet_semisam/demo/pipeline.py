@@ -152,20 +152,8 @@ class Demo:
         model = ("-tr", trainer, "-p", PLANS_NAME)
         shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *model, *device)
         predicted = self.prediction_folder(trainer)
-        options = [
-            "-d",
-            str(DATASET_ID),
-            "-c",
-            "2d",
-            "-f",
-            "0",
-            *model,
-            *device,
-            "-npp",
-            "0",
-            "-nps",
-            "0",
-        ]  # one process
+        in_one_process = ("-npp", "0", "-nps", "0")
+        options = ("-d", str(DATASET_ID), "-c", "2d", "-f", "0", *model, *device, *in_one_process)
         shell.run("nnUNetv2_predict", "-i", images, "-o", predicted, *options)
         classes = [str(label) for label in report.CLASSES]
         shell.run("nnUNetv2_evaluate_simple", labels, predicted, "-l", *classes, "-np", "1")

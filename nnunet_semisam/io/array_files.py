@@ -68,8 +68,8 @@ def _check_frame(path: str | Path, remedy: str) -> None:
     that is in it; the newest release for Python 3.10 is older than that.
     """
     with open(path, "rb") as file:
-        start = file.read(len(FRAME_START) + FRAME_METADATA + len(ONLY_AN_ARRAY))
-    metadata = start[FRAME_METADATA:][: len(ONLY_AN_ARRAY)]
+        start = file.read(FRAME_METADATA + len(ONLY_AN_ARRAY))
+    metadata = start[FRAME_METADATA:]
     without_size = metadata[:2] + metadata[4:]
     if not start.startswith(FRAME_START) or without_size != ONLY_AN_ARRAY[:2] + ONLY_AN_ARRAY[4:]:
         raise UserError(f"{path} cannot be read (it is no array as nnU-Net writes it). {remedy}")

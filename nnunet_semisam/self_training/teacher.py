@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nnunet_semisam.data.image_headers import check_image_header, reason
-from nnunet_semisam.data.stored_voxels import refuse_cut_off
+from nnunet_semisam.data.image_headers import check_image_file, reason
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.tensor_files import loading_only_tensors
 from nnunet_semisam.labels import Labels
@@ -81,13 +79,11 @@ class Teacher:
         from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
         for image in images:
-            check_image_header(image)
+            check_image_file(image)
         predictor = self.predictor
         plans, configuration = predictor.plans_manager, predictor.configuration_manager
         preprocessor = configuration.preprocessor_class(verbose=False)
         try:
-            for image in images:
-                refuse_cut_off(Path(image))
             data, _, properties = preprocessor.run_case(
                 list(images), None, plans, configuration, predictor.dataset_json
             )
