@@ -22,13 +22,13 @@ from benchmarks._stages import REMEDY, Stage, Study, compare_stages, settings_of
 from nnunet_semisam.annotation.color_tables import label_names
 from nnunet_semisam.annotation.suggest import Options, Suggester, rank
 from nnunet_semisam.annotation.suggestions import RULES, Request
-from nnunet_semisam.annotation.trained_model import ModelPlace
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.csv_files import write_table
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.jobs.nnunet_command import device_here
+from nnunet_semisam.runs.raw_images import ModelPlace
 
 CONTROL = "random"
 COLUMNS = ["seed", "rule", "budget", "dice", "chosen"]

@@ -16,13 +16,13 @@ from torch import Tensor
 
 import nnunet_semisam.training.trainer  # noqa: F401  registers every block of settings
 from nnunet_semisam.annotation.suggestions.base import CaseEvidence
-from nnunet_semisam.annotation.trained_model import RawCase, TrainedModel
 from nnunet_semisam.annotation.uncertainty import Uncertainty, combine
 from nnunet_semisam.generalists.base import CaseInput
 from nnunet_semisam.generalists.build import backend_of_settings, build_generalist
 from nnunet_semisam.generalists.embedding_cache import EmbeddingCache
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.pseudo_labels.case_outcome import dice
+from nnunet_semisam.runs.raw_images import RawCase, RawImagePredictor
 from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings.file import from_environment
 
@@ -45,7 +45,7 @@ class Looked:
     logits: Tensor
 
 
-def look_at(name: str, case: RawCase, model: TrainedModel, second: SecondOpinion | None = None) -> Looked:
+def look_at(name: str, case: RawCase, model: RawImagePredictor, second: SecondOpinion | None = None) -> Looked:
     """Predict a case and return what rules rank by.
 
     Args:
@@ -75,7 +75,7 @@ def look_at(name: str, case: RawCase, model: TrainedModel, second: SecondOpinion
     )
 
 
-def features_of(case: RawCase, model: TrainedModel) -> list[float]:
+def features_of(case: RawCase, model: RawImagePredictor) -> list[float]:
     """Return the deepest features of the network, averaged over an image; empty if it has no encoder."""
     with deepest_features(model) as features:
         model.logits(case)
@@ -83,7 +83,7 @@ def features_of(case: RawCase, model: TrainedModel) -> list[float]:
 
 
 @contextmanager
-def deepest_features(model: TrainedModel) -> Iterator[Callable[[], list[float]]]:
+def deepest_features(model: RawImagePredictor) -> Iterator[Callable[[], list[float]]]:
     """Collect the output of the encoder's last stage while a case is predicted.
 
     Yields:
@@ -123,7 +123,7 @@ def _label_map(mean: Tensor, labels: Labels) -> np.ndarray:
     return labels.label_map(labels.foreground(mean.numpy()))
 
 
-def ask_sam(name: str, model: TrainedModel, device: str) -> SecondOpinion:
+def ask_sam(name: str, model: RawImagePredictor, device: str) -> SecondOpinion:
     """Load a SAM and return a function that compares the model's prediction of a case with the SAM's.
 
     Args:

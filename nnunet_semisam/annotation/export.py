@@ -36,7 +36,6 @@ from nnunet_semisam.annotation.raw_space import (
     to_raw,
     write_like,
 )
-from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, TrainedModel
 from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.atomic import remove_temporaries, write_text
@@ -44,6 +43,7 @@ from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.pseudo_labels.session import STORE_FOLDER
 from nnunet_semisam.pseudo_labels.store import PseudoLabelStore
+from nnunet_semisam.runs.raw_images import ModelPlace, RawCase, RawImagePredictor
 
 MODEL, ROUNDS = "model", "rounds"
 WITHOUT_MIRRORING = "model, without mirroring"
@@ -108,7 +108,7 @@ def export_pseudo_labels(
             f"{place.folder} has no finished round of pseudo-labels in one fold. Export with --source model."
         )
     where = f"round {store.latest_round()}" if store is not None else MODEL if mirroring else WITHOUT_MIRRORING
-    model = TrainedModel(place, device, mirroring)
+    model = RawImagePredictor(place, device, mirroring)
     check_viewable(model)
     check_axes(files[0] for files in pool.images.values())
     names = label_names(model.dataset_json)
@@ -170,14 +170,16 @@ def _is_there(output: Path, case: str, images: Sequence[str]) -> bool:
     return False
 
 
-def _predicted(model: TrainedModel, case: RawCase) -> tuple[np.ndarray, np.ndarray]:
+def _predicted(model: RawImagePredictor, case: RawCase) -> tuple[np.ndarray, np.ndarray]:
     logits = model.logits(case)
     probs = torch.as_tensor(model.predictor.label_manager.apply_inference_nonlin(logits))
     certainty = model.labels.certainty(probs[None])[0, 0].numpy()
     return segmentation(model, case, logits), to_raw(model, case, certainty)
 
 
-def _stored(model: TrainedModel, case: RawCase, store: PseudoLabelStore, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _stored(
+    model: RawImagePredictor, case: RawCase, store: PseudoLabelStore, name: str
+) -> tuple[np.ndarray, np.ndarray]:
     label, levels = (np.asarray(values[:])[0] for values in store.open(name))
     if label.shape != tuple(case.image.shape[1:]):
         raise UserError(

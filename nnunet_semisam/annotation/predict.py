@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_semisam.annotation.raw_space import NIFTI, check_axes, check_viewable, segmentation, to_raw, write_like
-from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, TrainedModel
 from nnunet_semisam.annotation.uncertainty import Uncertainty, combine
 from nnunet_semisam.data.channel_files import files_can_be_all
 from nnunet_semisam.data.dataset_json import channel_names
@@ -25,6 +24,7 @@ from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.names import check_case_name
 from nnunet_semisam.io.typed_records import RecordError, read_record
+from nnunet_semisam.runs.raw_images import ModelPlace, RawCase, RawImagePredictor
 
 FOLDER, TABLE = "uncertainty", "uncertainty.csv"
 PREDICTED_FILE = "predicted.json"  # what the segmentations are of; the last file that is written of a case
@@ -91,7 +91,7 @@ def predict_folder(
         UserError: If there are no images, one cannot be read or a segmentation not be written, or ``output`` holds what
             another model predicted, or this one with or without mirroring.
     """
-    model = TrainedModel(place, device, mirroring)
+    model = RawImagePredictor(place, device, mirroring)
     if uncertainty:
         check_viewable(model)
     ending, digest = model.dataset_json["file_ending"], place.sha256()
@@ -154,7 +154,7 @@ def _is_done(known: Predicted | None, now: Predicted, target: Path) -> bool:
 
 
 def _write_maps(
-    model: TrainedModel,
+    model: RawImagePredictor,
     case: RawCase,
     image: str,
     output: Path,
@@ -191,7 +191,7 @@ def read_case_record(output: Path, case: str, digest: str) -> CaseUncertainty | 
     return record
 
 
-def _cases_in(folder: Path, ending: str, model: TrainedModel) -> Mapping[str, Sequence[str]]:
+def _cases_in(folder: Path, ending: str, model: RawImagePredictor) -> Mapping[str, Sequence[str]]:
     """Return case -> its images.
 
     Raises:

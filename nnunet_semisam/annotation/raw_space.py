@@ -10,18 +10,18 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 import torch
 
-from nnunet_semisam.annotation.trained_model import RawCase, TrainedModel
 from nnunet_semisam.data.back_to_raw import back_to_raw
 from nnunet_semisam.data.image_headers import check_image_file, check_image_header, reason
 from nnunet_semisam.data.written_images import written_image
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.runs.raw_images import RawCase, RawImagePredictor
 
 NIFTI = ".nii.gz"
 READABLE = (".nii.gz", ".nii", ".nrrd", ".mha")  # by SimpleITK, with their place in the patient
 PLAIN_READERS = ("SimpleITKIO", "NibabelIO")  # of nnU-Net: voxels stay as the file has them, in the order Z, Y, X
 
 
-def segmentation(model: TrainedModel, case: RawCase, logits: torch.Tensor) -> np.ndarray:
+def segmentation(model: RawImagePredictor, case: RawCase, logits: torch.Tensor) -> np.ndarray:
     """Return nnU-Net's segmentation of the raw image, ``(Z, Y, X)`` of its reader."""
     from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 
@@ -35,7 +35,7 @@ def segmentation(model: TrainedModel, case: RawCase, logits: torch.Tensor) -> np
     )
 
 
-def to_raw(model: TrainedModel, case: RawCase, values: np.ndarray, is_label: bool = False) -> np.ndarray:
+def to_raw(model: RawImagePredictor, case: RawCase, values: np.ndarray, is_label: bool = False) -> np.ndarray:
     """Return a map ``(Z, Y, X)`` of the preprocessed image on the voxels of the raw one; 0 where it was cropped away.
 
     Args:
@@ -47,7 +47,7 @@ def to_raw(model: TrainedModel, case: RawCase, values: np.ndarray, is_label: boo
     return back_to_raw(values, case.properties, model.plans, model.configuration, is_label)
 
 
-def check_viewable(model: TrainedModel) -> None:
+def check_viewable(model: RawImagePredictor) -> None:
     """Refuse images that cannot be written as NIfTI where they are in the patient.
 
     Raises:

@@ -22,7 +22,6 @@ from nnunet_semisam.annotation.evidence import Looked, SecondOpinion, ask_sam, f
 from nnunet_semisam.annotation.raw_space import NIFTI, check_axes, check_viewable, segmentation, to_raw, write_like
 from nnunet_semisam.annotation.suggestions import RULES, CaseEvidence, Request, Suggestion
 from nnunet_semisam.annotation.suggestions.base import check_count
-from nnunet_semisam.annotation.trained_model import ModelPlace, RawCase, TrainedModel
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.atomic import remove_temporaries
 from nnunet_semisam.io.csv_files import write_table
@@ -30,6 +29,7 @@ from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.typed_records import RecordError, read_record
+from nnunet_semisam.runs.raw_images import ModelPlace, RawCase, RawImagePredictor
 
 TABLE, PAGE = "suggestions.csv", "suggestions.html"
 MAPS, CASES, LABELED = "maps", "cases", "labeled_features.json"
@@ -102,7 +102,7 @@ class Suggester:
     def __init__(self, place: ModelPlace, images: Mapping[str, Sequence[str]], output: Path, options: Options) -> None:
         self.images, self.output, self.options = images, output, options
         self.digest = place.sha256()
-        self.model = TrainedModel(place, options.device, options.mirroring)
+        self.model = RawImagePredictor(place, options.device, options.mirroring)
         check_viewable(self.model)
         check_axes(files[0] for files in images.values())
         for folder in (MAPS, CASES):

@@ -11,7 +11,7 @@ from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.names import case_problem
 
 if TYPE_CHECKING:
-    from nnunet_semisam.annotation.trained_model import ModelPlace
+    from nnunet_semisam.runs.raw_images import ModelPlace
 
 DEVICES = ("auto", "cuda", "cpu", "mps")
 
@@ -29,7 +29,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def model_of(args: argparse.Namespace, folds: tuple[str, ...]) -> ModelPlace:
     """Return the model that the options name; see :func:`folder_of`."""
     folder = folder_of(args)  # before torch is imported: what is missing is said at once
-    from nnunet_semisam.annotation.trained_model import ModelPlace
+    from nnunet_semisam.runs.raw_images import ModelPlace
 
     return ModelPlace(folder, folds, args.checkpoint)
 

@@ -70,15 +70,15 @@ def _label_case(
 ) -> None:
     plan, ignore, teacher, sam = place.plan, ignore_label(dataset_json), labeller.teacher, labeller.sam
     found = teacher.predict(images)
-    certain = certainty(found.probabilities, teacher.labels)
+    certain = certainty(found.probabilities, teacher.model.labels)
     label = with_ignore(found.label_map, certain, plan.threshold, ignore)
     opinion = None if sam is None else sam.opinion(case, found)
     if opinion is not None:
         threshold = sam.use.confidence_threshold
-        label = with_sam(label, found.label_map, opinion, sam.active, teacher.labels, threshold, ignore)
+        label = with_sam(label, found.label_map, opinion, sam.active, teacher.model.labels, threshold, ignore)
     target = place.label_file(case, dataset_json["file_ending"])
     with written_image(target) as temporary:
-        teacher.predictor.plans_manager.image_reader_writer_class().write_seg(label, str(temporary), found.properties)
+        teacher.model.plans.image_reader_writer_class().write_seg(label, str(temporary), found.properties)
     record = PseudoLabel(
         case=case,
         round=place.index,

@@ -75,7 +75,7 @@ def original_fold(place: RoundOfFold) -> FoldData:
 def as_trained(place: RoundOfFold, teacher: Teacher) -> TrainedModel:
     """Return a teacher as calibration and stage take a network."""
     model, epochs = place.before().model, place.plan.settings_of(place.index - 1).get("num_epochs", 0)
-    return TrainedModel(model.training_folder, model.checkpoint, int(epochs), teacher.predictor.network)
+    return TrainedModel(model.training_folder, model.checkpoint, int(epochs), teacher.model.network)
 
 
 def geometry_source(data: FoldData) -> Callable[[str], Geometry | None]:

@@ -64,7 +64,7 @@ class SAMLabeller:
             confidence_threshold=settings.block("sam").confidence_threshold,
             calibration_sha256=sha256_of(place.folder / CALIBRATION_FILE),
         )
-        self.active = [False] * teacher.labels.channels
+        self.active = [False] * teacher.model.labels.channels
         self._stage: PseudoLabelStage | None = None
         if calibration.active:
             data = original_fold(place)
@@ -91,15 +91,14 @@ class SAMLabeller:
         """
         if self._stage is None:
             return None
-        pipeline, predictor = self._stage.pipeline, self.teacher.predictor
+        pipeline, model = self._stage.pipeline, self.teacher.model
         _, second = pipeline.predict_twice(case, found.image)
-        specialist = np.asarray(predictor.label_manager.apply_inference_nonlin(found.logits), dtype=np.float32)
+        specialist = np.asarray(model.predictor.label_manager.apply_inference_nonlin(found.logits), dtype=np.float32)
         outcome = pipeline.fused(case, found.image, specialist, second).outcome
         asked = where_asked(outcome.result.prediction, self._stage.ensemble.weights)
 
         def to_raw(values: np.ndarray, is_label: bool) -> np.ndarray:
-            plans, configuration = predictor.plans_manager, predictor.configuration_manager
-            return back_to_raw(values, found.properties, plans, configuration, is_label)
+            return back_to_raw(values, found.properties, model.plans, model.configuration, is_label)
 
         return SAMOpinion(
             to_raw(outcome.fused.label, is_label=True),

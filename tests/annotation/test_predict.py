@@ -11,7 +11,7 @@ import torch
 from fake_models import MODEL, TRAINER, network_of, write_model
 
 from nnunet_semisam import cli
-from nnunet_semisam.annotation.trained_model import ModelPlace, TrainedModel
+from nnunet_semisam.runs.raw_images import ModelPlace, RawImagePredictor
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_segmentations_are_those_of_nnunet_and_maps_lie_on_the_voxels_of_the_ima
 
 def test_maps_are_entropies_by_plain_numpy(model_folder, images):
     """Two networks and four mirrored images; this dataset is neither resampled nor cropped."""
-    model = TrainedModel(ModelPlace(model_folder), "cpu")
+    model = RawImagePredictor(ModelPlace(model_folder), "cpu")
     case = model.read([str(images / "free0_0000.nii.gz")])
     views = {name: probs.numpy() for name, probs in model.views(case)}
     assert list(views) == [

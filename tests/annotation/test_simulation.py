@@ -14,9 +14,9 @@ import tiny_nnunet
 import torch
 
 from nnunet_semisam.annotation.predict import predict_folder
-from nnunet_semisam.annotation.trained_model import ModelPlace
 from nnunet_semisam.jobs.processes import CommandFailedError
 from nnunet_semisam.runs import model_run
+from nnunet_semisam.runs.raw_images import ModelPlace
 
 ROOT = Path(__file__).parents[2]
 

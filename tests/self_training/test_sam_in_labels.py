@@ -42,7 +42,7 @@ def labels_of_teacher(place, root):
     for case in POOL:
         folder = root / "raw" / tiny_nnunet.DATASET / ("imagesTr" if case.startswith("case") else "imagesUl")
         found = teacher.predict([str(folder / f"{case}_0000.nii.gz")])
-        sure = certainty(found.probabilities, teacher.labels)
+        sure = certainty(found.probabilities, teacher.model.labels)
         labels[case] = with_ignore(found.label_map, sure, THRESHOLD, IGNORE)
     return labels
 

@@ -78,7 +78,7 @@ class RawCase:
     properties: dict[str, Any]
 
 
-class TrainedModel:
+class RawImagePredictor:
     """Predicts raw images as ``nnUNetv2_predict`` does, and tells what each network says of each view.
 
     Args:
@@ -87,7 +87,10 @@ class TrainedModel:
         mirroring: Whether to predict with mirroring; a network that was trained without never is.
 
     Attributes:
+        predictor: nnU-Net's own.
         labels: What the networks' output channels mean.
+        mirror_axes: Along which images are mirrored; none without mirroring.
+        network: With the deployed weights of the first fold, in evaluation mode.
 
     Raises:
         UserError: If the model is missing, damaged, or needs a network that stock nnU-Net does not build.
@@ -111,6 +114,9 @@ class TrainedModel:
         with contextlib.redirect_stdout(io.StringIO()):  # on a CPU it prints that it is none of a GPU
             self.predictor = nnUNetPredictor(use_mirroring=mirroring, device=torch.device(device), allow_tqdm=False)
         deployed = [networks["deployed"] for networks in self._networks]
+        network.load_state_dict(deployed[0])  # nnU-Net does so only when it predicts
+        network.eval()
+        self.network = network
         self.predictor.manual_initialization(
             network, plans, configuration, deployed, dataset_json, checkpoints[0]["trainer_name"], mirror_axes
         )
@@ -141,9 +147,14 @@ class TrainedModel:
             )
         return RawCase(torch.from_numpy(np.ascontiguousarray(data)), properties)
 
-    def logits(self, case: RawCase) -> Tensor:
-        """Return what ``nnUNetv2_predict`` makes its segmentation of: ``(K, Z, Y, X)``, on the CPU."""
-        self._use([networks["deployed"] for networks in self._networks], bool(self.mirror_axes))
+    def logits(self, case: RawCase, mirroring: bool = True) -> Tensor:
+        """Return what ``nnUNetv2_predict`` makes its segmentation of: ``(K, Z, Y, X)``, on the CPU.
+
+        Args:
+            case: The image.
+            mirroring: False: of the image as it is, even if the model predicts with mirroring.
+        """
+        self._use([networks["deployed"] for networks in self._networks], mirroring and bool(self.mirror_axes))
         return self.predictor.predict_logits_from_preprocessed_data(case.image).float().cpu()
 
     def views(self, case: RawCase, everything: bool = True) -> Iterator[tuple[str, Tensor]]:
