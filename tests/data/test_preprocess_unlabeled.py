@@ -20,7 +20,9 @@ from nnunet_semisam.data import case_workers
 from nnunet_semisam.data import preprocess_unlabeled as module
 from nnunet_semisam.data.geometry import read_geometry
 from nnunet_semisam.data.image_checks import check_image, check_preprocessed
-from nnunet_semisam.data.preprocess_unlabeled import IMAGES_SUFFIX, preprocess_case, preprocess_configuration
+from nnunet_semisam.data.preprocess_case import preprocess_case
+from nnunet_semisam.data.preprocess_unlabeled import preprocess_configuration
+from nnunet_semisam.data.preprocessed_folder import IMAGES_SUFFIX
 from nnunet_semisam.data.preprocessing_recipe import RECIPE_FILE
 from nnunet_semisam.data.unlabeled_images import find_images
 from nnunet_semisam.errors import UserError
