@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+FILE = re.compile(r"# (nnunet_semisam|dataset_conversion|trainers)/\S+\.py")
 
 
 def script(text):
@@ -31,6 +35,21 @@ def test_examples_run_in_order(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Did you mean 'steps'?" in done.stdout
+
+
+FILES = [block for block in BLOCK.findall(PAGE.read_text(encoding="utf-8")) if FILE.match(block)]
+
+
+def test_there_are_files_on_the_page():
+    assert len(FILES) >= 9
+
+
+@pytest.mark.parametrize("block", FILES, ids=[block.splitlines()[0] for block in FILES])
+def test_a_block_that_is_a_file_imports_all_it_uses(block):
+    """Together they are one script, in which what an earlier block has imported is there."""
+    undefined = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821", "--quiet", "-"]
+    done = subprocess.run(undefined, input=block, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_script_keeps_the_line_numbers_of_the_page():

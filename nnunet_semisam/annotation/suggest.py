@@ -42,11 +42,13 @@ class LabeledFeatures:
     """What the network sees in the images of labeled cases.
 
     Attributes:
-        model: Digest of the model and the options.
+        model: SHA-256 of the checkpoints.
+        images: SHA-256 of each image file of each case.
         features: Case -> its features.
     """
 
     model: str
+    images: dict[str, list[str]]
     features: dict[str, list[float]]
 
 
@@ -130,14 +132,15 @@ class Suggester:
             labeled: Case -> image files.
         """
         file = self.output / LABELED
+        images = {case: [sha256_of(Path(image)) for image in files] for case, files in labeled.items()}
         if file.is_file():
             kept = read_record(LabeledFeatures, read_object(file, REMEDY), f"{file}:")
-            if kept.model == self.digest and list(kept.features) == list(labeled):
+            if (kept.model, kept.images) == (self.digest, images):
                 return list(kept.features.values())
         features = {}
         for case in tqdm(labeled, desc="labeled", unit="case", leave=False, disable=not sys.stderr.isatty()):
             features[case] = features_of(self.model.read(labeled[case]), self.model)
-        write_json(file, {"model": self.digest, "features": features})
+        write_json(file, asdict(LabeledFeatures(self.digest, images, features)))
         return list(features.values())
 
     def _known(self, case: str) -> CaseEvidence | None:

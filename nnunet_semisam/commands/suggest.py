@@ -11,7 +11,15 @@ from nnunet_semisam.errors import UserError
 
 HELP = "Suggest which unlabeled cases to annotate next, with the slices to look at."
 EXAMPLE = "nnunet-semisam suggest -d 27 -c 3d_fullres -f 0 -n 5 -o suggestions"
-RULES = ("class_stratified", "disagreement", "diversity", "entropy", "random")  # those of annotation.suggestions
+SAM, LABELED_FEATURES = "sam", "labeled_features"
+# those of annotation.suggestions, and what each needs beside what the model says of the pool
+RULES: dict[str, tuple[str, ...]] = {
+    "class_stratified": (),
+    "disagreement": (SAM,),
+    "diversity": (LABELED_FEATURES,),
+    "entropy": (),
+    "random": (),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,11 +75,11 @@ def run(args: argparse.Namespace) -> None:
     pool = unlabeled_pool(dataset, args.fold, args.cases)
     if not 1 <= args.count <= len(pool.images):
         raise UserError(f"-n must be 1 to {len(pool.images)}, the number of unlabeled cases, got {args.count}.")
-    sam = args.sam or ("nano" if args.rule == "disagreement" else "")
+    sam = args.sam or ("nano" if SAM in RULES[args.rule] else "")
     options = Options(device_of(args), not args.disable_tta, sam)
     suggester = Suggester(place, pool.images, args.out, options)
     evidence = suggester.look()
-    labeled = suggester.labeled_features(pool.labeled) if args.rule == "diversity" else ()
+    labeled = suggester.labeled_features(pool.labeled) if LABELED_FEATURES in RULES[args.rule] else ()
     names = label_names(dataset.dataset_json)
     channels = suggester.model.labels.names
     readable = channels if suggester.model.labels.has_regions else [names[int(value)] for value in channels]

@@ -61,7 +61,7 @@ class CasePrediction:
     """What a generalist predicts, per foreground channel; all arrays ``(F, Z, Y, X)``.
 
     Attributes:
-        probs: Probability of the class, float32, in [0, 1]; 0 where nothing was predicted.
+        probs: Probability of the class, float32, in [0, 1]; says nothing where ``predicted`` is false.
         reliability: How alike the predictions for several variants of the prompt are, times the SAM's own estimate of
             its quality mapped to [0.5, 1]; float32, in [0, 1].
         predicted: Where a prediction counts, bool: the windows of the components whose mask was accepted.

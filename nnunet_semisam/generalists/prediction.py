@@ -129,11 +129,20 @@ def decode_in_steps(
     """Return probability and reliability of the mask of each prompt, ``(M, *S)`` each, on the CPU.
 
     The variance of values in [0, 1] is at most 1 / 4, so that ``1 - 4 * variance`` is in [0, 1].
+
+    Raises:
+        ValueError: If the refinement drops or moves prompts.
     """
     total = square = quality = 0.0
     counted, previous = 0, None
     for step in range(refinement.steps):
-        previous = backend.decode(embedding, refinement(prompts, embedding.image_shape, step, previous))
+        refined = refinement(prompts, embedding.image_shape, step, previous)
+        if refined.image.tolist() != prompts.image.tolist():
+            raise ValueError(
+                f"A prompt refinement must return as many prompts as it got, in their order: got {len(refined)} for "
+                f"{len(prompts)}."
+            )
+        previous = backend.decode(embedding, refined)
         if not refinement.averages and step < refinement.steps - 1:
             continue
         probs = torch.nan_to_num(previous.logits.float(), nan=NO_NUMBER).sigmoid()

@@ -153,7 +153,10 @@ class SAMGeneralist(Generalist):
             return find_components(probs, self.labels.has_regions, self.parts.components, self.parts.batch_size)
 
         found = self.parts.view.components(self.labels.foreground(specialist), grid, find)
-        return self.parts.component_filter(found)
+        chosen = self.parts.component_filter(found)
+        if chosen is None:  # without this it would look as if nothing had been found
+            raise ValueError(f"The component filter of {self.name} returned None instead of components.")
+        return chosen
 
     def _prompting(self, embedding: Embedding) -> Prompting:
         """Return how images are prompted: four prompts per image at once, fewer where masks are very large."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.prompts.components import Component
 
 # Finds the components of foreground probabilities (N, F, *S).
@@ -41,6 +41,8 @@ class View(Protocol):
         name: Part of the name under which embeddings are cached: views that show other images have other names.
         spatial_dims: Axes of its images: 2 or 3.
         needs_spacing: Whether it cannot do without the spacing of the case.
+        axis: Of views for 2D SAMs: the axis (0, 1 or 2) that an image is a slice across; pictures show it. Views for 3D
+            SAMs have none.
 
     Example:
         >>> volume, grid = np.zeros((1, 5, 40, 60)), CaseGrid((5, 40, 60))
@@ -140,20 +142,34 @@ def require_spacing(view: View, case: str, spacing: Sequence[float] | None) -> N
         )
 
 
+def _slices(axis: int | None, spacing: Sequence[float]) -> View:
+    return Slices(slice_axis(spacing) if axis is None else axis)
+
+
+def _volume(axis: int | None, spacing: Sequence[float]) -> View:
+    return WholeVolume()
+
+
+# what the setting view may say: functions of its axis and of the spacing of the configuration
+VIEWS: dict[str, Callable[[int | None, Sequence[float]], View]] = {"slices": _slices, "volume": _volume}
+
+
 def choose_view(name: str | None, axis: int | None, spatial_dims: int, spacing: Sequence[float]) -> View:
     """Return the view that settings name.
 
     Args:
-        name: ``slices`` or ``volume``; ``None``: whatever fits the SAM.
+        name: A key of ``VIEWS``; ``None``: whatever fits the SAM.
         axis: Axis of the slices; ``None`` takes :func:`slice_axis`.
         spatial_dims: Axes of the images that the SAM takes.
         spacing: Spacing of the configuration, two or three axes.
 
     Raises:
-        UserError: If the SAM does not take the images of the view.
+        UserError: If there is no such view, or the SAM does not take its images.
     """
     name = name or ("slices" if spatial_dims == 2 else "volume")
-    view = Slices(slice_axis(spacing) if axis is None else axis) if name == "slices" else WholeVolume()
+    if name not in VIEWS:
+        raise UserError(f"There is no view {shown(name)}. There are {', '.join(VIEWS)}.")
+    view = VIEWS[name](axis, spacing)
     if view.spatial_dims != spatial_dims:
         raise UserError(
             f"The view {name!r} makes images of {view.spatial_dims} axes, the SAM takes {spatial_dims}. Set the "

@@ -36,7 +36,8 @@ class Host:
         optimizer_for: Returns an optimiser of the student's kind and settings for other parameters. It takes part in
             clipping, decay of the learning rate, loss scaling and averaging over ranks.
         build_sam: Returns a SAM by the name of its model, with its weights: a
-            :class:`~nnunet_semisam.sam.base.SAMBackend`, for methods that train one.
+            :class:`~nnunet_semisam.sam.base.SAMBackend`, for methods that train one. Its model must be named by the
+            setting that ``trained_sam`` of the method's settings points to.
         steps: Optimiser steps of the whole training.
         image_channels: ``C``, channels of the images.
         spatial_dims: Axes of a patch, 2 or 3.
@@ -60,7 +61,7 @@ class SSLMethod(ABC):
         labels: What the output channels mean.
 
     Attributes:
-        Settings: The class of the method's block of settings; register the method and its block are registered alike.
+        Settings: The class of the method's block of settings, which :func:`register_method` registers under its name.
         strong_views: How many strong views of each patch the loader makes, 1 or 2.
         uses_unlabeled: Whether there are unlabeled terms at all.
         ensemble_members: Names of entries of :meth:`state_parts` that are networks to ship beside the inference

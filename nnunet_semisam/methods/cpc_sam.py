@@ -27,7 +27,7 @@ PHASES = "published code: 5,000 steps of unprompted training"
 class CPCSAMSettings(MethodSettings):
     """The settings of CPC-SAM."""
 
-    trained_sam: ClassVar[str] = "model"
+    trained_sam: ClassVar[str | None] = "model"
     model: str = setting("nano", "Name of the SAM that is trained: nano, vit_b, vit_l or vit_h.")
     train_encoder: bool = setting(True, "Whether the SAM's image encoder learns, too.", source="ours; theirs: LoRA")
     sam_lr: float = setting(1e-4, "First learning rate of the SAM (AdamW).", above=0, source="ours; theirs, LoRA: 1e-3")

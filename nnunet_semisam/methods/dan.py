@@ -15,13 +15,13 @@ from nnunet_semisam.methods.base import Host, SSLMethod, register_method
 from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.parts.discriminator import Discriminator
 from nnunet_semisam.methods.parts.networks import finest
-from nnunet_semisam.methods.settings import UnmixedSettings
+from nnunet_semisam.methods.settings import UnmixedSettings, UntargetedSettings
 from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdversarialSettings(UnmixedSettings):
+class AdversarialSettings(UntargetedSettings, UnmixedSettings):
     """The settings of the Deep Adversarial Network."""
 
     weight: float = setting(0.1, "Final weight of the unlabeled terms.", low=0, source="SSL4MIS: consistency 0.1")

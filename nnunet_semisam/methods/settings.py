@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.methods.parts.losses import UNLABELED_LOSSES
@@ -11,7 +12,15 @@ from nnunet_semisam.settings import SettingsBlock, setting
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSettings(SettingsBlock):
-    """What every method that learns from unlabeled images has; a method's own block adds to it or changes defaults."""
+    """What every method that learns from unlabeled images has; a method's own block adds to it or changes defaults.
+
+    Attributes:
+        trained_sam: Of a method that trains a SAM: the name of its setting that names the model. The model's block of
+            settings is then one that the run uses: it stands in the checkpoint and the hash, and an adapter that has
+            seen other labels is refused.
+    """
+
+    trained_sam: ClassVar[str | None] = None
 
     loss: str = setting(
         "dice_ce",
@@ -83,3 +92,14 @@ class UnmixedSettings(MethodSettings):
         0.0, "Always 0: this method mixes images in its own way, or not.", low=0, high=0
     )
     labeled_mix_probability: float = setting(0.0, "Always 0, as `cutmix_probability`.", low=0, high=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UntargetedSettings(SettingsBlock):
+    """What a method has that compares its student with no target: URPC and DAN bring losses of their own.
+
+    It changes two settings of :class:`MethodSettings`, and stands before it among the bases of a block.
+    """
+
+    loss: str = setting("dice_ce", "Not used: this method has a loss of its own.", choices=("dice_ce",))
+    confidence: float = setting(0.0, "Always 0: there is no target that could be unsure.", low=0, high=0)

@@ -15,7 +15,7 @@ from nnunet_semisam.methods.base import Host, SSLMethod, register_method
 from nnunet_semisam.methods.batches import LabeledBatch, UnlabeledBatch
 from nnunet_semisam.methods.parts.deep_supervision import level_weights
 from nnunet_semisam.methods.parts.networks import evaluating
-from nnunet_semisam.methods.settings import MethodSettings
+from nnunet_semisam.methods.settings import MethodSettings, UntargetedSettings
 from nnunet_semisam.methods.terms import UnlabeledTerm
 from nnunet_semisam.settings import setting
 
@@ -23,7 +23,7 @@ TINY = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class PyramidConsistencySettings(MethodSettings):
+class PyramidConsistencySettings(UntargetedSettings, MethodSettings):
     """The settings of URPC."""
 
     weight: float = setting(

@@ -171,7 +171,7 @@ class PromptRefinement(ABC):
 
         >>> import dataclasses, torch
         >>> class SecondPass(PromptRefinement):
-        ...     steps, averages = 2, False
+        ...     steps, averages, kinds = 2, False, frozenset({"mask"})
         ...     def __call__(self, prompts, image_shape, step, previous):
         ...         if previous is None:
         ...             return prompts
@@ -203,7 +203,7 @@ class PromptRefinement(ABC):
             previous: What the SAM predicted in the step before; ``None`` in the first.
 
         Returns:
-            ``M`` prompts.
+            As many prompts, in the same order.
         """
 
 

@@ -82,11 +82,24 @@ class MeasuredCase:
     results: list[CaseResult]  # of each generalist that is measured on it
 
 
-def _check_finite(result: CaseResult, name: str, case: str) -> None:
+def check_result(result: CaseResult, name: str, case: CaseInput, channels: int) -> None:
+    """Refuse what cannot be fused: other shapes would be taken for other classes.
+
+    Raises:
+        ValueError: If a part has another shape: a mistake in the generalist.
+        UserError: If masks are not finite.
+    """
+    wanted = (channels, *case.image.shape[1:])
+    for part, array in vars(result.prediction).items():
+        if array.shape != wanted:
+            raise ValueError(
+                f"A generalist must return arrays (F, Z, Y, X) over the foreground channels, here {wanted}: {name} "
+                f"returns {part} of shape {array.shape}."
+            )
     if not (np.isfinite(result.prediction.probs).all() and np.isfinite(result.prediction.reliability).all()):
         raise UserError(
-            f"The masks of {name} for case {case!r} are not finite (NaN): its image holds such values, or the weights "
-            "are damaged."
+            f"The masks of {name} for case {case.name!r} are not finite (NaN): its image holds such values, or the "
+            "weights are damaged."
         )
 
 
@@ -151,7 +164,7 @@ class CasePipeline:
             nothing = CasePrediction.empty((channels, *case.image.shape[1:]))
             return CaseResult(nothing, PromptCounts.none(channels), {}, members=[])
         result = self.ensemble.predict_case(case)
-        _check_finite(result, self.ensemble.name, case.name)
+        check_result(result, self.ensemble.name, case, self.labels.channels)
         return result
 
     def measured(
@@ -181,7 +194,7 @@ class CasePipeline:
         inputs = self._case_input(case, image, specialist)
         results = {member.name: member.predict_case(inputs) for member in members}
         for name, result in results.items():
-            _check_finite(result, name, case)
+            check_result(result, name, inputs, self.labels.channels)
         return MeasuredCase(case, label, specialist, list(results.values()))
 
     def _predict(self, case: str, image: np.ndarray, mirrored: bool = False) -> np.ndarray:

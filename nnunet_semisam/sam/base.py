@@ -147,7 +147,8 @@ class SAMBackend(ABC):
         """Encode images once, for many prompts. Gradients reach ``images`` and the parameters of ``module``.
 
         Args:
-            images: ``(N, C, *S)``, float, intensities as nnU-Net normalised them; the backend rescales.
+            images: ``(N, C, *S)``, float, intensities as nnU-Net normalised them; the backend rescales. They may lie
+                on another device than ``module``, most often on the CPU: the backend moves them.
         """
 
     @abstractmethod
@@ -155,8 +156,10 @@ class SAMBackend(ABC):
         """Predict a mask for every prompt. Gradients reach features, mask prompts and the parameters of ``module``.
 
         Args:
-            embedding: What :meth:`encode` returned (possibly stored and read back).
-            prompts: At least one prompt; ``image`` indexes ``embedding``.
+            embedding: What :meth:`encode` returned, possibly stored and read back: then on the CPU, float32 with the
+                precision of float16.
+            prompts: At least one prompt; ``image`` indexes ``embedding``. They may lie on the CPU: the backend moves
+                them.
 
         Raises:
             ValueError: If a prompt kind is not understood, or no kind is given.

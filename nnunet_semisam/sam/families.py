@@ -25,6 +25,8 @@ RELEASE = "https://dl.fbaipublicfiles.com/segment_anything"
 SEGMENT_ANYTHING_BACKEND = "nnunet_semisam.sam.segment_anything:load"
 SEGMENT_ANYTHING_WIDTHS = {"vit_b": 768, "vit_l": 1024, "vit_h": 1280}  # channels of the image encoder
 AUTO = "auto"
+APACHE = "Apache-2.0"
+PACKAGED_FILE = "nano_sam.pt"  # the only weights in this package
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Family:
     page: str | None = None
     size: int | None = None
     sha256: str | None = None
-    licence: str = "Apache-2.0"
+    licence: str = ""
     prompts: tuple[str, ...] = ("box", "points", "mask")
     prompt: str = "box_points_mask"
     lora_targets: tuple[str, ...] = ()
@@ -88,7 +90,7 @@ class Family:
     @property
     def packaged(self) -> bool:
         """Return whether the weights are in this package."""
-        return self.url is None and self.page is None and bool(self.file)
+        return self.file == PACKAGED_FILE
 
 
 def _segment_anything(name: str, network: str, file: str, **more: Any) -> Family:
@@ -116,7 +118,7 @@ def _segment_anything(name: str, network: str, file: str, **more: Any) -> Family
         file=file,
         lora_targets=("qkv",),
         layouts=(layout,),
-        **{"preprocessing": SEGMENT_ANYTHING, **more},
+        **{"preprocessing": SEGMENT_ANYTHING, "licence": APACHE, **more},
     )
 
 
@@ -204,7 +206,7 @@ def _sam2(
             Layout(library, without=without),
         ),
         folders=True,
-        **more,
+        **{"licence": APACHE, **more},
     )
 
 
@@ -242,7 +244,8 @@ FAMILIES: dict[str, Family] = {
             name="nano",
             backend=SEGMENT_ANYTHING_BACKEND,
             network="nnunet_semisam.sam.nano.model:build_nano_sam",
-            file="nano_sam.pt",
+            file=PACKAGED_FILE,
+            licence=APACHE,
             preprocessing=NANO,
             layouts=(
                 Layout({"image_encoder.stem.0.weight": (None, 1, 3, 3), "mask_decoder.iou_token.weight": (1, None)}),
@@ -293,6 +296,7 @@ FAMILIES: dict[str, Family] = {
             backend="nnunet_semisam.sam.mobile_sam:load",
             network="nnunet_semisam.sam.mobile_sam:build_mobile_sam",
             file="mobile_sam.pt",
+            licence=APACHE,
             preprocessing=SEGMENT_ANYTHING,
             # Pinned to a commit; size and hash as several public lists and micro-sam have them.
             url="https://github.com/ChaoningZhang/MobileSAM/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
@@ -306,6 +310,7 @@ FAMILIES: dict[str, Family] = {
             backend="nnunet_semisam.sam.mobile_sam:load",
             network="nnunet_semisam.sam.mobile_sam:build_lite_medsam",
             file="lite_medsam.pth",
+            licence=APACHE,
             preprocessing=LITE_MEDSAM,
             page="https://github.com/bowang-lab/MedSAM/tree/LiteMedSAM",
             prompts=("box",),
@@ -334,6 +339,7 @@ FAMILIES: dict[str, Family] = {
             backend="nnunet_semisam.sam.sam_med2d:load",
             network="nnunet_semisam.sam.sam_med2d:build_sam_med2d",
             file="sam-med2d_b.pth",
+            licence=APACHE,
             preprocessing=SAM_MED2D,
             page="https://github.com/OpenGVLab/SAM-Med2D",
             prompt="box",  # https://arxiv.org/abs/2308.16184 trained boxes and points each alone

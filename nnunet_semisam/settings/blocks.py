@@ -5,6 +5,7 @@ A plug-in registers its block where it is defined; importing :mod:`nnunet_semisa
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,10 +43,17 @@ def settings_block(name: str, used: Callable[[Settings], bool]) -> Callable[[Blo
         used: Whether a run with the given settings uses the block.
 
     Raises:
-        ValueError: If the name is taken by another block or by a flat setting.
+        ValueError: If the name is taken by another block or by a flat setting, or the class has fields and is no
+            dataclass.
     """
 
     def add(cls: Block) -> Block:
+        forgotten = [name for name, value in vars(cls).items() if isinstance(value, dataclasses.Field)]
+        if forgotten:
+            raise ValueError(
+                f"{cls.__name__} needs @dataclass(frozen=True, kw_only=True): without it {', '.join(forgotten)} would "
+                "be no setting."
+            )
         if name in BLOCKS or name in RunSettings.names():
             raise ValueError(f"There is already a setting or a block of settings called {name!r}.")
         BLOCKS[name] = BlockKind(cls, used)

@@ -65,7 +65,7 @@ def test_ranking_table_page_and_maps(model_folder, raw, tmp_path, capsys):
     features = json.loads((out / "labeled_features.json").read_text())["features"]
     assert sorted(features) == sorted([*tiny_nnunet.SPLITS[0]["train"], *tiny_nnunet.SPLITS[0]["val"]])
     capsys.readouterr()
-    (out / "labeled_features.json").write_text('{"model": "x", "features": [1]}')
+    (out / "labeled_features.json").write_text('{"model": "x", "images": {}, "features": [1]}')
     assert suggest(out, "--rule", "diversity") == 2
     assert "labeled_features.json:.features must be an object" in capsys.readouterr().err
     assert suggest(out, "--rule", "disagreement") == 2

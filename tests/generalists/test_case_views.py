@@ -50,5 +50,7 @@ def test_settings_choose_a_view_that_the_sam_takes():
     assert choose_view("slices", 2, 2, (1.0, 5.0, 1.0)) == Slices(2)
     assert choose_view(None, None, 2, (1.0, 1.0)) == Slices(0)
     assert choose_view(None, None, 3, (1.0, 5.0, 1.0)) == WholeVolume()
+    with pytest.raises(UserError, match=r"There is no view 'planes'\. There are slices, volume"):
+        choose_view("planes", None, 3, (1.0, 5.0, 1.0))
     with pytest.raises(UserError, match="makes images of 3 axes, the SAM takes 2"):
         choose_view("volume", None, 2, (1.0, 5.0, 1.0))

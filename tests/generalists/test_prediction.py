@@ -115,6 +115,20 @@ def test_a_strategy_that_drops_a_component_is_refused():
         predict_components(backend, backend.encode(probs), components, prompting)
 
 
+def test_a_refinement_that_drops_a_prompt_is_refused():
+    class First(PromptRefinement):
+        steps = 1
+
+        def __call__(self, prompts, image_shape, step, previous):
+            return prompts.select(slice(1))
+
+    probs = torch.zeros(1, 1, 40, 60)
+    probs[(0, 0, *BLOCK)] = 0.9
+    probs[0, 0, 30:36, 2:12] = 0.9
+    with pytest.raises(ValueError, match="as many prompts as it got, in their order: got 1 for 2"):
+        predict(ThresholdSAM(), probs, one_block(), refinement=First())
+
+
 def test_without_refinement_prompts_are_decoded_once_and_reliability_is_the_models_own():
     class Counting(ThresholdSAM):
         decoded = 0

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ from torch import Tensor, nn
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.class_gate import GatedTarget
 from nnunet_semisam.methods import METHODS, PseudoLabel, SSLMethod, UnlabeledBatch, UnlabeledTerm
-from nnunet_semisam.methods.settings import UnmixedSettings
+from nnunet_semisam.methods.settings import UnmixedSettings, UntargetedSettings
 from nnunet_semisam.training.optimisation import GRADIENT_CLIP_NORM, parameters_of
 
 LOSSES = ["mse", "cross_entropy", "dice_ce"]
@@ -75,6 +76,13 @@ def mixing_of(name: str, cutmix: float, labeled_mix: float) -> dict[str, float]:
     if issubclass(METHODS.get(name).Settings, UnmixedSettings) and (cutmix or labeled_mix):
         pytest.skip("mixes images in its own way")
     return {"cutmix_probability": cutmix, "labeled_mix_probability": labeled_mix}
+
+
+def target_settings(name: str, **settings: Any) -> dict[str, Any]:
+    """Return settings of a method but those of a target, of one that has none and would refuse them."""
+    if not issubclass(METHODS.get(name).Settings, UntargetedSettings):
+        return settings
+    return {key: value for key, value in settings.items() if key not in ("loss", "confidence")}
 
 
 def networks_of(method: SSLMethod, student: nn.Module) -> list[nn.Module]:
@@ -179,6 +187,12 @@ def test_settings_of_the_driver_that_a_method_ignores_are_refused(name):
         if ignored:
             with pytest.raises(UserError, match=setting):
                 method.Settings(**{setting: 0.5})
+    untargeted = not any(term.confidence.any() for term in method.terms(student, *make_batches(), NOW))
+    assert untargeted == issubclass(method.Settings, UntargetedSettings)
+    if untargeted:
+        for changed in ({"loss": "mse"}, {"confidence": 0.9}):
+            with pytest.raises(UserError, match=next(iter(changed))):
+                method.Settings(**changed)
 
 
 # ------------------------------------------------------------------------------------------------------- pseudo-labels
@@ -376,7 +390,8 @@ def test_a_method_without_weight_is_the_supervised_training_bit_for_bit(name, re
 
 
 def test_resumed_training_goes_on_bit_for_bit(name, has_regions, tmp_path):
-    settings = {"gate": {"dice": 0.05, "start": "any", "area_factor": 2.0}, "confidence": 0.4}
+    gate = {"dice": 0.05, "start": "any", "area_factor": 2.0}
+    settings = target_settings(name, gate=gate, confidence=0.4)
     run = Run(name, has_regions, **settings)
     run.train(range(3))
     torch.save(run.state(), tmp_path / "state.pth")
@@ -414,7 +429,8 @@ def test_losses_and_gradients_are_finite_in_every_situation(name, has_regions, s
                 level[level == 2] = 0
         labeled = replace(labeled, levels=tuple(levels))
     for loss_name in LOSSES:
-        method, student = make_method(name, has_regions=has_regions, loss=loss_name, **given.get("settings", {}))
+        settings = target_settings(name, loss=loss_name, **given.get("settings", {}))
+        method, student = make_method(name, has_regions=has_regions, **settings)
         driver = make_pass(method, given.get("gate"), pseudo_labels=StoredPseudoLabels(method.labels))
         for _ in range(2):
             for loss in driver.losses(student, labeled, unlabeled, NOW):
@@ -428,7 +444,7 @@ def test_losses_and_gradients_are_finite_in_every_situation(name, has_regions, s
 @pytest.mark.parametrize("loss", LOSSES)
 def test_terms_without_confidence_are_exactly_zero(name, has_regions, loss):
     """Annotated voxels of mixed images are always learned: there only the others are left out."""
-    settings = {"confidence": 1.0, "loss": loss, "labeled_mix_probability": 0.0}
+    settings = target_settings(name, confidence=1.0, loss=loss, labeled_mix_probability=0.0)
     method, student = make_method(name, has_regions=has_regions, **settings)
     terms = spy_on_terms(method)
     labeled, unlabeled = make_batches(2, has_regions, with_pseudo=False)

@@ -90,6 +90,16 @@ def test_half_the_confidence_everywhere_is_half_the_loss_and_half_the_gradient(n
     torch.testing.assert_close(half_gradient, 0.5 * full_gradient)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_region_that_the_gate_holds_back_gets_no_gradient(name, spatial):
+    """Of regions, unlike of classes, the gate's weights are in the class weights alone."""
+    logits, target, confidence, _ = random_case(spatial, REGIONS)
+    UNLABELED_LOSSES.get(name)(logits, target, confidence, torch.tensor([0.0, 1.0, 0.5]), REGIONS).backward()
+    moved = logits.grad.abs().amax(dim=(0, *range(2, logits.ndim)))
+    assert moved[0] == 0
+    assert moved[1:].min() > 0
+
+
 def test_dice_is_linear_in_class_weights(spatial, labels):
     logits, target, confidence, class_weights = random_case(spatial, labels)
     full = masked_dice(logits, target, confidence, class_weights, labels)

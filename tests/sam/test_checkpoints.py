@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import stat
 from pathlib import Path
@@ -113,3 +114,13 @@ def test_packaged_nano_is_small_loads_and_encodes() -> None:
     backend = build_backend("nano", BackendOptions(CPU))
     assert torch.isfinite(backend.encode(torch.randn(1, 1, 30, 40)).features["image_embedding"]).all()
     assert len(backend.fingerprint) == 64
+
+
+def test_a_row_that_says_not_where_its_weights_are_gets_none_of_another_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = dataclasses.replace(FAMILIES["nano"], name="mine", file="mine.pt")
+    monkeypatch.setitem(FAMILIES, "mine", row)
+    monkeypatch.setenv("nnUNet_sam", str(tmp_path))
+    with pytest.raises(UserError, match=r"No weights for the SAM model 'mine' at .*mine\.pt"):
+        find_weights("mine", None)

@@ -11,7 +11,7 @@ import nnunet_semisam.training.trainer  # noqa: F401 - registers all blocks
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.methods.parts.mixing import CutMixSettings
-from nnunet_semisam.settings import BLOCKS, RunSettings, Settings, SettingsBlock, setting_of, settings_block
+from nnunet_semisam.settings import BLOCKS, RunSettings, Settings, SettingsBlock, setting, setting_of, settings_block
 
 GROUPS = [RunSettings, *(kind.cls for kind in BLOCKS.values())]
 FIELDS = [
@@ -141,6 +141,15 @@ def test_block_that_does_not_exist_is_refused_with_the_closest_name():
 def test_name_is_given_once(taken):
     with pytest.raises(ValueError, match=f"already a setting or a block of settings called '{taken}'"):
         settings_block(taken, used=lambda settings: True)(SettingsBlock)
+
+
+def test_a_block_that_is_no_dataclass_is_refused():
+    class Forgotten(SettingsBlock):
+        steps: int = setting(1, "Steps.")
+
+    with pytest.raises(ValueError, match=r"Forgotten needs @dataclass.* without it steps would be no setting"):
+        settings_block("forgotten", used=lambda settings: True)(Forgotten)
+    assert "forgotten" not in BLOCKS
 
 
 # ------------------------------------------------------------------------------------------------- used blocks, digest

@@ -31,7 +31,9 @@ class UnlabeledLoss(Protocol):
             logits: The student's logits, ``(B, K, *S)``.
             target: Probabilities in [0, 1] or one-hot, ``(B, K, *S)``. A constant: no gradient flows into it.
             confidence: Weight of each voxel in [0, 1], ``(B, 1, *S)``.
-            class_weights: Weight of each channel in [0, 1], ``(K,)``, or of each channel and voxel, ``(B, K, *S)``.
+            class_weights: Weight of each channel in [0, 1], ``(K,)``, or of each channel and voxel, ``(B, K, *S)``. Of
+                regions it is all that the class gate says, and one of weight 0 must get no gradient; the gate's
+                weights of classes are in ``confidence`` as well.
             labels: What the channels mean: classes (softmax) or overlapping regions (sigmoid).
 
         Returns:
@@ -45,7 +47,12 @@ class UnlabeledLoss(Protocol):
 UNLABELED_LOSSES: Registry[UnlabeledLoss] = Registry("unlabeled loss")
 
 
-def _check(logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor) -> None:
+def check_shapes(logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Tensor) -> None:
+    """Refuse arguments of an unlabeled loss that do not fit each other; see :class:`UnlabeledLoss`.
+
+    Raises:
+        ValueError: If a shape does not fit.
+    """
     if logits.shape != target.shape:
         raise ValueError(
             f"logits and target must have one shape (B, K, *S), got {tuple(logits.shape)} and {tuple(target.shape)}."
@@ -60,7 +67,7 @@ def _check(logits: Tensor, target: Tensor, confidence: Tensor, class_weights: Te
         )
 
 
-def _by_voxel(class_weights: Tensor, ndim: int) -> Tensor:
+def by_voxel(class_weights: Tensor, ndim: int) -> Tensor:
     """Return weights of channels, ``(K,)`` or ``(B, K, *S)``, in a form that multiplies the second."""
     return class_weights if class_weights.ndim == ndim else class_weights.view(1, -1, *[1] * (ndim - 2))
 
@@ -80,10 +87,10 @@ def squared_error(logits: Tensor, target: Tensor, confidence: Tensor, class_weig
         Tarvainen & Valpola, NeurIPS 2017, section 2, https://arxiv.org/abs/1703.01780; the confidence generalises the
         uncertainty mask of Yu et al., MICCAI 2019, https://arxiv.org/abs/1907.07034.
     """
-    _check(logits, target, confidence, class_weights)
+    check_shapes(logits, target, confidence, class_weights)
     error = (labels.probabilities(logits) - target.detach().float()).square()
     if labels.has_regions:
-        error = _by_voxel(class_weights, logits.ndim) * error
+        error = by_voxel(class_weights, logits.ndim) * error
     return (confidence * error.mean(dim=1, keepdim=True)).mean()
 
 
@@ -102,10 +109,10 @@ def confidence_aware_error(
         certainty. Its published code has no gradient, since both sides are detached; and it adds the mean uncertainty,
         which is a constant here. The largest confidence as a factor is ours.
     """
-    _check(logits, target, confidence, class_weights)
+    check_shapes(logits, target, confidence, class_weights)
     error = (labels.probabilities(logits) - target.detach().float()).square()
     if labels.has_regions:
-        error = _by_voxel(class_weights, logits.ndim) * error
+        error = by_voxel(class_weights, logits.ndim) * error
     mean = (confidence * error.mean(dim=1, keepdim=True)).sum() / confidence.sum().clamp(min=EPSILON)
     return confidence.max() * mean
 
@@ -121,11 +128,11 @@ def soft_cross_entropy(
 
     Confidence alone weighs voxels here; ``class_weights`` weighs regions, which have an error of their own.
     """
-    _check(logits, target, confidence, class_weights)
+    check_shapes(logits, target, confidence, class_weights)
     logits, target = logits.float(), target.detach().float()
     if labels.has_regions:
         error = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        weights = _by_voxel(class_weights, logits.ndim)
+        weights = by_voxel(class_weights, logits.ndim)
         return (confidence * (weights * error).mean(dim=1, keepdim=True)).mean()
     error = -(target * logits.log_softmax(dim=1)).sum(dim=1, keepdim=True)
     return (confidence * error).mean()
@@ -139,14 +146,14 @@ def masked_dice(logits: Tensor, target: Tensor, confidence: Tensor, class_weight
     a perfect prediction costs nothing however low the confidence is.
     """
     probs, target = labels.probabilities(logits), target.detach().float()
-    believed, by_voxel = confidence > 0, class_weights.ndim == logits.ndim
-    if by_voxel:
+    believed, weighs_voxels = confidence > 0, class_weights.ndim == logits.ndim
+    if weighs_voxels:
         confidence = confidence * class_weights
     axes = [0, *range(2, logits.ndim)]
     claimed = (target * confidence).sum(axes)
     overlap, size = (probs * target * confidence).sum(axes), (probs * confidence).sum(axes) + claimed
     channel_weights = claimed / (target * believed).sum(axes).clamp(min=EPSILON)
-    if not by_voxel:
+    if not weighs_voxels:
         channel_weights = class_weights * channel_weights
     if not labels.has_regions:
         # as nnU-Net: no background in the Dice
@@ -165,7 +172,7 @@ def dice_and_cross_entropy(
         Self-training with hard targets in nnU-Net's own loss: nnFilterMatch, https://arxiv.org/abs/2509.19746.
         Both are weighed by confidence; the published code learns all voxels alike.
     """
-    _check(logits, target, confidence, class_weights)
+    check_shapes(logits, target, confidence, class_weights)
     hard = labels.hard(target.detach().float())
     dice = masked_dice(logits, hard, confidence, class_weights, labels)
     return dice + soft_cross_entropy(logits, hard, confidence, class_weights, labels)
