@@ -71,7 +71,8 @@ class FusionSettings(SettingsBlock):
     area_factor: float = setting(
         2.0,
         """A class that takes more than this times its largest share of a labeled case's voxels gets no confidence; one
-        that takes less than its smallest share divided by it lowers the confidence of all else in proportion.""",
+        that takes less than its smallest share divided by it lowers the confidence of the background in proportion
+        (of regions: of all voxels outside it).""",
         low=1,
     )
 
@@ -255,11 +256,11 @@ def _apply_area_prior(
     area_bounds: Sequence[tuple[float, float]] | None,
     area_factor: float,
 ) -> np.ndarray:
-    """Lower the confidence ``(F, *S)`` of a class that takes too much; of everything else, where one takes too little.
+    """Lower the confidence ``(F, *S)`` of a class that takes too much; of the background, where one takes too little.
 
     A class that is too large has flooded into something else, and most of it is wrong: on ACDC, a tenth was right
-    where more than twice the largest share was taken (docs/results.md). One that is too small must have lost its
-    voxels to what is called something else by now.
+    where more than twice the largest share was taken (docs/results.md). One that is too small has most
+    likely lost its voxels to the background; voxels of other classes keep theirs.
     """
     for f, (low, high) in enumerate(area_bounds or ()):
         member = labels.members(label, f)

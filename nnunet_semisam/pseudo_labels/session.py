@@ -275,8 +275,8 @@ def can_prompt(class_weights: Tensor, labels: Labels, left_out: Collection[int] 
         class_weights: ``(K,)``, in [0, 1].
         labels: What the channels mean.
         left_out: Channels that no labeled case shows, and that nothing waits for.
-        all_classes: Whether one unknown class is enough to wait. If not, background still waits for it: its class
-            weight, which weighs its voxels when a label is used, is that of the least known class.
+        all_classes: Whether one unknown class is enough to wait. If not, unknown classes are merged into the background
+            when a label is used, as in all unlabeled terms.
     """
     channels = [k for k in range(labels.first_foreground, len(class_weights)) if k not in left_out]
     foreground = class_weights[channels]

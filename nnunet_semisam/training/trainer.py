@@ -297,7 +297,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.semisam_log.add(self.current_epoch, terms)
         if self.local_rank == 0:
             folder = Path(self.output_folder)
-            self.semisam_log.write(folder, PictureSetup.of(self.gate, folder))
+            for sentence in self.semisam_log.write(folder, PictureSetup.of(self.gate, folder)):
+                self.print_to_log_file(sentence)
             for logger in self.logger.loggers:  # W&B, if it is switched on; nnU-Net's local one is not in this list
                 for name, value in terms.items():
                     logger.log(f"semisam/{name}", value, self.current_epoch)

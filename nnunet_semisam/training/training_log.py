@@ -46,10 +46,31 @@ class TrainingLog:
         """Return all names, in the order of their first appearance."""
         return list(dict.fromkeys(name for row in self.rows for name in row))
 
-    def write(self, folder: Path, setup: PictureSetup | None = None) -> None:
-        """Write the csv file and the picture to ``folder``; ``setup`` says what the picture cannot read of the rows."""
-        write_table(folder / CSV_NAME, self.columns(), self.rows)
-        write_progress_picture(folder / PICTURE_NAME, self.rows, setup or PictureSetup())
+    def write(self, folder: Path, setup: PictureSetup | None = None) -> list[str]:
+        """Write the csv file and the picture to ``folder``, with the rows of all epochs.
+
+        Args:
+            folder: nnU-Net's output folder.
+            setup: What the picture cannot read of the rows.
+
+        Returns:
+            A sentence for each of the two that could not be replaced: Windows refuses it while a spreadsheet has the
+            file open. No row is lost, and days of training must not end for it: the next epoch writes all rows again.
+        """
+        writers = {
+            CSV_NAME: lambda path: write_table(path, self.columns(), self.rows),
+            PICTURE_NAME: lambda path: write_progress_picture(path, self.rows, setup or PictureSetup()),
+        }
+        kept_back = []
+        for name, write in writers.items():
+            try:
+                write(folder / name)
+            except PermissionError as error:
+                kept_back.append(
+                    f"{folder / name} cannot be replaced ({error.strerror}). Close it in other programs; it is written "
+                    "with the next epoch, and no row is lost."
+                )
+        return kept_back
 
     def state_dict(self) -> list[dict[str, float]]:
         """Return the rows."""

@@ -1,5 +1,6 @@
 import csv
 import math
+import os
 
 import matplotlib
 
@@ -36,6 +37,30 @@ def test_state_is_restored_as_a_copy(tmp_path):
     other.rows[0]["loss"] = 7.0
     assert len(log.rows) == 1
     assert math.isnan(log.rows[0]["loss"])
+
+
+def test_a_file_that_another_program_has_open_is_said_and_written_with_the_next_epoch(tmp_path, monkeypatch):
+    """Windows refuses to replace a file that a spreadsheet shows: that ended the training."""
+    log = TrainingLog()
+    log.add(0, {"loss": 1.0})
+    assert log.write(tmp_path) == []
+    replace = os.replace
+
+    def refuse(source, target):
+        if str(target).endswith(CSV_NAME):
+            raise PermissionError(13, "in use")
+        replace(source, target)
+
+    log.add(1, {"loss": 2.0})
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        (sentence,) = log.write(tmp_path)
+    assert sentence.startswith(f"{tmp_path / CSV_NAME} cannot be replaced (in use). Close it")
+    assert (tmp_path / CSV_NAME).read_text().count("\n") == 2
+    log.add(2, {"loss": 3.0})
+    assert log.write(tmp_path) == []
+    assert (tmp_path / CSV_NAME).read_text().count("\n") == 4
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([CSV_NAME, PICTURE_NAME])
 
 
 def test_empty_log_can_be_written(tmp_path):
