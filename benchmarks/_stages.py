@@ -15,6 +15,7 @@ from nnunet_semisam.benchmark.statistics import compare
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.io.atomic import new_folder, write_symlink
+from nnunet_semisam.io.csv_files import read_table, write_table
 from nnunet_semisam.io.json_files import read_object, write_json
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.runs.model_run import ModelRun
@@ -22,6 +23,8 @@ from nnunet_semisam.splits.default_splits import SPLITS_FILE
 from nnunet_semisam.splits.folds import write_splits
 
 REMEDY = "Remove the folder and run the same command again."
+DICE_COLUMNS = ("arm", "seed", "case", "dice")
+Arms = Mapping[str, Mapping[int, Mapping[str, float]]]  # arm -> seed -> case -> Dice
 THREADS = {"OMP_NUM_THREADS": "1", "nnUNet_semisam_threads": "1", "nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"}
 
 
@@ -157,6 +160,25 @@ class Stage:
             if dice:  # no class is in the case and none was found
                 found[case] = float(np.mean(dice))
         return found
+
+
+def write_dice(path: Path, dice: Arms) -> None:
+    """Write the mean Dice of every judged case of every training as a csv file, from which all else is computed."""
+    rows = (
+        {"arm": arm, "seed": seed, "case": case, "dice": value}
+        for arm, by_seed in dice.items()
+        for seed, of_seed in by_seed.items()
+        for case, value in of_seed.items()
+    )
+    write_table(path, DICE_COLUMNS, rows)
+
+
+def read_dice(path: Path) -> Arms:
+    """Return what :func:`write_dice` wrote: arm -> seed -> case -> Dice."""
+    dice: dict[str, dict[int, dict[str, float]]] = {}
+    for row in read_table(path, DICE_COLUMNS, REMEDY):
+        dice.setdefault(row["arm"], {}).setdefault(int(row["seed"]), {})[row["case"]] = float(row["dice"])
+    return dice
 
 
 def compare_stages(first: Mapping[int, Mapping[str, float]], second: Mapping[int, Mapping[str, float]]) -> str:

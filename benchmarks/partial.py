@@ -4,7 +4,7 @@ Two datasets of the same cases are compared: one with whole labels, one made of 
 seed, cases are drawn at random; the first ``--whole`` of them train one model with their whole labels, all of the
 ``--sparse`` ones train the other with every k-th slice. Trainings have the same steps, and the judged cases, those that
 the sparse dataset validates on, are in neither. Every training that is finished is kept: the same command goes on where
-it was stopped, and several with different ``--seeds`` may share a folder.
+it was stopped, and several with different ``--seeds`` may share a folder. ``dice.csv`` there holds every judged case.
 
     nnunet-semisam convert nnunet -i TASK -d 104 --labeled 160 --val 40
     nnunet-semisam convert sparse -i Dataset104_NAME -d 107 --labeled 160 --val 40 --every 5
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import SimpleITK
 
-from benchmarks._stages import Stage, Study, compare_stages, settings_of_length
+from benchmarks._stages import Stage, Study, compare_stages, settings_of_length, write_dice
 from nnunet_semisam.data.dataset_json import ignore_label
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.data.raw_files import label_files
@@ -116,6 +116,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    write_dice(args.out / "dice.csv", dice)
     print(f"whole -> sparse: {compare_stages(dice[WHOLE], dice[SPARSE])}")
     return 0
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._stages import REMEDY, Stage, Study, compare_stages, settings_of_length
+from benchmarks._stages import REMEDY, Stage, Study, compare_stages, settings_of_length, write_dice
 from nnunet_semisam.annotation.color_tables import label_names
 from nnunet_semisam.annotation.suggest import Options, Suggester, rank
 from nnunet_semisam.annotation.suggestions import RULES, Request
@@ -160,6 +160,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    write_dice(args.out / "dice.csv", {f"{rule} {budget}": by_seed for (rule, budget), by_seed in found.items()})
     print(*summary(found), sep="\n")
     return 0
 

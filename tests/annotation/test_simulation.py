@@ -139,7 +139,11 @@ def test_the_same_cases_judge_whole_cases_and_slices_of_more(partial, commands, 
     assert set(results[0]["labeled"]) < set(results[1]["labeled"]) <= set(tiny_nnunet.LABELED) - set(judged)
     for result in results:
         assert list(result["dice"]) == judged
-    assert "whole -> sparse: " in capsys.readouterr().out
+    said = capsys.readouterr().out.splitlines()[-1]
+    stages = importlib.import_module("benchmarks._stages")
+    dice = stages.read_dice(tmp_path / "dice.csv")
+    assert said == f"whole -> sparse: {stages.compare_stages(dice['whole'], dice['sparse'])}"
+    assert {name: sorted(by_seed[5]) for name, by_seed in dice.items()} == {"whole": judged, "sparse": judged}
 
 
 def test_the_comparison_is_paired_by_seed_and_case(partial):
