@@ -5,6 +5,7 @@ import importlib
 import json
 import math
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -152,6 +153,19 @@ def test_the_comparison_is_paired_by_seed_and_case(partial):
     line = partial.compare_stages(whole, sparse)
     assert line.startswith("55.0 -> 65.0, +10.0 [")  # differences 10, 0, 10 and 20
     assert "p 0.500 over cases" in line  # two of one sign: 2 / 2^2
+
+
+def test_the_published_study_of_slices_follows_from_the_dice_of_its_cases(partial):
+    """Docs and README give what the table of all judged cases says."""
+    stages = importlib.import_module("benchmarks._stages")
+    dice = stages.read_dice(ROOT / "docs" / "measured" / "acdc_whole_or_slices.csv")
+    line = partial.compare_stages(dice["whole"], dice["sparse"])
+    means, difference = re.match(r"(\S+ -> \S+), (\+.*\]), p < 0.001 over cases, p 0.125 over seeds", line).groups()
+    first, second = means.split(" -> ")
+    annotate, readme = ((ROOT / file).read_text(encoding="utf-8") for file in ("docs/annotate.md", "README.md"))
+    assert f"| {first} | **{second}** | **{difference}** | < 0.001, 0.125 |" in annotate
+    assert f"{means} Dice, {difference}" in " ".join(readme.split())
+    assert f"slices: {difference} on ACDC" in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
 def test_only_voxels_with_a_label_are_counted(partial, tiny_dataset):
