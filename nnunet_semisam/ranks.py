@@ -5,6 +5,7 @@ Every function is the identity where no process group exists.
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -35,6 +36,13 @@ def _patient_group() -> Any:
     if _patient is None or _patient[0] is not world:
         _patient = (world, dist.new_group(backend="gloo", timeout=PATIENCE))
     return _patient[1]
+
+
+@atexit.register
+def _let_go() -> None:
+    """Let go of both groups while threads can still be joined: one that lives longer aborts the process at its end."""
+    global _patient
+    _patient = None
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

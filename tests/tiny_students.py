@@ -16,6 +16,7 @@ from nnunet_semisam.gate.settings import GateSettings
 from nnunet_semisam.labels import Labels
 from nnunet_semisam.methods import METHODS, Host, LabeledBatch, PseudoLabel, SSLMethod, UnlabeledBatch
 from nnunet_semisam.methods.parts.losses import dice_and_cross_entropy
+from nnunet_semisam.methods.settings import UntargetedSettings
 from nnunet_semisam.sam.nano.model import build_nano_sam
 from nnunet_semisam.sam.preprocessing import NANO
 from nnunet_semisam.sam.segment_anything import SegmentAnythingBackend
@@ -154,6 +155,13 @@ def build_host(
         image_channels=1,
         spatial_dims=dims,
     )
+
+
+def target_settings(name: str, **settings: Any) -> dict[str, Any]:
+    """Return settings of a method but those of a target, of one that has none and would refuse them."""
+    if not issubclass(METHODS.get(name).Settings, UntargetedSettings):
+        return settings
+    return {key: value for key, value in settings.items() if key not in ("loss", "confidence")}
 
 
 def make_method(

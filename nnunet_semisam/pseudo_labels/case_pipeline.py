@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from torch import Tensor
@@ -90,11 +90,12 @@ def check_result(result: CaseResult, name: str, case: CaseInput, channels: int) 
         UserError: If masks are not finite.
     """
     wanted = (channels, *case.image.shape[1:])
-    for part, array in vars(result.prediction).items():
-        if array.shape != wanted:
+    for part in fields(CasePrediction):  # an ensemble's prediction has more parts
+        shape = getattr(result.prediction, part.name).shape
+        if shape != wanted:
             raise ValueError(
                 f"A generalist must return arrays (F, Z, Y, X) over the foreground channels, here {wanted}: {name} "
-                f"returns {part} of shape {array.shape}."
+                f"returns {part.name} of shape {shape}."
             )
     if not (np.isfinite(result.prediction.probs).all() and np.isfinite(result.prediction.reliability).all()):
         raise UserError(

@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -28,6 +27,7 @@ from tiny_students import (
     make_method,
     make_pass,
     make_step,
+    target_settings,
 )
 from torch import Tensor, nn
 
@@ -76,13 +76,6 @@ def mixing_of(name: str, cutmix: float, labeled_mix: float) -> dict[str, float]:
     if issubclass(METHODS.get(name).Settings, UnmixedSettings) and (cutmix or labeled_mix):
         pytest.skip("mixes images in its own way")
     return {"cutmix_probability": cutmix, "labeled_mix_probability": labeled_mix}
-
-
-def target_settings(name: str, **settings: Any) -> dict[str, Any]:
-    """Return settings of a method but those of a target, of one that has none and would refuse them."""
-    if not issubclass(METHODS.get(name).Settings, UntargetedSettings):
-        return settings
-    return {key: value for key, value in settings.items() if key not in ("loss", "confidence")}
 
 
 def networks_of(method: SSLMethod, student: nn.Module) -> list[nn.Module]:

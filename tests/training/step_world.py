@@ -7,7 +7,17 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from tiny_students import NOW, K, build_host, build_settings, deep_loss, labels_of, make_pass, make_step
+from tiny_students import (
+    NOW,
+    K,
+    build_host,
+    build_settings,
+    deep_loss,
+    labels_of,
+    make_pass,
+    make_step,
+    target_settings,
+)
 from torch import Tensor, nn
 
 from nnunet_semisam import ranks
@@ -100,7 +110,7 @@ def make_training(name: str, network: nn.Module, method_seed: int) -> SemiSuperv
     plain = getattr(network, "module", network)
     labels = labels_of(False)
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9)
-    block = build_settings(name, method={**METHOD_SETTINGS, **DRAWN.get(name, {})}).block(name)
+    block = build_settings(name, method=target_settings(name, **METHOD_SETTINGS, **DRAWN.get(name, {}))).block(name)
     method = METHODS.get(name)(block, labels)
     torch.manual_seed(method_seed)
     method.setup(plain, build_host(labels, lambda deep_supervision=False: DeepNet(deep_supervision), optimizer))
