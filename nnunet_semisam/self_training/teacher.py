@@ -47,7 +47,6 @@ class Teacher:
 
     Attributes:
         model: What predicts.
-        mirrors: Whether it predicts with mirroring.
 
     Raises:
         UserError: If its checkpoint is damaged or holds more than weights, or its network is none of nnU-Net's library.
@@ -59,7 +58,11 @@ class Teacher:
         self.model = RawImagePredictor(
             ModelPlace(model.model_folder, (str(model.fold),), CHECKPOINT), device, mirroring
         )
-        self.mirrors = bool(self.model.mirror_axes)
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether it predicts with mirroring."""
+        return bool(self.model.mirror_axes)
 
     def predict(self, images: Sequence[str]) -> Prediction:
         """Predict a raw image.
