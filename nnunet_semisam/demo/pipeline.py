@@ -25,7 +25,7 @@ from nnunet_semisam.io.csv_files import read_table
 from nnunet_semisam.io.locks import LOCK_FILE
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.splits.folds import load_splits
-from nnunet_semisam.threads import usable_cores
+from nnunet_semisam.threads import AUGMENTERS, THREADS, usable_cores
 from nnunet_semisam.trainers_folder import trainers_folder
 from nnunet_semisam.training.training_log import CSV_NAME
 
@@ -78,7 +78,7 @@ class Demo:
         self.prepare(shell, source)
         images, labels = self.collect_held_out()
         self.train_start(shell)
-        scores = {trainer: self.go_on(shell, trainer, images, labels) for trainer in (BASELINE, SEMISAM)}
+        scores = self.go_on(shell, images, labels)
         self.report(scores, images, labels)
         minutes = (time.perf_counter() - start) / 60
         picture = self.folder / "comparison.png"
@@ -99,7 +99,7 @@ class Demo:
             **folders,
             "nnUNet_extTrainer": str(trainers_folder()),
             "nnUNet_semisam_config": str(settings),
-            "nnUNet_n_proc_DA": processes,
+            AUGMENTERS: processes,
             "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep: where cores are shared, spinning ones cost a lot
             "nnUNet_def_n_proc": "1",  # nnU-Net starts 8 for a validation: on two cores, minutes of imports
         }
@@ -139,25 +139,30 @@ class Demo:
         options = ("-tr", BASELINE, "-p", PLANS_NAME, "-device", self.device)
         shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *options)
 
-    def go_on(self, shell: Shell, trainer: str, images: Path, labels: Path) -> report.Scores:
-        """Go on with a trainer, predict and evaluate with nnU-Net's own commands.
+    def go_on(self, shell: Shell, images: Path, labels: Path) -> dict[str, report.Scores]:
+        """Go on with both trainers side by side; predict and evaluate with nnU-Net's own commands.
 
         Returns:
-            Dice on the held-out cases.
+            Trainer -> Dice on the held-out cases.
         """
-        if trainer == BASELINE:  # the first of both
-            shell.export("nnUNet_results", str(self.continued_results))
-            shell.export("nnUNet_semisam_config", str(self.folder / "continued.yaml"))
-        device = ("-device", self.device)
-        model = ("-tr", trainer, "-p", PLANS_NAME)
-        shell.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *model, *device)
-        predicted = self.prediction_folder(trainer)
-        in_one_process = ("-npp", "0", "-nps", "0")
-        options = ("-d", str(DATASET_ID), "-c", "2d", "-f", "0", *model, *device, *in_one_process)
-        shell.run("nnUNetv2_predict", "-i", images, "-o", predicted, *options)
+        shell.export("nnUNet_results", str(self.continued_results))
+        shell.export("nnUNet_semisam_config", str(self.folder / "continued.yaml"))
+        cores = max(1, usable_cores() // len(TITLES))
+        shell.export(AUGMENTERS, str(min(2, cores)))
+        if self.device == "cpu":
+            shell.export(THREADS, str(cores))
+        models = {trainer: ("-tr", trainer, "-p", PLANS_NAME, "-device", self.device) for trainer in TITLES}
+        predicted = {trainer: self.prediction_folder(trainer) for trainer in TITLES}
+        shell.run_together(*[("nnUNetv2_train", str(DATASET_ID), "2d", "0", *model) for model in models.values()])
+        what = ("-d", str(DATASET_ID), "-c", "2d", "-f", "0", "-npp", "0", "-nps", "0")  # no processes of its own
+        shell.run_together(
+            *[("nnUNetv2_predict", "-i", images, "-o", predicted[name], *what, *models[name]) for name in TITLES]
+        )
         classes = [str(label) for label in report.CLASSES]
-        shell.run("nnUNetv2_evaluate_simple", labels, predicted, "-l", *classes, "-np", "1")
-        return report.read_scores(predicted / "summary.json")
+        shell.run_together(
+            *[("nnUNetv2_evaluate_simple", labels, predicted[name], "-l", *classes, "-np", "1") for name in TITLES]
+        )
+        return {trainer: report.read_scores(predicted[trainer] / "summary.json") for trainer in TITLES}
 
     @property
     def network(self) -> Path:

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from nnunet_semisam.errors import UserError
@@ -17,7 +18,7 @@ OWN_COMMAND = "nnunet-semisam"
 
 
 class Shell:
-    """Runs commands one after the other; the first that fails ends the demo.
+    """Runs commands; the first that fails ends the demo.
 
     Args:
         folder: Working folder; logs go to ``folder/logs``.
@@ -42,19 +43,42 @@ class Shell:
         Raises:
             UserError: If it fails; the message holds the end of its output and names the log.
         """
-        words = [str(word) for word in command]
-        print(f"$ {shlex.join(words)}", flush=True)
-        log = self.logs / f"{len(list(self.logs.iterdir())) + 1:02d}_{words[0]}.log"
+        self.run_together(command)
+
+    def run_together(self, *commands: Sequence[str | Path]) -> None:
+        """Run command lines side by side, and wait for all of them.
+
+        Raises:
+            UserError: If one fails, after the others were ended; the message holds the end of its output and names
+                the log.
+        """
+        lines = [[str(word) for word in command] for command in commands]
+        background = " &" if len(lines) > 1 else ""
+        for line in lines:
+            print(f"$ {shlex.join(line)}{background}", flush=True)
+        if background:
+            print("$ wait", flush=True)
         start = time.perf_counter()
-        guarded = [sys.executable, "-m", "nnunet_semisam.jobs.guard", *executable(words)]
+        first = len(list(self.logs.iterdir())) + 1
+        logs = [self.logs / f"{number:02d}_{line[0]}.log" for number, line in enumerate(lines, first)]
+        with ThreadPoolExecutor(len(lines)) as pool:
+            try:
+                for ended in as_completed([pool.submit(self._run, *each) for each in zip(lines, logs, strict=True)]):
+                    ended.result()
+            except BaseException:  # the pool waits for all that it has begun
+                processes.stop_all()
+                raise
+        print(f"  done in {time.perf_counter() - start:.0f} s", flush=True)
+
+    def _run(self, line: Sequence[str], log: Path) -> None:
+        guarded = [sys.executable, "-m", "nnunet_semisam.jobs.guard", *executable(line)]
         status = processes.run_logged(guarded, self.environment, log)
         if status != 0:
             end = processes.end_of(log)
             raise UserError(
-                f"The command above ended with status {status}. Its last lines:\n{end}\nAll of them are in {log}. Run "
+                f"{shlex.join(line)} ended with status {status}. Its last lines:\n{end}\nAll of them are in {log}. Run "
                 "`nnunet-semisam doctor` to see what is missing."
             )
-        print(f"  done in {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def executable(words: Sequence[str]) -> list[str]:

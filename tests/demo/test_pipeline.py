@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import threading
 from pathlib import Path
 
 import matplotlib.image
@@ -18,6 +19,7 @@ from nnunet_semisam.demo.plans import write_small_plans
 from nnunet_semisam.demo.shell import Shell, executable
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.locks import folder_lock
+from nnunet_semisam.jobs import processes
 from nnunet_semisam.pseudo_labels import round_log
 from nnunet_semisam.training import trainer
 from nnunet_semisam.training.training_log import TrainingLog
@@ -134,10 +136,29 @@ def test_commands_are_shown_run_and_logged(tmp_path, capfd):
     assert log.read_text().count(".") == 2
 
 
-def test_a_failing_command_ends_the_demo_with_the_end_of_its_output(tmp_path):
+def test_a_failing_command_ends_the_demo_with_the_end_of_its_output(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_stopping", threading.Event())
     shell = Shell(tmp_path, {})
     with pytest.raises(UserError, match=r"(?s)status 2.*invalid choice: 'nonsense'.*01_nnunet-semisam\.log"):
         shell.run("nnunet-semisam", "nonsense")
+
+
+def test_commands_side_by_side_are_shown_as_a_user_would_type_them(tmp_path, capfd):
+    Shell(tmp_path, {}).run_together(("nnunet-semisam", "--version"), ("nnunet-semisam", "--help"))
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[:3] == ["$ nnunet-semisam --version &", "$ nnunet-semisam --help &", "$ wait"]
+    assert sorted(path.name for path in (tmp_path / "logs").iterdir()) == [
+        "01_nnunet-semisam.log",
+        "02_nnunet-semisam.log",
+    ]
+
+
+def test_of_two_commands_side_by_side_a_failing_one_ends_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_stopping", threading.Event())
+    endless = ["python", "-c", "import time; time.sleep(600)"]
+    with pytest.raises(UserError, match="nnunet-semisam nonsense ended with status 2"):
+        Shell(tmp_path, {}).run_together(endless, ("nnunet-semisam", "nonsense"))
+    assert not processes._running
 
 
 def test_programs_come_from_this_environment_or_are_reported(tmp_path, monkeypatch):
