@@ -32,7 +32,7 @@ from benchmarks.label_efficiency.arms import ARMS_FILE, Arm, choose_arms, read_a
 from benchmarks.label_efficiency.decisions import Decision, rows  # noqa: E402
 from benchmarks.label_efficiency.draws import Draws, make_draws  # noqa: E402
 from benchmarks.label_efficiency.prepare import PREPARED_FILE, Prepare  # noqa: E402
-from benchmarks.label_efficiency.protocols import ACDC, FIELD, HIPPOCAMPUS, DataSet, Protocol  # noqa: E402
+from benchmarks.label_efficiency.protocols import ACDC, ACDC_UNSEEN, FIELD, HIPPOCAMPUS, DataSet, Protocol  # noqa: E402
 from benchmarks.label_efficiency.results import RESULTS_FILE, TrialResult, collect, read_results  # noqa: E402
 
 ACDC_MEMBERS = {
@@ -103,6 +103,20 @@ def test_development_draws_use_no_patient_that_final_tables_label_or_judge(acdc)
     assert used.isdisjoint({*FIELD_VAL, "patient076"})
     assert {name for draw in development for name in draw.labeled}.isdisjoint(ACDC.never_labeled)
     assert used >= {*ACDC.never_labeled}  # but their images are in the pool
+
+
+def test_no_choice_was_made_on_a_patient_that_is_labeled_or_judged_among_the_unseen_ones(acdc):
+    unseen = make_draws(ACDC_UNSEEN, ACDC_MEMBERS, Grouping(val=FIELD_VAL))
+    chosen_on = {acdc.patient[case] for case in acdc.judged["development"]}
+    for number in range(4):
+        chosen_on |= {*acdc.find(str(number), 3).labeled}
+    judged = {unseen.patient[case] for case in unseen.judged["development"]}
+    assert len(judged) == 20
+    assert (judged | {name for draw in unseen.draws for name in draw.labeled}).isdisjoint(chosen_on)
+    for draw in unseen.draws:
+        split = unseen.splits[draw.fold]
+        assert {*split["train"], *split["unlabeled"]}.isdisjoint(unseen.judged["development"])
+        assert len(split["train"]) + len(split["unlabeled"]) == 2 * (100 - 11 - 20)
 
 
 def test_a_larger_budget_keeps_the_labeled_patients_of_a_smaller_one_and_draws_differ(acdc):

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from benchmarks.label_efficiency.protocols import FIELD, NUM_DRAWS, DataSet
+from benchmarks.label_efficiency.protocols import CHOICE_BUDGET, CHOICE_DRAWS, FIELD, NUM_DRAWS, DataSet
 from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.splits.case_assignment import CaseAssignment, assignment_from_order, last_groups, make_folds
 from nnunet_semisam.splits.folds import Split
@@ -101,13 +102,28 @@ def _assignments(
 ) -> Iterator[tuple[str, CaseAssignment]]:
     """Yield name of a draw, and who is labeled, unlabeled and judged in it; in the order of ``data.draws()``."""
     budgets = [str(budget) for budget in data.budgets]
-    aside = {*data.left_out, *data.never_labeled}
-    candidates = {group: members[group] for group in members if group not in aside}
-    judged = last_groups("num_judged", [f"+{data.num_judged}"], group_order(candidates, JUDGED_SEED, None), members)
-    rest = {group: candidates[group] for group in candidates if group not in judged}
     last = [group for group in data.never_labeled if group in members]
+    judged, rest, seen = _judged_and_rest(data, members, grouping)
     for number in range(NUM_DRAWS):
-        order = [*group_order(rest, FIRST_DRAW_SEED + number, None), *last, *judged]
+        order = [*group_order(rest, FIRST_DRAW_SEED + number, None), *seen, *last, *judged]
         yield str(number), assignment_from_order(budgets, judged, order, members=members)
     if data.has_field:
         yield FIELD, assignment_from_order(budgets, grouping.val, grouping.order, members=members)
+
+
+def _judged_and_rest(
+    data: DataSet, members: Mapping[str, Sequence[str]], grouping: Grouping
+) -> tuple[list[str], dict[str, Sequence[str]], list[str]]:
+    """Return who is judged, who may be labeled, and whose labels are hidden in all draws since choices saw them."""
+    seen = _seen(data.chosen_on, members, grouping) if data.chosen_on else []
+    aside = {*data.left_out, *data.never_labeled, *seen}
+    candidates = {group: members[group] for group in members if group not in aside}
+    judged = last_groups("num_judged", [f"+{data.num_judged}"], group_order(candidates, JUDGED_SEED, None), members)
+    return judged, {group: candidates[group] for group in candidates if group not in judged}, seen
+
+
+def _seen(data: DataSet, members: Mapping[str, Sequence[str]], grouping: Grouping) -> list[str]:
+    seen: set[str] = set()
+    for _, assignment in islice(_assignments(data, members, grouping), CHOICE_DRAWS):
+        seen.update(assignment.val, *(labeled for labeled in assignment.labeled if len(labeled) <= CHOICE_BUDGET))
+    return sorted(seen)

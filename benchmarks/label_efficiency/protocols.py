@@ -11,6 +11,7 @@ from nnunet_semisam.errors import UserError
 PLANS = "nnUNetPlansMini"
 STEPS_PER_EPOCH = 100
 NUM_DRAWS = 10
+CHOICE_DRAWS, CHOICE_BUDGET = 4, 3  # choices are made on the first draws, with so many labeled patients at most
 FIELD = "field"  # the published order of labeling and the published validation patients: for final tables only
 
 
@@ -29,6 +30,8 @@ class DataSet:
         left_out: Patients of no draw: those that the field validates on, and copies of others.
         never_labeled: Patients that are in the pool of every draw and labeled in none: those that final tables label.
         has_field: Whether there is a published order (see :data:`FIELD`).
+        chosen_on: Data set on whose draws choices are made: who is judged there, or labeled in the
+            first :data:`CHOICE_DRAWS` of them, is in the pool here, neither labeled nor judged.
     """
 
     name: str
@@ -41,6 +44,7 @@ class DataSet:
     left_out: tuple[str, ...] = ()
     never_labeled: tuple[str, ...] = ()
     has_field: bool = False
+    chosen_on: DataSet | None = None
 
     def draws(self) -> list[str]:
         """Return the names of all draws."""
@@ -90,6 +94,7 @@ ACDC = DataSet(
     never_labeled=tuple(f"patient{number:03d}" for number in (99, 38, 50, 100, 58, 21, 49)),
     has_field=True,
 )
+ACDC_UNSEEN = replace(ACDC, name="acdc2d_unseen", number=128, num_judged=20, has_field=False, chosen_on=ACDC)
 HIPPOCAMPUS = DataSet(
     name="hippocampus",
     number=104,
@@ -113,6 +118,13 @@ PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol("acdc2d", ACDC, steps=2000, budgets=(1, 3)),
+        Protocol(
+            "acdc2d_unseen",
+            ACDC_UNSEEN,
+            steps=2000,
+            budgets=(1, 3),
+            choices="for final tables only: no choice was made on these patients, neither judged nor labeled ones",
+        ),
         Protocol(
             "acdc2d_memorised",
             ACDC,
