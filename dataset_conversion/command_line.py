@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunet_semisam.data.dataset_json import read_dataset_json
-from nnunet_semisam.data.next_steps import configurations, train_command
+from nnunet_semisam.data.next_steps import after_preprocessing, configurations
 from nnunet_semisam.errors import MOST_CHARACTERS, UserError, printable
 
 from .converter import DatasetConverter
@@ -49,9 +49,15 @@ def convert_and_report(converter: DatasetConverter, args: argparse.Namespace) ->
     print("\n".join(printable(line, MOST_CHARACTERS) for line in report(result, args.dataset_id)))
 
 
-def report(result: Result, dataset_id: int) -> list[str]:
-    """Return the lines that tell a user what was made and which commands come next."""
-    return [*_what_was_made(result), "next:", *_next_commands(result, dataset_id)]
+def report(result: Result, dataset_id: int, configuration: str = "") -> list[str]:
+    """Return the lines that tell a user what was made and which commands come next.
+
+    Args:
+        result: What was made.
+        dataset_id: nnU-Net's id of it.
+        configuration: What is trained next; empty: what fits the images.
+    """
+    return [*_what_was_made(result), "next:", *_next_commands(result, dataset_id, configuration)]
 
 
 def _what_was_made(result: Result) -> list[str]:
@@ -74,13 +80,14 @@ def _what_was_made(result: Result) -> list[str]:
     return lines
 
 
-def _next_commands(result: Result, dataset_id: int) -> list[str]:
+def _next_commands(result: Result, dataset_id: int, configuration: str) -> list[str]:
     has_unlabeled = bool(result.conversion.of_part("Ul"))
     hides_labels = any(split.get("unlabeled") for split in result.conversion.splits)
     trainer = "nnUNetTrainerSemiSAM" if has_unlabeled or hides_labels else "nnUNetTrainerSupervised"
     dataset_json = read_dataset_json(result.folder / "dataset.json")
-    names = " ".join(configurations(result.folder, dataset_json))
+    names = configuration or " ".join(configurations(result.folder, dataset_json))
     commands = [f"  nnUNetv2_plan_and_preprocess -d {dataset_id} -c {names}"]
     if has_unlabeled:
         commands.append(f"  nnunet-semisam preprocess -d {dataset_id} -c {names}")
-    return [*commands, f"  {train_command(result.folder, dataset_json, trainer)}"]
+    training = after_preprocessing(result.folder, dataset_json, trainer, configuration)
+    return [*commands, *(f"  {command}" for command in training)]

@@ -130,7 +130,7 @@ def plan_reviewed(export: Path, dataset_id: int, name: str | None = None) -> Con
 def _notes(reviewed: Mapping[str, Reviewed], leaking: Sequence[str]) -> list[str]:
     unchanged = sorted(case for case, each in reviewed.items() if each.changed_voxels == 0)
     voxels = sum(each.changed_voxels for each in reviewed.values())
-    notes = [f"{len(reviewed)} reviewed labels, {voxels} voxels corrected: {name_some(sorted(reviewed), 5)}"]
+    notes = [f"{len(reviewed)} reviewed label(s), {voxels} voxels corrected: {name_some(sorted(reviewed), 5)}"]
     if unchanged:
         notes.append(f"{len(unchanged)} of them are the pseudo-label as it was exported: {name_some(unchanged, 5)}")
     emptied = sorted(case for case, each in reviewed.items() if each.emptied)
@@ -291,4 +291,5 @@ def import_and_report(export: Path, dataset_id: int, name: str | None, workers: 
         UserError: If a reviewed label, the data or the target do not fit; nothing is written then.
     """
     result = write_dataset(plan_reviewed(export, dataset_id, name), dataset_id, workers)
-    print("\n".join(printable(line, MOST_CHARACTERS) for line in report(result, dataset_id)))
+    configuration = read_export(export).model.split("__")[-1]
+    print("\n".join(printable(line, MOST_CHARACTERS) for line in report(result, dataset_id, configuration)))

@@ -47,7 +47,7 @@ def shown(value: Any) -> str:
     return printable(repr(value))
 
 
-def name_some(names: Sequence[str], most: int = 20) -> str:
+def name_some(names: Sequence[str], most: int = 10) -> str:
     """Return names in one line, not more of them, and of each, than can be read."""
     text = ", ".join(printable(name, MOST_OF_NAME) for name in names[:most])
     if len(names) > most:

@@ -12,7 +12,7 @@ from nnunet_semisam import __version__, cli
 from nnunet_semisam.errors import UserError
 
 CONVERTER = ["--dataset-id", "--input", "--labeled", "--leave-out", "-d", "-i", "-np"]
-MODEL = ["--checkpoint", "--device", "--disable-tta", "--out", "--trainer"]
+MODEL = ["--checkpoint", "--device", "--disable_tta", "--out", "--trainer"]
 MODEL += ["-c", "-chk", "-d", "-device", "-o", "-p", "-tr"]
 SURFACE = {
     "benchmark": [
@@ -75,7 +75,7 @@ SURFACE = {
         "-d",
         "-p",
     ],
-    "predict": sorted([*MODEL, "--folds", "--uncertainty", "-f", "-i"]),
+    "predict": sorted([*MODEL, "--continue_prediction", "--folds", "--uncertainty", "-f", "-i"]),
     "preprocess": ["--verify_dataset_integrity", "-c", "-d", "-np", "-p", "-plans_name"],
     "pseudo-labels export": sorted([*MODEL, "--cases", "--fold", "--source", "-f"]),
     "pseudo-labels import": ["--name", "-d", "-i", "-np"],

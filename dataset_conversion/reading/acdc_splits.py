@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.splits.case_assignment import CaseAssignment, choose_labeled
 
 from .acdc_files import Patient
@@ -52,7 +52,7 @@ def assign_ssl4mis(tokens: Sequence[str], patients: Mapping[str, Patient]) -> Ca
     ]
     extra = sorted(set(patients) - {*SSL4MIS_TRAIN, *SSL4MIS_VAL, *SSL4MIS_TEST})
     if extra:
-        notes.append(f"not in the lists of ssl4mis and left out: {', '.join(extra)}")
+        notes.append(f"not in the lists of ssl4mis and left out: {name_some(extra, 5)}")
     return CaseAssignment(labeled, train, val, test, notes)
 
 
@@ -104,4 +104,4 @@ def _missing_note(kind: str, listed: Sequence[str], present: Sequence[str]) -> l
     absent = [name for name in listed if name not in present]
     if not absent:
         return []
-    return [f"{len(absent)} of the {len(listed)} {kind} patients of ssl4mis are not there: {', '.join(absent)}"]
+    return [f"{len(absent)} of the {len(listed)} {kind} patients of ssl4mis are not there: {name_some(absent, 5)}"]

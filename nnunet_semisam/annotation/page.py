@@ -21,15 +21,17 @@ from nnunet_semisam.report.reading.volumes import array_spacing, as_slices, in_f
 SLICES = 3  # of a case
 PERCENTILES = (1, 99)  # of the intensities of a case, black and white
 LONGEST = 240  # pixels
+UNSURE = (255.0, 0.0, 200.0)  # magenta, which no label has
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:64rem;padding:0 1rem;color:#1c2530;background:#fff}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;text-align:left;border-bottom:1px solid #d8dee6}
 td.number{text-align:right;font-variant-numeric:tabular-nums}
+pre{overflow-x:auto;padding:.6rem .8rem;background:#f1f4f8;border-radius:4px;font-size:.85rem}
 figure,.pair{display:inline-block}figure{margin:.5rem .5rem .5rem 0}.pair{margin-right:1rem}
 figure img{height:15rem;image-rendering:pixelated;border-radius:4px}figcaption{font-size:.85rem;color:#5a6675}
 .key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin:0 .3em 0 1em}
 @media(prefers-color-scheme:dark){body{color:#e3e8ee;background:#12171d}td,th{border-color:#2c3641}
-figcaption{color:#97a3b0}}
+figcaption{color:#97a3b0}pre{background:#1b232c}}
 """
 
 
@@ -39,6 +41,7 @@ def write_page(
     ranking: Sequence[Suggestion],
     images: Mapping[str, Sequence[str]],
     class_names: Sequence[str],
+    following: str,
 ) -> None:
     """Write the page; maps must be there.
 
@@ -48,6 +51,7 @@ def write_page(
         ranking: The suggestions.
         images: Case -> image files.
         class_names: Names of the labels 1, 2, ... for the legend.
+        following: Command that exports these cases for correction.
     """
     rows = "".join(
         f'<tr><td class="number">{rank + 1}</td><td><a href="#case{rank}">{escape(each.case)}</a></td>'
@@ -68,10 +72,10 @@ def write_page(
         f'<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style>"
-        f"<h1>{escape(title)}</h1><p>Outlines: what the model predicts ({legend} ). Red: how unsure it is. The slices "
-        "are those of the largest uncertainty, counted from 1 along an axis of the file; the patient's right is at the "
-        "left of an axial slice. A higher score comes first.</p><p>To correct what the model predicts instead of "
-        "drawing it: <code>nnunet-semisam pseudo-labels export</code>.</p>"
+        f"<h1>{escape(title)}</h1><p>Outlines: what the model predicts ({legend} ). Magenta: how unsure it is. The "
+        "slices are those of the largest uncertainty, counted from 1 along an axis of the file; the patient's right is "
+        "at the left of an axial slice. Annotate from the top; scores compare where the reason is of one kind.</p>"
+        f"<p>To correct what the model predicts instead of drawing it:</p><pre>{escape(following)}</pre>"
         "<table><thead><tr><th>rank</th><th>case</th><th>score</th>"
         f"<th>reason</th></tr></thead><tbody>{rows}</tbody></table>{cases}</html>\n",
     )
@@ -139,7 +143,7 @@ def _heated(grey: np.ndarray, unsure: np.ndarray, spacing: tuple[float, float]) 
     height, width = target_size(grey.shape, spacing, LONGEST)
     base = np.asarray(_resized(grey, height, width), dtype=float)[..., None]
     heat = np.asarray(_resized(unsure.clip(0, 1), height, width), dtype=float)[..., None] / 255
-    return _uri(Image.fromarray((base * (1 - heat) + np.array([255.0, 60.0, 40.0]) * heat).astype(np.uint8)))
+    return _uri(Image.fromarray((base * (1 - heat) + np.array(UNSURE) * heat).astype(np.uint8)))
 
 
 def _resized(values: np.ndarray, height: int, width: int) -> Image.Image:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from nnunet_semisam.errors import printable
 
 NUMBER = re.compile(r"-[0-9.]")
+CLOSE = 0.7  # -npp is not -p
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         for word in (word.split("=")[0] for word in words):
             if not word.startswith("-") or NUMBER.match(word) or word in ("-", "--") or self._knows(word):
                 continue
-            close = get_close_matches(word, self._option_string_actions, n=1)
+            close = get_close_matches(word, self._option_string_actions, n=1, cutoff=CLOSE)
             return f"Instead of {word}, did you mean {close[0]}?" if close else f"There is no option {word}."
         return ""
 

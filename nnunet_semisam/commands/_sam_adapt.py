@@ -23,7 +23,9 @@ DEVICE = "cpu or cuda (default: cuda where there is one)"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_fold(parser)
-    parser.add_argument("--model", default="nano", choices=tuple(FAMILIES), help="model (default: %(default)s)")
+    parser.add_argument(
+        "--model", default="nano", choices=tuple(FAMILIES), metavar="MODEL", help="see sam list (default: %(default)s)"
+    )
     parser.add_argument("--steps", type=int, default=None, help="largest number of steps (default: adaptation.steps)")
     _options.add(parser, "out", help="folder (default: beside the trainings of the data set)")
     _options.add(parser, "device", help=DEVICE)

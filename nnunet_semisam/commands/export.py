@@ -7,7 +7,7 @@ import re
 import shlex
 
 from nnunet_semisam.commands import _options
-from nnunet_semisam.commands._model_options import folder_of
+from nnunet_semisam.commands._model_options import add_model_name, folder_of
 from nnunet_semisam.errors import shown
 
 HELP = "Write a stock nnU-Net model folder that predicts on machines without this package."
@@ -16,11 +16,8 @@ EXAMPLE = "nnunet-semisam export -d 27 -c 3d_fullres -tr nnUNetTrainerSemiSAM -f
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; the short ones are those of nnUNetv2_predict."""
-    _options.add(parser, "dataset")
-    _options.add(parser, "configuration", required=True)
-    _options.add(parser, "trainer", "plans")
+    add_model_name(parser)
     _options.add(parser, "folds", type=fold, default=[], help="folds (default: all that are there)")
-    _options.add(parser, "checkpoint", default="checkpoint_final.pth", help="file to take (default: %(default)s)")
     parser.add_argument(
         "--keep-optimizer", action="store_true", help="keep the optimizer's state, which nobody needs for prediction"
     )

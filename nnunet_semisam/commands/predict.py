@@ -21,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     _options.add(parser, "folds", type=fold, default=[], help="folds (default: all that are there)")
     parser.add_argument(
+        "--continue_prediction",
+        action="store_true",
+        help="understood as nnU-Net's command does: what a stopped run has finished is kept in any case",
+    )
+    parser.add_argument(
         "--uncertainty",
         action="store_true",
         help="write entropy and disagreement of folds, student and teacher, and mirrored images as NIfTI",

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 from nnunet_semisam.commands import _options
-from nnunet_semisam.commands._model_options import add_model_options, device_of, model_of, target_of
+from nnunet_semisam.commands._model_options import add_model_options, dataset_and_model, device_of, target_of
 from nnunet_semisam.commands.export import fold
 
 HELP = "Export pseudo-labels to correct them in 3D Slicer or ITK-SNAP; import them as labels."
@@ -46,11 +46,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from nnunet_semisam.data.datasets import open_dataset
-
     args.out = target_of(args)
-    dataset = open_dataset(args.dataset, args.plans)  # before torch is imported: what is missing is said at once
-    place = model_of(args, (args.fold,))
+    dataset, place = dataset_and_model(args)
     from nnunet_semisam.annotation.export import REVIEWED, export_pseudo_labels
     from nnunet_semisam.annotation.pool import unlabeled_pool
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 HELP = "List, download, pretrain, adapt, calibrate and evaluate the SAM models."
-EXAMPLE = "nnunet-semisam sam evaluate --data 27 --model nano"
+EXAMPLE = "nnunet-semisam sam evaluate -d 27 --model nano"
 EMPTY = "Not evaluated, because no slice shows a class that is annotated to its edge"
 LEARNS_FROM_ALL = (
     "All labels in labelsTr are learned from, those that a fold validates on or hides included. Do not use these "
@@ -51,20 +51,23 @@ def _add_list(verbs: argparse._SubParsersAction) -> None:
 def _add_download(verbs: argparse._SubParsersAction) -> None:
     text = "Fetch published weights into $nnUNet_sam; run again to go on after an interruption."
     parser = _verb(verbs, "download", text, "download vit_b")
-    parser.add_argument("model", choices=PUBLISHED, help="model whose weights to fetch")
+    parser.add_argument("model", choices=PUBLISHED, metavar="MODEL", help="model whose weights to fetch, see sam list")
     parser.set_defaults(verb_run=run_download)
 
 
 def _add_pretrain(verbs: argparse._SubParsersAction) -> None:
     text = "Train a nano SAM on procedural images, and on labeled data sets if some are named; resumes."
-    parser = _verb(verbs, "pretrain", text, "pretrain --out my_nano --steps 20000 --data 27")
+    parser = _verb(verbs, "pretrain", text, "pretrain --out my_nano --steps 20000 -d 27")
     parser.add_argument(
         "-o", "--out", type=Path, required=True, help="folder for checkpoint, log and weights (nano_sam.pt)"
     )
     parser.add_argument("--steps", type=int, default=20_000, help="optimiser steps in all (default: %(default)s)")
     parser.add_argument("-d", "--data", nargs="+", default=[], metavar="DATASET", help="labeled nnU-Net raw data sets")
     parser.add_argument(
-        "--synthetic-share", type=float, default=0.5, help="share of procedural images beside --data (default: 0.5)"
+        "--synthetic-share",
+        type=float,
+        default=0.5,
+        help="share of procedural images beside those of -d (default: 0.5)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of weights and batches (default: %(default)s)")
     parser.add_argument("--images", type=int, default=4, help="images in a batch (default: %(default)s)")
@@ -94,11 +97,13 @@ def _add_calibrate(verbs: argparse._SubParsersAction) -> None:
 
 def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
     text = "Measure how well a SAM follows prompts made from the ground truth of a labeled data set."
-    parser = _verb(verbs, "evaluate", text, "evaluate --data 27 --model vit_b --csv vit_b.csv")
+    parser = _verb(verbs, "evaluate", text, "evaluate -d 27 --model vit_b --csv vit_b.csv")
     parser.add_argument(
         "-d", "--data", required=True, metavar="DATASET", help="raw folder, name or number of a data set"
     )
-    parser.add_argument("--model", default="nano", choices=MODELS, help="model to measure (default: %(default)s)")
+    parser.add_argument(
+        "--model", default="nano", choices=MODELS, metavar="MODEL", help="see sam list (default: %(default)s)"
+    )
     parser.add_argument(
         "-chk", "--checkpoint", default=None, help="file with its weights (default: where the model has them)"
     )

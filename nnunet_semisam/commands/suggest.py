@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
 
 from nnunet_semisam.commands import _options
-from nnunet_semisam.commands._model_options import add_model_options, device_of, model_of, target_of
+from nnunet_semisam.commands._model_options import (
+    CHECKPOINT,
+    add_model_options,
+    dataset_and_model,
+    device_of,
+    target_of,
+)
 from nnunet_semisam.commands.export import fold
 from nnunet_semisam.errors import UserError
 
 HELP = "Suggest which unlabeled cases to annotate next, with the slices to look at."
-EXAMPLE = "nnunet-semisam suggest -d 27 -c 3d_fullres -f 0 -n 5 -o suggestions"
+EXAMPLE = "nnunet-semisam suggest -d 27 -n 5"
 SAM, LABELED_FEATURES = "sam", "labeled_features"
 # those of annotation.suggestions, and what each needs beside what the model says of the pool
 RULES: dict[str, tuple[str, ...]] = {
@@ -27,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     _options.add(parser, "fold", type=fold, default="0", help="fold (default: %(default)s)")
     parser.add_argument("-n", dest="count", type=int, default=5, metavar="N", help="cases (default: %(default)s)")
-    _options.add(parser, "out", required=True)
+    _options.add(parser, "out", help="where to write (default: suggestions_DATASET, here)")
     parser.add_argument("--cases", nargs="+", default=[], metavar="CASE", help="choose among these (default: all)")
     parser.add_argument(
         "--rule", choices=RULES, default="class_stratified", help="what cases are ranked by (default: %(default)s)"
@@ -58,14 +67,16 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--seed must be at least 0, got {args.seed}.")
     if not 0 <= args.class_share <= 1:
         raise UserError(f"--class-share must be 0 to 1, got {args.class_share:g}.")
-    from nnunet_semisam.data.datasets import open_dataset
     from nnunet_semisam.sam.families import family
 
-    args.out = target_of(args)
     if args.sam is not None:
         family(args.sam)
-    dataset = open_dataset(args.dataset, args.plans)  # before torch is imported: what is missing is said at once
-    place = model_of(args, (args.fold,))
+    if args.out is not None:
+        args.out = target_of(args)
+    dataset, place = dataset_and_model(args)
+    if args.out is None:
+        args.out = Path(f"suggestions_{dataset.raw.name}")
+        args.out = target_of(args)
     from nnunet_semisam.annotation.color_tables import label_names
     from nnunet_semisam.annotation.page import write_page
     from nnunet_semisam.annotation.pool import unlabeled_pool
@@ -88,6 +99,16 @@ def run(args: argparse.Namespace) -> None:
     table = write_ranking(args.out, ranking)
     page = args.out / PAGE
     foreground = [names[value] for value in suggester.model.labels.foreground_labels]
-    write_page(page, f"{dataset.raw.name}: annotate these next", ranking, pool.images, foreground)
+    following = _export_command(args, [each.case for each in ranking])
+    write_page(page, f"{dataset.raw.name}: annotate these next", ranking, pool.images, foreground, following)
     print(as_text(ranking, len(pool.images), args.rule))
     print(f"page: {page}\ntable: {table}\nmaps: {args.out / 'maps'}")
+    print(f"next, to correct what the model predicts instead of drawing it:\n  {following}")
+
+
+def _export_command(args: argparse.Namespace, cases: Sequence[str]) -> str:
+    """Return the command that hands the suggested cases to an annotator."""
+    model = ["-d", args.dataset, "-c", args.configuration, "-tr", args.trainer, "-p", args.plans, "-f", args.fold]
+    if args.checkpoint != CHECKPOINT:
+        model += ["-chk", args.checkpoint]
+    return shlex.join(["nnunet-semisam", "pseudo-labels", "export", *model, "-o", "to_correct", "--cases", *cases])

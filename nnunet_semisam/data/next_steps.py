@@ -59,7 +59,9 @@ def device_option() -> str:
     return " -device cpu"
 
 
-def train_command(raw: Path, dataset_json: Mapping[str, Any], trainer: str, plans_name: str | None = None) -> str:
+def train_command(
+    raw: Path, dataset_json: Mapping[str, Any], trainer: str, plans_name: str | None = None, configuration: str = ""
+) -> str:
     """Return the command of a first training.
 
     Args:
@@ -67,7 +69,27 @@ def train_command(raw: Path, dataset_json: Mapping[str, Any], trainer: str, plan
         dataset_json: nnU-Net's dataset.json.
         trainer: Class name.
         plans_name: Plans identifier; ``None``: nnU-Net's own.
+        configuration: nnU-Net's configuration; empty: the last of :func:`configurations`.
     """
     plans = f" -p {plans_name}" if plans_name else ""
-    configuration = configurations(raw, dataset_json)[-1]
+    configuration = configuration or configurations(raw, dataset_json)[-1]
     return f"nnUNetv2_train {int(raw.name[7:10])} {configuration} 0 -tr {trainer}{plans}{device_option()}"
+
+
+def after_preprocessing(raw: Path, dataset_json: Mapping[str, Any], trainer: str, configuration: str = "") -> list[str]:
+    """Return the commands of a first training: of a narrow network in 2D where there is no GPU.
+
+    Args:
+        raw: ``$nnUNet_raw/DATASET``.
+        dataset_json: nnU-Net's dataset.json.
+        trainer: Class name.
+        configuration: nnU-Net's configuration for a GPU; empty: the last of :func:`configurations`.
+    """
+    if not device_option():
+        return [train_command(raw, dataset_json, trainer, configuration=configuration)]
+    smallest = configurations(raw, dataset_json)[0]
+    why = "no GPU was found: a narrow network, see docs/mini_plans.md"
+    return [
+        f"nnunet-semisam plan-mini -d {int(raw.name[7:10])}   # {why}",
+        train_command(raw, dataset_json, trainer, "nnUNetPlansMini", smallest),
+    ]

@@ -163,7 +163,9 @@ def time_line(times: EpochTimes, num_epochs: int, session: PseudoLabelSession | 
 
 
 def stage_cost(session: PseudoLabelSession, spent: float) -> str:
-    """Return what the rounds of pseudo-labels cost, against their budget.
+    """Return what the rounds of pseudo-labels cost in seconds, and what was planned in forward passes.
+
+    The two differ: a pass of a SAM may take several times that of the network, and calibrations come on top.
 
     Args:
         session: The rounds.
@@ -175,4 +177,5 @@ def stage_cost(session: PseudoLabelSession, spent: float) -> str:
         if training > 0 and session.seconds > 0
         else ""
     )
-    return f"SAM stage {duration(session.seconds)}{share} (budget of the whole training: {100 * session.budget:.0f} %)"
+    planned = f"planned: {100 * session.budget:.0f} % in forward passes, calibration not counted"
+    return f"SAM stage {duration(session.seconds)}{share} ({planned})"

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK
 import tiny_nnunet
 from fake_models import MODEL, TRAINER
+from hidden_labels import fill_hidden_labels_with_noise
 
 from nnunet_semisam import cli
 from nnunet_semisam.annotation import raw_space
@@ -21,7 +22,7 @@ POOL = sorted([*HIDDEN, *tiny_nnunet.UNLABELED])
 
 def export(output, *more):
     words = ["pseudo-labels", "export", "-d", "901", "-c", "2d", "-tr", TRAINER, "-o", str(output), "-device", "cpu"]
-    return cli.main([*words, "--disable-tta", *more])
+    return cli.main([*words, "--disable_tta", *more])
 
 
 def bring_back(output, number="902", *more):
@@ -100,6 +101,21 @@ def test_annotator_corrects_a_case_and_gets_a_dataset_that_is_labeled_with_it(mo
     assert f"1 pseudo-labels written to {out}, {len(POOL) - 1} were there" in capsys.readouterr().out
     again = {file: file.stat().st_mtime_ns for file in (out / "labels").iterdir()}
     assert [file.name for file in times if times[file] != again[file]] == [f"{POOL[0]}.nii.gz"]
+
+
+def test_hidden_labels_have_no_influence_on_an_export_and_an_import(model_folder, raw, tiny_dataset, tmp_path):
+    def there_and_back(out, number):
+        assert export(out) == 0
+        (out / "reviewed" / "free1.nii.gz").write_bytes((out / "labels" / "free1.nii.gz").read_bytes())
+        assert bring_back(out, number, "--name", "Corrected") == 0
+        exported = {file.relative_to(out): voxels(file).tobytes() for file in out.rglob("*.nii.gz")}
+        return exported, json.loads((raw.parent / f"Dataset{number}_Corrected" / "semisam_manifest.json").read_text())
+
+    before, manifest = there_and_back(tmp_path / "before", "902")
+    fill_hidden_labels_with_noise(tiny_dataset)
+    after, second = there_and_back(tmp_path / "after", "903")
+    assert after == before
+    assert second["fingerprint"] == manifest["fingerprint"]
 
 
 def test_what_is_wrong_with_reviewed_labels_is_told_at_once_and_nothing_is_written(model_folder, raw, tmp_path, capsys):

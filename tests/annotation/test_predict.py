@@ -88,7 +88,7 @@ def test_second_run_predicts_nothing_and_another_model_is_refused(model_folder, 
 
 
 def test_without_the_flag_there_are_segmentations_only(model_folder, images, tmp_path):
-    assert predict(images, tmp_path / "out", "--disable-tta") == 0
+    assert predict(images, tmp_path / "out", "--disable_tta") == 0
     found = sorted(file.name for file in (tmp_path / "out").rglob("*"))
     assert found == [".lock", "free0.nii.gz", "free1.nii.gz", "predicted.json"]
 
@@ -97,21 +97,21 @@ def test_segmentations_of_another_model_or_way_are_not_taken_for_those_that_were
     model_folder, images, tmp_path, capsys
 ):
     out = tmp_path / "out"
-    assert predict(images, out, "-f", "0", "--disable-tta") == 0
+    assert predict(images, out, "-f", "0", "--disable_tta") == 0
     before = {case: (out / f"{case}.nii.gz").stat().st_mtime_ns for case in tiny_nnunet.UNLABELED}
     assert predict(images, out, "-f", "0") == 2
     assert "with or without mirroring" in capsys.readouterr().err
     write_model(model_folder.parents[2], fold=1, seed=5)
-    assert predict(images, out, "-f", "1", "--disable-tta") == 2
+    assert predict(images, out, "-f", "1", "--disable_tta") == 2
     assert "holds predictions of another model" in capsys.readouterr().err
     image = images / "free0_0000.nii.gz"
     changed = read(image) + 1
     SimpleITK.WriteImage(changed, str(image))
-    assert predict(images, out, "-f", "0", "--disable-tta") == 0
+    assert predict(images, out, "-f", "0", "--disable_tta") == 0
     after = {case: (out / f"{case}.nii.gz").stat().st_mtime_ns for case in tiny_nnunet.UNLABELED}
     assert [case for case in before if after[case] != before[case]] == ["free0"]
     (out / "predicted.json").write_text('{"free0": 1}')
-    assert predict(images, out, "-f", "0", "--disable-tta") == 2
+    assert predict(images, out, "-f", "0", "--disable_tta") == 2
     assert "predicted.json" in capsys.readouterr().err
 
 
@@ -123,10 +123,10 @@ def test_a_segmentation_that_a_full_disk_cut_off_is_refused_and_made_again(
 
     with monkeypatch.context() as full:
         full.setattr(SimpleITKIO, "write_seg", lambda self, seg, file, properties: open(file, "wb").close())
-        assert predict(images, tmp_path / "out", "--disable-tta") == 2
+        assert predict(images, tmp_path / "out", "--disable_tta") == 2
     assert "is the disk full? Make room" in capsys.readouterr().err
     assert [file.name for file in (tmp_path / "out").iterdir()] == [".lock"]
-    assert predict(images, tmp_path / "out", "--disable-tta") == 0
+    assert predict(images, tmp_path / "out", "--disable_tta") == 0
 
 
 def test_what_is_wrong_is_said_at_once(model_folder, images, tmp_path, capsys):

@@ -13,7 +13,7 @@ from hidden_labels import fill_hidden_labels_with_noise
 from nnunet_semisam import cli
 from nnunet_semisam.annotation.page import worst_slices, write_page
 from nnunet_semisam.annotation.suggest import map_file
-from nnunet_semisam.annotation.suggestions import Suggestion
+from nnunet_semisam.annotation.suggestions import RULES, Suggestion
 
 POOL = sorted([*tiny_nnunet.SPLITS[0]["unlabeled"], *tiny_nnunet.UNLABELED])
 
@@ -86,16 +86,48 @@ def test_a_replaced_image_and_a_lost_map_are_looked_at_again(model_folder, raw, 
 
 
 def test_hidden_labels_have_no_influence(model_folder, raw, tiny_dataset, tmp_path):
-    assert suggest(tmp_path / "before", "--rule", "diversity", "--disable-tta") == 0
+    def all_rules(out):
+        found = {}
+        for rule in sorted({*RULES.names()} - {"disagreement"}):
+            assert suggest(out, "--rule", rule, "--disable_tta") == 0
+            found[rule] = rows(out)
+        sam = ("--rule", "disagreement", "--cases", *tiny_nnunet.UNLABELED)
+        assert suggest(out / "with_sam", *sam, "--disable_tta") == 0
+        return found, rows(out / "with_sam"), contents(out)
+
+    before = all_rules(tmp_path / "before")
     fill_hidden_labels_with_noise(tiny_dataset)
-    assert suggest(tmp_path / "after", "--rule", "diversity", "--disable-tta") == 0
-    assert contents(tmp_path / "before") == contents(tmp_path / "after")
-    assert rows(tmp_path / "before") == rows(tmp_path / "after")
+    assert all_rules(tmp_path / "after") == before
+
+
+def test_model_and_folder_need_no_words_where_there_is_one_model(model_folder, raw, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["suggest", "-d", "901", "-tr", TRAINER, "-device", "cpu", "-n", "1", "--rule", "entropy", "--disable_tta"]
+    assert cli.main(words) == 0
+    out = tmp_path / f"suggestions_{tiny_nnunet.DATASET}"
+    (row,) = rows(out)
+    command = (
+        f"nnunet-semisam pseudo-labels export -d 901 -c 2d -tr {TRAINER} -p nnUNetPlans -f 0 -o to_correct "
+        f"--cases {row['case']}"
+    )
+    assert f"\n  {command}\n" in capsys.readouterr().out
+    assert command in (out / "suggestions.html").read_text()
+
+
+def test_of_several_models_that_fit_none_is_guessed(model_folder, raw, tmp_path, capsys):
+    for name in ("3d_fullres", "3d_lowres"):
+        (model_folder.parent / f"{TRAINER}__nnUNetPlans__{name}").mkdir()
+    assert cli.main(["suggest", "-d", "901", "-tr", TRAINER, "-o", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert f"More than one model fits -tr {TRAINER} in " in said
+    assert f"{TRAINER}__nnUNetPlans__2d, {TRAINER}__nnUNetPlans__3d_fullres" in said
+    assert cli.main(["suggest", "-d", "901", "-tr", "nnUNetTrainerOther", "-o", str(tmp_path / "out")]) == 2
+    assert "No model fits -tr nnUNetTrainerOther" in capsys.readouterr().err
 
 
 def test_a_sam_is_asked_for_the_rule_disagreement(model_folder, raw, tmp_path):
     cases = tiny_nnunet.UNLABELED  # random weights predict hundreds of components, and the SAM is asked about each
-    assert suggest(tmp_path / "out", "--rule", "disagreement", "--disable-tta", "--cases", *cases) == 0
+    assert suggest(tmp_path / "out", "--rule", "disagreement", "--disable_tta", "--cases", *cases) == 0
     notes = [json.loads((tmp_path / "out" / "cases" / f"{case}.json").read_text()) for case in cases]
     assert {note["sam"] for note in notes} == {"nano"}
     dices = [dice for note in notes for dice in note["evidence"]["generalist_dice"] if dice is not None]
@@ -151,7 +183,12 @@ def test_the_page_shows_slices_as_a_radiologist_reads_them(tmp_path):
             files[kind].parent.mkdir(parents=True, exist_ok=True)
             SimpleITK.WriteImage(written, str(files[kind]))
         write_page(
-            folder / "page.html", "title", [Suggestion("case", 0.5, "why")], {"case": [str(files["image"])]}, ["lesion"]
+            folder / "page.html",
+            "title",
+            [Suggestion("case", 0.5, "why")],
+            {"case": [str(files["image"])]},
+            ["lesion"],
+            "command",
         )
         pages[name] = (folder / "page.html").read_text()
     assert pages["lps"] == pages["ras"]

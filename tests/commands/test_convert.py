@@ -52,9 +52,10 @@ def test_report_counts_cases_and_names_the_next_commands(run, database, capsys, 
         "  fold 0: 2 training cases (labeled patients: 1), 2 validation cases",
         "  nnUNetv2_plan_and_preprocess -d 27 -c 2d 3d_fullres",
         "  nnunet-semisam preprocess -d 27 -c 2d 3d_fullres",
-        "  nnUNetv2_train 27 3d_fullres 0 -tr nnUNetTrainerSemiSAM -device cpu",
+        "  nnUNetv2_train 27 2d 0 -tr nnUNetTrainerSemiSAM -p nnUNetPlansMini -device cpu",
     ):
         assert f"{line}\n" in text
+    assert "  nnunet-semisam plan-mini -d 27   # no GPU was found" in text
     assert "note: 20 of the 20 test patients of ssl4mis are not there: patient011, " in text
 
 

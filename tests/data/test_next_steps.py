@@ -37,6 +37,13 @@ def test_pictures_are_slices_and_what_cannot_be_read_counts_as_a_volume(tmp_path
     assert not next_steps.is_two_dimensional(tmp_path, NIFTI)
 
 
+def test_a_machine_with_a_gpu_is_told_of_the_whole_network_in_the_wanted_configuration(tmp_path, monkeypatch):
+    monkeypatch.setattr(next_steps, "device_option", lambda: "")
+    folder = dataset_of(tmp_path, 2, 8, 8)
+    assert next_steps.after_preprocessing(folder, NIFTI, "T") == ["nnUNetv2_train 27 3d_fullres 0 -tr T"]
+    assert next_steps.after_preprocessing(folder, NIFTI, "T", "2d") == ["nnUNetv2_train 27 2d 0 -tr T"]
+
+
 @pytest.mark.parametrize(("has_gpu", "option"), [(True, ""), (False, " -device cpu")])
 def test_a_machine_without_a_gpu_gets_the_option_for_it(tmp_path, monkeypatch, has_gpu, option):
     torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_gpu))

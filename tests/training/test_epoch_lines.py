@@ -130,4 +130,7 @@ def test_time_left_is_that_of_the_epochs_to_come_at_the_pace_of_the_last_ones():
 
 def test_the_cost_of_sam_is_told_against_its_budget():
     line = stage_cost(session(seconds=30.0), spent=230.0)
-    assert line == "SAM stage 30 s, 15 % of the training without it (budget of the whole training: 10 %)"
+    assert (
+        line
+        == "SAM stage 30 s, 15 % of the training without it (planned: 10 % in forward passes, calibration not counted)"
+    )

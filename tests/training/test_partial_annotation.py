@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny_nnunet
 import torch
-from hidden_labels import overwrite
+from hidden_labels import fill_hidden_labels_with_noise, overwrite
 
 from nnunet_semisam.data.random_windows import random_windows
 from nnunet_semisam.gate.class_gate import ClassGate
@@ -144,3 +144,21 @@ def test_training_in_2d_with_a_sparse_case_and_one_without_any_labeled_slice(bui
     assert row["unlabeled_loss"] > 0
     assert row["pseudo_label_weight"] > 0
     assert np.isfinite(list(row.values())).all()
+
+
+@pytest.mark.usefixtures("sam_active")
+def test_hidden_labels_do_not_change_a_single_bit_where_others_are_annotated_in_part(build_trainer, sparse_dataset):
+    settings = {"use_sam": True, "sam": {"start": 0.0, "preview_cases": 0}, "gate": {"area_slices": 3}}
+
+    def trained():
+        trainer = build_trainer(num_epochs=1, num_iterations_per_epoch=2, **settings)
+        with pytest.warns(UserWarning, match="No annotated pixels"):
+            trainer.run_training()
+        assert trainer.semisam_log.rows[0]["unlabeled_loss"] > 0
+        return trainer.network.state_dict(), trainer.semisam_log.rows
+
+    before, log_before = trained()
+    fill_hidden_labels_with_noise(sparse_dataset)
+    after, log_after = trained()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert log_before == log_after
