@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
+from nnunetv2.training.logging import nnunet_logger
 
 from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.generalists.build import check_generalists
@@ -23,6 +24,7 @@ from nnunet_semisam.settings import Settings
 from nnunet_semisam.settings import file as settings_file
 
 LOCK_FILE = ".training.lock"
+WANDB = "nnUNet_wandb_enabled"  # nnU-Net's own variable
 LOST_NODE_SECONDS = 180.0  # more than a lease of NFS 4, 90 s by default
 ASK_AGAIN_SECONDS = 5.0
 
@@ -37,7 +39,7 @@ def check_start(plans: Mapping[str, Any], configuration: str, device: torch.devi
 
     Raises:
         UserError: If the plans have no such configuration, it is not preprocessed, a folder is not named, or there is
-            no such device.
+            no such device or logger.
     """
     say_user_errors_in_a_line()
     known = plans.get("configurations")
@@ -47,9 +49,19 @@ def check_start(plans: Mapping[str, Any], configuration: str, device: torch.devi
     for name, folder in (("nnUNet_preprocessed", nnUNet_preprocessed), ("nnUNet_results", nnUNet_results)):
         if not folder.is_set():
             raise UserError(f"The environment variable {name} is not set. Say: export {name}=/path/to/a/folder")
+    _check_logger()
     _check_preprocessed(plans, configuration)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("This machine has no CUDA device that torch can use. Train with -device cpu, or elsewhere.")
+
+
+def _check_logger() -> None:
+    """Refuse what nnU-Net's logger for Weights & Biases cannot be switched on by."""
+    value = os.environ.get(WANDB, "0")
+    if value not in ("0", "False", "false", "1", "True", "true"):
+        raise UserError(f"The environment variable {WANDB} is {shown(value)}. Allowed: 0 or 1.")
+    if value in ("1", "True", "true") and nnunet_logger.wandb is None:
+        raise UserError(f"{WANDB} is {value}, and wandb is not installed. Say: pip install wandb   or: unset {WANDB}")
 
 
 def _check_preprocessed(plans: Mapping[str, Any], configuration: str) -> None:
