@@ -153,7 +153,8 @@ class Suggester:
             raise UserError(f"{error} {REMEDY}") from error
         if (note.model, note.sam, note.mirroring) != (self.digest, self.options.sam, self.options.mirroring):
             raise UserError(
-                f"{self.output} holds what another model or SAM said of {case}. Choose another folder with -o."
+                f"{self.output} holds what another model or SAM said of {case} (most rules ask no SAM). Choose another "
+                "folder with -o."
             )
         maps = (map_file(self.output, case, kind) for kind in (*KINDS, "prediction"))
         if note.images != self._image_hashes(case) or not all(file.is_file() for file in maps):

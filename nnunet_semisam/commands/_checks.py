@@ -28,7 +28,7 @@ OLDEST_TORCH = (2, 6)  # setup.py: before 2.6 even weights_only=True could run c
 ROOMY_GB = 20.0
 GIB = 1024**3
 MOST_WORKERS = 10_000
-TRAINERS_FIX = f'export {_pth.VARIABLE}="$(nnunet-semisam trainers-path)", or once: nnunet-semisam register'
+TRAINERS_FIX = f'once: nnunet-semisam register, or: export {_pth.VARIABLE}="$(nnunet-semisam trainers-path)"'
 FOLDERS = {
     "nnUNet_raw": "images and labels as nnU-Net names them",
     "nnUNet_preprocessed": "preprocessed cases and plans; best on a fast disk",

@@ -83,7 +83,7 @@ class Demo:
         minutes = (time.perf_counter() - start) / 60
         picture = self.folder / "comparison.png"
         print(f"\nThe demo took {minutes:.1f} minutes. Look at: {picture}")
-        print("Next, for your own data: nnunet-semisam register, and the README's section of that name")
+        print("Next: the README's section 'Your own data'. Once before it, if not done yet: nnunet-semisam register")
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the commands, after making its folders and the settings file."""
