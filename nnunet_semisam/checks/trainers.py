@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nnunet_semisam.settings import Settings
 
 VARIABLE = "nnUNet_extTrainer"
+NOT_FOUND = "Could not find"  # nnU-Net's words for a name that no module has
 SECONDS = 60.0
 SECONDS_OF_IMPORTS = 300.0  # of nnU-Net and torch before it: on a slow network drive that takes a while
 FRAME = re.compile(r'File "([^"]+)"')
@@ -121,10 +122,11 @@ def check_trainers(names: Sequence[str], option: str) -> None:
     for name, found in find_trainers(foreign, {**os.environ, VARIABLE: _with_ours(folder)}).items():
         if found.error:
             close = difflib.get_close_matches(name, known, n=1)
-            meant = f"; did you mean {close[0]}?" if close else "."
+            if close and NOT_FOUND in found.error:
+                raise UserError(f"{option} {name}: there is no such trainer; did you mean {close[0]}?")
             raise UserError(
-                f"{option} {name}: there is no such trainer{meant} This package has {', '.join(known)}; your own are "
-                f"looked for in the folders of {VARIABLE}. What nnU-Net says: {found.error}"
+                f"{option} {name}: there is no such trainer. This package has {', '.join(known)}; your own are looked "
+                f"for in the folders of {VARIABLE}. What nnU-Net says: {found.error}"
             )
         if not found.ours:
             raise UserError(

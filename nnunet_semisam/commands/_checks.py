@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import platform
 import re
@@ -43,13 +43,8 @@ def numbers(version: str) -> tuple[int, int] | None:
 
 
 def check_versions() -> list[Finding]:
-    """Look at Python, nnU-Net and segment-anything."""
-    findings = [ok("python", f"{platform.python_version()} ({sys.executable})"), _check_nnunet()]
-    if importlib.util.find_spec("segment_anything") is not None:
-        findings.append(ok("segment-anything", "installed"))
-    else:
-        findings.append(missing("segment-anything", "not installed", "pip install segment-anything"))
-    return findings
+    """Look at Python and nnU-Net."""
+    return [ok("python", f"{platform.python_version()} ({sys.executable})"), _check_nnunet()]
 
 
 def _check_nnunet() -> Finding:
@@ -65,6 +60,20 @@ def _check_nnunet() -> Finding:
     if known is None:
         return missing("nnunetv2", f"its version cannot be told ({version}): the installation is damaged", fix)
     return ok("nnunetv2", version) if lowest <= known < limit else missing("nnunetv2", version, fix)
+
+
+def check_sam_libraries() -> list[Finding]:
+    """Look at what segment-anything needs; each is imported, since a torchvision of another torch only fails there."""
+    pair = "install both from one place: pip install --force-reinstall torch torchvision"
+    fixes = {"torchvision": pair, "segment_anything": "pip install segment-anything"}
+    findings = []
+    for module, fix in fixes.items():
+        try:
+            version = getattr(importlib.import_module(module), "__version__", "installed")
+        except Exception as error:  # not only ImportError: operators that the other torch lacks
+            return [*findings, missing(module, f"cannot be imported: {cause_of(error)}", fix)]
+        findings.append(ok(module, version))
+    return findings
 
 
 def check_device() -> list[Finding]:
@@ -165,11 +174,21 @@ def check_trainers() -> list[Finding]:
     known = [name for name in names if name not in errors]
     findings = [ok("trainers", f"nnU-Net finds {len(known)} of {len(names)}: {name_some(known, 3)}")] if known else []
     if len(errors) > 1 and len(set(errors.values())) == 1:  # one cause: said once
-        found = f"nnU-Net does not find {name_some(list(errors), 3)}: {next(iter(errors.values()))}"
-        return [missing("trainers", found, TRAINERS_FIX), *findings]
+        error = next(iter(errors.values()))
+        found = f"nnU-Net does not find {name_some(list(errors), 3)}: {error}"
+        return [missing("trainers", found, _fix_of(error)), *findings]
     return [
-        missing(name, f"nnU-Net does not find it: {error}", TRAINERS_FIX) for name, error in errors.items()
+        missing(name, f"nnU-Net does not find it: {error}", _fix_of(error)) for name, error in errors.items()
     ] + findings
+
+
+def _fix_of(error: str) -> str:
+    """Return what helps: nnU-Net says that it did not find a name, or what failed when it imported a module."""
+    from nnunet_semisam.checks.trainers import NOT_FOUND
+
+    if NOT_FOUND in error:
+        return TRAINERS_FIX
+    return "this failed when nnU-Net imported the module of the trainer: mend it; the lines above may say how"
 
 
 def check_registration() -> list[Finding]:
@@ -328,6 +347,7 @@ def _changes(settings: Settings) -> dict[str, Any]:
 CHECKS = (
     check_versions,
     check_device,
+    check_sam_libraries,
     check_folders,
     check_registration,
     check_trainers,

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
-from nnunet_semisam.checks.findings import Finding, Level, looked_at, note
+from nnunet_semisam.checks.findings import Finding, Level, looked_at, missing, note
 from nnunet_semisam.commands import _options
 from nnunet_semisam.commands._checks import CHECKS
 from nnunet_semisam.errors import UserError
@@ -71,13 +71,18 @@ def check_dataset(name: str, args: argparse.Namespace) -> list[Finding]:
     """
     import nnunet_semisam.training.trainer  # noqa: F401  registers every block of settings
     from nnunet_semisam.checks.dataset import DatasetCheck, configurations_with_data, folds_of
+    from nnunet_semisam.checks.raw import look_at_raw
     from nnunet_semisam.checks.trainers import check_trainers, trainer_class
-    from nnunet_semisam.data.datasets import open_dataset
+    from nnunet_semisam.data.datasets import environment_folder, find_dataset_name, open_dataset
     from nnunet_semisam.settings.file import from_environment
 
     plans = "nnUNetPlans" if args.plans is None else args.plans
     trainer = "nnUNetTrainerSemiSAM" if args.trainer is None else args.trainer
-    dataset = open_dataset(name, plans)
+    try:
+        dataset = open_dataset(name, plans)
+    except UserError as error:  # not planned: what would stop the planner is said first
+        raw = environment_folder("nnUNet_raw")
+        return [*look_at_raw(raw / find_dataset_name(raw, name)), missing(f"dataset {name}", str(error))]
     check_trainers([trainer], "-tr")
     own = trainer_class(trainer).settings
     try:

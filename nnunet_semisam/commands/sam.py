@@ -44,7 +44,9 @@ def _verb(verbs: argparse._SubParsersAction, name: str, text: str, example: str)
 
 
 def _add_list(verbs: argparse._SubParsersAction) -> None:
-    parser = _verb(verbs, "list", "Show every model, where its weights come from and whether they are here.", "list")
+    text = "Show every model in a line, or some with the source and hash of their weights."
+    parser = _verb(verbs, "list", text, "list vit_b medsam")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="tell all that is known of these (default: a table)")
     parser.set_defaults(verb_run=run_list)
 
 
@@ -118,14 +120,40 @@ def _add_evaluate(verbs: argparse._SubParsersAction) -> None:
 
 
 def run_list(args: argparse.Namespace) -> None:
-    """Print one block per model."""
+    """Print a line per model, or a block for each that was named."""
     folder = os.environ.get("nnUNet_sam")
-    packaged = Path(__file__).resolve().parents[1] / "sam" / "nano" / "weights"
-    print(f"nnUNet_sam: {folder or 'not set (needed for all models but nano)'}")
-    for family in FAMILIES.values():
-        if family.name != AUTO:
-            where = packaged if family.packaged else Path(folder).expanduser() if folder else None
-            _print_model(family, where / family.file if where else None)
+    print(f"nnUNet_sam: {folder or 'not set (needed for all models but nano)'}\n")
+    if args.models:
+        from nnunet_semisam.sam.families import family
+
+        for row in [family(name) for name in args.models]:
+            _print_model(row, _place_of(row, folder))
+        return
+    rows = [("model", "prompts", "weights", "licence")]
+    for row in FAMILIES.values():
+        if row.name != AUTO:
+            rows.append((row.name, ", ".join(row.prompts), _state(row, _place_of(row, folder)), row.licence))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print("\nSources and hashes: nnunet-semisam sam list MODEL")
+
+
+def _place_of(row: Family, folder: str | None) -> Path | None:
+    """Return where the weights of a model are looked for; ``None`` if no folder is named."""
+    if row.packaged:
+        return Path(__file__).resolve().parents[1] / "sam" / "nano" / "weights" / row.file
+    return Path(folder).expanduser() / row.file if folder else None
+
+
+def _state(row: Family, path: Path | None) -> str:
+    """Return whether the weights of a model are here, or how one gets them."""
+    if row.packaged:
+        return "in this package"
+    size = f", {row.size / 1e6:.0f} MB" if row.size else ""
+    if path is not None and path.exists():
+        return f"here{size}"
+    return f"sam download{size}" if row.url and row.sha256 else f"by hand{size}"
 
 
 def _print_model(family: Family, path: Path | None) -> None:
@@ -133,12 +161,12 @@ def _print_model(family: Family, path: Path | None) -> None:
     here = path is not None and path.exists()
     size = family.size if family.size is not None else (path.stat().st_size if here else None)
     source = "in this package" if family.packaged else family.url or f"by hand from {family.page}"
-    print(f"\n{family.name}: {family.file}{f' ({size / 1e6:.0f} MB)' if size else ''}")
+    print(f"{family.name}: {family.file}{f' ({size / 1e6:.0f} MB)' if size else ''}")
     print(f"  prompts: {', '.join(family.prompts)}; licence: {family.licence}")
     print(f"  source:  {source}")
     if not family.packaged:
         print(f"  SHA-256: {family.sha256 or 'not published, so that it is not fetched'}")
-    print(f"  weights: {'present' if here else 'not here'}{f': {path}' if path else ''}")
+    print(f"  weights: {'present' if here else 'not here'}{f': {path}' if path else ''}\n")
 
 
 def run_download(args: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ from nnunet_semisam.generalists.weights import GeneralistWeights
 from nnunet_semisam.pseudo_labels.round_log import ClassRecord, record_from_json
 
 EARLIER = "measured by an earlier calibration: "  # the cases of this one do not show the class
-COLUMNS = ("generalist", "class", "cases", "specialist", "SAM", "fused", "weight", "temperature", "helps in")
+COLUMNS = ("generalist", "class", "cases", "specialist", "SAM", "fused", "weight", "temperature", "gains in")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class CalibrationTable:
         lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
         for row in self.rows():
             dice = ("-" if row[name] is None else f"{row[name]:.3f}" for name in COLUMNS[3:6])
-            helped = "-" if row["helps in"] is None else f"{row['helps in']:.0%}"
+            helped = "-" if row["gains in"] is None else f"{row['gains in']:.0%}"
             weight = f"{row['weight']:g}" if row["weight"] > 0 else "inactive"
             cells = (
                 row["generalist"],
@@ -116,7 +116,11 @@ class CalibrationTable:
                 helped,
             )
             lines.append(f"| {' | '.join(cells)} |")
-        return "\n".join(["Calibration on labeled cases, mean Dice with a simulated generalisation error:", *lines])
+        title = (
+            "Calibration on labeled cases, mean Dice with a simulated generalisation error (inactive: fused gains too "
+            "little on average, or in too few cases):"
+        )
+        return "\n".join([title, *lines])
 
 
 def best_strategies(classes: Sequence[ClassRecord], model_of: Mapping[str, str]) -> tuple[ClassRecord, ...]:

@@ -290,3 +290,25 @@ def test_exit_status_tells_whether_something_is_missing(monkeypatch, capsys, lev
     monkeypatch.setattr(doctor, "CHECKS", (lambda: [Finding(level, "thing", "state")],))
     assert cli.main(["doctor"]) == status
     assert "thing" in capsys.readouterr().out
+
+
+def test_a_library_that_is_there_and_cannot_be_imported_is_missing(monkeypatch):
+    """What was wrong: a torchvision of another torch was "installed", and the advice was to register once more."""
+
+    def fail(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("importlib.import_module", fail)
+    (finding,) = _checks.check_sam_libraries()
+    assert (finding.subject, finding.level) == ("torchvision", MISSING)
+    assert "operator torchvision::nms does not exist" in finding.found
+    assert "torch torchvision" in finding.fix
+
+
+def test_what_fails_inside_a_trainers_module_is_not_mended_by_registering(monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", "x")
+    answer = trainers.Found("RuntimeError: operator torchvision::nms does not exist")
+    monkeypatch.setattr(trainers, "find_trainers", lambda names: dict.fromkeys(names, answer))
+    (finding,) = _checks.check_trainers()
+    assert finding.level == MISSING
+    assert "register" not in finding.fix

@@ -69,8 +69,13 @@ def test_list_shows_every_model_and_what_is_there(
     monkeypatch.setenv("nnUNet_sam", str(tmp_path))
     (tmp_path / "sam_vit_l_0b3195.pth").touch()
     assert run("list") == 0
-    blocks = capsys.readouterr().out.split("\n\n")
+    lines = capsys.readouterr().out.splitlines()
     models = [row for row in FAMILIES.values() if row.name != AUTO]
+    assert [line.split("  ")[0] for line in lines[3:-2]] == [row.name for row in models]
+    assert "here, 1250 MB" in lines[3 + [row.name for row in models].index("vit_l")]
+    assert max(map(len, lines)) <= 120
+    assert run("list", *[row.name for row in models]) == 0
+    blocks = capsys.readouterr().out.strip().split("\n\n")
     assert [block.split(":")[0] for block in blocks[1:]] == [row.name for row in models]
     for block, row in zip(blocks[1:], models, strict=True):
         assert ("weights: present" in block) == (row.name in ("nano", "vit_l"))
