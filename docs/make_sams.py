@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
+from nnunet_semisam.sam.families import AUTO, FAMILIES
+from nnunet_semisam.sam.family import Family
 
 PAGE = Path(__file__).with_name("sams.md")
 BEGIN, END = "<!-- table: begin (written by docs/make_sams.py) -->", "<!-- table: end -->"

@@ -36,7 +36,7 @@ def test_extension_points_have_examples():
     points = {"jobs", "labels", "settings.blocks", "methods.base", "gate.class_gate", "io.atomic"}
     points |= {
         "sam.base",
-        "sam.families",
+        "sam.family",
         "prompts.base",
         "generalists.base",
         "generalists.views",

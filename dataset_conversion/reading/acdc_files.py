@@ -76,6 +76,8 @@ def find_source(folder: Path) -> Path:
         if near
         else " Download: https://humanheart-project.creatis.insa-lyon.fr/database/"
     )
+    if not folder.exists():
+        raise UserError(f"-i {folder}: there is no such folder.{hint}")
     raise UserError(f"-i {folder} must hold the official folder training/ with patient001, patient002, ...{hint}")
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from nnunet_semisam.commands import _options, _sam_adapt, _sam_calibrate
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.csv_files import write_table
-from nnunet_semisam.sam.families import AUTO, FAMILIES, Family
+from nnunet_semisam.sam.families import AUTO, FAMILIES
+from nnunet_semisam.sam.family import Family
 
 if TYPE_CHECKING:
     import torch

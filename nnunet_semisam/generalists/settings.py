@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from nnunet_semisam.errors import UserError, printable, shown
 from nnunet_semisam.registry import Registry
 from nnunet_semisam.sam.adapters.settings import AdaptationSettings  # noqa: F401  registers its block
-from nnunet_semisam.sam.families import FAMILIES, Family
+from nnunet_semisam.sam.families import FAMILIES
+from nnunet_semisam.sam.family import Family
 from nnunet_semisam.settings import BLOCKS, Settings, SettingsBlock, setting, settings_block
 
 THREE_AXES = "three_axes"

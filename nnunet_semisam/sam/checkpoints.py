@@ -18,7 +18,8 @@ from nnunet_semisam.io.tensor_files import check_finite, read_tensors, types_of_
 from nnunet_semisam.io.tensor_shapes import shapes_of
 from nnunet_semisam.sam.detect import family_of, of_another_model
 from nnunet_semisam.sam.download import download
-from nnunet_semisam.sam.families import AUTO, FAMILIES, Family, family
+from nnunet_semisam.sam.families import AUTO, FAMILIES, family
+from nnunet_semisam.sam.family import Family
 
 State = dict[str, Any]
 FOLDER_VARIABLE = "nnUNet_sam"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.tensor_shapes import SAFETENSORS, Shapes, read_shapes
-from nnunet_semisam.sam.families import AUTO, FAMILIES, Family, Layout, family
+from nnunet_semisam.sam.families import AUTO, FAMILIES, family
+from nnunet_semisam.sam.family import Family, Layout
 
 LOGGER = logging.getLogger(__name__)
 # Name of the weights in a folder of Hugging Face's transformers.

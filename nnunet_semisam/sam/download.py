@@ -19,7 +19,7 @@ from nnunet_semisam.io.atomic import put_in_place
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.locks import folder_lock
 from nnunet_semisam.io.regular_files import check_regular_file
-from nnunet_semisam.sam.families import Family
+from nnunet_semisam.sam.family import Family
 
 logger = logging.getLogger(__name__)
 CHUNK = 1 << 20

@@ -6,11 +6,11 @@ A further SAM is one file with a function that builds its backend, and one row h
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from nnunet_semisam.errors import UserError, printable, shown
+from nnunet_semisam.sam.family import PACKAGED_FILE, Family, Layout
 from nnunet_semisam.sam.preprocessing import (
     LITE_MEDSAM,
     MEDSAM,
@@ -18,7 +18,6 @@ from nnunet_semisam.sam.preprocessing import (
     SAM2,
     SAM_MED2D,
     SEGMENT_ANYTHING,
-    Preprocessing,
 )
 
 RELEASE = "https://dl.fbaipublicfiles.com/segment_anything"
@@ -26,71 +25,6 @@ SEGMENT_ANYTHING_BACKEND = "nnunet_semisam.sam.segment_anything:load"
 SEGMENT_ANYTHING_WIDTHS = {"vit_b": 768, "vit_l": 1024, "vit_h": 1280}  # channels of the image encoder
 AUTO = "auto"
 APACHE = "Apache-2.0"
-PACKAGED_FILE = "nano_sam.pt"  # the only weights in this package
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a file of weights looks like, so that :mod:`nnunet_semisam.sam.detect` finds the model that it is of.
-
-    Attributes:
-        shapes: Keys that the state dict must have, with their shapes; a size that is ``None`` may be any.
-        inside: Key of the file's dict under which the state dict lies; empty if the file is the state dict itself.
-        without: Fragments of keys that no key may have.
-    """
-
-    shapes: Mapping[str, tuple[int | None, ...]]
-    inside: str = ""
-    without: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Family:
-    """One model that the setting ``sam: {models: [...]}`` can name.
-
-    Attributes:
-        name: Name of the model, and of its block of settings.
-        backend: ``module:function``; the function gets this row and :class:`BackendOptions` and returns a
-            :class:`~nnunet_semisam.sam.base.SAMBackend`.
-        network: ``module:function`` that returns the model with random weights, for the backend.
-        file: File name of the weights.
-        preprocessing: How the model wants its images; ``None`` for models that are not 2D.
-        url: Address from which the weights can be fetched; only with ``sha256``.
-        page: Page that offers the weights, for files that have no published hash: users get them by hand.
-        size: Size of the file in bytes.
-        sha256: Hash of the file.
-        licence: Licence of the weights.
-        prompts: Kinds of prompts that the model was trained with.
-        prompt: Prompt strategy that is used where the settings name none.
-        lora_targets: Names of the layers that low-rank adapters are put on.
-        layouts: What files of the model's weights look like; any of them.
-        folders: Whether the setting ``checkpoint`` may name a folder of Hugging Face's transformers as well.
-
-    Example:
-        >>> family("vit_b").file
-        'sam_vit_b_01ec64.pth'
-    """
-
-    name: str
-    backend: str
-    network: str
-    file: str
-    preprocessing: Preprocessing | None = None
-    url: str | None = None
-    page: str | None = None
-    size: int | None = None
-    sha256: str | None = None
-    licence: str = ""
-    prompts: tuple[str, ...] = ("box", "points", "mask")
-    prompt: str = "box_points_mask"
-    lora_targets: tuple[str, ...] = ()
-    layouts: tuple[Layout, ...] = field(default=(), repr=False)
-    folders: bool = False
-
-    @property
-    def packaged(self) -> bool:
-        """Return whether the weights are in this package."""
-        return self.file == PACKAGED_FILE
 
 
 def _segment_anything(name: str, network: str, file: str, **more: Any) -> Family:

@@ -21,7 +21,7 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam import BackendOptions
 from nnunet_semisam.sam.checkpoints import State
 from nnunet_semisam.sam.decoder_parts import build_decoder, build_prompt_encoder
-from nnunet_semisam.sam.families import Family
+from nnunet_semisam.sam.family import Family
 from nnunet_semisam.sam.segment_anything import SegmentAnythingBackend, load_sam
 
 MOBILE_SAM_REDUCTION = 16

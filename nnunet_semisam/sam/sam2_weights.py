@@ -18,7 +18,7 @@ from nnunet_semisam.io.tensor_files import check_finite
 from nnunet_semisam.sam import BackendOptions, named
 from nnunet_semisam.sam.checkpoints import digest, find_weights, how_to_get, load_weights
 from nnunet_semisam.sam.detect import FILE_IN_FOLDER
-from nnunet_semisam.sam.families import Family
+from nnunet_semisam.sam.family import Family
 from nnunet_semisam.sam.sam2 import Sam2Backend, Sam2ImageBackend
 from nnunet_semisam.sam.sam2_keys import from_meta
 from nnunet_semisam.sam.sam2_networks import transformers_library

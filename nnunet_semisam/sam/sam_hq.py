@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from nnunet_semisam.sam import BackendOptions
 from nnunet_semisam.sam.decoder_parts import build_decoder, build_prompt_encoder
-from nnunet_semisam.sam.families import Family
+from nnunet_semisam.sam.family import Family
 from nnunet_semisam.sam.mask_decoder import attend, masks_of_tokens
 from nnunet_semisam.sam.segment_anything import FEATURES, SegmentAnythingBackend, load_sam
 

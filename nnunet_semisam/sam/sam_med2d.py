@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nnunet_semisam.sam import BackendOptions
 from nnunet_semisam.sam.decoder_parts import build_decoder, build_prompt_encoder
-from nnunet_semisam.sam.families import Family
+from nnunet_semisam.sam.family import Family
 from nnunet_semisam.sam.segment_anything import SegmentAnythingBackend, load_sam
 
 REDUCTION = 4  # channels of the encoder per channel of the gate's bottleneck

@@ -25,7 +25,7 @@ from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.sam import BackendOptions, named
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
 from nnunet_semisam.sam.checkpoints import find_weights, load_weights
-from nnunet_semisam.sam.families import Family
+from nnunet_semisam.sam.family import Family
 from nnunet_semisam.sam.parts import Parts
 from nnunet_semisam.sam.precision import computes_in_bfloat16
 

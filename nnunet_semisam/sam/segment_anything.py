@@ -19,7 +19,7 @@ from nnunet_semisam.sam import BackendOptions, named
 from nnunet_semisam.sam.base import PromptBatch
 from nnunet_semisam.sam.checkpoints import State, find_weights, load_weights
 from nnunet_semisam.sam.class_decoders import ClassDecoders
-from nnunet_semisam.sam.families import Family
+from nnunet_semisam.sam.family import Family
 from nnunet_semisam.sam.frame import Frame
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
 from nnunet_semisam.sam.preprocessing import Preprocessing

@@ -18,7 +18,8 @@ from tiny_sam2 import build_seeded_tiny_sam2, meta_checkpoint
 
 from nnunet_semisam.sam import BackendOptions, named
 from nnunet_semisam.sam.base import SAMBackend
-from nnunet_semisam.sam.families import FAMILIES, Family
+from nnunet_semisam.sam.families import FAMILIES
+from nnunet_semisam.sam.family import Family
 
 CPU = torch.device("cpu")
 SIDE = 64

@@ -17,7 +17,8 @@ from nnunet_semisam.pseudo_labels import settings as pseudo_label_settings  # no
 from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.checkpoints import PACKAGED_WEIGHTS, load_weights
 from nnunet_semisam.sam.detect import detect, family_of, matching
-from nnunet_semisam.sam.families import AUTO, FAMILIES, Family, Layout
+from nnunet_semisam.sam.families import AUTO, FAMILIES
+from nnunet_semisam.sam.family import Family, Layout
 from nnunet_semisam.settings import Settings
 
 CPU = torch.device("cpu")

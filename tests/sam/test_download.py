@@ -21,7 +21,8 @@ import pytest
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam import download as module
 from nnunet_semisam.sam.download import download, sha256_of
-from nnunet_semisam.sam.families import FAMILIES, Family
+from nnunet_semisam.sam.families import FAMILIES
+from nnunet_semisam.sam.family import Family
 
 CONTENT = bytes(range(256)) * 40
 

@@ -16,7 +16,8 @@ from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam import BackendOptions, build_backend, named
 from nnunet_semisam.sam.base import VideoSAM
 from nnunet_semisam.sam.detect import detect, matching
-from nnunet_semisam.sam.families import FAMILIES, Family
+from nnunet_semisam.sam.families import FAMILIES
+from nnunet_semisam.sam.family import Family
 from nnunet_semisam.sam.sam2_weights import load
 from nnunet_semisam.settings import Settings
 

@@ -11,7 +11,8 @@ from segment_anything.modeling import Sam
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.sam import BackendOptions, build_backend
 from nnunet_semisam.sam.base import Embedding, PromptBatch
-from nnunet_semisam.sam.families import FAMILIES, Family
+from nnunet_semisam.sam.families import FAMILIES
+from nnunet_semisam.sam.family import Family
 from nnunet_semisam.sam.mask_decoder import choose_masks, predict_masks, single_points
 from nnunet_semisam.sam.preprocessing import NANO, SEGMENT_ANYTHING
 from nnunet_semisam.sam.segment_anything import FEATURES, SegmentAnythingBackend
