@@ -111,12 +111,12 @@ def test_no_choice_was_made_on_a_patient_that_is_labeled_or_judged_among_the_uns
     for number in range(4):
         chosen_on |= {*acdc.find(str(number), 3).labeled}
     judged = {unseen.patient[case] for case in unseen.judged["development"]}
-    assert len(judged) == 20
+    assert len(judged) == 12
     assert (judged | {name for draw in unseen.draws for name in draw.labeled}).isdisjoint(chosen_on)
     for draw in unseen.draws:
         split = unseen.splits[draw.fold]
         assert {*split["train"], *split["unlabeled"]}.isdisjoint(unseen.judged["development"])
-        assert len(split["train"]) + len(split["unlabeled"]) == 2 * (100 - 11 - 20)
+        assert len(split["train"]) + len(split["unlabeled"]) == 2 * (100 - 11 - 12)
 
 
 def test_a_larger_budget_keeps_the_labeled_patients_of_a_smaller_one_and_draws_differ(acdc):

@@ -94,7 +94,7 @@ ACDC = DataSet(
     never_labeled=tuple(f"patient{number:03d}" for number in (99, 38, 50, 100, 58, 21, 49)),
     has_field=True,
 )
-ACDC_UNSEEN = replace(ACDC, name="acdc2d_unseen", number=128, num_judged=20, has_field=False, chosen_on=ACDC)
+ACDC_UNSEEN = replace(ACDC, name="acdc2d_unseen", number=128, num_judged=12, has_field=False, chosen_on=ACDC)
 HIPPOCAMPUS = DataSet(
     name="hippocampus",
     number=104,
