@@ -168,6 +168,19 @@ def test_the_published_study_of_slices_follows_from_the_dice_of_its_cases(partia
     assert f"slices: {difference} on ACDC" in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
+def test_the_published_study_of_suggestions_follows_from_the_dice_of_its_cases():
+    stages = importlib.import_module("benchmarks._stages")
+    dice = stages.read_dice(ROOT / "docs" / "measured" / "hippocampus_suggest.csv")
+    annotate = (ROOT / "docs" / "annotate.md").read_text(encoding="utf-8")
+    for budget in (4, 8):
+        cells = []
+        for rule in ("diversity", "disagreement"):
+            line = stages.compare_stages(dice[f"random {budget}"], dice[f"{rule} {budget}"])
+            chance, mean, rest, p = re.match(r"(\S+) -> (\S+), (.*\]), .*p (\S+) over seeds", line).groups()
+            cells.append(f"{mean}, {rest}, p {p}")
+        assert f"| {budget} | {chance} | {' | '.join(cells)} |" in annotate
+
+
 def test_only_voxels_with_a_label_are_counted(partial, tiny_dataset):
     dataset = partial.open_dataset("901", "nnUNetPlans")
     whole = partial.Study(dataset, "2d", "nnUNetPlans", "", {}, [], [], "cpu", tiny_dataset)
