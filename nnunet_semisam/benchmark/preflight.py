@@ -12,7 +12,7 @@ from nnunet_semisam.benchmark.records import Run
 from nnunet_semisam.benchmark.runs import PerformRun
 from nnunet_semisam.benchmark.trainers import recipe_of, settings_of_trainer
 from nnunet_semisam.checks.dataset import DatasetCheck
-from nnunet_semisam.checks.findings import Finding, Level, looked_at, missing
+from nnunet_semisam.checks.findings import Finding, Level, looked_at, stops
 from nnunet_semisam.checks.places import check_room
 from nnunet_semisam.data.datasets import PlannedDataset
 from nnunet_semisam.errors import UserError
@@ -54,7 +54,7 @@ def check_runs(
     if runs:
         for finding in looked_at("held-out cases", lambda: _check_held_out(study, dataset)):
             findings.setdefault(finding, runs[0].name)
-    problems = [(run, finding.found) for finding, run in findings.items() if finding.level == Level.MISSING]
+    problems = [(run, finding.found) for finding, run in findings.items() if finding.level == Level.STOPS]
     if problems:
         raise UserError(_refusal(problems))
     notes = [f"{one.found}: {one.fix}" if one.fix else one.found for one in findings if one.level == Level.NOTE]
@@ -72,7 +72,7 @@ def _check_held_out(study: Study, dataset: PlannedDataset) -> list[Finding]:
             f"{dataset.raw / 'dataset.json'}: a label is called {MEAN!r}, which is the name of the mean over labels in "
             "tables. Rename it there and in the preprocessed dataset.json."
         )
-    return [missing("held-out cases", problem) for problem in problems]
+    return [stops("held-out cases", problem) for problem in problems]
 
 
 def _refusal(problems: Sequence[tuple[str, str]]) -> str:

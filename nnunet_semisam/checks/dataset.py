@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from pathlib import Path
 
 from nnunet_semisam.checks import plans as plans_check
-from nnunet_semisam.checks.findings import Finding, Level, looked_at, missing, note, ok
+from nnunet_semisam.checks.findings import Finding, Level, looked_at, note, ok, stops
 from nnunet_semisam.checks.plans import Plan
 from nnunet_semisam.checks.preprocessed import SUFFIX, problems_of_labeled, problems_of_unlabeled
 from nnunet_semisam.checks.stage import look_at_generalists, problems_of_geometry
@@ -182,7 +182,7 @@ class DatasetCheck:
         found = find_copies(pool.files, {name: file for name, file in kept.items() if file.is_file()})
         for case, other in itertools.islice(found, MOST_PROBLEMS):
             text = f"the unlabeled case {case} has the voxels of {other}, on which this fold validates"
-            yield missing(subject, text, f"remove {case} from the unlabeled cases, or {other} from validation")
+            yield stops(subject, text, f"remove {case} from the unlabeled cases, or {other} from validation")
 
     def _problems_of_unlabeled(self, plan: Plan, pool: UnlabeledDataset) -> Iterator[str]:
         for path in pool.files.values():
@@ -209,9 +209,9 @@ class DatasetCheck:
         for problem in problems:
             count += 1
             if count <= MOST_PROBLEMS:
-                yield missing(subject, problem)
+                yield stops(subject, problem)
         if count > MOST_PROBLEMS:
-            yield missing(subject, f"and {count - MOST_PROBLEMS} more of this kind")
+            yield stops(subject, f"and {count - MOST_PROBLEMS} more of this kind")
         if count == 0:
             yield ok(subject, good)
 

@@ -18,7 +18,7 @@ class Level(str, Enum):
     OK = "ok"
     NOTE = "note"
     """It works, but is worth knowing."""
-    MISSING = "missing"
+    STOPS = "stops"
     """Training will not work."""
 
     def __str__(self) -> str:
@@ -57,9 +57,9 @@ def note(subject: str, found: str, fix: str = "") -> Finding:
     return Finding(Level.NOTE, subject, _line(found), _line(fix))
 
 
-def missing(subject: str, found: str, fix: str = "") -> Finding:
+def stops(subject: str, found: str, fix: str = "") -> Finding:
     """Return a finding that training fails with."""
-    return Finding(Level.MISSING, subject, _line(found), _line(fix))
+    return Finding(Level.STOPS, subject, _line(found), _line(fix))
 
 
 def cause_of(error: BaseException) -> str:
@@ -76,6 +76,6 @@ def looked_at(subject: str, look: Callable[[], Iterable[Finding]]) -> list[Findi
     try:
         return list(look())
     except UserError as error:
-        return [missing(subject, str(error))]
+        return [stops(subject, str(error))]
     except (Exception, SystemExit) as error:
-        return [missing(subject, f"could not be looked at ({cause_of(error)})")]
+        return [stops(subject, f"could not be looked at ({cause_of(error)})")]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_semisam.checks.findings import Finding, missing, note, ok
+from nnunet_semisam.checks.findings import Finding, note, ok, stops
 from nnunet_semisam.data.dataset_json import channel_names, read_dataset_json
 from nnunet_semisam.data.raw_files import LIST, Files, describe_labels, image_files, label_files
 from nnunet_semisam.errors import UserError, name_some, shown
@@ -26,12 +26,12 @@ def look_at_raw(raw: Path) -> list[Finding]:
     """
     file = raw / "dataset.json"
     if not file.is_file():
-        return [missing("dataset.json", f"there is no {file}", f"write it, for example: {DATASET_JSON}")]
+        return [stops("dataset.json", f"there is no {file}", f"write it, for example: {DATASET_JSON}")]
     try:
         dataset_json = read_dataset_json(file)
         images, labels = image_files(raw, dataset_json), label_files(raw, dataset_json)
     except UserError as error:
-        return [missing("dataset.json", str(error))]
+        return [stops("dataset.json", str(error))]
     findings = [
         *_look_at_pairs(raw, dataset_json, images["Tr"], labels),
         *_look_at_channels(images, len(channel_names(dataset_json))),
@@ -47,21 +47,21 @@ def _look_at_pairs(
     findings = []
     where = describe_labels(raw, dataset_json)
     if not labels:
-        return [missing("labels", f"there is none in {where}", "add the labels, or correct file_ending")]
+        return [stops("labels", f"there is none in {where}", "add the labels, or correct file_ending")]
     without = sorted(labels.keys() - images.keys())
     if without:
         ending = dataset_json["file_ending"]
         found = f"labels without an image: {name_some(without, 5)}"
-        findings.append(missing("images", found, f"add imagesTr/CASE_0000{ending}, or remove these labels"))
+        findings.append(stops("images", found, f"add imagesTr/CASE_0000{ending}, or remove these labels"))
     unlabeled = sorted(images.keys() - labels.keys())
     if unlabeled and LIST not in dataset_json:
         found = f"images of imagesTr without a label: {name_some(unlabeled, 5)}"
-        findings.append(missing("labels", found, "move these images to imagesUl: nnU-Net stops at them"))
+        findings.append(stops("labels", found, "move these images to imagesUl: nnU-Net stops at them"))
     told = dataset_json.get("numTraining")
     if told != len(labels):
         fix = f'"numTraining": {len(labels)}'
         findings.append(
-            missing("dataset.json", f"numTraining is {shown(told)}, and {len(labels)} cases have labels", fix)
+            stops("dataset.json", f"numTraining is {shown(told)}, and {len(labels)} cases have labels", fix)
         )
     return findings
 
@@ -72,7 +72,7 @@ def _look_at_channels(images: Mapping[str, Files], channels: int) -> list[Findin
         wrong = sorted(case for case, files in cases.items() if len(files) != channels)
         if wrong:
             found = f"cases of {FOLDERS[part]} that have not {channels} channel(s): {name_some(wrong, 5)}"
-            findings.append(missing("channels", found, "one file per channel: CASE_0000, CASE_0001, ..."))
+            findings.append(stops("channels", found, "one file per channel: CASE_0000, CASE_0001, ..."))
     return findings
 
 
@@ -89,5 +89,5 @@ def _look_at_unlabeled(raw: Path, dataset_json: Mapping[str, Any], images: Mappi
     twice = sorted(images["Ul"].keys() & (images["Tr"].keys() | images["Ts"].keys()))
     if twice:
         found = f"cases that are also in imagesTr or imagesTs: {name_some(twice, 5)}"
-        findings.append(missing("imagesUl", found, "remove them from imagesUl, or give other cases other names"))
+        findings.append(stops("imagesUl", found, "remove them from imagesUl, or give other cases other names"))
     return findings

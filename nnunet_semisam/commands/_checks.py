@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.checks.findings import Finding, cause_of, missing, note, ok
+from nnunet_semisam.checks.findings import Finding, cause_of, note, ok, stops
 from nnunet_semisam.commands import _pth
 from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.regular_files import MIB, read_text
@@ -55,11 +55,11 @@ def _check_nnunet() -> Finding:
     try:
         version = importlib.metadata.version("nnunetv2")
     except importlib.metadata.PackageNotFoundError:
-        return missing("nnunetv2", "not installed", fix)
+        return stops("nnunetv2", "not installed", fix)
     known = numbers(version)
     if known is None:
-        return missing("nnunetv2", f"its version cannot be told ({version}): the installation is damaged", fix)
-    return ok("nnunetv2", version) if lowest <= known < limit else missing("nnunetv2", version, fix)
+        return stops("nnunetv2", f"its version cannot be told ({version}): the installation is damaged", fix)
+    return ok("nnunetv2", version) if lowest <= known < limit else stops("nnunetv2", version, fix)
 
 
 def check_sam_libraries() -> list[Finding]:
@@ -71,7 +71,7 @@ def check_sam_libraries() -> list[Finding]:
         try:
             version = getattr(importlib.import_module(module), "__version__", "installed")
         except Exception as error:  # not only ImportError: operators that the other torch lacks
-            return [*findings, missing(module, f"cannot be imported: {cause_of(error)}", fix)]
+            return [*findings, stops(module, f"cannot be imported: {cause_of(error)}", fix)]
         findings.append(ok(module, version))
     return findings
 
@@ -81,17 +81,17 @@ def check_device() -> list[Finding]:
     try:
         import torch
     except Exception as error:  # not only ImportError: a library that is missing, of another machine
-        return [missing("torch", f"cannot be imported: {cause_of(error)}", "see https://pytorch.org/get-started")]
+        return [stops("torch", f"cannot be imported: {cause_of(error)}", "see https://pytorch.org/get-started")]
     version = numbers(torch.__version__)
     if version is not None and version >= OLDEST_TORCH:
         findings = [ok("torch", torch.__version__)]
     else:
         fix = "pip install 'torch>=2.6': older ones cannot load checkpoints of others safely"
-        findings = [missing("torch", torch.__version__, fix)]
+        findings = [stops("torch", torch.__version__, fix)]
     try:
         return [*findings, _check_accelerator()]
     except Exception as error:  # a driver that does not fit
-        return [*findings, missing("device", f"torch cannot tell: {cause_of(error)}", "see https://pytorch.org")]
+        return [*findings, stops("device", f"torch cannot tell: {cause_of(error)}", "see https://pytorch.org")]
 
 
 def _check_accelerator() -> Finding:
@@ -123,15 +123,15 @@ def check_folders() -> list[Finding]:
 def _check_folder(name: str, purpose: str) -> Finding:
     value = os.environ.get(name)
     if not value or not value.strip():
-        return missing(name, "not set", f"export {name}=/a/folder   # {purpose}")
+        return stops(name, "not set", f"export {name}=/a/folder   # {purpose}")
     folder = Path(value)
     problem = why_no_folder(folder)
     if problem is not None:
         if value.startswith("~"):
-            return missing(name, f"{value} {problem}", f'{name}="$HOME{value[1:]}": within quotes ~ stays as it is')
-        return missing(name, f"{folder} {problem}", f'mkdir -p "{folder}"')
+            return stops(name, f"{value} {problem}", f'{name}="$HOME{value[1:]}": within quotes ~ stays as it is')
+        return stops(name, f"{folder} {problem}", f'mkdir -p "{folder}"')
     if not os.access(folder, os.W_OK | os.X_OK):
-        return missing(name, f"{folder} cannot be written to", f"chmod u+rwx, or point {name} elsewhere")
+        return stops(name, f"{folder} cannot be written to", f"chmod u+rwx, or point {name} elsewhere")
     if not folder.is_absolute():
         fix = f'export {name}="{folder.resolve()}": commands that start elsewhere do not find it'
         return note(name, f"{folder} is relative to the folder of this command", fix)
@@ -168,7 +168,7 @@ def check_trainers() -> list[Finding]:
     names = trainer_names(trainers_folder())
     if not os.environ.get(_pth.VARIABLE):
         found = f"nnU-Net does not know where they are: {_pth.VARIABLE} is not set"
-        return [missing("trainers", found, TRAINERS_FIX)]
+        return [stops("trainers", found, TRAINERS_FIX)]
     answers = find_trainers(names)
     errors = {name: answer.error for name, answer in answers.items() if answer.error}
     known = [name for name in names if name not in errors]
@@ -176,9 +176,9 @@ def check_trainers() -> list[Finding]:
     if len(errors) > 1 and len(set(errors.values())) == 1:  # one cause: said once
         error = next(iter(errors.values()))
         found = f"nnU-Net does not find {name_some(list(errors), 3)}: {error}"
-        return [missing("trainers", found, _fix_of(error)), *findings]
+        return [stops("trainers", found, _fix_of(error)), *findings]
     return [
-        missing(name, f"nnU-Net does not find it: {error}", _fix_of(error)) for name, error in errors.items()
+        stops(name, f"nnU-Net does not find it: {error}", _fix_of(error)) for name, error in errors.items()
     ] + findings
 
 
@@ -244,7 +244,7 @@ def _check_nano() -> Finding:
     try:
         check_finite(read_tensors(path, ""), path, "")
     except UserError as error:
-        return missing("nano SAM", str(error).strip(), fix)
+        return stops("nano SAM", str(error).strip(), fix)
     return ok("nano SAM", f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -284,7 +284,7 @@ def check_workers() -> list[Finding]:
         return [ok(name, f"not set: nnU-Net starts {min(cores, 12)} workers, shared by labeled and unlabeled cases")]
     if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) > MOST_WORKERS:
         found = f"{printable(repr(value))} is no number of workers"
-        return [missing(name, found, f"export {name}=NUMBER, 0 for none")]
+        return [stops(name, found, f"export {name}=NUMBER, 0 for none")]
     planning = "; unset it to plan an experiment: nnU-Net 2.8.1 stops at 0 there" if int(value) == 0 else ""
     return [ok(name, f"{value} workers on {cores} cores{planning}")]
 
@@ -306,7 +306,7 @@ def check_settings() -> list[Finding]:
         problem = str(error)
     if problem:
         fix = "fix the file, or unset the variable; docs/settings.md lists the settings"
-        return [missing(name, problem, fix)]
+        return [stops(name, problem, fix)]
     changed = ", ".join(f"{setting}={chosen!r}" for setting, chosen in _changes(settings).items())
     findings = [ok(name, f"{value}: {changed or 'changes no default'}")]
     return [*findings, *_check_bfloat16(settings)]

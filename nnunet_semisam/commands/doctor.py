@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 
-from nnunet_semisam.checks.findings import Finding, Level, looked_at, missing, note
+from nnunet_semisam.checks.findings import Finding, Level, looked_at, note, stops
 from nnunet_semisam.commands import _options
 from nnunet_semisam.commands._checks import CHECKS
 from nnunet_semisam.errors import UserError
 
-HELP = "Say what is set, found and missing, and how to fix it; exit status 1 if something is missing."
+HELP = "Say what is set, found and missing, and how to fix it; exit status 1 if something would stop a training."
 EXAMPLE = "nnunet-semisam doctor -d 27 -c 3d_fullres"
 
 
@@ -37,7 +37,7 @@ def report(findings: Iterable[Finding]) -> str:
         if finding.fix:
             lines.append(f"{'':9} {'':<{width}}  -> {finding.fix}")
     counts = Counter(finding.level for finding in findings)
-    lines.append(f"\n{counts[Level.MISSING]} missing, {counts[Level.NOTE]} to note, {counts[Level.OK]} ok")
+    lines.append(f"\n{counts[Level.STOPS]} would stop a training, {counts[Level.NOTE]} to note, {counts[Level.OK]} ok")
     return "\n".join(lines)
 
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     for name in args.datasets:
         findings += looked_at(f"dataset {name}", partial(check_dataset, name, args))
     print(report(findings))
-    return 1 if any(finding.level == Level.MISSING for finding in findings) else 0
+    return 1 if any(finding.level == Level.STOPS for finding in findings) else 0
 
 
 def _title(check: object) -> str:
@@ -82,7 +82,7 @@ def check_dataset(name: str, args: argparse.Namespace) -> list[Finding]:
         dataset = open_dataset(name, plans)
     except UserError as error:  # not planned: what would stop the planner is said first
         raw = environment_folder("nnUNet_raw")
-        return [*look_at_raw(raw / find_dataset_name(raw, name)), missing(f"dataset {name}", str(error))]
+        return [*look_at_raw(raw / find_dataset_name(raw, name)), stops(f"dataset {name}", str(error))]
     check_trainers([trainer], "-tr")
     own = trainer_class(trainer).settings
     try:

@@ -47,7 +47,7 @@ def check(plan: SelfTraining, dataset: PlannedDataset, fetch: bool = True) -> li
     findings += check_labels(plan, look)
     trainings = len(plan.folds) * (plan.rounds + 1)
     findings += looked_at("room", lambda: check_room(plan.folder, look.weights, trainings))
-    problems = [one.found for one in findings if one.level == Level.MISSING]
+    problems = [one.found for one in findings if one.level == Level.STOPS]
     if problems:
         raise UserError("\n".join(["Nothing was started: a training would stop.", *problems[:MOST_SHOWN]]))
     notes = [f"{one.found}: {one.fix}" if one.fix else one.found for one in findings if one.level == Level.NOTE]

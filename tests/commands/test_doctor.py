@@ -14,7 +14,7 @@ from nnunet_semisam.commands import _checks, _pth, doctor
 from nnunet_semisam.sam.families import FAMILIES
 from nnunet_semisam.trainers_folder import trainer_names, trainers_folder
 
-OK, NOTE, MISSING = Level.OK, Level.NOTE, Level.MISSING
+OK, NOTE, STOPS = Level.OK, Level.NOTE, Level.STOPS
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_versions_of_this_environment_are_fine():
     assert set(levels(_checks.check_versions()).values()) == {OK}
 
 
-@pytest.mark.parametrize(("version", "level"), [("2.7.0", MISSING), ("2.8.0rc1", OK), ("2.12.3", OK), ("3.0", MISSING)])
+@pytest.mark.parametrize(("version", "level"), [("2.7.0", STOPS), ("2.8.0rc1", OK), ("2.12.3", OK), ("3.0", STOPS)])
 def test_nnunet_must_be_in_the_range_of_setup_py(monkeypatch, version, level):
     monkeypatch.setattr("importlib.metadata.version", lambda name: version)
     assert levels(_checks.check_versions())["nnunetv2"] == level
@@ -48,16 +48,16 @@ def test_unset_missing_and_present_folders_are_told_apart(folders, monkeypatch):
     monkeypatch.delenv("nnUNet_raw")
     (folders / "nnUNet_results").rmdir()
     raw, preprocessed, results = _checks.check_folders()
-    assert (raw.level, raw.found) == (MISSING, "not set")
+    assert (raw.level, raw.found) == (STOPS, "not set")
     assert preprocessed.level in (OK, NOTE)  # a note where the disk is almost full
-    assert (results.level, results.fix) == (MISSING, f'mkdir -p "{folders / "nnUNet_results"}"')
+    assert (results.level, results.fix) == (STOPS, f'mkdir -p "{folders / "nnUNet_results"}"')
 
 
 def test_folder_without_write_permission_is_missing(folders, monkeypatch):
     real = os.access
     locked = folders / "nnUNet_raw"  # permissions do not bind root, so the answer of the system is replaced
     monkeypatch.setattr(os, "access", lambda path, mode: path != locked and real(path, mode))
-    assert levels(_checks.check_folders())["nnUNet_raw"] == MISSING
+    assert levels(_checks.check_folders())["nnUNet_raw"] == STOPS
 
 
 def test_little_room_is_noted(folders, monkeypatch):
@@ -80,7 +80,7 @@ def test_trainers_are_found_by_nnunet_itself_if_the_variable_is_set(monkeypatch,
 def test_trainers_are_missing_if_the_variable_is_not_set(monkeypatch):
     monkeypatch.delenv("nnUNet_extTrainer", raising=False)
     (finding,) = _checks.check_trainers()
-    assert finding.level == MISSING
+    assert finding.level == STOPS
     assert "trainers-path" in finding.fix
 
 
@@ -89,7 +89,7 @@ def test_each_trainer_is_missing_with_nnunets_reason_if_the_variable_leads_elsew
     monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path))
     findings = _checks.check_trainers()
     assert [finding.subject for finding in findings] == trainer_names(trainers_folder())
-    assert {finding.level for finding in findings} == {MISSING}
+    assert {finding.level for finding in findings} == {STOPS}
     assert "Could not find requested nnunet trainer" in findings[0].found
 
 
@@ -138,7 +138,7 @@ def test_odd_values_of_a_folder_variable_are_findings(folders, monkeypatch, caps
     value = value.replace("FILE", str(folders / "file")).replace("LOOP", str(folders / "loop"))
     monkeypatch.setenv("nnUNet_raw", value)
     finding = _checks.check_folders()[0]
-    assert finding.level == MISSING
+    assert finding.level == STOPS
     assert finding.fix
     assert all(character.isprintable() for character in finding.found + finding.fix)
 
@@ -189,7 +189,7 @@ def test_trainers_of_another_installation_and_folders_named_twice_are_noted(tmp_
 @pytest.mark.parametrize("version", ["unknown", None, "", "2"])
 def test_a_version_that_is_none_is_a_damaged_installation(monkeypatch, version):
     monkeypatch.setattr("importlib.metadata.version", lambda name: version)
-    assert levels(_checks.check_versions())["nnunetv2"] == MISSING
+    assert levels(_checks.check_versions())["nnunetv2"] == STOPS
 
 
 def test_a_driver_that_raises_is_a_finding(monkeypatch):
@@ -197,7 +197,7 @@ def test_a_driver_that_raises_is_a_finding(monkeypatch):
         raise RuntimeError("driver too old")
 
     monkeypatch.setattr("torch.cuda.is_available", raises)
-    assert levels(_checks.check_device()) == {"torch": OK, "device": MISSING}
+    assert levels(_checks.check_device()) == {"torch": OK, "device": STOPS}
 
 
 def test_torn_weights_are_findings(tmp_path, monkeypatch):
@@ -206,7 +206,7 @@ def test_torn_weights_are_findings(tmp_path, monkeypatch):
     monkeypatch.setenv("nnUNet_sam", str(tmp_path))
     (tmp_path / "sam_vit_b_01ec64.pth").write_bytes(b"x")
     nano, _, vit_b = _checks.check_sam()
-    assert (nano.level, vit_b.level) == (MISSING, NOTE)
+    assert (nano.level, vit_b.level) == (STOPS, NOTE)
     assert "1 bytes instead of 375042383" in vit_b.found
 
 
@@ -243,7 +243,7 @@ def test_shipped_weights_and_sam_folder_are_reported(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("value", "level"),
-    [("0", OK), ("4", OK), ("-1", MISSING), ("many", MISSING), ("²", MISSING), ("9" * 5000, MISSING)],
+    [("0", OK), ("4", OK), ("-1", STOPS), ("many", STOPS), ("²", STOPS), ("9" * 5000, STOPS)],
 )
 def test_workers_must_be_a_number(monkeypatch, value, level):
     monkeypatch.setenv("nnUNet_n_proc_DA", value)
@@ -257,9 +257,9 @@ def test_workers_must_be_a_number(monkeypatch, value, level):
         ("", OK, "changes no default"),
         ("method: fixmatch\nfixmatch: {confidence: 0.9}", OK, "method='fixmatch', fixmatch.confidence=0.9"),
         ("gate: {dice: 0.6}", OK, "yaml: gate.dice=0.6"),
-        ("num_epoch: 20", MISSING, "Did you mean 'num_epochs'"),
-        ("- 20", MISSING, "got a list"),
-        ("num_epochs: [", MISSING, "no valid yaml"),
+        ("num_epoch: 20", STOPS, "Did you mean 'num_epochs'"),
+        ("- 20", STOPS, "got a list"),
+        ("num_epochs: [", STOPS, "no valid yaml"),
     ],
 )
 def test_settings_file_is_read_as_the_trainer_will(tmp_path, monkeypatch, text, level, words):
@@ -280,12 +280,12 @@ def test_bfloat16_is_noted_where_the_cpu_would_have_to_emulate_it(tmp_path, monk
 
 
 def test_report_counts_and_puts_the_remedy_below():
-    report = doctor.report([Finding(OK, "a", "there"), Finding(MISSING, "bb", "gone", "buy one")])
-    assert report.splitlines()[:3] == ["[  ok   ] a   there", "[missing] bb  gone", " " * 14 + "-> buy one"]
-    assert report.endswith("1 missing, 0 to note, 1 ok")
+    report = doctor.report([Finding(OK, "a", "there"), Finding(STOPS, "bb", "gone", "buy one")])
+    assert report.splitlines()[:3] == ["[  ok   ] a   there", "[ stops ] bb  gone", " " * 14 + "-> buy one"]
+    assert report.endswith("1 would stop a training, 0 to note, 1 ok")
 
 
-@pytest.mark.parametrize(("level", "status"), [(OK, 0), (NOTE, 0), (MISSING, 1)])
+@pytest.mark.parametrize(("level", "status"), [(OK, 0), (NOTE, 0), (STOPS, 1)])
 def test_exit_status_tells_whether_something_is_missing(monkeypatch, capsys, level, status):
     monkeypatch.setattr(doctor, "CHECKS", (lambda: [Finding(level, "thing", "state")],))
     assert cli.main(["doctor"]) == status
@@ -300,7 +300,7 @@ def test_a_library_that_is_there_and_cannot_be_imported_is_missing(monkeypatch):
 
     monkeypatch.setattr("importlib.import_module", fail)
     (finding,) = _checks.check_sam_libraries()
-    assert (finding.subject, finding.level) == ("torchvision", MISSING)
+    assert (finding.subject, finding.level) == ("torchvision", STOPS)
     assert "operator torchvision::nms does not exist" in finding.found
     assert "torch torchvision" in finding.fix
 
@@ -310,5 +310,5 @@ def test_what_fails_inside_a_trainers_module_is_not_mended_by_registering(monkey
     answer = trainers.Found("RuntimeError: operator torchvision::nms does not exist")
     monkeypatch.setattr(trainers, "find_trainers", lambda names: dict.fromkeys(names, answer))
     (finding,) = _checks.check_trainers()
-    assert finding.level == MISSING
+    assert finding.level == STOPS
     assert "register" not in finding.fix

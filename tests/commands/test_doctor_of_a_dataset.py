@@ -54,7 +54,7 @@ def test_all_that_is_wrong_with_a_dataset_is_said_at_once(dataset, capsys):
     (dataset / "nnUNetPlans_2d_unlabeled" / "u1_frame01.b2nd").write_bytes(b"x")
     assert cli.main(["doctor", "-d", "3", "-c", "2d", "-f", "0", "-tr", "nnUNetTrainerMeanTeacher"]) == 1
     out = capsys.readouterr().out
-    assert all(name in out for name in ("p0_frame01.b2nd", "p0_frame09.pkl", "u1_frame01.b2nd", "3 missing"))
+    assert all(name in out for name in ("p0_frame01.b2nd", "p0_frame09.pkl", "u1_frame01.b2nd", "3 would stop"))
     (folder / "p0_frame09.pkl").write_bytes(b"")
     assert cli.main(["doctor", "-d", "3", "-c", "2d", "-f", "0", "-tr", "nnUNetTrainerSupervised"]) == 1
     assert "u1_frame01" not in capsys.readouterr().out  # which opens no unlabeled case

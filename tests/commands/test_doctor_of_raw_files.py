@@ -43,7 +43,7 @@ def test_a_dataset_that_can_be_planned_only_lacks_the_plans(raw, capsys):
     text = said(capsys)
     assert "2 cases in imagesTr, 1 cases in imagesUl, 2 with labels" in text
     assert "Plan the labeled cases first: nnUNetv2_plan_and_preprocess -d 101" in text
-    assert "1 missing, 0 to note, 1 ok" in text
+    assert "1 would stop a training, 0 to note, 1 ok" in text
 
 
 def test_without_dataset_json_the_doctor_shows_one(raw, capsys):
@@ -70,7 +70,7 @@ def test_all_that_would_stop_the_planner_is_said_at_once(raw, capsys):
         "cases that are also in imagesTr or imagesTs: a",
     ):
         assert words in text
-    assert "6 missing, 1 to note" in text
+    assert "6 would stop a training, 1 to note" in text
 
 
 def test_a_dataset_json_that_nnunet_could_not_read_is_one_line(raw, capsys):
