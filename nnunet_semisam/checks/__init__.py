@@ -1,6 +1,6 @@
 """What would stop a training, at its start or days later, found before it begins; nothing is written.
 
-``nnunet-semisam doctor -d ID`` shows all findings, ``nnunet-semisam benchmark`` refuses to begin if one stops a training.
+``nnunet-semisam doctor -d ID`` shows all findings; ``nnunet-semisam benchmark`` refuses to begin if one stops it.
 
 ==================  ==================================================================================================
 module              content

@@ -254,6 +254,19 @@ class PseudoLabelSession:
         start = math.ceil(self.settings.start * self.context.settings.run.num_epochs)
         return start if self._last_refresh is None else self._last_refresh + self.plan.refresh_epochs
 
+    def seconds_to_come(self, num_epochs: int, epoch: int) -> float:
+        """Return what the rounds after an epoch take, at the mean of those that were made; 0 before the first.
+
+        Args:
+            num_epochs: Of the training.
+            epoch: The epoch that ended.
+        """
+        if self._next_round == 0:
+            return 0.0
+        first = max(self.next_refresh, epoch + 1)
+        rounds = max(0, math.ceil((num_epochs - first) / self.plan.refresh_epochs))
+        return rounds * self.seconds / self._next_round
+
     @property
     def budget(self) -> float:
         """Return what all rounds may compute, as a share of what the training computes without them."""

@@ -35,7 +35,8 @@ class EpochTimes:
     def left(self, num_epochs: int) -> float:
         """Return the seconds that the remaining epochs take at the pace of the last ones.
 
-        The median, so that an epoch with a round of pseudo-labels does not stand for those without.
+        The median, so that an epoch with a round of pseudo-labels does not stand for those without: where rounds are
+        rarer than every other epoch, they come on top.
         """
         recent = sorted(self.seconds[-RECENT_EPOCHS:])
         return recent[len(recent) // 2] * max(0, num_epochs - len(self.seconds)) if recent else 0.0
@@ -157,7 +158,10 @@ def time_line(times: EpochTimes, num_epochs: int, session: PseudoLabelSession | 
     """
     spent = sum(times.seconds)
     is_last = len(times.seconds) >= num_epochs
-    left = "" if is_last else f" so far, about {duration(times.left(num_epochs))} left"
+    to_come = times.left(num_epochs)
+    if session is not None and session.plan.refresh_epochs > RECENT_EPOCHS // 2:
+        to_come += session.seconds_to_come(num_epochs, len(times.seconds) - 1)
+    left = "" if is_last else f" so far, about {duration(to_come)} left"
     text = f"Time: {duration(spent)}{left}"
     return text if session is None else f"{text}; {stage_cost(session, spent)}"
 

@@ -274,8 +274,12 @@ def test_without_a_network_that_knows_its_classes_there_is_no_round(tmp_path):
 def test_the_session_tells_when_a_round_is_due_and_what_all_cost_across_a_resume(tmp_path):
     session = session_in(tmp_path, sam={"start": 0.25, "refresh_epochs": 4})
     assert session.next_refresh == 3  # a quarter of ten epochs
+    assert session.seconds_to_come(10, 0) == 0  # nobody knows yet what a round takes
     session.maybe_refresh(3)
     assert session.next_refresh == 7
+    assert session.seconds_to_come(10, 3) == session.seconds  # one more, before epoch 7
+    assert session.seconds_to_come(16, 3) == 3 * session.seconds  # before epochs 7, 11 and 15
+    assert session.seconds_to_come(10, 8) == session.seconds  # it waits for a class, and is due after epoch 8
     assert session.seconds == round_log.read(tmp_path).rounds[0].seconds > 0
     resumed = session_in(tmp_path, sam={"start": 0.25, "refresh_epochs": 4})
     resumed.load_state_dict(session.state_dict())

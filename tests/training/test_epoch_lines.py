@@ -128,6 +128,17 @@ def test_time_left_is_that_of_the_epochs_to_come_at_the_pace_of_the_last_ones():
     assert time_line(times, 6, None) == "Time: 3 min 50 s"
 
 
+@pytest.mark.parametrize(("refresh_epochs", "left"), [(5, "11 min"), (1, "10 min")])
+def test_rounds_that_the_pace_of_the_last_epochs_does_not_show_come_on_top(refresh_epochs, left):
+    starts = [20.0 * epoch for epoch in range(6)]
+    times = EpochTimes(starts, [start + 20.0 for start in starts])
+    rounds = session(
+        plan=SimpleNamespace(refresh_epochs=refresh_epochs),
+        seconds_to_come=lambda num_epochs, epoch: {(36, 5): 60.0}[num_epochs, epoch],
+    )
+    assert time_line(times, 36, rounds).startswith(f"Time: 2 min so far, about {left} left; SAM stage")
+
+
 def test_the_cost_of_sam_is_told_against_its_budget():
     line = stage_cost(session(seconds=30.0), spent=230.0)
     assert (
