@@ -19,7 +19,7 @@ FOLDERS = {"Tr": "imagesTr", "Ul": "imagesUl", "Ts": "imagesTs"}
 
 
 def look_at_raw(raw: Path) -> list[Finding]:
-    """Return what is wrong with the names in a raw dataset.
+    """Return what is wrong with the names in a raw dataset: what stops nnU-Net or a training, and what is left out.
 
     Args:
         raw: ``$nnUNet_raw/DATASET``.
@@ -50,9 +50,8 @@ def _look_at_pairs(
         return [stops("labels", f"there is none in {where}", "add the labels, or correct file_ending")]
     without = sorted(labels.keys() - images.keys())
     if without:
-        ending = dataset_json["file_ending"]
-        found = f"labels without an image: {name_some(without, 5)}"
-        findings.append(stops("images", found, f"add imagesTr/CASE_0000{ending}, or remove these labels"))
+        found = f"labels without an image, which nobody uses: {name_some(without, 5)}"
+        findings.append(note("images", found, f"add imagesTr/CASE_0000{dataset_json['file_ending']}"))
     unlabeled = sorted(images.keys() - labels.keys())
     if unlabeled and LIST not in dataset_json:
         found = f"images of imagesTr without a label: {name_some(unlabeled, 5)}"
@@ -60,9 +59,10 @@ def _look_at_pairs(
     told = dataset_json.get("numTraining")
     if told != len(labels):
         fix = f'"numTraining": {len(labels)}'
-        findings.append(
-            stops("dataset.json", f"numTraining is {shown(told)}, and {len(labels)} cases have labels", fix)
+        found = (
+            f"numTraining is {shown(told)}, and {len(labels)} cases have labels: --verify_dataset_integrity stops there"
         )
+        findings.append(note("dataset.json", found, fix))
     return findings
 
 
@@ -72,7 +72,8 @@ def _look_at_channels(images: Mapping[str, Files], channels: int) -> list[Findin
         wrong = sorted(case for case, files in cases.items() if len(files) != channels)
         if wrong:
             found = f"cases of {FOLDERS[part]} that have not {channels} channel(s): {name_some(wrong, 5)}"
-            findings.append(stops("channels", found, "one file per channel: CASE_0000, CASE_0001, ..."))
+            level = stops if part == "Tr" else note  # an unlabeled case is left out, and a test case not trained on
+            findings.append(level("channels", found, "one file per channel: CASE_0000, CASE_0001, ..."))
     return findings
 
 
@@ -86,8 +87,9 @@ def _look_at_unlabeled(raw: Path, dataset_json: Mapping[str, Any], images: Mappi
     if others:
         found = f"files that are no images of a case: {name_some(others, 5)}"
         findings.append(note("imagesUl", found, f"name them CASE_0000{dataset_json['file_ending']}; they are left out"))
-    twice = sorted(images["Ul"].keys() & (images["Tr"].keys() | images["Ts"].keys()))
-    if twice:
-        found = f"cases that are also in imagesTr or imagesTs: {name_some(twice, 5)}"
-        findings.append(stops("imagesUl", found, "remove them from imagesUl, or give other cases other names"))
+    for part, level in (("Tr", note), ("Ts", stops)):  # the first are left out, the second would train on a test image
+        twice = sorted(images["Ul"].keys() & images[part].keys())
+        if twice:
+            found = f"cases that are also in {FOLDERS[part]}: {name_some(twice, 5)}"
+            findings.append(level("imagesUl", found, "remove them from imagesUl, or give other cases other names"))
     return findings

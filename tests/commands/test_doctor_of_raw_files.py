@@ -53,24 +53,30 @@ def test_without_dataset_json_the_doctor_shows_one(raw, capsys):
     assert '"numTraining": 3' in text
 
 
-def test_all_that_would_stop_the_planner_is_said_at_once(raw, capsys):
+def test_all_that_would_stop_or_be_left_out_is_said_at_once(raw, capsys):
     (raw / "imagesTr" / "b_0000.nii.gz").unlink()
     (raw / "imagesTr" / "c_0000.nii.gz").touch()
     (raw / "imagesUl" / "u_0001.nii.gz").touch()
     (raw / "imagesUl" / "a_0000.nii.gz").touch()
+    (raw / "imagesUl" / "t_0000.nii.gz").touch()
+    (raw / "imagesTs").mkdir()
+    (raw / "imagesTs" / "t_0000.nii.gz").touch()
+    (raw / "imagesTr" / "a_0001.nii.gz").touch()
     (raw / "imagesUl" / "scan.nii.gz").touch()
     (raw / "dataset.json").write_text(json.dumps(CONTENT | {"numTraining": 5}))
     text = said(capsys)
     for words in (
-        "labels without an image: b",
+        "labels without an image, which nobody uses: b",
         "images of imagesTr without a label: c",
         "numTraining is 5, and 2 cases have labels",
+        "cases of imagesTr that have not 1 channel(s): a",
         "cases of imagesUl that have not 1 channel(s): u",
         "files that are no images of a case: scan.nii.gz",
-        "cases that are also in imagesTr or imagesTs: a",
+        "cases that are also in imagesTr: a",
+        "cases that are also in imagesTs: t",
     ):
         assert words in text
-    assert "6 would stop a training, 1 to note" in text
+    assert "4 would stop a training, 5 to note" in text  # the plans, too, are not there
 
 
 def test_a_dataset_json_that_nnunet_could_not_read_is_one_line(raw, capsys):
