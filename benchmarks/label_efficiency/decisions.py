@@ -29,7 +29,7 @@ from nnunet_semisam.pseudo_labels.round_log import ClassRecord
 
 HEADER = (
     "| generalist | class | labeled cases: network | fused | weight "
-    "| hidden cases: network | generalist | fused | gain | helps in | decision |"
+    "| hidden cases: network | generalist | fused | gain | gains in | decision |"
 )
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nnunet_semisam.settings import Settings
 
 VARIABLE = "nnUNet_extTrainer"
+CLOSE = 0.9  # all names begin alike
 NOT_FOUND = "Could not find"  # nnU-Net's words for a name that no module has
 SECONDS = 60.0
 SECONDS_OF_IMPORTS = 300.0  # of nnU-Net and torch before it: on a slow network drive that takes a while
@@ -121,9 +122,12 @@ def check_trainers(names: Sequence[str], option: str) -> None:
         raise UserError(f"{option} {shown(odd[0])}: a trainer is named by its class, for example {known[0]}.")
     for name, found in find_trainers(foreign, {**os.environ, VARIABLE: _with_ours(folder)}).items():
         if found.error:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name, known, n=1, cutoff=CLOSE)
             if close and NOT_FOUND in found.error:
-                raise UserError(f"{option} {name}: there is no such trainer; did you mean {close[0]}?")
+                raise UserError(
+                    f"{option} {name}: there is no such trainer; did you mean {close[0]}? (Your own are looked for in the "
+                    f"folders of {VARIABLE}.)"
+                )
             raise UserError(
                 f"{option} {name}: there is no such trainer. This package has {', '.join(known)}; your own are looked "
                 f"for in the folders of {VARIABLE}. What nnU-Net says: {found.error}"

@@ -188,7 +188,7 @@ def _fix_of(error: str) -> str:
 
     if NOT_FOUND in error:
         return TRAINERS_FIX
-    return "this failed when nnU-Net imported the module of the trainer: mend it; the lines above may say how"
+    return "this failed in a module that nnU-Net imports on its way to the trainer: mend it; lines above may say how"
 
 
 def check_registration() -> list[Finding]:
@@ -344,6 +344,16 @@ def _changes(settings: Settings) -> dict[str, Any]:
     return changes
 
 
+def check_logger() -> list[Finding]:
+    """Look at nnU-Net's logger of Weights & Biases, if it is asked for."""
+    from nnunet_semisam.training.start import WANDB, check_logger
+
+    if os.environ.get(WANDB) is None:
+        return []
+    check_logger()
+    return [ok(WANDB, os.environ[WANDB])]
+
+
 CHECKS = (
     check_versions,
     check_device,
@@ -354,4 +364,5 @@ CHECKS = (
     check_sam,
     check_workers,
     check_settings,
+    check_logger,
 )

@@ -15,15 +15,13 @@ if TYPE_CHECKING:
     from nnunet_semisam.runs.raw_images import ModelPlace
 
 DEVICES = ("auto", "cuda", "cpu", "mps")
-
-
 NNUNET_PLANS, CHECKPOINT = "nnUNetPlans", "checkpoint_final.pth"  # nnU-Net's own defaults
 
 
 def add_model_name(parser: argparse.ArgumentParser) -> None:
     """Declare dataset, configuration, trainer, plans and checkpoint."""
     _options.add(parser, "dataset")
-    _options.add(parser, "configuration", help="configuration (default: that of the only model there is)")
+    _options.add(parser, "configuration", help=f"configuration (default: the only one, of {NNUNET_PLANS} first)")
     _options.add(parser, "trainer")
     _options.add(parser, "plans", default=None, help=f"plans identifier (default: {NNUNET_PLANS}, or the only one)")
     _options.add(parser, "checkpoint", default=CHECKPOINT, help="file to take (default: %(default)s)")

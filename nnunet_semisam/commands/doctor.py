@@ -1,4 +1,4 @@
-"""``nnunet-semisam doctor``: what is set, what is found, what is missing, and how to fix it."""
+"""``nnunet-semisam doctor``: what is set, what is found, what would stop a training, and how to fix it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunet_semisam.commands import _options
 from nnunet_semisam.commands._checks import CHECKS
 from nnunet_semisam.errors import UserError
 
-HELP = "Say what is set, found and missing, and how to fix it; exit status 1 if something would stop a training."
+HELP = "Say what is set and found, what would stop a training, and how to fix it; exit status 1 if something would."
 EXAMPLE = "nnunet-semisam doctor -d 27 -c 3d_fullres"
 
 
@@ -42,7 +42,7 @@ def report(findings: Iterable[Finding]) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print all findings; the exit status is 1 if something that training needs is missing."""
+    """Print all findings; the exit status is 1 if something would stop a training."""
     if not args.datasets:
         given = {"-c": args.configuration, "-f": args.fold, "-tr": args.trainer, "-p": args.plans}
         alone = [option for option, value in given.items() if value is not None] + ["--deep"] * args.deep

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nnunet_semisam.commands import _options, _sam_adapt, _sam_calibrate
 from nnunet_semisam.errors import UserError, name_some
 from nnunet_semisam.io.csv_files import write_table
-from nnunet_semisam.sam.families import AUTO, FAMILIES
+from nnunet_semisam.sam.families import AUTO, FAMILIES, family
 from nnunet_semisam.sam.family import Family
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ def run_list(args: argparse.Namespace) -> None:
     folder = os.environ.get("nnUNet_sam")
     print(f"nnUNet_sam: {folder or 'not set (needed for all models but nano)'}\n")
     if args.models:
-        from nnunet_semisam.sam.families import family
-
+        if AUTO in args.models:
+            raise UserError(f"{AUTO} is no model: it finds out which one a file is of. Name a model.")
         for row in [family(name) for name in args.models]:
             _print_model(row, _place_of(row, folder))
         return
@@ -153,7 +153,8 @@ def _state(row: Family, path: Path | None) -> str:
         return "in this package"
     size = f", {row.size / 1e6:.0f} MB" if row.size else ""
     if path is not None and path.exists():
-        return f"here{size}"
+        whole = row.size is None or path.is_dir() or path.stat().st_size == row.size
+        return f"here{size}" if whole else f"here, not whole{size}"
     return f"sam download{size}" if row.url and row.sha256 else f"by hand{size}"
 
 
@@ -178,7 +179,6 @@ def run_download(args: argparse.Namespace) -> None:
     """
     from nnunet_semisam.sam.checkpoints import FOLDER_VARIABLE, find_weights
     from nnunet_semisam.sam.download import check_hash
-    from nnunet_semisam.sam.families import family
 
     row = family(args.model)
     if row.url is not None and not row.packaged and not os.environ.get(FOLDER_VARIABLE):

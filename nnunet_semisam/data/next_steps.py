@@ -77,19 +77,19 @@ def train_command(
 
 
 def after_preprocessing(raw: Path, dataset_json: Mapping[str, Any], trainer: str, configuration: str = "") -> list[str]:
-    """Return the commands of a first training: of a narrow network in 2D where there is no GPU.
+    """Return the commands of a first training: of a narrow network where there is no GPU.
 
     Args:
         raw: ``$nnUNet_raw/DATASET``.
         dataset_json: nnU-Net's dataset.json.
         trainer: Class name.
-        configuration: nnU-Net's configuration for a GPU; empty: the last of :func:`configurations`.
+        configuration: nnU-Net's configuration; empty: the last of :func:`configurations` for a GPU, else the first.
     """
     if not device_option():
         return [train_command(raw, dataset_json, trainer, configuration=configuration)]
-    smallest = configurations(raw, dataset_json)[0]
-    why = "no GPU was found: a narrow network, see docs/mini_plans.md"
+    configuration = configuration or configurations(raw, dataset_json)[0]
+    why = "no GPU was found: a narrow network; for few steps see docs/mini_plans.md"
     return [
         f"nnunet-semisam plan-mini -d {int(raw.name[7:10])}   # {why}",
-        train_command(raw, dataset_json, trainer, "nnUNetPlansMini", smallest),
+        train_command(raw, dataset_json, trainer, "nnUNetPlansMini", configuration),
     ]

@@ -77,7 +77,7 @@ class Shell:
             end = processes.end_of(log)
             raise UserError(
                 f"{shlex.join(line)} ended with status {status}. Its last lines:\n{end}\nAll of them are in {log}. Run "
-                "`nnunet-semisam doctor` to see what is missing, then the demo again with --overwrite."
+                "`nnunet-semisam doctor` to see what stops it, then the demo again with --overwrite."
             )
 
 

@@ -90,7 +90,7 @@ def how_to_get(model: str) -> str:
     """Return a sentence that says how to get the weights of ``model``."""
     row = family(model)
     if model == AUTO:
-        return "`nnunet-semisam sam list` shows all models and where their weights are published."
+        return "`nnunet-semisam sam list` shows all models, and with a name where its weights are published."
     if row.packaged:
         return f"Leave the setting {model}: {{checkpoint: ...}} out to use the weights in the package."
     if row.url is None:

@@ -63,7 +63,7 @@ def detect(path: str | Path) -> Family:
     if not found:
         raise UserError(
             f"{path} has the keys of no SAM model in the table ({', '.join(sorted({*FAMILIES} - {AUTO}))}). If it is "
-            "of one of them, get it again; `nnunet-semisam sam list` shows where each is published."
+            "of one of them, get it again; `nnunet-semisam sam list MODEL` shows where it is published."
         )
     if len(found) > 1 and len(named_so) != 1:
         raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,8 +39,8 @@ class EpochTimes:
         The median, so that an epoch with a round of pseudo-labels does not stand for those without: where rounds are
         rarer than every other epoch, they come on top.
         """
-        recent = sorted(self.seconds[-RECENT_EPOCHS:])
-        return recent[len(recent) // 2] * max(0, num_epochs - len(self.seconds)) if recent else 0.0
+        recent = self.seconds[-RECENT_EPOCHS:]
+        return statistics.median_low(recent) * max(0, num_epochs - len(self.seconds)) if recent else 0.0
 
 
 def duration(seconds: float) -> str:

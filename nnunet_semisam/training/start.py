@@ -49,14 +49,18 @@ def check_start(plans: Mapping[str, Any], configuration: str, device: torch.devi
     for name, folder in (("nnUNet_preprocessed", nnUNet_preprocessed), ("nnUNet_results", nnUNet_results)):
         if not folder.is_set():
             raise UserError(f"The environment variable {name} is not set. Say: export {name}=/path/to/a/folder")
-    _check_logger()
+    check_logger()
     _check_preprocessed(plans, configuration)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("This machine has no CUDA device that torch can use. Train with -device cpu, or elsewhere.")
 
 
-def _check_logger() -> None:
-    """Refuse what nnU-Net's logger for Weights & Biases cannot be switched on by."""
+def check_logger() -> None:
+    """Check the variable that switches nnU-Net's logger of Weights & Biases on, and that the library is there.
+
+    Raises:
+        UserError: If nnU-Net would end with a traceback.
+    """
     value = os.environ.get(WANDB, "0")
     if value not in ("0", "False", "false", "1", "True", "true"):
         raise UserError(f"The environment variable {WANDB} is {shown(value)}. Allowed: 0 or 1.")

@@ -117,7 +117,7 @@ def unknown_trainer(raw):
         *BENCHMARK,
         "--trainers",
         "nnUNetTrainerMeanTeecher",
-    ], r"no such trainer; did you mean nnUNetTrainerMeanTeacher\? This package has"
+    ], r"no such trainer; did you mean nnUNetTrainerMeanTeacher\? \(Your own"
 
 
 def trainer_without_settings(raw):

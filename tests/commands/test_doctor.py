@@ -312,3 +312,11 @@ def test_what_fails_inside_a_trainers_module_is_not_mended_by_registering(monkey
     (finding,) = _checks.check_trainers()
     assert finding.level == STOPS
     assert "register" not in finding.fix
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, []), ("0", [OK]), ("perhaps", [STOPS])])
+def test_the_logger_of_weights_and_biases_is_looked_at_if_it_is_asked_for(monkeypatch, value, found):
+    monkeypatch.delenv("nnUNet_wandb_enabled", raising=False)
+    if value is not None:
+        monkeypatch.setenv("nnUNet_wandb_enabled", value)
+    assert [finding.level for finding in looked_at("logger", _checks.check_logger)] == found

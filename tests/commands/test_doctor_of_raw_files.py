@@ -55,28 +55,64 @@ def test_without_dataset_json_the_doctor_shows_one(raw, capsys):
 
 def test_all_that_would_stop_or_be_left_out_is_said_at_once(raw, capsys):
     (raw / "imagesTr" / "b_0000.nii.gz").unlink()
-    (raw / "imagesTr" / "c_0000.nii.gz").touch()
-    (raw / "imagesUl" / "u_0001.nii.gz").touch()
-    (raw / "imagesUl" / "a_0000.nii.gz").touch()
-    (raw / "imagesUl" / "t_0000.nii.gz").touch()
     (raw / "imagesTs").mkdir()
-    (raw / "imagesTs" / "t_0000.nii.gz").touch()
-    (raw / "imagesTr" / "a_0001.nii.gz").touch()
-    (raw / "imagesUl" / "scan.nii.gz").touch()
+    for file in (
+        "Tr/c_0000",
+        "Tr/a_0001",
+        "Tr/._a_0000",
+        "Ul/u_0001",
+        "Ul/a_0000",
+        "Ul/t_0000",
+        "Ul/scan",
+        "Ts/t_0000",
+    ):
+        (raw / f"images{file}.nii.gz").touch()
     (raw / "dataset.json").write_text(json.dumps(CONTENT | {"numTraining": 5}))
-    text = said(capsys)
+    text = " ".join(said(capsys).split())
     for words in (
-        "labels without an image, which nobody uses: b",
-        "images of imagesTr without a label: c",
-        "numTraining is 5, and 2 cases have labels",
-        "cases of imagesTr that have not 1 channel(s): a",
-        "cases of imagesUl that have not 1 channel(s): u",
-        "files that are no images of a case: scan.nii.gz",
-        "cases that are also in imagesTr: a",
-        "cases that are also in imagesTs: t",
+        "[ stops ] imagesTr nnU-Net takes every file with .nii.gz for a channel of a case: ._a_0000.nii.gz",
+        "[ stops ] imagesTr without a label: c",
+        "[ stops ] imagesTr not 1 channel(s): a",
+        "[ note ] labelsTr without an image, and so not used: b",
+        "[ note ] dataset.json numTraining is 5, of 2 cases",
+        "[ note ] imagesUl not 1 channel(s): u",
+        "[ note ] imagesUl no images of a case, and so left out: scan.nii.gz",
+        "[ note ] imagesUl also in imagesTr: a",
+        "[ note ] imagesUl also in imagesTs: t",
+        "4 would stop a training, 6 to note",  # the fourth: there are no plans
     ):
         assert words in text
-    assert "4 would stop a training, 5 to note" in text  # the plans, too, are not there
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"labels": None}, "it has no labels"),
+        ({"numTraining": None}, "it has no numTraining"),
+        ({"dataset": {"a": {"images": ["gone.nii.gz"], "label": "labelsTr/a.nii.gz"}}}, "gone.nii.gz"),
+    ],
+)
+def test_what_the_planner_would_stumble_over_stops(raw, capsys, change, words):
+    content = {key: value for key, value in (CONTENT | change).items() if value is not None}
+    (raw / "dataset.json").write_text(json.dumps(content))
+    (line,) = [line for line in said(capsys).splitlines() if line.startswith("[ stops ]") and "dataset 101" not in line]
+    assert words in line
+
+
+def test_images_without_a_number_of_their_channel_are_no_cases(raw, capsys):
+    for case in ("a", "b"):
+        (raw / "imagesTr" / f"{case}_0000.nii.gz").rename(raw / "imagesTr" / f"{case}.nii.gz")
+    text = said(capsys)
+    assert "for a channel of a case: a.nii.gz, b.nii.gz" in text
+    assert "no case has an image" in text
+
+
+def test_a_photo_holds_all_its_colours(raw, capsys):
+    colours = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "file_ending": ".png"}
+    (raw / "dataset.json").write_text(json.dumps(CONTENT | colours))
+    for file in list(raw.rglob("*.nii.gz")):
+        file.rename(file.with_name(file.name.replace(".nii.gz", ".png")))
+    assert "1 would stop a training, 0 to note, 1 ok" in said(capsys)
 
 
 def test_a_dataset_json_that_nnunet_could_not_read_is_one_line(raw, capsys):

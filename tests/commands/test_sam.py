@@ -68,17 +68,21 @@ def test_list_shows_every_model_and_what_is_there(
 ) -> None:
     monkeypatch.setenv("nnUNet_sam", str(tmp_path))
     (tmp_path / "sam_vit_l_0b3195.pth").touch()
+    with (tmp_path / "sam_vit_b_01ec64.pth").open("wb") as file:
+        file.truncate(FAMILIES["vit_b"].size)
     assert run("list") == 0
     lines = capsys.readouterr().out.splitlines()
     models = [row for row in FAMILIES.values() if row.name != AUTO]
     assert [line.split("  ")[0] for line in lines[3:-2]] == [row.name for row in models]
-    assert "here, 1250 MB" in lines[3 + [row.name for row in models].index("vit_l")]
+    told = {row.name: line for row, line in zip(models, lines[3:-2], strict=True)}
+    assert "here, 375 MB" in told["vit_b"]
+    assert "here, not whole, 1250 MB" in told["vit_l"]
     assert max(map(len, lines)) <= 120
     assert run("list", *[row.name for row in models]) == 0
     blocks = capsys.readouterr().out.strip().split("\n\n")
     assert [block.split(":")[0] for block in blocks[1:]] == [row.name for row in models]
     for block, row in zip(blocks[1:], models, strict=True):
-        assert ("weights: present" in block) == (row.name in ("nano", "vit_l"))
+        assert ("weights: present" in block) == (row.name in ("nano", "vit_b", "vit_l"))
         assert row.licence in block
         assert ", ".join(row.prompts) in block
         assert row.packaged or str(row.sha256 or "SHA-256: not published") in block

@@ -44,6 +44,16 @@ def test_a_machine_with_a_gpu_is_told_of_the_whole_network_in_the_wanted_configu
     assert next_steps.after_preprocessing(folder, NIFTI, "T", "2d") == ["nnUNetv2_train 27 2d 0 -tr T"]
 
 
+@pytest.mark.parametrize(("wanted", "trained"), [("", "2d"), ("3d_fullres", "3d_fullres")])
+def test_a_machine_without_a_gpu_is_told_of_a_narrow_network_of_what_was_preprocessed(
+    tmp_path, monkeypatch, wanted, trained
+):
+    monkeypatch.setattr(next_steps, "device_option", lambda: " -device cpu")
+    plan, train = next_steps.after_preprocessing(dataset_of(tmp_path, 2, 8, 8), NIFTI, "T", wanted)
+    assert plan.startswith("nnunet-semisam plan-mini -d 27 ")
+    assert train == f"nnUNetv2_train 27 {trained} 0 -tr T -p nnUNetPlansMini -device cpu"
+
+
 @pytest.mark.parametrize(("has_gpu", "option"), [(True, ""), (False, " -device cpu")])
 def test_a_machine_without_a_gpu_gets_the_option_for_it(tmp_path, monkeypatch, has_gpu, option):
     torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_gpu))
