@@ -1,5 +1,6 @@
 """The error that console commands print without a traceback: the user can fix it."""
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,9 +43,14 @@ def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
+_REPR = reprlib.Repr()  # lists within lists double with each level
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxtuple, _REPR.maxdict, _REPR.maxset = 4, 20, 20, 20, 20
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 200
+
+
 def shown(value: Any) -> str:
     """Return a value from a file as Python writes it, not more of it than can be read."""
-    return printable(repr(value))
+    return printable(_REPR.repr(value) if isinstance(value, list | tuple | dict | set) else repr(value))
 
 
 def name_some(names: Sequence[str], most: int = 10) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from nnunet_semisam import __version__
-from nnunet_semisam.checks.architecture import check_architecture
 from nnunet_semisam.checks.findings import cause_of
 from nnunet_semisam.checks.places import check_target
 from nnunet_semisam.checks.plans import read_plan
+from nnunet_semisam.data.architecture import check_architecture
 from nnunet_semisam.errors import UserError, shown
 from nnunet_semisam.io.atomic import new_folder, open_atomically, remove_leftovers_of_the_dead
 from nnunet_semisam.io.json_files import read_object

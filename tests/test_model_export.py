@@ -336,6 +336,12 @@ def test_plans_that_name_a_function_run_nothing(model, tmp_path, where, value):
     assert not (model / "was_run").exists()
 
 
+def test_plans_of_an_absurd_depth_build_nothing(model, tmp_path):
+    name_in_architecture(model, "n_conv_per_stage", [10**9, 2])
+    with pytest.raises(UserError, match=r"has n_conv_per_stage \[1000000000, 2\]. At most 100"):
+        export_model(model, tmp_path / "out", ["0"])
+
+
 class Evil:
     """Makes a folder when it is unpickled."""
 

@@ -16,8 +16,8 @@ from torch import nn
 from tqdm import tqdm
 
 from nnunet_semisam.adaptation.fold_data import FoldData, results_of
-from nnunet_semisam.checks.architecture import check_architecture
 from nnunet_semisam.context import TrainingContext
+from nnunet_semisam.data.architecture import check_architecture
 from nnunet_semisam.data.geometry import GeometryOf
 from nnunet_semisam.data.unlabeled_dataset import UnlabeledDataset
 from nnunet_semisam.errors import UserError, name_some, printable, shown

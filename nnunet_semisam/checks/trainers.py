@@ -125,8 +125,8 @@ def check_trainers(names: Sequence[str], option: str) -> None:
             close = difflib.get_close_matches(name, known, n=1, cutoff=CLOSE)
             if close and NOT_FOUND in found.error:
                 raise UserError(
-                    f"{option} {name}: there is no such trainer; did you mean {close[0]}? (Your own are looked for in the "
-                    f"folders of {VARIABLE}.)"
+                    f"{option} {name}: there is no such trainer; did you mean {close[0]}? (Your own are looked for in "
+                    f"the folders of {VARIABLE}.)"
                 )
             raise UserError(
                 f"{option} {name}: there is no such trainer. This package has {', '.join(known)}; your own are looked "

@@ -32,6 +32,7 @@ from nnunet_semisam.generalists.base import (
     PromptCounts,
     stopwatch,
 )
+from nnunet_semisam.generalists.nninteractive_folder import check_model_folder
 from nnunet_semisam.generalists.prediction import (
     RejectionSettings,
     is_rejected,
@@ -258,7 +259,8 @@ class NNInteractive(Generalist):
 def open_session(folder: Path, accepted: str, device: torch.device) -> nnInteractiveInferenceSession:
     """Return a session of nnInteractive with the model of a folder.
 
-    Code in the checkpoint is never run: the package would allow it. The session must not change how many threads torch
+    Code that the checkpoint or the plans name is never run: the package would allow it. The session must not change how
+    many threads torch
     uses in the training.
 
     Raises:
@@ -270,6 +272,8 @@ def open_session(folder: Path, accepted: str, device: torch.device) -> nnInterac
         raise UserError(
             f'nnInteractive is not installed ({error}): pip install "nnunet-semisam[nninteractive]"'
         ) from error
+    remedy = f"Get the folder again from {PAGE}."
+    check_model_folder(folder, remedy)
     session = nnInteractiveInferenceSession(
         device=device,
         use_torch_compile=False,
@@ -282,9 +286,7 @@ def open_session(folder: Path, accepted: str, device: torch.device) -> nnInterac
             session.initialize_from_trained_model_folder(str(folder))
     except Exception as error:  # whatever is wrong with the folder, the package raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"The nnInteractive model in {folder} cannot be loaded: {shown(reason)}. Get the folder again from {PAGE}."
-        ) from error
+        raise UserError(f"The nnInteractive model in {folder} cannot be loaded: {shown(reason)}. {remedy}") from error
     if session.license != accepted:
         raise UserError(
             f"The weights in {folder} are under the licence {shown(session.license)}, and the settings accept "

@@ -17,6 +17,7 @@ import numpy as np
 from nnunet_semisam.errors import UserError, name_some, printable
 from nnunet_semisam.io.regular_files import check_regular_file
 
+NUMBERS = ("f8", "f4", "f2", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1", "b1")  # as numpy pickles them
 FORCE_VARIABLE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch's own
 
 
@@ -27,7 +28,15 @@ def numpy_scalar_types() -> list[Any]:
     """
     scalar = np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "float16", "int64", "int32", "bool")]
-    return [np.dtype, *dtypes, (scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar")]
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+    return [(_dtype_of_a_number, "numpy.dtype"), *dtypes, *((scalar, name) for name in names)]
+
+
+def _dtype_of_a_number(name: str, *more: Any) -> np.dtype:
+    """Stand for ``numpy.dtype`` in a file: only for numbers, since a void type may be of any size."""
+    if name not in NUMBERS:
+        raise pickle.UnpicklingError(f"it holds numpy values of the type {printable(repr(name), 50)}.")
+    return np.dtype(name, *more)
 
 
 def types_of_training() -> list[Any]:
@@ -65,8 +74,8 @@ def read_tensors(
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=lazy or None)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is no file of plain weights: {_first_line(error)} Only tensors and plain types are read, because "
-            f"a pickle can run any code. {remedy}"
+            f"{path} is no file of plain weights: {_why_refused(error)}. Only tensors and plain types are read, "
+            f"because a pickle can run any code. {remedy}"
         ) from error
     except MemoryError as error:
         raise UserError(f"{path} ({size} bytes) does not fit into memory. {remedy}") from error
@@ -76,7 +85,31 @@ def read_tensors(
         ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}; a dict (name -> tensor) is needed. {remedy}")
+    if in_memory:  # who wants shapes only allocates nothing
+        _check_tensors(content, path, remedy)
     return content
+
+
+def _check_tensors(content: Any, path: str | Path, remedy: str) -> None:
+    """Refuse tensors that are no plain array of their own values: a few bytes could declare more than memory holds.
+
+    Raises:
+        UserError: If there is one, however deep.
+    """
+    import torch
+
+    left, seen = [content], set()
+    while left:
+        value = left.pop()
+        if isinstance(value, torch.Tensor):
+            plain = value.layout == torch.strided and not value.is_meta and not value.is_quantized
+            if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                raise UserError(
+                    f"{path} declares a tensor of shape {tuple(value.shape)} whose values are not in the file. {remedy}"
+                )
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            left += value.values() if isinstance(value, dict) else value
 
 
 @contextmanager
@@ -145,6 +178,15 @@ def check_finite(state: Mapping[str, Any], path: str | Path, remedy: str) -> Non
             f"{path} holds values that are not finite (NaN or infinite) in {name_some(wrong, 5)}. Weights like these "
             f"come from a training that diverged or a damaged file. {remedy}"
         )
+
+
+def _why_refused(error: pickle.UnpicklingError) -> str:
+    """Return torch's reason alone: the text around it says how to let the file run its code."""
+    parts = [part.strip() for part in str(error).split("\n\n")]
+    if not parts[0].startswith("Weights only load failed"):
+        return _first_line(error).rstrip(".")
+    reasons = [part for part in parts[1:] if part and not part.startswith("Check the documentation")]
+    return printable((reasons or ["its pickle is of an unknown kind"])[0].splitlines()[0].rstrip("."), 300)
 
 
 def _first_line(error: Exception) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ class _PlainLoader(yaml.SafeLoader):
             self.levels -= 1
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        counts = Counter(name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode))
+        twice = sorted(name for name, count in counts.items() if count > 1)
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"{twice[0]!r} is given twice", node.start_mark)
         return super().construct_mapping(node, deep)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from nnunet_semisam.data.dataset_json import channel_names, read_dataset_json
 from nnunet_semisam.data.image_headers import check_image_file, reason
-from nnunet_semisam.errors import UserError, name_some
+from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.io.hashes import sha256_of
 from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.labels import Labels
@@ -63,6 +63,20 @@ class ModelPlace:
     def sha256(self) -> str:
         """Return one text that names the weights: the SHA-256 of each checkpoint."""
         return " ".join(sha256_of(file) for file in self.files())
+
+
+def _mirror_axes(checkpoint: Mapping[str, Any], num_axes: int, file: Path) -> tuple[int, ...] | None:
+    axes = checkpoint.get("inference_allowed_mirroring_axes")
+    if axes is None:
+        return None
+    known = range(num_axes)
+    is_list = isinstance(axes, list | tuple)
+    if not is_list or len({*map(str, axes)}) < len(axes) or any(axis not in known for axis in axes):
+        raise UserError(
+            f"{file}: inference_allowed_mirroring_axes must be some of {', '.join(map(str, known))}, each once, got "
+            f"{shown(axes)}. {REMEDY}"
+        )
+    return tuple(int(axis) for axis in axes)
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,7 @@ class RawImagePredictor:
         network = nnUNetTrainer.build_network_architecture(
             plans, configuration, channels, label_manager.num_segmentation_heads, enable_deep_supervision=False
         )
-        mirror_axes = checkpoints[0].get("inference_allowed_mirroring_axes")
+        mirror_axes = _mirror_axes(checkpoints[0], len(configuration.patch_size), files[0])
         with contextlib.redirect_stdout(io.StringIO()):  # on a CPU it prints that it is none of a GPU
             self.predictor = nnUNetPredictor(use_mirroring=mirroring, device=torch.device(device), allow_tqdm=False)
         deployed = [networks["deployed"] for networks in self._networks]

@@ -122,6 +122,8 @@ def _fetch_rest(family: Family, part: Path) -> None:
         UserError: If the server does not answer, or the file is not whole afterwards.
         OSError: If the disk does not take it.
     """
+    if part.is_symlink():
+        raise UserError(f"{part} is a link; what is fetched would be written where it leads. Remove it.")
     done = part.stat().st_size if part.exists() else 0
     if family.size is not None and done == family.size:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,17 @@ CONFIG = "config.json"
 # model_type in config.json -> classes of configuration and network
 KINDS = {"sam2_video": ("Sam2VideoConfig", "Sam2VideoModel"), "sam2": ("Sam2Config", "Sam2Model")}
 ENCODER = "sam2_hiera_det_model"
+ADAPTER = "adapter_config.json"
+FOREIGN = {
+    "transformers_weights",
+    "attn_implementation",
+    "_attn_implementation",
+    "experts_implementation",
+    "quantization_config",
+    "auto_map",
+    "per_layer_config",
+}  # entries of config.json
+MOST_IN_CONFIG = 8192  # largest number in a config.json: sides of images, widths of layers
 
 
 def load(family: Family, options: BackendOptions) -> Sam2ImageBackend:
@@ -109,9 +121,31 @@ def _no_progress_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def _refuse_what_leads_elsewhere(content: Any, path: Path, remedy: str) -> None:
+    """Refuse what makes transformers read other files, fetch code, or build what no memory holds."""
+    beside = path.with_name(ADAPTER)
+    if os.path.lexists(beside):
+        raise UserError(
+            f"{beside} would change the weights: transformers adds adapters in silence. Remove it. {remedy}"
+        )
+    left = [content]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            found = sorted(FOREIGN & {name for name, entry in value.items() if entry is not None})
+            if found:
+                raise UserError(f"{path}: {found[0]} leads beyond this folder. Remove the entry. {remedy}")
+            left += value.values()
+        elif isinstance(value, list):
+            left += value
+        elif isinstance(value, int) and abs(value) > MOST_IN_CONFIG:
+            raise UserError(f"{path} holds the number {shown(value)}; no SAM 2 is of that size. {remedy}")
+
+
 def _network(path: Path, remedy: str) -> tuple[type, Any]:
     """Return the class of the network that a ``config.json`` describes, and its configuration."""
     content = read_object(path, remedy)
+    _refuse_what_leads_elsewhere(content, path, remedy)
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in KINDS:
         raise UserError(f"{path} describes a model of type {shown(kind)}; a SAM 2 is {' or '.join(KINDS)}. {remedy}")

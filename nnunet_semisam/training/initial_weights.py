@@ -32,9 +32,9 @@ def load_initial_weights(network: nn.Module, path: str) -> None:
     weights = read_tensors(file, REMEDY, numpy_scalar_types()).get("network_weights")
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"{file} is no checkpoint of nnU-Net: it holds no network_weights. {REMEDY}")
-    check_finite(weights, file, REMEDY)
     own = network.state_dict()
-    other = sorted({*own} ^ {*weights}) or [name for name in own if own[name].shape != weights[name].shape]
+    other = sorted(map(str, {*own} ^ {*weights})) or [name for name in own if own[name].shape != weights[name].shape]
     if other:
         raise UserError(f"{file} is of another network: its {name_some(other, 3)} differ(s). {REMEDY}")
+    check_finite(weights, file, REMEDY)
     network.load_state_dict(weights)

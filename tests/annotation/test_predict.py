@@ -11,6 +11,7 @@ import torch
 from fake_models import MODEL, TRAINER, network_of, write_model
 
 from nnunet_semisam import cli
+from nnunet_semisam.errors import UserError
 from nnunet_semisam.runs.raw_images import ModelPlace, RawImagePredictor
 
 
@@ -149,3 +150,13 @@ def test_what_is_wrong_is_said_at_once(model_folder, images, tmp_path, capsys):
     assert "is no folder. Choose another -o" in capsys.readouterr().err
     assert json.loads((model_folder / "dataset.json").read_text())["labels"]
     assert MODEL in str(model_folder)
+
+
+@pytest.mark.parametrize("axes", [[0] * 22, [5], 5, ["x"], [0, 0]])
+def test_axes_that_no_image_has_are_not_mirrored_along(model_folder, tmp_path, axes):
+    """What was wrong: every subset of the axes is a view, and a file may name any number of them."""
+    file = model_folder / "fold_0" / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=False)
+    torch.save(checkpoint | {"inference_allowed_mirroring_axes": axes}, file)
+    with pytest.raises(UserError, match="inference_allowed_mirroring_axes must be some of 0, 1, each once"):
+        RawImagePredictor(ModelPlace(model_folder, ("0",)), "cpu")

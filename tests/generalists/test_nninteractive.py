@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import inspect
+import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -24,6 +25,17 @@ from nnunet_semisam.pseudo_labels import settings as pseudo_label_settings  # no
 from nnunet_semisam.settings import Settings
 
 SHAPE = (6, 24, 30)
+ARCHITECTURE = {
+    "network_class_name": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
+    "arch_kwargs": {"conv_op": "torch.nn.modules.conv.Conv3d"},
+    "_kw_requires_import": ["conv_op"],
+}
+PLANS = {"configurations": {"3d_fullres": {"architecture": ARCHITECTURE}}}
+CHECKPOINT = {
+    "loss": np.float64(0.5),
+    "network_weights": {"weight": torch.ones(2)},
+    "init_args": {"configuration": "3d_fullres"},
+}
 
 
 class Session:
@@ -108,12 +120,12 @@ def package(monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("plans.json", "dataset.json"):
-        (tmp_path / "model" / name).parent.mkdir(exist_ok=True)
-        (tmp_path / "model" / name).write_text("{}")
-    (tmp_path / "model" / "fold_0").mkdir()
-    torch.save({"loss": np.float64(0.5)}, tmp_path / "model" / "fold_0" / "checkpoint_final.pth")
-    return tmp_path / "model"
+    model = tmp_path / "model"
+    (model / "fold_0").mkdir(parents=True)
+    (model / "dataset.json").write_text("{}")
+    (model / "plans.json").write_text(json.dumps(PLANS))
+    torch.save(CHECKPOINT, model / "fold_0" / "checkpoint_final.pth")
+    return model
 
 
 def settings_of(folder: Path | None, accept: str | None = LICENCE, **more) -> Settings:
@@ -248,9 +260,39 @@ class Evil:
 def test_code_in_a_checkpoint_is_not_run_though_the_package_would(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save({"code": Evil()}, folder / "fold_0" / "checkpoint_final.pth")
-    with pytest.raises(UserError, match="cannot be loaded"):
+    with pytest.raises(UserError, match="is no file of plain weights"):
         built(settings_of(folder))
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize(
+    ("plans", "checkpoint", "message"),
+    [
+        ({"network_class_name": "torch.hub.load"}, {}, r"plans\.json: .* names 'torch\.hub\.load'"),
+        ({"arch_kwargs": {"conv_op": "os.system"}}, {}, r"names 'os\.system'"),
+        ({}, {"network_weights": {"weight": torch.tensor([float("nan")])}}, "not finite"),
+        ({}, {"init_args": {"configuration": "2d"}}, "no usable configuration '2d'"),
+        ({}, {"init_args": None}, "is no checkpoint of nnU-Net"),
+    ],
+)
+def test_what_the_package_would_call_or_compute_with_is_looked_at_before(
+    folder, monkeypatch, plans, checkpoint, message
+):
+    """What was wrong: plans that name torch.hub.load ran code of the folder, since the package calls what they name."""
+    monkeypatch.setattr(Session, "initialize_from_trained_model_folder", None)  # never asked
+    changed = {"configurations": {"3d_fullres": {"architecture": ARCHITECTURE | plans}}}
+    (folder / "plans.json").write_text(json.dumps(changed))
+    torch.save(CHECKPOINT | checkpoint, folder / "fold_0" / "checkpoint_final.pth")
+    with pytest.raises(UserError, match=message):
+        built(settings_of(folder))
+
+
+@pytest.mark.usefixtures("package")
+def test_a_fold_that_is_a_link_or_one_of_several_is_refused(folder, tmp_path):
+    (folder / "fold_1").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="must hold one folder"):
+        built(settings_of(folder))
 
 
 def test_without_the_package_the_error_says_what_to_install(folder, monkeypatch):

@@ -88,7 +88,8 @@ def test_auto_without_a_checkpoint_says_what_to_set() -> None:
 
 
 def test_weights_of_another_model_name_the_model_that_was_found(tmp_path: Path) -> None:
-    torch.save(keys_of("vit_l"), tmp_path / "large.pth")
+    values = {key: value.clone() for key, value in keys_of("vit_l").items()}
+    torch.save(values, tmp_path / "large.pth")
     with pytest.raises(UserError, match=r"not hold weights of the SAM model 'nano'.*Its keys are those of vit_l\."):
         load_weights(torch.nn.Linear(2, 2), tmp_path / "large.pth", "nano")
 

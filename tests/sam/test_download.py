@@ -110,6 +110,15 @@ def test_goes_on_where_it_stopped(family: Family, tmp_path: Path) -> None:
     assert Handler.requests == ["bytes=1000-"]
 
 
+def test_a_part_that_leads_elsewhere_is_not_written_through(family: Family, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"mine")
+    (tmp_path / "w.pth.part").symlink_to(precious)
+    with pytest.raises(UserError, match="is a link"):
+        download(family, tmp_path)
+    assert precious.read_bytes() == b"mine"
+
+
 def test_a_part_that_is_whole_is_not_asked_for_again(family: Family, tmp_path: Path) -> None:
     """Killed while the hash was taken, of a file of unknown size: a server answers such a range with 416."""
     (tmp_path / "w.pth.part").write_bytes(CONTENT)

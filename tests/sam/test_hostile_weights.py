@@ -8,11 +8,13 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from segment_anything.modeling import Sam
 
-from nnunet_semisam.errors import UserError
+from nnunet_semisam.errors import UserError, shown
+from nnunet_semisam.io.tensor_files import numpy_scalar_types, read_tensors
 from nnunet_semisam.sam.checkpoints import find_weights, load_weights
 
 
@@ -52,9 +54,10 @@ def huge(state: dict, path: Path) -> None:
         (replaced(lambda v: torch.full_like(v, 1e300, dtype=torch.float64)), "not finite"),
         (replaced(lambda v: v.int()), "int32 instead of"),
         (replaced(lambda v: v.to(torch.complex64)), "complex64 instead of"),
-        (replaced(lambda v: v.to_sparse()), "sparse_coo instead of"),
-        (replaced(lambda v: v.to("meta")), "without values instead of"),
+        (replaced(lambda v: v.to_sparse()), "whose values are not in the file"),
+        (replaced(lambda v: v.to("meta")), "whose values are not in the file"),
         (replaced(lambda v: "text"), "is str instead of"),
+        (replaced(lambda v: torch.zeros(1).expand(60_000, 60_000)), "of shape (60000, 60000) whose values are not"),
         (flip, "the checksum of"),
         (packed, "it is packed"),
         (huge, "MiB are read"),
@@ -81,3 +84,27 @@ def test_published_weights_that_are_not_whole_are_named_before_a_training_waits_
     (tmp_path / "sam_vit_b_01ec64.pth").write_bytes(b"half a download")
     with pytest.raises(UserError, match=r"sam_vit_b_01ec64.pth has 15 bytes.*375042383.*sam download vit_b"):
         find_weights("vit_b", None)
+
+
+def test_a_numpy_type_of_any_size_is_not_made(tmp_path):
+    """What was wrong: a scalar of type V1500000000 in a file of some bytes took as much memory."""
+
+    class Huge:
+        def __reduce__(self):
+            return np.dtype, ("V1500000000", False, True)
+
+    file = tmp_path / "weights.pt"
+    torch.save({"log": Huge()}, file)
+    with pytest.raises(UserError, match=r"no file of plain weights: .*numpy values of the type 'V1500000000'"):
+        read_tensors(file, "", numpy_scalar_types())
+    torch.save({"log": [np.float64(1.5), np.float32(2.5), np.int64(3), np.bool_(True)]}, file)
+    assert read_tensors(file, "", numpy_scalar_types())["log"] == [1.5, 2.5, 3, True]
+
+
+def test_lists_within_lists_are_shown_at_once():
+    """What was wrong: a list of twice the same list, 32 levels deep, is a text of four thousand million numbers."""
+    nested = [0]
+    for _ in range(40):
+        nested = [nested, nested]
+    assert len(shown(nested)) < 1000
+    assert shown([1, "a"]) == "[1, 'a']"

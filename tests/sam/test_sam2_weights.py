@@ -98,6 +98,10 @@ def _weights(change: object) -> object:
 DAMAGE = {
     "no configuration": (lambda folder: (folder / "config.json").unlink(), "config.json"),
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
+    "other files": (_json({"transformers_weights": "x.safetensors.index.json"}), "transformers_weights leads beyond"),
+    "code": (_json({"vision_config": {"attn_implementation": "someone/kernel"}}), "attn_implementation leads beyond"),
+    "an adapter": (lambda folder: (folder / "adapter_config.json").write_text("{}"), "would change the weights"),
+    "no memory": (_json({"memory_attention_rope_feat_sizes": [12_000, 12_000]}), "the number 12000; no SAM 2"),
     "no json": (lambda folder: (folder / "config.json").write_text("{"), "config.json"),
     "another model": (_json({"model_type": "llama"}), "type 'llama'"),
     "no type": (_json({"model_type": ["sam2"]}), "describes a model of type"),

@@ -7,13 +7,14 @@ import pydoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_semisam.errors import UserError, shown
+from nnunet_semisam.errors import UserError, printable, shown
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 NETWORKS = "dynamic_network_architectures"
 LAYERS = "torch.nn"
+MOST_OF_A_KIND = 100  # stages, and layers or blocks of a stage: each takes memory, and time to build
 
 
 def check_architecture(configuration: ConfigurationManager, file: Path, name: str) -> None:
@@ -36,6 +37,13 @@ def check_architecture(configuration: ConfigurationManager, file: Path, name: st
         raise UserError(f"{file}: the architecture of configuration {name} is malformed. Plan the dataset again.")
     if not _is_module(given.get("network_class_name"), [NETWORKS]):
         _refuse(given.get("network_class_name"), [NETWORKS], file, name)
+    for key, value in kwargs.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if str(key).startswith("n_") and any(isinstance(each, int) and each > MOST_OF_A_KIND for each in numbers):
+            raise UserError(
+                f"{file}: the architecture of configuration {name} has {printable(str(key), 100)} {shown(value)}. At "
+                f"most {MOST_OF_A_KIND} stages, or layers of one, are built. Plan the dataset again."
+            )
     for key in imported:
         value = kwargs.get(key) if isinstance(key, str) else None
         if value is not None and not _is_module(value, [NETWORKS, LAYERS]):
