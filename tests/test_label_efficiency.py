@@ -67,6 +67,9 @@ def test_every_arm_of_the_file_has_a_trainer_that_takes_its_settings():
         ("start: {trainer: nnUNetTrainerCPS}", "must have a name"),
         ("a/b: {trainer: nnUNetTrainerCPS}", "must have a name"),
         ("b: {trainer: nnUNetTrainerCPS}", "has b"),
+        ("a: {trainer: nnUNetTrainerSemiSAM, adapted: [nanno]}", "nanno"),
+        ("a: {trainer: nnUNetTrainerSemiSAM, adapted: nano}", "adapted is 'nano'"),
+        ("a: {trainer: nnUNetTrainerSemiSAM, adapted: [nano], self_training: {rounds: 1}}", "both"),
     ],
 )
 @pytest.mark.usefixtures("search_here")
@@ -257,7 +260,13 @@ class FakeCommands:
         folder.mkdir(parents=True, exist_ok=True)
         torch.save({}, folder / "checkpoint_latest.pth")
         self.die_if_due(stage)
-        entry = {"version": "1", "settings": {"seed": 0}, "log": [], "pseudo_labels": None, "gate": {"opened_at": 0.35}}
+        entry = {
+            "version": "1",
+            "settings": {"seed": 0, "nano": {}},
+            "log": [],
+            "pseudo_labels": None,
+            "gate": {"opened_at": 0.35},
+        }
         torch.save({"semisam": entry}, folder / "checkpoint_final.pth")
 
     def die_if_due(self, stage):
@@ -387,6 +396,66 @@ def test_a_self_training_starts_from_scratch(self_training):
     task, _ = self_training
     with pytest.raises(UserError, match="from scratch"):
         replace(task, protocol=replace(PROTOCOL, start_steps=500)).start()
+
+
+class FakeAdaptation:
+    """In place of ``sam adapt``: gains, gains nothing, or fails."""
+
+    def __init__(self, ends):
+        self.ends, self.calls = ends, []
+
+    def __call__(self, command, environment, log, stage, **_):
+        self.calls.append((command, environment))
+        folder = Path(command[command.index("-o") + 1])
+        if self.ends == "gains":
+            folder.mkdir(parents=True)
+            (folder / "adapter.safetensors").touch()
+            return
+        log.write_text(
+            "No step was better than nano as it is: nothing was written. Use it without an adapter."
+            if self.ends == "gains nothing"
+            else "Traceback"
+        )
+        raise CommandFailedError(stage, 1, "ended with 1")
+
+
+def adapting(task, monkeypatch, ends):
+    fake = FakeAdaptation(ends)
+    monkeypatch.setattr(trial.processes, "run_checked", fake)
+    return replace(task, arm=Arm("adapted", "nnUNetTrainerSemiSAM", {"nano": {"axis": 0}}, adapted=("nano",))), fake
+
+
+def test_a_sam_learns_from_the_labeled_cases_of_the_fold_before_the_training(task, commands, monkeypatch):
+    adapted, fake = adapting(task, monkeypatch, "gains")
+    commands.die = {"train": -signal.SIGTERM}
+    assert adapted() == Status.STARTED
+    assert adapted() == Status.DONE
+    ((command, _),) = fake.calls  # once: what was adapted before the training was killed is there
+    assert command[1:3] == ["sam", "adapt"]
+    assert command[command.index("-f") + 1] == str(adapted.fold)
+    settings = yaml.safe_load((adapted.folder / "settings.yaml").read_text())["nano"]
+    assert settings == {"axis": 0, "adapter": str(adapted.folder / "adapters" / "nano" / "adapter.safetensors")}
+
+
+def test_a_sam_that_gained_nothing_on_its_hold_out_is_used_as_it_is(task, monkeypatch):
+    adapted, fake = adapting(task, monkeypatch, "gains nothing")
+    assert adapted() == Status.DONE
+    assert len(fake.calls) == 1
+    assert yaml.safe_load((adapted.folder / "settings.yaml").read_text())["nano"] == {"axis": 0}
+
+
+def test_an_adaptation_that_failed_fails_the_trial(task, commands, monkeypatch):
+    adapted, _ = adapting(task, monkeypatch, "fails")
+    assert adapted() == Status.FAILED
+    assert commands.calls == []
+
+
+def test_adapters_of_their_own_do_not_make_the_trials_of_an_arm_different(task, monkeypatch):
+    adapted, _ = adapting(task, monkeypatch, "gains")
+    there = {"nano": {"axis": 0, "adapter": "/there/adapter.safetensors"}, "seed": 1}
+    here = {"nano": {"axis": 0, "adapter": "/here/adapter.safetensors"}, "seed": 2}
+    assert adapted._comparable(there) == adapted._comparable(here)
+    assert adapted._comparable(there) != adapted._comparable({**there, "nano": {"axis": 1, "adapter": None}})
 
 
 def test_an_arm_that_has_changed_is_not_mistaken_for_the_trial_that_was_begun(task):

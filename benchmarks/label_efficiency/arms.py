@@ -13,9 +13,10 @@ from nnunet_semisam.benchmark.trainers import settings_of_trainer
 from nnunet_semisam.checks.trainers import check_trainers
 from nnunet_semisam.errors import UserError
 from nnunet_semisam.io.yaml_files import read_mapping
+from nnunet_semisam.sam.families import FAMILIES
 
 ARMS_FILE = Path(__file__).with_name("arms.yaml")
-KEYS = {"trainer", "settings", "self_training"}
+KEYS = {"trainer", "settings", "self_training", "adapted"}
 SELF_TRAINING = {"rounds", "final_trainer", "threshold", "select", "mirroring", "sam"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 OF_THE_QUEUE = {"num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every", "seed"}
@@ -32,12 +33,14 @@ class Arm:
         settings: What differs from the trainer's defaults: flat settings by name, and blocks by name.
         self_training: ``None``, or what differs from the defaults of a self-training that ``trainer`` begins: any of
             :data:`SELF_TRAINING`. The steps of a trial are those of all its trainings together.
+        adapted: SAMs that are adapted to the labeled cases of the fold before the training.
     """
 
     name: str
     trainer: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     self_training: Mapping[str, Any] | None = None
+    adapted: tuple[str, ...] = ()
 
     @property
     def trainers(self) -> list[str]:
@@ -76,7 +79,7 @@ def read_arms(path: Path = ARMS_FILE) -> dict[str, Arm]:
             raise UserError(f"{where} must have a name of letters, digits, '.', '+' and '-', and not {START!r}.")
         if not isinstance(content, dict) or "trainer" not in content or content.keys() - KEYS:
             raise UserError(
-                f"{where} must have a trainer, may have settings and self_training, and nothing else. {remedy}"
+                f"{where} must have a trainer, may have settings, self_training and adapted, and nothing else. {remedy}"
             )
         self_training = content.get("self_training")
         if self_training is not None and (not isinstance(self_training, dict) or self_training.keys() - SELF_TRAINING):
@@ -85,8 +88,17 @@ def read_arms(path: Path = ARMS_FILE) -> dict[str, Arm]:
         taken = OF_THE_QUEUE & settings.keys()
         if taken:
             raise UserError(f"{where} sets {', '.join(sorted(taken))}, which the queue sets for all arms. Remove it.")
-        arms[name] = Arm(name, str(content["trainer"]), settings, self_training)
+        adapted = _adapted(content.get("adapted", []), where)
+        if adapted and self_training is not None:
+            raise UserError(f"{where} has both self_training and adapted, which no trial takes together. Choose one.")
+        arms[name] = Arm(name, str(content["trainer"]), settings, self_training, adapted)
     return arms
+
+
+def _adapted(given: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(given, list) or any(name not in FAMILIES for name in given):
+        raise UserError(f"{where}: adapted is {given!r}. Name models of `nnunet-semisam sam list`: 'adapted: [nano]'.")
+    return tuple(given)
 
 
 def choose_arms(names: Sequence[str], tag: str | None = None, path: Path = ARMS_FILE) -> list[Arm]:

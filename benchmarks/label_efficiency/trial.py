@@ -7,23 +7,31 @@ Everything is in the trial's folder, and what is finished there is never repeate
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks.label_efficiency.arms import START_ARM, Arm
 from benchmarks.label_efficiency.draws import Draw, Draws
 from benchmarks.label_efficiency.prepare import Prepare
 from benchmarks.label_efficiency.protocols import PLANS, STEPS_PER_EPOCH, Protocol
 from benchmarks.label_efficiency.results import RESULT_FILE, TrialResult
+from nnunet_semisam.adaptation.adapt import ADAPTER
 from nnunet_semisam.benchmark.cost import cost_of
+from nnunet_semisam.commands._sam_adapt import NOTHING_WRITTEN
 from nnunet_semisam.data.datasets import open_dataset
 from nnunet_semisam.errors import UserError
+from nnunet_semisam.io.atomic import write_text
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.io.json_files import read_object, write_json
+from nnunet_semisam.jobs import processes
 from nnunet_semisam.jobs.base import Status, Task, TaskError
+from nnunet_semisam.jobs.nnunet_command import command_environment
 from nnunet_semisam.runs.attempts import Attempt, read_attempts, software_of
 from nnunet_semisam.runs.model_run import ModelRun
 from nnunet_semisam.self_training.plan import SelfTraining, begin, equal_parts, load_plan, make_plan
@@ -32,6 +40,7 @@ from nnunet_semisam.self_training.tasks import attempts_of, work_through
 from nnunet_semisam.training.cpu_speed import has_bfloat16_instructions
 
 SECONDS_PER_HOUR = 3600
+ADAPT = "adapt"
 SELF_TRAINING = "self_training"  # folder of all trainings of a self-training
 START_SEED = 0
 POLL_SECONDS = 5
@@ -164,7 +173,8 @@ class Trial(Task):
             self._self_train(variables)
         elif not self.model.is_trained():
             begins = {} if start is None else {"initial_weights": str(start.model.checkpoint)}
-            self.model.train({**self.settings(), **begins}, variables)
+            adapters = self._adapt(variables)
+            self.model.train({**with_adapters(self.settings(), adapters), **begins}, variables)
         if not self.predictions.is_dir():
             self._predict(variables)
         self._judge()
@@ -194,11 +204,34 @@ class Trial(Task):
         begin(plan)
         work_through(plan, variables)
 
+    def _adapt(self, variables: Mapping[str, str]) -> dict[str, Path]:
+        """Adapt the SAMs of the arm, and return those that gained on their hold-out: model -> file."""
+        settings = self.folder / "adapt.yaml"
+        write_text(settings, yaml.safe_dump({"cpu_bfloat16": self.settings()["cpu_bfloat16"]}))
+        environment = command_environment(self.folder / "results", settings, variables)
+        fold = ["-d", self.data.dataset, "-p", PLANS, "-c", self.data.data.configuration, "-f", str(self.fold)]
+        found = {}
+        for model in self.arm.adapted:
+            folder, log = self.folder / "adapters" / model, self.folder / f"adapt_{model}.log"
+            file = folder / ADAPTER
+            if not file.is_file() and not _gained_nothing(log):
+                command = ["nnunet-semisam", "sam", "adapt", *fold, "--model", model, "-o", str(folder)]
+                program = str(Path(sys.executable).with_name(command[0]))
+                try:
+                    processes.run_checked([program, *command[1:]], environment, log, ADAPT)
+                except processes.CommandFailedError:
+                    if not _gained_nothing(log):
+                        raise
+            if file.is_file():
+                found[model] = file
+        return found
+
     def _identity(self) -> dict[str, Any]:
         return {"trainer": self.arm.trainer, "settings": self.settings(), **self._recipe()}
 
     def _recipe(self) -> dict[str, Any]:
-        return {} if self.arm.self_training is None else {"self_training": dict(self.arm.self_training)}
+        adapted = {"adapted": list(self.arm.adapted)} if self.arm.adapted else {}
+        return adapted if self.arm.self_training is None else {"self_training": dict(self.arm.self_training)}
 
     def _refuse_other_trial(self) -> None:
         path = self.folder / "trial.json"
@@ -242,7 +275,7 @@ class Trial(Task):
             labeled=draw.labeled,
             judged=draw.judged_set,
             settings={**self.settings(), **self._recipe()},
-            settings_sha256=sha256_of_json({**settings, **self._recipe(), "seed": None, "initial_weights": None}),
+            settings_sha256=sha256_of_json({**self._comparable(settings), **self._recipe()}),
             commits=list(dict.fromkeys(_commit(software.versions) for software in software_of(attempts))),
             variables=attempts[-1].software.variables if attempts else {},
             train_seconds=round(cost.train_hours * SECONDS_PER_HOUR, 1),
@@ -253,6 +286,11 @@ class Trial(Task):
             dice=dice,
         )
         write_json(self.folder / RESULT_FILE, result.to_json())
+
+    def _comparable(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings of a checkpoint without seed and files, in which the trials of an arm differ."""
+        without_adapters = {model: {**settings[model], "adapter": None} for model in self.arm.adapted}
+        return {**settings, **without_adapters, "seed": None, "initial_weights": None}
 
     def _self_training_plan(self) -> SelfTraining | None:
         plan = None if self.arm.self_training is None else load_plan(self.folder / SELF_TRAINING)
@@ -285,6 +323,17 @@ def _finish(start: Trial) -> None:
     if not start.finished():
         error = TaskError.read(start.folder)
         raise UserError(f"{start.name}, from which this trial goes on, has failed. {error.log if error else ''}")
+
+
+def with_adapters(settings: Mapping[str, Any], adapters: Mapping[str, Path]) -> dict[str, Any]:
+    """Return settings in which each of these models uses its adapter."""
+    blocks = {model: {**settings.get(model, {}), "adapter": str(file)} for model, file in adapters.items()}
+    return {**settings, **blocks}
+
+
+def _gained_nothing(log: Path) -> bool:
+    """Return whether an adaptation has ended without an adapter: the model is used as it is."""
+    return log.is_file() and NOTHING_WRITTEN in log.read_text(encoding="utf-8")
 
 
 def _commit(versions: Mapping[str, str]) -> str:

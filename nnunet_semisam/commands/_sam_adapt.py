@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TEXT = "Adapt a SAM to the labeled cases of a fold; resumes. Settings: the blocks `adaptation` and of the model."
 EXAMPLE = "adapt -d 27 -f 0 --model nano"
 
-
+NOTHING_WRITTEN = "nothing was written. Use it without an adapter."
 DEVICE = "cpu or cuda (default: cuda where there is one)"
 
 
@@ -80,7 +80,7 @@ def report(outcome: Outcome, model: str) -> str:
     ]
     lines += [f"| {name} | {dice:.3f} | {adapted.after[name]:.3f} |" for name, dice in adapted.before.items()]
     if outcome.file is None:
-        lines += ["", f"No step was better than {model} as it is: nothing was written. Use it without an adapter."]
+        lines += ["", f"No step was better than {model} as it is: {NOTHING_WRITTEN}"]
     else:
         lines += ["", f"Best after {adapted.steps} steps. Use it with the setting {model}: {{adapter: {outcome.file}}}"]
     return "\n".join(lines)
