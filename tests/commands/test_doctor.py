@@ -8,7 +8,7 @@ from collections import namedtuple
 import pytest
 
 from nnunet_semisam import cli
-from nnunet_semisam.checks import trainers
+from nnunet_semisam.checks import software, trainers
 from nnunet_semisam.checks.findings import Finding, Level, looked_at
 from nnunet_semisam.commands import _checks, _pth, doctor
 from nnunet_semisam.sam.families import FAMILIES
@@ -30,18 +30,18 @@ def levels(findings):
 
 
 def test_versions_of_this_environment_are_fine():
-    assert set(levels(_checks.check_versions()).values()) == {OK}
+    assert set(levels(software.check_versions()).values()) == {OK}
 
 
 @pytest.mark.parametrize(("version", "level"), [("2.7.0", STOPS), ("2.8.0rc1", OK), ("2.12.3", OK), ("3.0", STOPS)])
 def test_nnunet_must_be_in_the_range_of_setup_py(monkeypatch, version, level):
     monkeypatch.setattr("importlib.metadata.version", lambda name: version)
-    assert levels(_checks.check_versions())["nnunetv2"] == level
+    assert levels(software.check_versions())["nnunetv2"] == level
 
 
 def test_device_is_reported_with_torch():
-    assert levels(_checks.check_device())["torch"] == OK
-    assert "device" in levels(_checks.check_device())
+    assert levels(software.check_device())["torch"] == OK
+    assert "device" in levels(software.check_device())
 
 
 def test_unset_missing_and_present_folders_are_told_apart(folders, monkeypatch):
@@ -189,7 +189,7 @@ def test_trainers_of_another_installation_and_folders_named_twice_are_noted(tmp_
 @pytest.mark.parametrize("version", ["unknown", None, "", "2"])
 def test_a_version_that_is_none_is_a_damaged_installation(monkeypatch, version):
     monkeypatch.setattr("importlib.metadata.version", lambda name: version)
-    assert levels(_checks.check_versions())["nnunetv2"] == STOPS
+    assert levels(software.check_versions())["nnunetv2"] == STOPS
 
 
 def test_a_driver_that_raises_is_a_finding(monkeypatch):
@@ -197,7 +197,7 @@ def test_a_driver_that_raises_is_a_finding(monkeypatch):
         raise RuntimeError("driver too old")
 
     monkeypatch.setattr("torch.cuda.is_available", raises)
-    assert levels(_checks.check_device()) == {"torch": OK, "device": STOPS}
+    assert levels(software.check_device()) == {"torch": OK, "device": STOPS}
 
 
 def test_torn_weights_are_findings(tmp_path, monkeypatch):
@@ -299,7 +299,7 @@ def test_a_library_that_is_there_and_cannot_be_imported_is_missing(monkeypatch):
         raise RuntimeError("operator torchvision::nms does not exist")
 
     monkeypatch.setattr("importlib.import_module", fail)
-    (finding,) = _checks.check_sam_libraries()
+    (finding,) = software.check_sam_libraries()
     assert (finding.subject, finding.level) == ("torchvision", STOPS)
     assert "operator torchvision::nms does not exist" in finding.found
     assert "torch torchvision" in finding.fix
