@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> None:
 
 def next_commands(raw: Path, dataset_json: dict, plans_name: str) -> list[str]:
     """Return the commands that use plans of another name than nnU-Net's, each of which must be told."""
-    from nnunet_semisam.data.next_steps import configurations, train_command
+    from nnunet_semisam.data.next_steps import after_preprocessing, configurations
 
     number, names = int(raw.name[7:10]), " ".join(configurations(raw, dataset_json))
     unlabeled = []
@@ -136,7 +136,7 @@ def next_commands(raw: Path, dataset_json: dict, plans_name: str) -> list[str]:
     return [
         f"  nnUNetv2_preprocess -d {number} -plans_name {plans_name} -c {names}",
         *unlabeled,
-        f"  {train_command(raw, dataset_json, 'nnUNetTrainerSemiSAM', plans_name)}",
+        *(f"  {line}" for line in after_preprocessing(raw, dataset_json, "nnUNetTrainerSemiSAM", plans=plans_name)),
     ]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 SLICES = (".png", ".bmp")  # nnU-Net reads them as single slices
 VOLUMES = "3d_fullres"
+PLANS = "nnUNetPlans"  # nnU-Net's own, which its commands take unless told
 
 
 def is_two_dimensional(raw: Path, dataset_json: Mapping[str, Any]) -> bool:
@@ -59,24 +60,9 @@ def device_option() -> str:
     return " -device cpu"
 
 
-def train_command(
-    raw: Path, dataset_json: Mapping[str, Any], trainer: str, plans_name: str | None = None, configuration: str = ""
-) -> str:
-    """Return the command of a first training.
-
-    Args:
-        raw: ``$nnUNet_raw/DATASET``.
-        dataset_json: nnU-Net's dataset.json.
-        trainer: Class name.
-        plans_name: Plans identifier; ``None``: nnU-Net's own.
-        configuration: nnU-Net's configuration; empty: the last of :func:`configurations`.
-    """
-    plans = f" -p {plans_name}" if plans_name else ""
-    configuration = configuration or configurations(raw, dataset_json)[-1]
-    return f"nnUNetv2_train {int(raw.name[7:10])} {configuration} 0 -tr {trainer}{plans}{device_option()}"
-
-
-def after_preprocessing(raw: Path, dataset_json: Mapping[str, Any], trainer: str, configuration: str = "") -> list[str]:
+def after_preprocessing(
+    raw: Path, dataset_json: Mapping[str, Any], trainer: str, configuration: str = "", plans: str = PLANS
+) -> list[str]:
     """Return the commands of a first training: of a narrow network where there is no GPU.
 
     Args:
@@ -84,12 +70,13 @@ def after_preprocessing(raw: Path, dataset_json: Mapping[str, Any], trainer: str
         dataset_json: nnU-Net's dataset.json.
         trainer: Class name.
         configuration: nnU-Net's configuration; empty: the last of :func:`configurations` for a GPU, else the first.
+        plans: Identifier of the plans that were preprocessed; those of the narrow network are made of them.
     """
-    if not device_option():
-        return [train_command(raw, dataset_json, trainer, configuration=configuration)]
-    configuration = configuration or configurations(raw, dataset_json)[0]
+    number, device = int(raw.name[7:10]), device_option()
+    configuration = configuration or configurations(raw, dataset_json)[0 if device else -1]
+    train = f"nnUNetv2_train {number} {configuration} 0 -tr {trainer}"
+    if not device:
+        return [train + ("" if plans == PLANS else f" -p {plans}")]
     why = "no GPU was found: a narrow network; for few steps see docs/mini_plans.md"
-    return [
-        f"nnunet-semisam plan-mini -d {int(raw.name[7:10])}   # {why}",
-        train_command(raw, dataset_json, trainer, "nnUNetPlansMini", configuration),
-    ]
+    others = "" if plans == PLANS else f" -p {plans} --name {plans}Mini"
+    return [f"nnunet-semisam plan-mini -d {number}{others}   # {why}", f"{train} -p {plans}Mini{device}"]

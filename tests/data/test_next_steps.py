@@ -54,10 +54,16 @@ def test_a_machine_without_a_gpu_is_told_of_a_narrow_network_of_what_was_preproc
     assert train == f"nnUNetv2_train 27 {trained} 0 -tr T -p nnUNetPlansMini -device cpu"
 
 
-@pytest.mark.parametrize(("has_gpu", "option"), [(True, ""), (False, " -device cpu")])
-def test_a_machine_without_a_gpu_gets_the_option_for_it(tmp_path, monkeypatch, has_gpu, option):
+@pytest.mark.parametrize(
+    ("has_gpu", "expected"),
+    [
+        (True, ["nnUNetv2_train 27 2d 0 -tr T -p Other"]),
+        (False, ["-p Other --name OtherMini", "nnUNetv2_train 27 2d 0 -tr T -p OtherMini -device cpu"]),
+    ],
+)
+def test_plans_of_another_name_are_named_and_a_narrow_network_is_made_of_them(tmp_path, monkeypatch, has_gpu, expected):
     torch = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: has_gpu))
     monkeypatch.setitem(sys.modules, "torch", torch)
-    folder = dataset_of(tmp_path, 1, 8, 8)
-    found = next_steps.train_command(folder, NIFTI, "nnUNetTrainerSemiSAM", "Other")
-    assert found == f"nnUNetv2_train 27 2d 0 -tr nnUNetTrainerSemiSAM -p Other{option}"
+    found = next_steps.after_preprocessing(dataset_of(tmp_path, 1, 8, 8), NIFTI, "T", plans="Other")
+    assert len(found) == len(expected)
+    assert all(words in line for line, words in zip(found, expected, strict=True))
