@@ -4,12 +4,16 @@ A specialist is simulated: the label, blurred, with a simulated generalisation e
 ``--labeled`` cases are labeled (prototypes come from them), the others are predicted, in two passes: in the first,
 images are encoded; in the second, embeddings are read. The naive way calls the same SAM for every single image and
 prompt. Dice compares specialist, generalist and the mean of both with the label.
+
+With ``--random-weights`` SAMs need no file: they compute as long, and their masks mean nothing, so there is no Dice.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import glob
+import hashlib
 import statistics
 import tempfile
 import time
@@ -17,6 +21,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import SimpleITK
@@ -40,6 +45,8 @@ from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMB
 from nnunet_semisam.settings import Settings
 
 Spacing = tuple[float, float, float]
+LOADERS = ("segment_anything", "sam2_weights", "sam_med3d")  # modules that read files of weights
+DICE = ("specialist", "generalist", "both")
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,20 @@ class OneByOne(SAMBackend):
             found.append(self.inner.decode(about, replace(one, image=torch.zeros_like(one.image))))
         logits, quality = (torch.cat([getattr(each, name) for each in found]) for name in ("logits", "quality"))
         return MaskPrediction(logits, quality)
+
+
+@contextlib.contextmanager
+def random_weights() -> Iterator[None]:
+    """Let every SAM keep the weights that it was built with."""
+
+    def keep(network: torch.nn.Module, path: Path, name: str, *others: object) -> str:
+        return hashlib.sha256(name.encode()).hexdigest()  # embeddings of two models must not be mixed
+
+    with contextlib.ExitStack() as stack:
+        for module in LOADERS:
+            stack.enter_context(mock.patch(f"nnunet_semisam.sam.{module}.find_weights", return_value=Path()))
+            stack.enter_context(mock.patch(f"nnunet_semisam.sam.{module}.load_weights", keep))
+        yield
 
 
 def read_cases(args: argparse.Namespace, labels: Labels) -> list[BenchmarkCase]:
@@ -180,6 +201,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--labeled", type=int, default=2)
     parser.add_argument("--dice", type=float, default=0.7, help="mean Dice of the simulated specialist")
     parser.add_argument("--shape", type=int, nargs=3, default=(9, 256, 216), help="size of the invented cases")
+    parser.add_argument("--random-weights", action="store_true", help="SAMs without their files: no Dice")
     parser.add_argument("--no-naive", action="store_true", help="leave out one at a time")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     add_machine_arguments(parser)
@@ -197,7 +219,9 @@ def main(argv: list[str] | None = None) -> None:
         context = GeneralistContext(
             settings, labels, cache, cases[0].spacing, device, lambda image: None, LabeledCases(labeled)
         )
-        report(build_ensemble(context).members, others, labels, cache, args)
+        with random_weights() if args.random_weights else contextlib.nullcontext():
+            members = build_ensemble(context).members
+        report(members, others, labels, cache, args)
 
 
 def _speed(found: dict[str, float], naive: dict[str, float | None]) -> str:
@@ -219,9 +243,11 @@ def report(
         found = measure(member, cases, labels)
         naive = {} if args.no_naive else naive_seconds(member, cases, cache)
         found["memory_mb"] = resident_bytes() / 1e6
-        figures[member.name] = {**found, **naive}
         seconds = [f"{found[name]:.3g}" for name in ("encode", "read", "decode", "fuse")]
-        scores = [f"{found[name]:.3f}" for name in ("specialist", "generalist", "both")]
+        if args.random_weights:
+            found = {name: value for name, value in found.items() if name not in DICE}
+        scores = [f"{found[name]:.3f}" if name in found else "-" for name in DICE]
+        figures[member.name] = {**found, **naive}
         rows.append([member.name, f"{found['prompts']:.0f}", *seconds, _speed(found, naive), *scores])
     header = ["generalist", "prompts", "encode", "read", "decode", "fuse", "naive : ours"]
     print(table([*header, "Dice specialist", "generalist", "both"], rows))

@@ -69,6 +69,15 @@ def test_generalists_are_timed_and_compared_with_one_at_a_time(run, tmp_path):
     assert "| nano |" in text
 
 
+def test_a_model_whose_weights_are_not_here_is_timed_with_random_ones_and_has_no_dice(run, tmp_path):
+    sizes = ["--cases", "2", "--labeled", "1", "--shape", "2", "40", "40", "--no-naive"]
+    file = ["--json", str(tmp_path / "figures.json")]
+    run("generalists", "--device", "cpu", "--models", "lite_medsam", "--random-weights", *sizes, *file)
+    (figures,) = json.loads((tmp_path / "figures.json").read_text()).values()
+    assert figures["encode"] > figures["read"] > 0
+    assert "both" not in figures
+
+
 def test_decoding_at_once_agrees_with_segment_anything_prompt_by_prompt(run):
     text = run("sam_decode", "--device", "cpu", "--random", "--prompts", "3", "--slices", "2", "--repeats", "1")
     assert len(ratios(text)) == 6
