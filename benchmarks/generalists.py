@@ -113,7 +113,7 @@ def random_weights() -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         for module in LOADERS:
-            stack.enter_context(mock.patch(f"nnunet_semisam.sam.{module}.find_weights", return_value=Path()))
+            stack.enter_context(mock.patch(f"nnunet_semisam.sam.{module}.find_weights", return_value=Path("random")))
             stack.enter_context(mock.patch(f"nnunet_semisam.sam.{module}.load_weights", keep))
         yield
 
@@ -182,7 +182,7 @@ def naive_seconds(member: Generalist, cases: list[BenchmarkCase], cache: Embeddi
     if not isinstance(member, SAMGeneralist):
         return {"naive_encode": None, "naive_decode": None}
     parts = replace(member.parts, backend=OneByOne(member.parts.backend), cache=cache.of("naive", "naive", 0))
-    naive = SAMGeneralist(member.name, parts, member.labels)
+    naive = type(member)(member.name, parts, member.labels)
     results = [naive.predict_case(CaseInput(c.name, c.image, c.specialist, c.spacing)) for c in cases]
     return {
         f"naive_{name}": statistics.mean(result.seconds[name] for result in results) for name in ("encode", "decode")

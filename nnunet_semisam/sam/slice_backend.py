@@ -24,6 +24,11 @@ ALL_KINDS = frozenset({"box", "points", "mask"})
 # Attention over all of a large image holds a matrix of every position with every other: for vit_b 2 GB for one image of
 # 1024 pixels a side, 32 GB for sixteen (computed from the sizes, not measured).
 ENCODED_PIXELS = 2 * 1024**2
+# On a CPU one larger image at a time: eight of 256 pixels at once took 3.0 s each instead of 2.2 s (LiteMedSAM).
+SMALL_SIDE = 224
+# The C library gives larger blocks back to the system at once, which must clear them anew each time: 24 prompts of
+# LiteMedSAM took 4.7 s of one core in parts of 8 to 64, and 3.0 s in parts of 4.
+KEPT_BYTES = 32 * 1024**2
 
 
 class SliceBackend(SAMBackend):
@@ -34,7 +39,8 @@ class SliceBackend(SAMBackend):
         device: Where it runs.
         preprocessing: How it wants its images.
         weights: Digest of the weights, part of the fingerprint.
-        batch_size: Images that are encoded at once, at most: of large ones fewer, and fewer where memory ends.
+        batch_size: Images that are encoded at once, at most: of large ones fewer, on a CPU one, and fewer where memory
+            ends.
         cpu_bfloat16: Whether encoder and decoder run in bfloat16 on a CPU, too; on CUDA they do where the GPU can. The
             prompt encoder never does: eight bits of mantissa would lose the position of a point.
         prompt_kinds: Kinds of prompts that the model was trained with.
@@ -60,7 +66,7 @@ class SliceBackend(SAMBackend):
         self.module = model.to(device).eval()
         self.device, self.preprocessing = device, preprocessing
         side = preprocessing.side
-        self._images = Parts(min(batch_size, ENCODED_PIXELS // side**2), f"one image of {side} x {side} pixels")
+        self._images = Parts(images_at_once(device, side, batch_size), f"one image of {side} x {side} pixels")
         self._prompts = Parts(self.prompts_per_image * batch_size, "the mask of one prompt")
         self.bfloat16 = computes_in_bfloat16(device, cpu_bfloat16)
         self.fingerprint = sha256_of_json(
@@ -90,6 +96,8 @@ class SliceBackend(SAMBackend):
         """Predict a mask for prompts about any of the encoded images; see :meth:`SAMBackend.decode`."""
         check_prompts(embedding, prompts, self.prompt_kinds)
         frame = self.frame((embedding.image_shape[0], embedding.image_shape[1]))
+        if self.device.type == "cpu":
+            self._prompts.at_once = min(self._prompts.at_once, prompts_in_kept_memory(embedding))
 
         def decoded(part: slice) -> tuple[Tensor, Tensor]:
             chunk = prompts.select(part)
@@ -125,3 +133,20 @@ class SliceBackend(SAMBackend):
     def frame(self, shape: tuple[int, int]) -> Frame:
         """Return how images of a shape ``H, W`` lie in the model's input."""
         return Frame(shape, self.preprocessing.side, self.preprocessing.keep_aspect)
+
+
+def images_at_once(device: torch.device, side: int, batch_size: int) -> int:
+    """Return how many images of a side length a SAM may encode at once: at most ``batch_size``, and at least 1."""
+    if device.type == "cpu" and side > SMALL_SIDE:
+        return 1
+    return max(1, min(batch_size, ENCODED_PIXELS // side**2))
+
+
+def prompts_in_kept_memory(embedding: Embedding) -> int:
+    """Return how many prompts a SAM may decode at once so that its largest array has :data:`KEPT_BYTES`, at least 1.
+
+    It holds the upscaled features of the mask decoder: an eighth of the channels of the image embedding, four times its
+    height and width, float32.
+    """
+    smallest = min(embedding.features.values(), key=lambda maps: maps.shape[2] * maps.shape[3])
+    return max(1, KEPT_BYTES // (2 * 4 * smallest[0].numel()))

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from nnunet_semisam.errors import UserError
-from nnunet_semisam.sam.base import PromptBatch
+from nnunet_semisam.sam.base import Embedding, PromptBatch
 from nnunet_semisam.sam.parts import Parts
 from nnunet_semisam.sam.precision import computes_in_bfloat16
 from nnunet_semisam.sam.preprocessing import Preprocessing
-from nnunet_semisam.sam.slice_backend import SliceBackend
+from nnunet_semisam.sam.slice_backend import SliceBackend, images_at_once, prompts_in_kept_memory
 
 
 class Device:
@@ -79,11 +79,31 @@ class Counting(SliceBackend):
         return maps["image"][:, 0], torch.ones(len(prompts))
 
 
-@pytest.mark.parametrize(("side", "expected"), [(1024, [2, 2, 1]), (512, [5]), (2048, [1] * 5)])
-def test_fewer_of_large_images_are_encoded_at_once(side, expected):
-    backend = Counting(side)
+@pytest.mark.parametrize(
+    ("device", "side", "expected"),
+    [("cuda", 1024, 2), ("cuda", 512, 8), ("cuda", 2048, 1), ("cuda", 64, 16), ("cpu", 1024, 1), ("cpu", 224, 16)],
+)
+def test_fewer_of_large_images_are_encoded_at_once_and_on_a_cpu_one(device, side, expected):
+    assert images_at_once(torch.device(device), side, 16) == expected
+
+
+@pytest.mark.parametrize(("side", "expected"), [(512, [1] * 5), (128, [3, 2])])
+def test_a_backend_encodes_that_many_at_once(side, expected):
+    backend = Counting(side, batch_size=3)
     backend.encode(torch.rand(5, 1, 16, 16))
     assert backend.encoded == expected
+
+
+def test_a_cpu_decodes_as_many_prompts_at_once_as_the_c_library_keeps_memory_for():
+    """The largest array of one prompt on 256 channels of 64 x 64: 32 of 256 x 256, float32, 8 MiB."""
+    maps = {"fine": torch.zeros(1, 8, 256, 256), "image": torch.zeros(1, 256, 64, 64)}
+    assert prompts_in_kept_memory(Embedding(maps, (9, 9))) == 4
+    assert prompts_in_kept_memory(Embedding({"image": torch.zeros(1, 1024, 256, 256)}, (9, 9))) == 1
+    backend = Counting(1024)
+    large = Embedding({"image": torch.zeros(1, 256, 64, 64)}, (9, 9))
+    boxes = torch.tensor([[0.0, 4.0], [0.0, 4.0]]).expand(5, 2, 2)
+    backend.decode(large, PromptBatch(torch.zeros(5, dtype=int), torch.ones(5, dtype=torch.int64), boxes=boxes))
+    assert backend.moved == [4, 1]
 
 
 def test_every_prompt_gets_the_features_of_its_own_image():
