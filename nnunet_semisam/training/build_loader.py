@@ -134,9 +134,15 @@ def build_unlabeled_loader(
     masked = [channel for channel, masks in enumerate(plans.use_mask_for_norm) if masks]
     regions = manager.foreground_regions if manager.has_regions else None
     views = UnlabeledViews(augmentation.transforms, settings.strong_intensity_scale, masked, regions, strong_views)
+    patches = unlabeled_batch_size(context)
+    if patches == 1 and context.settings.block(settings.method).cutmix_probability > 0:
+        context.log(
+            "WARNING: There is one unlabeled patch a step on each GPU, so views are not mixed with each other "
+            f"(cutmix_probability). Two of them are: unlabeled_batch_size: {2 * context.world_size}."
+        )
     return UnlabeledLoader(
         pool,
-        unlabeled_batch_size(context),
+        patches,
         augmentation.initial_patch_size,
         plans.patch_size,
         manager,

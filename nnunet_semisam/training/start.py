@@ -15,6 +15,7 @@ import torch
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_results
 from nnunetv2.training.logging import nnunet_logger
 
+from nnunet_semisam import ranks
 from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.generalists.build import check_generalists
 from nnunet_semisam.io.locks import folder_lock
@@ -92,9 +93,11 @@ def _check_preprocessed(plans: Mapping[str, Any], configuration: str) -> None:
 def alone_in(folder: Path, rank: int) -> Iterator[None]:
     """Keep a second training of the same fold out while this one runs; each would overwrite the other's checkpoints.
 
+    Process 0 holds the folder for all; if it cannot, none of them begins.
+
     Args:
         folder: Of the fold, in nnUNet_results.
-        rank: This process; one of a training holds the folder for all.
+        rank: This process.
 
     A job that its cluster has started again, after a node was lost, waits for a while: a file server holds the locks
     of a lost node until it misses it.
@@ -102,14 +105,23 @@ def alone_in(folder: Path, rank: int) -> Iterator[None]:
     Raises:
         UserError: If another training writes there.
     """
-    if rank != 0:
+    error = None
+    with contextlib.ExitStack() as held:
+        if rank == 0:
+            try:
+                _hold(folder, held)
+            except Exception as caught:
+                error = caught
+        ranks.fail_together(error)
         yield
-        return
+
+
+def _hold(folder: Path, held: contextlib.ExitStack) -> None:
     end = time.monotonic() + (LOST_NODE_SECONDS if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else 0)
     while True:
-        with folder_lock(folder, wait=False, name=LOCK_FILE) as ours:
-            if ours:
-                yield
+        with contextlib.ExitStack() as tried:
+            if tried.enter_context(folder_lock(folder, wait=False, name=LOCK_FILE)):
+                held.enter_context(tried.pop_all())
                 return
         if time.monotonic() >= end:
             raise UserError(
@@ -118,6 +130,39 @@ def alone_in(folder: Path, rank: int) -> Iterator[None]:
                 f"the lock of one that was lost: delete {folder / LOCK_FILE}."
             )
         time.sleep(ASK_AGAIN_SECONDS)
+
+
+@contextlib.contextmanager
+def user_errors_on_stderr() -> Iterator[None]:
+    """Say an error of a process among several in a line: torch shows its traceback, in which it is the last one."""
+    try:
+        yield
+    except UserError as error:
+        if ranks.several():
+            print(f"nnunet-semisam: {error}", file=sys.stderr, flush=True)
+        raise
+
+
+def refuse_uneven_batch(batch_size: int, batch_dice: bool, processes: int) -> None:
+    """Refuse a batch that processes cannot share equally where nnU-Net's Dice is over the whole batch.
+
+    Each process gives the others its patches' part in the Dice, and nnU-Net 2.8.1 takes for granted that all have as
+    many: gloo ends at once, and what NCCL makes of it is not defined.
+
+    Args:
+        batch_size: Of the plans, for all processes together.
+        batch_dice: Whether the plans want the Dice over the batch.
+        processes: How many train together.
+
+    Raises:
+        UserError: If it is so.
+    """
+    if batch_dice and batch_size % processes:
+        raise UserError(
+            f"The batch of {batch_size} patches cannot be shared by {processes} GPUs: the plans want nnU-Net's Dice "
+            "over the whole batch (batch_dice), which needs as many patches on each. Take a number of GPUs that "
+            f"divides {batch_size} (-num_gpus), or plan another batch size."
+        )
 
 
 def where_it_begins(folder: Path, resumed: str, epoch: int, epochs: int) -> str | None:

@@ -47,6 +47,7 @@ from nnunet_semisam.training.nnunet_attributes import data_context, nnunet_check
 from nnunet_semisam.training.optimisation import optimizer_like
 from nnunet_semisam.training.partial_annotation import judge_annotation
 from nnunet_semisam.training.progress_picture import PictureSetup
+from nnunet_semisam.training.rank_log import RankLog
 from nnunet_semisam.training.seeding import seed_everything
 from nnunet_semisam.training.step import SemiSupervisedStep
 from nnunet_semisam.training.step_watch import StepWatch
@@ -86,7 +87,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         self.dataloader_unlabeled: Any = None
         self.semisam_log = TrainingLog()
         self._conflict: dict[str, tuple[Any, Any]] = {}
-        self._watch = StepWatch(self.print_to_log_file)
+        self._rank_log = RankLog(self.print_to_log_file, self.local_rank)
+        self._watch = StepWatch(self._rank_log)
         self._rounds = checkpoints.RoundsInUse(self.print_to_log_file)
         self._resumed = ""  # name of the checkpoint that the training goes on from
         self._resumed_pseudo_labels: dict[str, Any] | None = None
@@ -112,6 +114,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Build nnU-Net's parts, then the method around its network."""
         if self.is_cascaded and self._method_class.uses_unlabeled:
             start.refuse_cascade(type(self).__name__, self.configuration_name)
+        configuration, processes = self.configuration_manager, world_size(self)
+        start.refuse_uneven_batch(configuration.batch_size, configuration.batch_dice, processes)
         seed_everything(self.settings.run.seed, rank=self.local_rank)
         if self._method_class.uses_unlabeled and self._do_i_compile():
             compile_each_size_of_batch()
@@ -154,13 +158,15 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             self.label_manager.num_segmentation_heads,
             deep_supervision and self.enable_deep_supervision,
         ).to(self.device)
+        if self.is_ddp:  # as nnU-Net does with its own
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         if self._do_i_compile():
             network.compile()
         self._speed_up(network)
         return network
 
     def _speed_up(self, network: nn.Module) -> None:
-        if self.device.type == "cpu":
+        if self.device.type == "cpu" and not self.is_ddp:  # DDP has laid out its gradients before
             speed_up_on_cpu(network, self.settings.run.cpu_bfloat16)
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
@@ -198,7 +204,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
             super().get_dataloaders,
             self._build_unlabeled_loader(),
             pin_memory=self.device.type == "cuda",
-            log=self.print_to_log_file,
+            log=self._rank_log,
         )
         return training, validation
 
@@ -225,9 +231,10 @@ class SemiSupervisedTrainer(nnUNetTrainer):
     # ------------------------------------------------------------------------------------------------- the training
 
     def run_training(self) -> None:
-        """Train as nnU-Net does; stop all workers on every way out."""
+        """Train as nnU-Net does; stop all workers on every way out but a signal that kills."""
+        alone = start.alone_in(Path(self.output_folder), self.local_rank)
         try:
-            with start.alone_in(Path(self.output_folder), self.local_rank), disk_errors_for_users(self.output_folder):
+            with start.user_errors_on_stderr(), alone, disk_errors_for_users(self.output_folder):
                 super().run_training()
         finally:
             for augmenter in (self.dataloader_unlabeled, self.dataloader_train, self.dataloader_val):
@@ -238,7 +245,8 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         start.refuse_changed_settings(self._conflict)
         if not self.was_initialized:
             self.initialize()
-        checkpoints.remove_leftovers(Path(self.output_folder))
+        if self.local_rank == 0:
+            checkpoints.remove_leftovers(Path(self.output_folder))
         said = start.where_it_begins(Path(self.output_folder), self._resumed, self.current_epoch, self.num_epochs)
         slow = warning_of_bfloat16() if self.settings.run.cpu_bfloat16 and self.device.type == "cpu" else None
         for line in filter(None, (said, slow)):
@@ -293,6 +301,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         if self.method is None:
             return
         self._watch.end_epoch()
+        self._rank_log.end_epoch()
         terms = mean_terms(train_outputs)
         self.semisam_log.add(self.current_epoch, terms)
         if self.local_rank == 0:

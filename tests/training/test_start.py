@@ -80,6 +80,27 @@ def test_a_second_training_of_the_same_fold_is_refused_until_the_first_ends(tmp_
         pass
 
 
+@pytest.mark.parametrize(("batch_size", "batch_dice", "processes"), [(12, True, 4), (3, False, 2), (5, True, 1)])
+def test_a_batch_is_shared_among_processes(batch_size, batch_dice, processes):
+    start.refuse_uneven_batch(batch_size, batch_dice, processes)
+
+
+def test_a_batch_whose_dice_needs_as_many_patches_on_each_gpu_is_refused_if_there_are_not():
+    with pytest.raises(UserError, match="divides 13"):
+        start.refuse_uneven_batch(13, batch_dice=True, processes=2)
+
+
+def test_an_error_of_one_process_among_several_is_said_in_a_line(monkeypatch, capsys):
+    def fail():
+        with pytest.raises(UserError), start.user_errors_on_stderr():
+            raise UserError("The disk is full.")
+        return capsys.readouterr().err
+
+    assert fail() == "", "alone, it is what ends the program"
+    monkeypatch.setattr(start.ranks, "several", lambda: True)
+    assert fail() == "nnunet-semisam: The disk is full.\n"
+
+
 def test_a_training_says_where_it_begins(tmp_path):
     assert start.where_it_begins(tmp_path, "", 0, 20) is None
     (tmp_path / "checkpoint_latest.pth").touch()
