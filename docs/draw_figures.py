@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).resolve().parent
 LABELS = one_case.labels()
-DEVELOPMENT, PUBLISHED = "development draws", "published order"
+UNSEEN, PUBLISHED = "unseen patients", "published order"
 SEEDS = (3, 5)  # of the labeled and the unlabeled heart
 TITLES = (
     "a few labeled cases\ntrain the network",
@@ -126,8 +126,8 @@ def measured(text: str) -> list[Point]:
         ValueError: If the tables are not where they were.
     """
     section = text.split("## Today's defaults, ACDC")[1].split("\n## ")[0]
-    development, published = section.split("**The published order**")
-    return _points(DEVELOPMENT, development) + _points(PUBLISHED, published)
+    unseen, rest = section.split("**The published order**")
+    return _points(UNSEEN, unseen) + _points(PUBLISHED, rest.split("**Development draws**")[0])
 
 
 def _points(draw: str, section: str) -> list[Point]:
@@ -156,13 +156,12 @@ def draw_label_efficiency(path: Path, points: list[Point]) -> None:
     with figure_style():
         figure = new_figure(9.0, 3.2)
         left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
-        for draw, style, fill, shift in ((PUBLISHED, "o-", "full", -0.06), (DEVELOPMENT, "s--", "none", 0.06)):
+        for draw, style, fill, shift in ((UNSEEN, "o-", "full", -0.06), (PUBLISHED, "s--", "none", 0.06)):
             of_draw = [point for point in points if point.draw == draw]
             labeled = [point.labeled + shift for point in of_draw]  # beside each other where they are alike
-            shown = draw.partition(" (")[0] + (", optimistic" if draw == DEVELOPMENT else "")
             for name, field, color in (("SemiSAM", "semisam", OURS), ("plain nnU-Net", "plain", BASELINE)):
                 values = [getattr(point, field) for point in of_draw]
-                left.plot(labeled, values, style, color=color, fillstyle=fill, label=f"{name}, {shown}")
+                left.plot(labeled, values, style, color=color, fillstyle=fill, label=f"{name}, {draw}")
         left.set(
             xlabel="labeled patients", ylabel="Dice (%)", xticks=sorted({p.labeled for p in points}), ylim=(0, 100)
         )
@@ -179,7 +178,7 @@ def _draw_differences(ax: Axes, points: list[Point]) -> None:
     for y, point in enumerate(points):
         middle, low, high = point.difference
         ax.plot([low, high], [y, y], color=OURS)
-        ax.plot([middle], [y], "o", color=OURS, fillstyle="none" if point.draw == DEVELOPMENT else "full")
+        ax.plot([middle], [y], "o", color=OURS, fillstyle="none" if point.draw == PUBLISHED else "full")
         ax.annotate(f"{middle:+.1f}", (middle, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
     ax.set_yticks(range(len(points)), [f"{p.labeled} labeled,\n{p.draw}" for p in points])
     ax.set_ylim(-0.6, len(points) - 0.4)
