@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.sam import BATCH_SIZE
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
+from nnunet_semisam.sam.cpu_memory import keep_freed_memory
 from nnunet_semisam.sam.frame import Frame, to_input
 from nnunet_semisam.sam.parts import Parts
 from nnunet_semisam.sam.precision import computes_in_bfloat16
@@ -24,11 +25,10 @@ ALL_KINDS = frozenset({"box", "points", "mask"})
 # Attention over all of a large image holds a matrix of every position with every other: for vit_b 2 GB for one image of
 # 1024 pixels a side, 32 GB for sixteen (computed from the sizes, not measured).
 ENCODED_PIXELS = 2 * 1024**2
-# On a CPU one larger image at a time: eight of 256 pixels at once took 3.0 s each instead of 2.2 s (LiteMedSAM).
+# On a CPU more at once is no faster with larger models, and takes memory: LiteMedSAM encoded images in 1.5 s each one
+# by one and in 1.7 s four at a time, and decoded 24 prompts in 2.4 s in parts of 1, 4 or 64.
 SMALL_SIDE = 224
-# The C library gives larger blocks back to the system at once, which must clear them anew each time: 24 prompts of
-# LiteMedSAM took 4.7 s of one core in parts of 8 to 64, and 3.0 s in parts of 4.
-KEPT_BYTES = 32 * 1024**2
+DECODED_BYTES = 32 * 1024**2
 
 
 class SliceBackend(SAMBackend):
@@ -67,6 +67,8 @@ class SliceBackend(SAMBackend):
         self.device, self.preprocessing = device, preprocessing
         side = preprocessing.side
         self._images = Parts(images_at_once(device, side, batch_size), f"one image of {side} x {side} pixels")
+        if device.type == "cpu" and side > SMALL_SIDE:
+            keep_freed_memory()
         self._prompts = Parts(self.prompts_per_image * batch_size, "the mask of one prompt")
         self.bfloat16 = computes_in_bfloat16(device, cpu_bfloat16)
         self.fingerprint = sha256_of_json(
@@ -97,7 +99,7 @@ class SliceBackend(SAMBackend):
         check_prompts(embedding, prompts, self.prompt_kinds)
         frame = self.frame((embedding.image_shape[0], embedding.image_shape[1]))
         if self.device.type == "cpu":
-            self._prompts.at_once = min(self._prompts.at_once, prompts_in_kept_memory(embedding))
+            self._prompts.at_once = min(self._prompts.at_once, prompts_in_bytes(embedding))
 
         def decoded(part: slice) -> tuple[Tensor, Tensor]:
             chunk = prompts.select(part)
@@ -142,11 +144,11 @@ def images_at_once(device: torch.device, side: int, batch_size: int) -> int:
     return max(1, min(batch_size, ENCODED_PIXELS // side**2))
 
 
-def prompts_in_kept_memory(embedding: Embedding) -> int:
-    """Return how many prompts a SAM may decode at once so that its largest array has :data:`KEPT_BYTES`, at least 1.
+def prompts_in_bytes(embedding: Embedding) -> int:
+    """Return how many prompts a SAM may decode at once so that its largest array has :data:`DECODED_BYTES`, at least 1.
 
     It holds the upscaled features of the mask decoder: an eighth of the channels of the image embedding, four times its
     height and width, float32.
     """
     smallest = min(embedding.features.values(), key=lambda maps: maps.shape[2] * maps.shape[3])
-    return max(1, KEPT_BYTES // (2 * 4 * smallest[0].numel()))
+    return max(1, DECODED_BYTES // (2 * 4 * smallest[0].numel()))
