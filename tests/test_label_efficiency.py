@@ -433,6 +433,8 @@ def test_a_sam_learns_from_the_labeled_cases_of_the_fold_before_the_training(tas
     ((command, _),) = fake.calls  # once: what was adapted before the training was killed is there
     assert command[1:3] == ["sam", "adapt"]
     assert command[command.index("-f") + 1] == str(adapted.fold)
+    assert command[command.index("--device") + 1] == "cpu"
+    assert yaml.safe_load((adapted.folder / "adapt.yaml").read_text())["nano"] == {"axis": 0}
     settings = yaml.safe_load((adapted.folder / "settings.yaml").read_text())["nano"]
     assert settings == {"axis": 0, "adapter": str(adapted.folder / "adapters" / "nano" / "adapter.safetensors")}
 

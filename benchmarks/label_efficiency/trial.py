@@ -206,16 +206,19 @@ class Trial(Task):
 
     def _adapt(self, variables: Mapping[str, str]) -> dict[str, Path]:
         """Adapt the SAMs of the arm, and return those that gained on their hold-out: model -> file."""
-        settings = self.folder / "adapt.yaml"
-        write_text(settings, yaml.safe_dump({"cpu_bfloat16": self.settings()["cpu_bfloat16"]}))
+        if not self.arm.adapted:
+            return {}
+        settings, names = self.folder / "adapt.yaml", {"cpu_bfloat16", "adaptation", *self.arm.adapted}
+        write_text(settings, yaml.safe_dump({n: value for n, value in self.settings().items() if n in names}))
         environment = command_environment(self.folder / "results", settings, variables)
-        fold = ["-d", self.data.dataset, "-p", PLANS, "-c", self.data.data.configuration, "-f", str(self.fold)]
+        where = ["-d", self.data.dataset, "-p", PLANS, "-c", self.data.data.configuration, "-f", str(self.fold)]
+        where += ["--device", self.machine.device]
         found = {}
         for model in self.arm.adapted:
             folder, log = self.folder / "adapters" / model, self.folder / f"adapt_{model}.log"
             file = folder / ADAPTER
             if not file.is_file() and not _gained_nothing(log):
-                command = ["nnunet-semisam", "sam", "adapt", *fold, "--model", model, "-o", str(folder)]
+                command = ["nnunet-semisam", "sam", "adapt", *where, "--model", model, "-o", str(folder)]
                 program = str(Path(sys.executable).with_name(command[0]))
                 try:
                     processes.run_checked([program, *command[1:]], environment, log, ADAPT)

@@ -25,7 +25,6 @@ from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.sam import BackendOptions, named
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
 from nnunet_semisam.sam.checkpoints import find_weights, load_weights
-from nnunet_semisam.sam.cpu_memory import keep_freed_memory
 from nnunet_semisam.sam.family import Family
 from nnunet_semisam.sam.parts import Parts
 from nnunet_semisam.sam.precision import computes_in_bfloat16
@@ -70,8 +69,6 @@ class SAMMed3DBackend(SAMBackend):
         self.module = self.sam = sam.to(device).eval()
         self.device = device
         self.bfloat16 = computes_in_bfloat16(device, cpu_bfloat16)
-        if device.type == "cpu":
-            keep_freed_memory()
         self._prompts = Parts(PROMPTS_AT_ONCE, "the mask of one prompt")
         self.fingerprint = sha256_of_json({"weights": weights, "version": VERSION, "bfloat16": self.bfloat16})
 

@@ -7,7 +7,7 @@ embedding.
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.sam import BATCH_SIZE
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
-from nnunet_semisam.sam.cpu_memory import keep_freed_memory
+from nnunet_semisam.sam.cpu_memory import freed_memory_kept
 from nnunet_semisam.sam.frame import Frame, to_input
 from nnunet_semisam.sam.parts import Parts
 from nnunet_semisam.sam.precision import computes_in_bfloat16
@@ -25,8 +25,8 @@ ALL_KINDS = frozenset({"box", "points", "mask"})
 # Attention over all of a large image holds a matrix of every position with every other: for vit_b 2 GB for one image of
 # 1024 pixels a side, 32 GB for sixteen (computed from the sizes, not measured).
 ENCODED_PIXELS = 2 * 1024**2
-# On a CPU more at once is no faster with larger models, and takes memory: LiteMedSAM encoded images in 1.5 s each one
-# by one and in 1.7 s four at a time, and decoded 24 prompts in 2.4 s in parts of 1, 4 or 64.
+# On a CPU more at once takes memory and no less time with larger models: LiteMedSAM encoded images in 2.2 s each one by
+# one and in 2.8 s four at a time, and decoded 24 prompts in 3.0 s in parts of 4 and in 4.7 s in parts of 8 or more.
 SMALL_SIDE = 224
 DECODED_BYTES = 32 * 1024**2
 
@@ -66,9 +66,8 @@ class SliceBackend(SAMBackend):
         self.module = model.to(device).eval()
         self.device, self.preprocessing = device, preprocessing
         side = preprocessing.side
+        self._is_large_on_cpu = device.type == "cpu" and side > SMALL_SIDE
         self._images = Parts(images_at_once(device, side, batch_size), f"one image of {side} x {side} pixels")
-        if device.type == "cpu" and side > SMALL_SIDE:
-            keep_freed_memory()
         self._prompts = Parts(self.prompts_per_image * batch_size, "the mask of one prompt")
         self.bfloat16 = computes_in_bfloat16(device, cpu_bfloat16)
         self.fingerprint = sha256_of_json(
@@ -87,7 +86,8 @@ class SliceBackend(SAMBackend):
         if images.ndim != 4 or len(images) == 0:
             raise ValueError(f"Images must be (N, C, H, W) with N >= 1, got {tuple(images.shape)}: give slices.")
         shape = (images.shape[2], images.shape[3])
-        parts = self._images.each(len(images), lambda part: self._encode_chunk(self._inputs(images[part])))
+        with self._memory():
+            parts = self._images.each(len(images), lambda part: self._encode_chunk(self._inputs(images[part])))
         return Embedding({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, shape)
 
     def _inputs(self, images: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class SliceBackend(SAMBackend):
         """Predict a mask for prompts about any of the encoded images; see :meth:`SAMBackend.decode`."""
         check_prompts(embedding, prompts, self.prompt_kinds)
         frame = self.frame((embedding.image_shape[0], embedding.image_shape[1]))
-        if self.device.type == "cpu":
+        if self._is_large_on_cpu:
             self._prompts.at_once = min(self._prompts.at_once, prompts_in_bytes(embedding))
 
         def decoded(part: slice) -> tuple[Tensor, Tensor]:
@@ -111,7 +111,8 @@ class SliceBackend(SAMBackend):
             low, iou = self._decode_chunk(maps, chunk.to(self.device), frame)
             return frame.logits_to_image(low), iou.clamp(0, 1)
 
-        logits, quality = zip(*self._prompts.each(len(prompts), decoded), strict=True)
+        with self._memory():
+            logits, quality = zip(*self._prompts.each(len(prompts), decoded), strict=True)
         return MaskPrediction(torch.cat(logits), torch.cat(quality))
 
     @abstractmethod
@@ -127,6 +128,9 @@ class SliceBackend(SAMBackend):
             prompts: On the model's device.
             frame: How the images lie in the model's input.
         """
+
+    def _memory(self) -> AbstractContextManager:
+        return freed_memory_kept() if self._is_large_on_cpu else nullcontext()
 
     def autocast(self) -> AbstractContextManager:
         """Return the precision in which encoder and decoder run."""

@@ -134,15 +134,10 @@ def build_unlabeled_loader(
     masked = [channel for channel, masks in enumerate(plans.use_mask_for_norm) if masks]
     regions = manager.foreground_regions if manager.has_regions else None
     views = UnlabeledViews(augmentation.transforms, settings.strong_intensity_scale, masked, regions, strong_views)
-    patches = unlabeled_batch_size(context)
-    if patches == 1 and context.settings.block(settings.method).cutmix_probability > 0:
-        context.log(
-            "WARNING: There is one unlabeled patch a step on each GPU, so views are not mixed with each other "
-            f"(cutmix_probability). Two of them are: unlabeled_batch_size: {2 * context.world_size}."
-        )
+    _tell_of_single_patches(context)
     return UnlabeledLoader(
         pool,
-        patches,
+        unlabeled_batch_size(context),
         augmentation.initial_patch_size,
         plans.patch_size,
         manager,
@@ -151,6 +146,22 @@ def build_unlabeled_loader(
         if source is None
         else oversampled_share(context.settings, plans.batch_size, context.rank, context.world_size),
         source,
+    )
+
+
+def _tell_of_single_patches(context: TrainingContext) -> None:
+    """Say that views are not mixed with each other where a process has one patch alone; the last process has fewest."""
+    run, processes = context.settings.run, context.world_size
+    wanted = run.unlabeled_batch_size or context.data.configuration_manager.batch_size
+    if (
+        patches_of_rank(wanted, processes - 1, processes) != 1
+        or not context.settings.block(run.method).cutmix_probability
+    ):
+        return
+    who = "A step has" if processes == 1 else "Some GPUs get"
+    context.log(
+        f"WARNING: {who} one unlabeled patch, which is mixed with no other (cutmix_probability). To mix them set "
+        f"unlabeled_batch_size to at least {2 * processes}."
     )
 
 

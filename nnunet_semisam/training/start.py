@@ -134,12 +134,13 @@ def _hold(folder: Path, held: contextlib.ExitStack) -> None:
 
 @contextlib.contextmanager
 def user_errors_on_stderr() -> Iterator[None]:
-    """Say an error of a process among several in a line: torch shows its traceback, in which it is the last one."""
+    """Say an error of a process among several in a line, once: torch shows a traceback, in which it is the last."""
     try:
         yield
     except UserError as error:
-        if ranks.several():
+        if ranks.several() and not getattr(error, "said", False):
             print(f"nnunet-semisam: {error}", file=sys.stderr, flush=True)
+            error.said = True
         raise
 
 

@@ -110,6 +110,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
 
     # ------------------------------------------------------------------------------------------- building the parts
 
+    @start.user_errors_on_stderr()
     def initialize(self) -> None:
         """Build nnU-Net's parts, then the method around its network."""
         if self.is_cascaded and self._method_class.uses_unlabeled:
@@ -234,7 +235,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         """Train as nnU-Net does; stop all workers on every way out but a signal that kills."""
         alone = start.alone_in(Path(self.output_folder), self.local_rank)
         try:
-            with start.user_errors_on_stderr(), alone, disk_errors_for_users(self.output_folder):
+            with start.user_errors_on_stderr(), disk_errors_for_users(self.output_folder), alone:
                 super().run_training()
         finally:
             for augmenter in (self.dataloader_unlabeled, self.dataloader_train, self.dataloader_val):
@@ -380,6 +381,7 @@ class SemiSupervisedTrainer(nnUNetTrainer):
         }
         return entry if self.method is None else entry | method_state.method_entry(self.semi_supervised_step)
 
+    @start.user_errors_on_stderr()
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Restore a training: student, method, gate, log, settings and the round of pseudo-labels.
 

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.multiprocessing
 
+from nnunet_semisam import ranks
+
 CPU = torch.device("cpu")
 WORLD = 2
+PATIENCE = timedelta(minutes=3)  # a process that waits in vain fails the test
 
 
 def train(folder: Path, words: tuple[str, str, str], resume: bool = False) -> list[dict[str, Any]]:
@@ -27,7 +31,7 @@ def train(folder: Path, words: tuple[str, str, str], resume: bool = False) -> li
     """
     from nnunetv2.run.run_training import find_free_network_port
 
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "localhost", str(find_free_network_port())
+    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = "127.0.0.1", str(find_free_network_port())
     torch.multiprocessing.spawn(_process, args=(str(folder), words, resume), nprocs=WORLD)
     return [torch.load(folder / f"rank_{rank}.pth", weights_only=True) for rank in range(WORLD)]
 
@@ -43,6 +47,7 @@ def _process(rank: int, folder: str, words: tuple[str, str, str], resume: bool) 
     import threads_for_pools
 
     threads_for_pools.install()
+    ranks.PATIENCE = PATIENCE
     small_nano.use(pytest.MonkeyPatch(), own)
     import nnunetv2.run.run_training as nnunet
 
@@ -75,7 +80,9 @@ def _on_the_cpu(nnunet: Any) -> None:
     stock.perform_actual_validation = lambda self, *words: None
     nnUNetModule.DDP = lambda network, device_ids=None: wrapped(network)
     nnunet.get_trainer_from_args = lambda *words, device=None: get(*words, device=CPU)
-    nnunet.setup_ddp = lambda rank, world: dist.init_process_group("gloo", rank=rank, world_size=world)
+    nnunet.setup_ddp = lambda rank, world: dist.init_process_group(
+        "gloo", rank=rank, world_size=world, timeout=PATIENCE
+    )
     torch.cuda.set_device = lambda *words: None
     LocalLogger.plot_progress_png = lambda *words: None
     nnunet_semisam.training.training_log.write_progress_picture = lambda *words: None
