@@ -123,7 +123,7 @@ PROTOCOLS = {
             ACDC_UNSEEN,
             steps=2000,
             budgets=(1, 3),
-            choices="for final tables only: no choice was made on these patients, neither judged nor labeled ones",
+            choices="for final tables only: no training that decided a choice was judged on these patients",
         ),
         Protocol(
             "acdc2d_memorised",
