@@ -7,7 +7,7 @@ embedding.
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from nnunet_semisam.io.hashes import sha256_of_json
 from nnunet_semisam.sam import BATCH_SIZE
 from nnunet_semisam.sam.base import Embedding, MaskPrediction, PromptBatch, SAMBackend, check_prompts
-from nnunet_semisam.sam.cpu_memory import freed_memory_kept
 from nnunet_semisam.sam.frame import Frame, to_input
 from nnunet_semisam.sam.parts import Parts
 from nnunet_semisam.sam.precision import computes_in_bfloat16
@@ -25,9 +24,12 @@ ALL_KINDS = frozenset({"box", "points", "mask"})
 # Attention over all of a large image holds a matrix of every position with every other: for vit_b 2 GB for one image of
 # 1024 pixels a side, 32 GB for sixteen (computed from the sizes, not measured).
 ENCODED_PIXELS = 2 * 1024**2
-# On a CPU more at once takes memory and no less time with larger models: LiteMedSAM encoded images in 2.2 s each one by
-# one and in 2.8 s four at a time, and decoded 24 prompts in 3.0 s in parts of 4 and in 4.7 s in parts of 8 or more.
+# On a CPU more at once takes memory and hardly less time with models larger than nano (224 pixels). Seconds an image,
+# encoded 1, 2 and 4 at a time: SAM-Med2D 1.40, 1.23, 1.22; LiteMedSAM 2.2, 2.5, 2.8; vit_b (1024 pixels) 20.3, 21.8.
+# LiteMedSAM decoded 24 prompts in 3.0 s in parts of 4 and in 4.7 s in parts of 8 or more: the C library gives blocks
+# above 32 MiB back to the system, which clears them anew each time.
 SMALL_SIDE = 224
+MOST_ON_CPU, PIXELS_ON_CPU = 2, 1024**2
 DECODED_BYTES = 32 * 1024**2
 
 
@@ -39,8 +41,8 @@ class SliceBackend(SAMBackend):
         device: Where it runs.
         preprocessing: How it wants its images.
         weights: Digest of the weights, part of the fingerprint.
-        batch_size: Images that are encoded at once, at most: of large ones fewer, on a CPU one, and fewer where memory
-            ends.
+        batch_size: Images that are encoded at once, at most: of large ones fewer, on a CPU one or two, and fewer where
+            memory ends.
         cpu_bfloat16: Whether encoder and decoder run in bfloat16 on a CPU, too; on CUDA they do where the GPU can. The
             prompt encoder never does: eight bits of mantissa would lose the position of a point.
         prompt_kinds: Kinds of prompts that the model was trained with.
@@ -86,8 +88,7 @@ class SliceBackend(SAMBackend):
         if images.ndim != 4 or len(images) == 0:
             raise ValueError(f"Images must be (N, C, H, W) with N >= 1, got {tuple(images.shape)}: give slices.")
         shape = (images.shape[2], images.shape[3])
-        with self._memory():
-            parts = self._images.each(len(images), lambda part: self._encode_chunk(self._inputs(images[part])))
+        parts = self._images.each(len(images), lambda part: self._encode_chunk(self._inputs(images[part])))
         return Embedding({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, shape)
 
     def _inputs(self, images: Tensor) -> Tensor:
@@ -111,8 +112,7 @@ class SliceBackend(SAMBackend):
             low, iou = self._decode_chunk(maps, chunk.to(self.device), frame)
             return frame.logits_to_image(low), iou.clamp(0, 1)
 
-        with self._memory():
-            logits, quality = zip(*self._prompts.each(len(prompts), decoded), strict=True)
+        logits, quality = zip(*self._prompts.each(len(prompts), decoded), strict=True)
         return MaskPrediction(torch.cat(logits), torch.cat(quality))
 
     @abstractmethod
@@ -129,9 +129,6 @@ class SliceBackend(SAMBackend):
             frame: How the images lie in the model's input.
         """
 
-    def _memory(self) -> AbstractContextManager:
-        return freed_memory_kept() if self._is_large_on_cpu else nullcontext()
-
     def autocast(self) -> AbstractContextManager:
         """Return the precision in which encoder and decoder run."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
@@ -143,9 +140,10 @@ class SliceBackend(SAMBackend):
 
 def images_at_once(device: torch.device, side: int, batch_size: int) -> int:
     """Return how many images of a side length a SAM may encode at once: at most ``batch_size``, and at least 1."""
+    most, pixels = batch_size, ENCODED_PIXELS
     if device.type == "cpu" and side > SMALL_SIDE:
-        return 1
-    return max(1, min(batch_size, ENCODED_PIXELS // side**2))
+        most, pixels = min(batch_size, MOST_ON_CPU), PIXELS_ON_CPU
+    return max(1, min(most, pixels // side**2))
 
 
 def prompts_in_bytes(embedding: Embedding) -> int:
