@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_semisam.commands import _options
+from nnunet_semisam.data.datasets import PLANS
 from nnunet_semisam.errors import UserError, name_some, shown
 from nnunet_semisam.io.names import case_problem
 
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     from nnunet_semisam.runs.raw_images import ModelPlace
 
 DEVICES = ("auto", "cuda", "cpu", "mps")
-NNUNET_PLANS, CHECKPOINT = "nnUNetPlans", "checkpoint_final.pth"  # nnU-Net's own defaults
+CHECKPOINT = "checkpoint_final.pth"  # nnU-Net's own default
 
 
 def add_model_name(parser: argparse.ArgumentParser) -> None:
     """Declare dataset, configuration, trainer, plans and checkpoint."""
     _options.add(parser, "dataset")
-    _options.add(parser, "configuration", help=f"configuration (default: the only one, of {NNUNET_PLANS} first)")
+    _options.add(parser, "configuration", help=f"configuration (default: the only one, of {PLANS} first)")
     _options.add(parser, "trainer")
-    _options.add(parser, "plans", default=None, help=f"plans identifier (default: {NNUNET_PLANS}, or the only one)")
+    _options.add(parser, "plans", default=None, help=f"plans identifier (default: {PLANS}, or the only one)")
     _options.add(parser, "checkpoint", default=CHECKPOINT, help="file to take (default: %(default)s)")
 
 
@@ -83,7 +84,7 @@ def _only_model(folder: Path, args: argparse.Namespace) -> tuple[str, str]:
         if trainer == args.trainer and args.plans in (None, plans) and args.configuration in (None, configuration)
     ]
     if args.plans is None:
-        meant = [each for each in meant if each[0] == NNUNET_PLANS] or meant
+        meant = [each for each in meant if each[0] == PLANS] or meant
     if len(meant) == 1:
         return meant[0]
     what = "More than one model fits" if meant else "No model fits"

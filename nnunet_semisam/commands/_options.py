@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.data.datasets import PLANS
+
 
 @dataclass(frozen=True)
 class Option:
@@ -26,7 +28,7 @@ class Option:
 
 
 DATASET = {"metavar": "DATASET", "help": "dataset id or name"}
-PLANS = {"default": "nnUNetPlans", "metavar": "PLANS", "help": "plans identifier (default: %(default)s)"}
+PLANS_OPTION = {"default": PLANS, "metavar": "PLANS", "help": "plans identifier (default: %(default)s)"}
 OPTIONS = {
     "dataset": Option(("-d",), {"dest": "dataset", "required": True, **DATASET}),
     "datasets": Option(
@@ -43,8 +45,10 @@ OPTIONS = {
         ("-tr", "--trainer"),
         {"dest": "trainer", "default": "nnUNetTrainerSemiSAM", "help": "trainer (default: %(default)s)"},
     ),
-    "plans": Option(("-p",), {"dest": "plans", **PLANS}),
-    "plans_name": Option(("-p", "-plans_name"), {"dest": "plans", **PLANS}),  # nnUNetv2_preprocess says the second
+    "plans": Option(("-p",), {"dest": "plans", **PLANS_OPTION}),
+    "plans_name": Option(
+        ("-p", "-plans_name"), {"dest": "plans", **PLANS_OPTION}
+    ),  # nnUNetv2_preprocess says the second
     "fold": Option(("-f", "--fold"), {"dest": "fold", "metavar": "FOLD", "help": "fold: a number or 'all'"}),
     "folds": Option(("-f", "--folds"), {"dest": "folds", "nargs": "+", "metavar": "FOLD", "help": "folds"}),
     "out": Option(("-o", "--out"), {"dest": "out", "type": Path, "metavar": "FOLDER", "help": "where to write"}),

@@ -73,10 +73,10 @@ def check_dataset(name: str, args: argparse.Namespace) -> list[Finding]:
     from nnunet_semisam.checks.dataset import DatasetCheck, configurations_with_data, folds_of
     from nnunet_semisam.checks.raw import look_at_raw
     from nnunet_semisam.checks.trainers import check_trainers, trainer_class
-    from nnunet_semisam.data.datasets import environment_folder, find_dataset_name, open_dataset
+    from nnunet_semisam.data.datasets import PLANS, environment_folder, find_dataset_name, open_dataset
     from nnunet_semisam.settings.file import from_environment
 
-    plans = "nnUNetPlans" if args.plans is None else args.plans
+    plans = PLANS if args.plans is None else args.plans
     trainer = "nnUNetTrainerSemiSAM" if args.trainer is None else args.trainer
     try:
         dataset = open_dataset(name, plans)

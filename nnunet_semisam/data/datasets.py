@@ -12,6 +12,7 @@ from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.io.names import case_problem, check_text_name
 
 CASCADE = "3d_cascade_fullres"
+PLANS = "nnUNetPlans"  # nnU-Net's own, which its commands take unless told
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 NAME = re.compile(r"Dataset[0-9]{3}_[^/\\\0]+")
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nnunet_semisam.data.datasets import PLANS
+
 SLICES = (".png", ".bmp")  # nnU-Net reads them as single slices
 VOLUMES = "3d_fullres"
-PLANS = "nnUNetPlans"  # nnU-Net's own, which its commands take unless told
 
 
 def is_two_dimensional(raw: Path, dataset_json: Mapping[str, Any]) -> bool:

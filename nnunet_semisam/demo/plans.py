@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nnunet_semisam.data.datasets import PLANS
 from nnunet_semisam.io.json_files import read_object
 from nnunet_semisam.small_plans import narrow, write_plans
 
@@ -13,7 +14,7 @@ BATCH = 8
 FEATURES = (8, 16, 32, 64)
 
 
-def write_small_plans(dataset: Path, base: str = "nnUNetPlans") -> Path:
+def write_small_plans(dataset: Path, base: str = PLANS) -> Path:
     """Write ``nnUNetPlansDemo.json`` beside nnU-Net's plans; the preprocessed data of those plans are used as they are.
 
     Args:

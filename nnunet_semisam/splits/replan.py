@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from nnunet_semisam.data.datasets import PLANS
 from nnunet_semisam.data.image_headers import reason
 from nnunet_semisam.data.raw_files import image_files, label_files
 from nnunet_semisam.errors import UserError, name_some, shown
@@ -38,7 +39,7 @@ def check_plans_name(name: str, option: str = "--plans-name") -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
         raise UserError(f"{option} {shown(name)} must be a plain name: letters, digits, _ - and dots. Choose another.")
-    if name == "nnUNetPlans":
+    if name == PLANS:
         raise UserError(f"{option} {name} are nnU-Net's own plans, made from all labels. Choose another name.")
 
 

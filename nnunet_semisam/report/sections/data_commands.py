@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
+from nnunet_semisam.data.datasets import PLANS
 from nnunet_semisam.report.reading.benchmark_folder import Benchmark
 from nnunet_semisam.report.reading.plans import DEFAULT_PLANNER, UsedPlans, used_plans
 from nnunet_semisam.report.reading.training_cases import DatasetRecord
@@ -17,7 +18,6 @@ CONVERTERS = {"ACDC": "acdc", "LA2018": "la", "BHSD": "bhsd"}
 FROM_NNUNET = "nnunet"
 OPTIONS = {"split": "--split", "format": "--format", "intensities": "--intensities", "group": "--group"}
 ORDER_FILE = "order.txt"
-DEFAULT_PLANS = "nnUNetPlans"
 
 
 def data_commands(benchmark: Benchmark, dataset: DatasetRecord) -> list[str]:
@@ -100,14 +100,14 @@ def plan_commands(benchmark: Benchmark, dataset: DatasetRecord, number: str) -> 
     if not known:
         return [
             f"# no training has left its plans; {name} must have the digest that this page names",
-            _plan(number, DEFAULT_PLANNER, DEFAULT_PLANS, configurations),
+            _plan(number, DEFAULT_PLANNER, PLANS, configurations),
             *split_commands(dataset, number, []),
         ]
     first, plans = next(iter(known.items()))
     base = (plans.data_identifier or name).removesuffix(f"_{first}")
     if any(one.planned_on_labeled for one in known.values()):
         lines = [
-            _plan(number, plans.planner, DEFAULT_PLANS, configurations),
+            _plan(number, plans.planner, PLANS, configurations),
             *split_commands(dataset, number, ["--replan", "--plans-name", base]),
             shlex.join(["nnUNetv2_preprocess", "-d", number, "-plans_name", base, "-c", *configurations]),
         ]
@@ -122,7 +122,7 @@ def _plan(number: str, planner: str, base: str, configurations: Sequence[str]) -
     words = ["nnUNetv2_plan_and_preprocess", "-d", number, "-c", *configurations]
     if planner != DEFAULT_PLANNER:
         words += ["-pl", planner]
-    elif base != DEFAULT_PLANS:
+    elif base != PLANS:
         words += ["-overwrite_plans_name", base]
     return shlex.join(words)
 
